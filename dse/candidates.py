@@ -97,10 +97,10 @@ def _candidate(where: str, operator: str, entry: Any, bits: int) -> Candidate:
         weight_bits=width("weight_bits"),
         psum_bits=width("psum_bits"),
         compute_class=str(component["class"]),
-        compute_attributes=tuple((k, value(f"component.attributes.{k}", v)) for k, v in component["attributes"].items()),
-        compute_actions=tuple(
-            (k, float(value(f"component.actions.{k}", v))) for k, v in component["actions"].items()
+        compute_attributes=tuple(
+            (k, value(f"component.attributes.{k}", v)) for k, v in component["attributes"].items()
         ),
+        compute_actions=tuple((k, float(value(f"component.actions.{k}", v))) for k, v in component["actions"].items()),
     )
 
 

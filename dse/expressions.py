@@ -83,7 +83,9 @@ def evaluate(value: Any, variables: Mapping[str, Any], where: object) -> Any:
     try:
         return _compute(tree, variables, where)
     except _Unknown as e:
-        raise InputError(where, f"unknown name {e} in expression {text!r}", sorted(variables) or "no variables") from None
+        raise InputError(
+            where, f"unknown name {e} in expression {text!r}", sorted(variables) or "no variables"
+        ) from None
     except (ArithmeticError, TypeError, ValueError, RecursionError) as e:
         raise InputError(where, f"expression {text!r} cannot be computed: {e}") from None
 

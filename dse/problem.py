@@ -50,9 +50,7 @@ class Problem:
 
     def tensor_size(self, name: str) -> int:
         """Words of a tensor's bounding box (with stride > 1 it includes the points that are skipped)."""
-        return math.prod(
-            1 + sum(abs(c) * (self.bound[d] - 1) for d, c in axis) for axis in self.data_space(name).axes
-        )
+        return math.prod(1 + sum(abs(c) * (self.bound[d] - 1) for d, c in axis) for axis in self.data_space(name).axes)
 
     def canonical(self) -> dict[str, Any]:
         """Everything that decides a mapping's cost, as JSON data; the layer's name is no part of it."""
@@ -89,7 +87,7 @@ CONV_SHAPE = _conv_shape()
 
 def conv_problem(instance: Mapping[str, int], where: object = "problem") -> Problem:
     """A convolution from its dimensions (N G C M P Q R S, default 1) and coefficients (Hstride ..., default 1)."""
-    full = {d: 1 for d in CONV_DIMENSIONS} | dict(instance)
+    full = dict.fromkeys(CONV_DIMENSIONS, 1) | dict(instance)
     return problem_from_document({"shape": CONV_SHAPE, "instance": full}, where)
 
 

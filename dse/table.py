@@ -174,7 +174,9 @@ def _typed(row: Row, where: str) -> Row:
         if column not in row:
             raise InputError(where, f"column {column!r} is missing")
     ok = row["status"] == "ok"
-    return {c: _convert(v, COLUMNS.get(c, float), f"{where}: {c}", required=ok or c not in _COSTS) for c, v in row.items()}
+    return {
+        c: _convert(v, COLUMNS.get(c, float), f"{where}: {c}", required=ok or c not in _COSTS) for c, v in row.items()
+    }
 
 
 _COSTS = {"e_tx_pj", "e_tx_on_chip_pj", "cycles", "utilisation", "optimal"} | {"e_compute_pj"}
