@@ -1,0 +1,206 @@
+"""Mappings: loop factors and orders of every level, and Timeloop's YAML form of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dse.errors import InputError
+from dse.problem import Problem
+from dse.spec import Fanout, Spec
+
+Loops = tuple[tuple[str, int], ...]  # (dimension, factor), innermost first, factors above 1 only
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """Where every loop of a problem runs.
+
+    `temporal[storage]`, `x[fanout]` and `y[fanout]` hold the non-trivial loops of a level, innermost first; `keep`
+    holds the tensors each storage keeps.
+    """
+
+    temporal: MappingType[str, Loops] = field(hash=False)
+    x: MappingType[str, Loops] = field(hash=False)
+    y: MappingType[str, Loops] = field(hash=False)
+    keep: MappingType[str, frozenset[str]] = field(hash=False)
+
+    def factor(self, dimension: str) -> int:
+        """Product of all factors of a dimension; equals its bound in a complete mapping."""
+        every = (*self.temporal.values(), *self.x.values(), *self.y.values())
+        return math.prod(n for loops in every for d, n in loops if d == dimension)
+
+
+def directives(spec: Spec, problem: Problem, mapping: Mapping) -> list[dict[str, Any]]:
+    """The mapping as Timeloop's directives, the form `timeloop-model` and `enos model` read."""
+    out: list[dict[str, Any]] = []
+    for level in spec.levels:
+        if isinstance(level, Fanout):
+            bypass = [t.name for t in problem.data_spaces]
+            out.append({"target": level.name, "type": "datatype", "keep": [], "bypass": bypass})
+        else:
+            kept = [t.name for t in problem.data_spaces if t.name in mapping.keep[level.name]]
+            bypass = [t.name for t in problem.data_spaces if t.name not in kept]
+            out.append({"target": level.name, "type": "datatype", "keep": kept, "bypass": bypass})
+    for level in reversed(spec.levels):
+        if isinstance(level, Fanout):
+            x, y = mapping.x[level.name], mapping.y[level.name]
+            # Trivial loops go behind the real ones of their axis; `split` counts the loops that lie on X.
+            trivial_on_x = not y
+            factors, order = _directive_loops(problem, x, y)
+            split = len(problem.dimensions) if trivial_on_x and level.mesh_y == 1 else len(x)
+            out.append(
+                {"target": level.name, "type": "spatial", "factors": factors, "permutation": order, "split": split}
+            )
+            factors, order = _directive_loops(problem, ())
+        else:
+            factors, order = _directive_loops(problem, mapping.temporal[level.name])
+        out.append({"target": level.name, "type": "temporal", "factors": factors, "permutation": order})
+    return out
+
+
+def _directive_loops(problem: Problem, *parts: Loops) -> tuple[str, str]:
+    loops = [loop for part in parts for loop in part]
+    factor: dict[str, int] = {}
+    for d, n in loops:
+        factor[d] = factor.get(d, 1) * n
+    order = list(dict.fromkeys([d for d, _ in loops] + list(problem.dimensions)))
+    return " ".join(f"{d}{factor.get(d, 1)}" for d in problem.dimensions), "".join(order)
+
+
+def parse_directives(spec: Spec, problem: Problem, entries: Any, where: object) -> Mapping:
+    """Reads Timeloop mapping directives.
+
+    A tensor that no directive mentions is kept where the specification does not bypass it, as in `timeloop-model`.
+
+    Raises:
+        InputError: an unknown target, field or dimension; factors that do not multiply up to the problem; a
+            fan-out or split that the hardware does not have.
+    """
+    if isinstance(entries, dict) and set(entries) == {"mapping"}:
+        entries = entries["mapping"]
+    if not isinstance(entries, list):
+        raise InputError(where, "not a mapping", "a list of directives under `mapping`")
+    storages = {s.name: s for s in spec.storages}
+    fanouts = {f.name: f for f in spec.levels if isinstance(f, Fanout)}
+    temporal: dict[str, Loops] = dict.fromkeys(storages, ())
+    x: dict[str, Loops] = dict.fromkeys(fanouts, ())
+    y: dict[str, Loops] = dict.fromkeys(fanouts, ())
+    keep = {
+        s.name: {t.name for t in problem.data_spaces if s.keep.get(t.name, True)} for s in spec.storages
+    }
+    for i, entry in enumerate(entries):
+        here = f"{where}: mapping[{i}]"
+        if not isinstance(entry, dict) or "target" not in entry or "type" not in entry:
+            raise InputError(here, f"found {entry!r}", "a mapping with target and type")
+        target, kind = _target(entry["target"]), entry["type"]
+        if target not in storages and target not in fanouts:
+            raise InputError(f"{here}.target", f"unknown level {target!r}", [*storages, *fanouts])
+        if kind in ("datatype", "bypass", "dataspace"):
+            _fields(entry, {"target", "type", "keep", "bypass"}, here)
+            _set_keep(keep.get(target), entry, problem, here)
+        elif kind == "temporal":
+            _fields(entry, {"target", "type", "factors", "permutation"}, here)
+            loops, _ = _loops(entry, problem, here)
+            if target in fanouts and loops:
+                raise InputError(f"{here}.factors", f"{target} is a fan-out", "temporal loops at a storage level")
+            if target in storages:
+                temporal[target] = loops
+        elif kind == "spatial":
+            _fields(entry, {"target", "type", "factors", "permutation", "split"}, here)
+            loops, order = _loops(entry, problem, here)
+            if target not in fanouts:
+                if loops:
+                    raise InputError(f"{here}.target", f"{target} has no fan-out", list(fanouts))
+                continue
+            split = entry.get("split", len(order))
+            x[target] = tuple((d, n) for d, n in loops if order.index(d) < split)
+            y[target] = tuple((d, n) for d, n in loops if order.index(d) >= split)
+            _check_mesh(fanouts[target], x[target], y[target], here)
+        else:
+            raise InputError(f"{here}.type", f"found {kind!r}", "datatype, temporal, spatial")
+    mapping = Mapping(temporal, x, y, {name: frozenset(k) for name, k in keep.items()})
+    for d, bound in problem.bound.items():
+        if mapping.factor(d) != bound:
+            raise InputError(where, f"the factors of {d} multiply to {mapping.factor(d)}", f"{bound}, its size")
+    return mapping
+
+
+def _target(name: Any) -> str:
+    return str(name).rsplit(".", 1)[-1].split("[")[0]
+
+
+def _fields(entry: MappingType[str, Any], allowed: set[str], where: str) -> None:
+    for key in entry:
+        if key not in allowed:
+            raise InputError(where, f"{key!r} is not supported", sorted(allowed))
+
+
+def _set_keep(kept: set[str] | None, entry: MappingType[str, Any], problem: Problem, where: str) -> None:
+    names = [t.name for t in problem.data_spaces]
+    for key in ("keep", "bypass"):
+        for tensor in entry.get(key) or []:
+            if tensor not in names:
+                raise InputError(f"{where}.{key}", f"unknown tensor {tensor!r}", names)
+            if kept is None:
+                if key == "keep":
+                    raise InputError(f"{where}.keep", "a fan-out stores nothing", "bypass")
+            elif key == "keep":
+                kept.add(tensor)
+            else:
+                kept.discard(tensor)
+
+
+def _loops(entry: MappingType[str, Any], problem: Problem, where: str) -> tuple[Loops, list[str]]:
+    factors: dict[str, int] = {}
+    text = entry.get("factors", "")
+    for item in text if isinstance(text, list) else re.split(r"[\s,]+", str(text).strip()):
+        if not item:
+            continue
+        match = re.fullmatch(r"([A-Za-z]+)=?(\d+)(?:,(\d+))?", str(item).strip())
+        if not match or match[1] not in problem.bound or int(match[2]) < 1:
+            raise InputError(f"{where}.factors", f"found {item!r}", f"dimension and factor, such as "
+                             f"{problem.dimensions[0]}2; dimensions: {', '.join(problem.dimensions)}")  # fmt: skip
+        if match[1] in factors:
+            raise InputError(f"{where}.factors", f"{match[1]} is given twice")
+        factors[match[1]] = int(match[2])
+    order = _order(entry.get("permutation", ""), problem, f"{where}.permutation")
+    order += [d for d in problem.dimensions if d not in order]
+    return tuple((d, factors[d]) for d in order if factors.get(d, 1) > 1), order
+
+
+def _order(found: Any, problem: Problem, where: str) -> list[str]:
+    names = [str(n).strip() for n in found] if isinstance(found, list) else re.findall(r"[A-Za-z]", str(found))
+    for name in names:
+        if name not in problem.bound:
+            raise InputError(where, f"unknown dimension {name!r}", problem.dimensions)
+    if len(set(names)) < len(names):
+        raise InputError(where, f"a dimension is listed twice in {found!r}")
+    return names
+
+
+def _check_mesh(fanout: Fanout, x: Loops, y: Loops, where: str) -> None:
+    for axis, loops, size in (("X", x, fanout.mesh_x), ("Y", y, fanout.mesh_y)):
+        used = math.prod(n for _, n in loops)
+        if used > size:
+            raise InputError(f"{where}.factors", f"{fanout.name} uses {used} instances on {axis}", f"at most {size}")
+
+
+def loop_nest(spec: Spec, mapping: Mapping) -> str:
+    """The mapping in one line, outermost first: ``glb_ifmap[P2 C4] | inter_row_spatial[x: S3] | ...``."""
+    parts: list[str] = []
+
+    def text(loops: Sequence[tuple[str, int]]) -> str:
+        return " ".join(f"{d}{n}" for d, n in reversed(loops))
+
+    for level in spec.levels:
+        if isinstance(level, Fanout):
+            axes = [f"{a}: {text(m[level.name])}" for a, m in (("x", mapping.x), ("y", mapping.y)) if m[level.name]]
+            parts.append(f"{level.name}[{', '.join(axes)}]")
+        elif mapping.temporal[level.name]:
+            parts.append(f"{level.name}[{text(mapping.temporal[level.name])}]")
+    return " | ".join(parts)
