@@ -75,10 +75,10 @@ def primitive_energy(
     """Energy in pJ of one action of a primitive.
 
     Args:
-        component_class: one of `PRIMITIVE_CLASSES`, with or without ``aladdin_``.
-        attributes: ``width`` (multiplier: ``width_a`` and ``width_b``, or ``width``), comparator ``n_bits``, SRAM
-            also ``depth`` and ``n_banks`` (default 1), DRAM also ``type`` (default LPDDR4); ``technology`` (default:
-            the only one there is).
+        component_class: one of `PRIMITIVE_CLASSES`, with or without ``aladdin_``, or ``intadder``, ``intmultiplier``.
+        attributes: ``width`` (multiplier: ``width_a`` and ``width_b``, or ``width``; register: default 1), comparator
+            ``n_bits``, SRAM also ``depth`` and ``n_banks`` (default 1), DRAM also ``type`` (default LPDDR4);
+            ``technology`` (default: the only one there is).
 
     Raises:
         InputError: an unknown class or action, a missing attribute, a value outside the table, with its range.
@@ -158,7 +158,7 @@ def _number(text: str, where: str) -> float:
 
 
 def _short(component_class: str) -> str:
-    return component_class.lower().removeprefix("aladdin_")
+    return component_class.lower().removeprefix("aladdin_").removeprefix("int")
 
 
 def _technology(value: Any) -> str:
@@ -192,7 +192,7 @@ def _position(name: str, axis: str, attributes: Mapping[str, Any], where: str) -
     """The value of an attribute that selects a row."""
     if name == "multiplier" and "width_a" in attributes:
         return math.sqrt(math.prod(_positive(attributes, key, where) for key in ("width_a", "width_b")))
-    if axis == "n_banks" and axis not in attributes:
+    if axis not in attributes and (axis == "n_banks" or name == "register"):
         return 1.0
     return _positive(attributes, axis, where)
 

@@ -23,6 +23,7 @@ def energy(name: str, action: str, /, tables: Tables = TABLES, **attributes: obj
 def test_rows_are_returned_exactly():
     assert energy("aladdin_adder", "add", width=20) == 0.16606288343041334
     assert energy("adder", "read", width=12, technology="45nm") == 0.099637730058248
+    assert energy("intadder", "add", width=12) == 0.099637730058248
     assert energy("aladdin_multiplier", "multiply", width_a=8, width_b=8) == 1.0027035056655433
     assert energy("aladdin_comparator", "compare", n_bits=4) == 0.037286652759575475
     assert energy("SRAM", "read", width=64, depth=8192, n_banks=16) == 18.2045
@@ -40,6 +41,7 @@ def test_between_rows():
 
 def test_energies_per_bit():
     assert energy("aladdin_register", "read", width=16) == 16 * 0.011387169149514056
+    assert energy("aladdin_register", "read") == 0.011387169149514056
     assert energy("aladdin_register", "leak", width=16) == 0
     assert energy("DRAM", "update", width=64, type="LPDDR4", technology="45nm") == 512
     assert energy("dram", "read", width=64) == 512

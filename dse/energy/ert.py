@@ -1,0 +1,158 @@
+"""Energy reference tables: Accelergy's ERT files, read as Timeloop reads them.
+
+Rules of `ParseAccelergyERT` and the operation maps of NVlabs/timeloop 4cf6d4c (`src/model/topology.cpp`, `buffer.cpp`,
+`include/model/topology.hpp`). Where Timeloop would fall back on a built-in technology model, which makes energies
+silently wrong, this module refuses the table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from dse.documents import read_yaml
+from dse.errors import InputError
+
+# The first of these actions that a table has is the one that Timeloop takes. It calls a write into a level `fill`.
+_STORAGE_ACTIONS = {
+    "read": ("random_read", "read"),
+    "write": ("random_fill", "random_write", "fill", "write"),
+    "update": ("random_update", "random_write", "update", "write"),
+}
+_COMPUTE_ACTIONS = ("mac_random", "mult_random", "mac", "mult", "compute")
+
+_VERSIONS = ("0.3", "0.4")
+_RANGE = re.compile(r"\[[^\[\]]*\]")  # its dots separate no elements
+
+
+@dataclass(frozen=True)
+class Ert:
+    """Energies in pJ: component name (without hierarchy) -> action -> energy."""
+
+    tables: Mapping[str, Mapping[str, float]]
+    where: str = "energy reference table"
+
+    def storage(self, component: str, cluster_size: int = 1) -> dict[str, float]:
+        """What Timeloop charges a storage level per vector access: read, write, update; and leak per cycle.
+
+        An operation without an action costs the dearest action of the component, divided by the level's
+        `cluster_size`; leak without an entry is 0.
+
+        Raises:
+            InputError: no table for the component, or one without any action.
+        """
+        actions = self._actions(component)
+        dearest = max(actions.values()) / cluster_size
+        energies = {name: _first(actions, choices, dearest) for name, choices in _STORAGE_ACTIONS.items()}
+        return {**energies, "leak": actions.get("leak", 0.0)}
+
+    def compute(self, component: str) -> float:
+        """What Timeloop charges the arithmetic level for an operation; it charges no leakage there.
+
+        Raises:
+            InputError: no table for the component, or none of the actions that Timeloop takes for an operation.
+        """
+        actions = self._actions(component)
+        energy = _first(actions, _COMPUTE_ACTIONS, math.nan)
+        if math.isnan(energy):
+            raise InputError(
+                f"{self.where}: {component}", f"has {', '.join(actions)}, no action for an operation", _COMPUTE_ACTIONS
+            )
+        return energy
+
+    def _actions(self, component: str) -> Mapping[str, float]:
+        if component not in self.tables:
+            raise InputError(self.where, f"has no table for {component!r}", sorted(self.tables))
+        if not self.tables[component]:
+            raise InputError(f"{self.where}: {component}", "has no action")
+        return self.tables[component]
+
+
+def read_ert(path: Path | str) -> Ert:
+    """Reads an ERT file, version 0.3 or 0.4: ``ERT: {version, tables: [{name, actions: [{name, energy}]}]}``.
+
+    A component is known by the last element of its name, without the range of its instances:
+    ``system.PE[0..13].weights_spad[0..167]`` is ``weights_spad``. Of an action that is listed several times, with
+    other arguments, the largest energy counts.
+
+    Raises:
+        InputError: another document, a missing field, an energy that is no number of at least 0, two components of
+            the same name (Timeloop would take either).
+    """
+    document = read_yaml(path)
+    if not isinstance(document, dict) or "ERT" not in document:
+        raise InputError(path, "not an energy reference table", "a mapping with ERT: {version, tables}")
+    content = _mapping(document["ERT"], f"{path}: ERT", ("tables",))
+    if str(content.get("version", "0.4")) not in _VERSIONS:
+        raise InputError(f"{path}: ERT.version", f"found {content['version']}", _VERSIONS)
+    tables: dict[str, Mapping[str, float]] = {}
+    for i, table in enumerate(_list(content["tables"], f"{path}: ERT.tables")):
+        where = f"{path}: ERT.tables[{i}]"
+        table = _mapping(table, where, ("name", "actions"))
+        name = component_name(str(table["name"]))
+        if name in tables:
+            raise InputError(f"{where}.name", f"a second component is named {name!r}")
+        tables[name] = MappingProxyType(_read_actions(table["actions"], f"{where}.actions"))
+    return Ert(MappingProxyType(tables), str(path))
+
+
+def write_ert(ert: Ert, path: Path | str) -> None:
+    """Writes the form that Accelergy 0.4 writes and Timeloop reads; `read_ert` gets the same energies back."""
+    lines = ["ERT:", "  version: '0.4'", "  tables:"]
+    for component, actions in ert.tables.items():
+        lines += [f"  - name: system.{component}[1..1]", "    actions:"]
+        for action, energy in actions.items():
+            lines += [f"    - name: {action}", "      arguments: {}", f"      energy: {_plain(energy)}"]
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def component_name(full_name: str) -> str:
+    """The level that a name in an ERT stands for: its last element, without a range of instances."""
+    return _RANGE.sub("", full_name.strip()).rpartition(".")[2]
+
+
+def _first(actions: Mapping[str, float], choices: tuple[str, ...], default: float) -> float:
+    return next((actions[name] for name in choices if name in actions), default)
+
+
+def _read_actions(entries: Any, where: str) -> dict[str, float]:
+    actions: dict[str, float] = {}
+    for i, entry in enumerate(_list(entries, where)):
+        entry = _mapping(entry, f"{where}[{i}]", ("name", "energy"))
+        energy = entry["energy"]
+        if isinstance(energy, str):  # YAML 1.1 reads 1e-3 as text
+            with contextlib.suppress(ValueError):
+                energy = float(energy)
+        if isinstance(energy, bool) or not isinstance(energy, (int, float)) or not 0 <= energy < math.inf:
+            raise InputError(f"{where}[{i}].energy", f"found {energy!r}", "pJ, a number of at least 0")
+        name = str(entry["name"])
+        actions[name] = max(float(energy), actions.get(name, 0.0))
+    return actions
+
+
+def _plain(energy: float) -> str:
+    """A number that every YAML reader takes for one: with a point, also before an exponent."""
+    text = repr(float(energy))
+    mantissa, e, exponent = text.partition("e")
+    return text if "." in mantissa else f"{mantissa}.0{e}{exponent}"
+
+
+def _mapping(value: Any, where: str, required: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(where, f"found {value!r}", f"a mapping with {', '.join(required)}")
+    for key in required:
+        if key not in value:
+            raise InputError(where, f"field {key!r} is missing")
+    return value
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(where, f"found {value!r}", "a list")
+    return value

@@ -1,0 +1,183 @@
+"""The embedded estimator on small classes worked by hand, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dse.documents import parse_yaml
+from dse.energy.components import ComponentLibrary
+from dse.errors import InputError
+from dse.resources import data_dir
+
+ADD_1, ADD_8, ADD_16 = 0.008303144171520668, 0.06642515337216534, 0.13285030674433068
+SHIPPED = ComponentLibrary.load()
+
+
+def library(classes: str) -> ComponentLibrary:
+    return SHIPPED.with_classes(parse_yaml("version: 0.4\nclasses:\n" + classes, "c.yaml"), "c.yaml: components")
+
+
+NESTED = """
+- name: lane
+  attributes: {technology: "45nm", width: must_specify, half: width / 2}
+  subcomponents:
+  - {name: low, class: aladdin_adder, attributes: {width: half}}
+  - {name: "high[0..n-1]", class: aladdin_adder, attributes: {width: half}, energy_scale: 2}
+  actions:
+  - name: go
+    arguments: {n: 1..4}
+    subcomponents:
+    - {name: low, actions: [{name: add}]}
+    - {name: "high[0..n-1]", actions: [{name: add, energy_scale: n / 2}]}
+  - name: once
+    subcomponents:
+    - {name: low, actions: [{name: add, repeat: 3}]}
+- name: pair
+  attributes: {lanes: 2}
+  subcomponents:
+  - {name: "lane[1..lanes]", class: lane, attributes: {width: 16}}
+  actions:
+  - name: compute
+    subcomponents:
+    - {name: "lane[1..lanes]", actions: [{name: go, arguments: {n: lanes}}, {name: once}]}
+  - name: write
+    subcomponents:
+    - {name: "lane[1]", actions: [{name: once}]}
+"""
+
+
+def test_scales_ranges_arguments_and_nesting():
+    energies = library(NESTED).energies("lane", {"width": 16}, "a.yaml")
+    # at n = 4: the low adder once, four high adders (scale 2) half of n times each
+    assert energies["go"] == pytest.approx(ADD_8 + 4 * 2 * (4 / 2) * ADD_8)
+    assert energies["once"] == pytest.approx(3 * ADD_8)
+    assert energies["leak"] == 0 and "update" not in energies
+    energies = library(NESTED).energies("pair", {}, "a.yaml")
+    # two lanes with n = 2: 1 + 2 * 2 * 1 adders for go, 3 for once
+    assert energies["compute"] == pytest.approx(2 * (1 + 4 + 3) * ADD_8)
+    assert energies["update"] == energies["write"] == pytest.approx(3 * ADD_8)
+
+
+def test_primitive_classes_need_no_file():
+    assert SHIPPED.energies("aladdin_adder", {"width": 1}, "a.yaml")["add"] == ADD_1
+    dram = SHIPPED.energies("DRAM", {"width": 64, "type": "LPDDR4", "datawidth": 8}, "a.yaml")
+    assert dram == {"read": 512, "write": 512, "update": 512, "leak": 0}
+
+
+def test_attributes_given_win_over_defaults_and_none_does_not():
+    energies = SHIPPED.energies("SRAM_buffer", {"width": 64, "depth": 8192, "n_banks": 16}, "a.yaml")
+    assert energies["read"] == 18.2045
+    one_bank = SHIPPED.energies("SRAM_buffer", {"width": 64, "depth": 8192, "n_banks": None}, "a.yaml")
+    assert one_bank["read"] == 25.8695
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes", "message"),
+    [
+        ("flux", {}, "unknown component class 'flux' (allowed: SRAM_buffer, SRAM_spad, binary_connect_mac"),
+        ("SRAM_spad", {"width": 16}, "attribute 'depth' of class SRAM_spad is missing"),
+        (
+            "SRAM_spad",
+            {"width": 16, "depth": 12},
+            "SRAM_spad.read: memory: SRAM.depth: 12 is outside the table (allowed: 64",
+        ),
+        ("regfile_spad", {"width": 16, "depth": 300}, "comparator: aladdin_comparator.n_bits: 9 is outside the table"),
+        ("typical_mac", {"multiplier_width": 8, "adder_width": 64}, "aladdin_adder.width: 64 is outside"),
+        ("typical_mac", {"multiplier_width": 8, "adder_width": 20, "technology": "7nm"}, "no table has '7nm'"),
+        ("typical_mac", {"multiplier_width": "b", "adder_width": 20}, "aladdin_multiplier.width_a: found 'b'"),
+        ("typical_mac", {"multiplier_width": "2*b", "adder_width": 20}, "unknown name b in expression '2*b'"),
+    ],
+)
+def test_components_that_have_no_energy(name, attributes, message):
+    with pytest.raises(InputError) as e:
+        SHIPPED.energies(name, attributes, "arch.yaml: architecture.nodes[3]")
+    assert str(e.value).startswith("arch.yaml: architecture.nodes[3]") and message in str(e.value)
+
+
+ONE = "- name: c\n  subcomponents: [{{name: s, class: {cls}, attributes: {{width: 8}}}}]\n  actions: [{action}]\n"
+
+
+@pytest.mark.parametrize(
+    ("cls", "action", "message"),
+    [
+        ("flux", "{name: go, subcomponents: [{name: s, actions: [{name: go}]}]}", "unknown component class 'flux'"),
+        ("c", "{name: go, subcomponents: [{name: s, actions: [{name: go}]}]}", "class c contains itself: c > c"),
+        (
+            "typical_mac",
+            "{name: go, subcomponents: [{name: s, actions: [{name: compute}]}]}",
+            "a.yaml: c.go: s: attribute 'multiplier_width' of class typical_mac is missing",
+        ),
+        (
+            "SRAM_spad",
+            "{name: go, subcomponents: [{name: s, actions: [{name: fly}]}]}",
+            "SRAM_spad has no action 'fly'",
+        ),
+        (
+            "aladdin_adder",
+            "{name: go, subcomponents: [{name: s, actions: [{name: fly}]}]}",
+            "no action 'fly' (allowed: add",
+        ),
+        ("aladdin_adder", "{name: go, subcomponents: [{name: 's[3..1]', actions: [{name: add}]}]}", "s[3..1] is empty"),
+        ("aladdin_adder", "{name: go, subcomponents: [{name: s, actions: [{name: add, repeat: -1}]}]}", "-1 is -1"),
+        ("aladdin_adder", "{name: go, arguments: {n: 3}}", "argument n: found 3 (allowed: a range first..last)"),
+        ("aladdin_adder", "{name: go, arguments: {n: 1..9999}}", "its arguments have no value or too many"),
+    ],
+)
+def test_classes_that_cannot_be_evaluated(cls, action, message):
+    with pytest.raises(InputError) as e:
+        library(ONE.format(cls=cls, action=action)).energies("c", {}, "a.yaml")
+    assert message in str(e.value) and "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- name: c", "c.yaml: components.classes[0]: field 'actions' is missing"),
+        ("- {name: c, actions: [], primitive_type: SRAM}", "classes[0]: unknown field 'primitive_type'"),
+        ("- {name: c, actions: []}\n- {name: c, actions: []}", "classes[1]: a second class is named 'c'"),
+        ("- {name: c, actions: [{name: a}, {name: a}]}", "actions[1].name: a second action is named 'a'"),
+        ("- {name: c, actions: {a: 1}}", "classes[0].actions: found {'a': 1} (allowed: a list)"),
+        ("- 3", "classes[0]: found 3 (allowed: a mapping with name"),
+        ("- {name: c, actions: [{name: a, subcomponents: [{name: x, actions: []}]}]}", "there is no subcomponent 'x'"),
+        ("- {name: c, subcomponents: [{name: '1x', class: SRAM}], actions: []}", "found '1x' (allowed: a name, or"),
+        ("- {name: c, subcomponents: [{name: 'x[..3]', class: SRAM}], actions: []}", "found [..3]"),
+        (
+            "- name: c\n  subcomponents: [{name: x, class: aladdin_adder}]\n"
+            "  actions: [{name: a, subcomponents: [{name: x, actions: [{name: add, action_share: 2}]}]}]",
+            "actions[0].subcomponents[0].actions[0]: unknown field 'action_share'",
+        ),
+    ],
+)
+def test_component_files_that_cannot_be_read(text, message):
+    with pytest.raises(InputError) as e:
+        library(text)
+    assert message in str(e.value)
+
+
+def test_files_and_folders_are_added_to_the_shipped_ones(tmp_path):
+    storage = (data_dir("arch_specs") / "components" / "storage.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(storage.replace("n_banks: 1}", "n_banks: 2}"))
+    (tmp_path / "mine.csv").write_text(
+        "component,technology,width_bits,width_b_bits,depth,n_banks,action,energy_pj,estimator\n"
+        "adder,45nm,16,,,,add,7,measured\n"
+    )
+    (tmp_path / "notes.txt").write_text("not read")
+    mine = ComponentLibrary.load([tmp_path])
+    assert mine.energies("aladdin_adder", {"width": 16}, "a.yaml")["add"] == 7
+    assert mine.energies("SRAM_spad", {"width": 16, "depth": 128}, "a.yaml")["read"] == 0.605952  # two banks
+    assert SHIPPED.energies("aladdin_adder", {"width": 16}, "a.yaml")["add"] == ADD_16
+
+
+@pytest.mark.parametrize("name", ["nowhere.yaml", "notes.txt"])
+def test_paths_that_are_no_component_files(tmp_path, name):
+    with pytest.raises(InputError, match=name):
+        ComponentLibrary.load([tmp_path / name])
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "architecture: {}", "compound_components: {version: 0.2, classes: []}"])
+def test_other_documents_are_refused(tmp_path: Path, text):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"c\.yaml"):
+        ComponentLibrary.load([tmp_path / "c.yaml"])
