@@ -1,0 +1,88 @@
+"""The shipped accelerator: every component has the energy worked out by hand, for every candidate."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from dse.candidates import load_candidates
+from dse.documents import read_yaml
+from dse.energy.components import ComponentLibrary
+from dse.expressions import evaluate
+from dse.resources import data_dir
+
+LIBRARY = ComponentLibrary.load()
+ARCH = read_yaml(data_dir("arch_specs") / "eyeriss_168.yaml")
+NODES = {node["name"]: node for node in ARCH["architecture"]["nodes"]}
+CANDIDATES = load_candidates()
+REGISTER_BIT, COMPARATOR = 0.011387169149514056, 0.037286652759575475
+
+
+def attributes(name: str, variables: dict[str, int]) -> dict[str, object]:
+    bindings = {**ARCH["variables"], **variables}
+    return {k: evaluate(v, bindings, name) for k, v in NODES[name]["attributes"].items()}
+
+
+def storages() -> list[str]:
+    return [name for name, node in NODES.items() if "class" in node and name != "mac"]
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda c: c.name)
+def test_every_component_of_every_candidate(candidate):
+    assert len(CANDIDATES) == 9
+    energies = {}
+    for name in storages():
+        given = attributes(name, candidate.variables)
+        assert given["width"] % given["datawidth"] == 0, f"{name}: Timeloop needs whole words in a row"
+        energies[name] = LIBRARY.energies(NODES[name]["class"], given, name)
+        assert set(energies[name]) == {"read", "write", "update", "leak"}
+        assert min(energies[name][a] for a in ("read", "write", "update")) > 0 == energies[name]["leak"]
+        assert energies[name]["update"] == energies[name]["write"]
+    assert {e["read"] for n, e in energies.items() if n.startswith("dram")} == {512}
+    assert energies["glb_ifmap"]["read"] == 18.2045
+    assert energies["ifmap_spad"]["read"] == pytest.approx(16 * REGISTER_BIT + COMPARATOR)  # 0.22 pJ
+    assert energies["psum_spad"]["read"] == pytest.approx(candidate.psum_bits * REGISTER_BIT + COMPARATOR)
+    assert energies["weights_spad"]["read"] == pytest.approx(0.79, abs=0.005)
+    # between the rows of 64 and 128 b, 2048 and 4096 words, in eight banks
+    w, d = math.log2(120 / 64), math.log2(2457 / 2048)
+    rows = {(0, 0): 8.17069, (0, 1): 13.8024, (1, 0): 25.424, (1, 1): 37.7851}
+    by_hand = math.prod(e ** (abs(1 - i - w) * abs(1 - j - d)) for (i, j), e in rows.items())
+    assert energies["glb_psum"]["read"] == pytest.approx(by_hand)
+
+
+def compute(name: str) -> float:
+    candidate = next(c for c in CANDIDATES if c.name == name)
+    energies = LIBRARY.energies(candidate.compute_class, dict(candidate.compute_attributes), name)
+    return sum(n * energies[action] for action, n in candidate.compute_actions)
+
+
+def test_compute_energies_and_the_papers_ratio():
+    assert compute("T8") == pytest.approx(1.0027035056655433 + 0.16606288343041334)
+    assert compute("T4") == pytest.approx(0.25067587641638583 + 0.16606288343041334)
+    assert compute("MF8") == compute("MF2") == pytest.approx(2 * 0.099637730058248)
+    assert compute("BC8") == compute("BC2") == pytest.approx(0.099637730058248)
+    assert compute("T8") / compute("BC8") == pytest.approx(11.73, abs=0.005)  # about 11.5 in Section IV of the paper
+
+
+def test_the_compute_unit_of_the_file_is_that_of_t8():
+    mac = LIBRARY.energies(NODES["mac"]["class"], attributes("mac", {}), "mac")
+    assert mac == {"compute": compute("T8"), "leak": 0}
+
+
+def test_sizes_are_those_of_the_chip():
+    def kilobytes(name: str) -> float:
+        given = attributes(name, {})
+        return given["width"] * given["depth"] / 8 / 1024
+
+    assert NODES["pe_column"]["spatial"]["meshX"] * NODES["pe_row"]["spatial"]["meshY"] == 168
+    assert 99.9 < kilobytes("glb_ifmap") + kilobytes("glb_psum") <= 100
+    assert [attributes(n, {})["depth"] for n in ("ifmap_spad", "weights_spad", "psum_spad")] == [12, 224, 24]
+
+
+def test_timeloop_takes_every_class_for_what_it_is():
+    # its front end and its C++ side look for these in class names
+    for name in storages():
+        assert any(part in NODES[name]["class"] for part in ("DRAM", "SRAM", "regfile", "smartbuffer", "storage"))
+    for name in ["typical_mac", *(c.compute_class for c in CANDIDATES)]:
+        assert "mac" in name and not any(part in name for part in ("DRAM", "SRAM", "regfile", "storage"))
