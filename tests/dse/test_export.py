@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from dse.errors import InputError
 from dse.export import Network, export_network, load_network, trace
-from dse.workload import Workload, read_workload, write_workload
+from dse.workload import Workload, find_workload, read_workload, write_workload
 
 
 def export(module: nn.Module, *shape: int) -> Workload:
@@ -48,6 +48,7 @@ def test_macs_of_a_convolution_are_counted(groups, channels, kernel, stride, dil
     assert layer.instance.get("Hstride", 1) == stride[0] and layer.instance.get("Wdilation", 1) == dilation[1]
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 @settings(max_examples=30, deadline=None)
 @given(
     padding=st.one_of(st.sampled_from(["same", "valid"]), st.tuples(st.integers(0, 2), st.integers(0, 2))),
@@ -120,6 +121,7 @@ def test_the_shipped_squeezenet():
     fire4 = [layer.problem.macs for layer in workload.layers if "fire4" in layer.name]
     assert len(workload.layers) == 26 and len(fire4) == 3
     assert round(sum(fire4) / 1e6) == 46
+    assert read_workload(find_workload("squeezenet")) == workload, "run: enos export squeezenet"
 
 
 class Twice(nn.Module):

@@ -67,10 +67,11 @@ def test_primitive_classes_need_no_file():
 
 
 def test_attributes_given_win_over_defaults_and_none_does_not():
-    energies = SHIPPED.energies("SRAM_buffer", {"width": 64, "depth": 8192, "n_banks": 16}, "a.yaml")
-    assert energies["read"] == 18.2045
-    one_bank = SHIPPED.energies("SRAM_buffer", {"width": 64, "depth": 8192, "n_banks": None}, "a.yaml")
-    assert one_bank["read"] == 25.8695
+    buffer = {"width": 64, "depth": 8192}
+    assert SHIPPED.energies("SRAM_buffer", {**buffer, "n_banks": 16}, "a.yaml")["read"] == 18.2045
+    assert SHIPPED.energies("SRAM", {**buffer, "n_banks": 1}, "a.yaml")["read"] == 25.8695
+    with pytest.raises(InputError, match="'n_banks' of class SRAM_buffer is missing"):
+        SHIPPED.energies("SRAM_buffer", {**buffer, "n_banks": None}, "a.yaml")
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,25 @@ def test_the_compute_unit_of_the_file_is_that_of_t8():
     assert mac == {"compute": compute("T8"), "leak": 0}
 
 
+# Accelergy 0.4 (6911d15) with its Library plug-in on arch_specs/components, six significant digits.
+ACCELERGY = {
+    ("typical_mac", "compute"): ({"multiplier_width": 8, "adder_width": 20}, 1.16877),
+    ("typical_mac", "leak"): ({"multiplier_width": 4, "adder_width": 20}, 0),
+    ("multiplication_free_mac", "compute"): ({"adder_width": 12}, 0.199275),
+    ("binary_connect_mac", "compute"): ({"adder_width": 12}, 0.0996377),
+    ("regfile_spad", "read"): ({"width": 16, "depth": 12}, 0.219481),
+    ("regfile_spad", "write"): ({"width": 20, "depth": 24}, 0.26503),
+    ("regfile_spad", "update"): ({"width": 20, "depth": 24}, 0.26503),
+}
+
+
+@pytest.mark.parametrize("component_action", ACCELERGY, ids=" ".join)
+def test_the_real_accelergy_gives_the_same_energies(component_action):
+    component, action = component_action
+    given, recorded = ACCELERGY[component_action]
+    assert float(f"{LIBRARY.energies(component, given, component)[action]:.6g}") == recorded
+
+
 def test_sizes_are_those_of_the_chip():
     def kilobytes(name: str) -> float:
         given = attributes(name, {})
