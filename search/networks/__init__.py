@@ -1,0 +1,1 @@
+"""Networks to search, written as plain torch modules."""

@@ -1,0 +1,22 @@
+"""The search modes, by the name a configuration gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from search.checkpoint import Checkpoint, Record
+from search.config import Search
+from search.data import Dataset
+from search.searchable import SearchableNetwork
+from search.strategies.bilevel import bilevel
+from search.train import OnEpoch
+
+Strategy = Callable[[SearchableNetwork, Dataset, Search, float, int, Checkpoint, OnEpoch], list[Record]]
+"""Learns a searchable network's alpha and theta in place.
+
+Arguments: the network, the data, the settings, lambda, the seed, where progress is kept, and what to call after each
+epoch. Returns one record an epoch, with at least epoch, loss, validation_accuracy, energy (expected) and seconds; the
+network then holds the operator weights, and its `assignment()` is the result.
+"""
+
+STRATEGIES: dict[str, Strategy] = {"bilevel": bilevel}
