@@ -35,7 +35,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_json(path: Path, document: Any) -> None:
     """Writes JSON atomically."""
-    text = json.dumps(document, indent=1) + "\n"
+    write_text(path, json.dumps(document, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file atomically."""
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 

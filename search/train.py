@@ -24,13 +24,15 @@ def learn(
 
     Args:
         seed: decides the order of the images.
-        on_epoch: is called with every new record, after it is safe on disk.
+        on_epoch: is called with every record: those of the checkpoint first, new ones after they are safe on disk.
 
     Returns:
         One record an epoch: epoch, loss (training, mean), validation_accuracy (0 to 1), seconds.
     """
     optimiser = torch.optim.Adam(network.parameters(), lr=training.lr)
     history = checkpoint.restore(network=network, optimiser=optimiser)
+    for record in history:
+        on_epoch(record)
     steps = batches_per_epoch(data.train, training.batch_size)
     for epoch in range(len(history), training.epochs):
         began, losses = time.monotonic(), []

@@ -14,9 +14,9 @@ from search.train import OnEpoch
 Strategy = Callable[[SearchableNetwork, Dataset, Search, float, int, Checkpoint, OnEpoch], list[Record]]
 """Learns a searchable network's alpha and theta in place.
 
-Arguments: the network, the data, the settings, lambda, the seed, where progress is kept, and what to call after each
-epoch. Returns one record an epoch, with at least epoch, loss, validation_accuracy, energy (expected) and seconds; the
-network then holds the operator weights, and its `assignment()` is the result.
+Arguments: the network, the data, the settings, lambda, the seed, where progress is kept, and what to call with each
+record, restored ones included. Returns one record an epoch, with at least epoch, loss, validation_accuracy, energy
+(expected) and seconds; the network then holds the operator weights, and its `assignment()` is the result.
 """
 
 STRATEGIES: dict[str, Strategy] = {"bilevel": bilevel}

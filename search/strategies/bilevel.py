@@ -32,6 +32,8 @@ def bilevel(
     of_theta = torch.optim.Adam(model.thetas(), lr=settings.lr)
     parts: dict[str, Stateful] = {"model": model, "of_alpha": of_alpha, "of_theta": of_theta}
     history = checkpoint.restore(**parts)
+    for record in history:
+        on_epoch(record)
     steps = batches_per_epoch(data.train, settings.batch_size)
     for epoch in range(len(history), settings.epochs):
         began, losses = time.monotonic(), []

@@ -1,0 +1,126 @@
+"""Commands of the learning half: `enos search`, `enos run`, `enos report`. Imports torch only when they work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dse.table import CostTable
+
+if TYPE_CHECKING:
+    from search.config import RunConfig
+    from search.runs import OnProgress, Stage
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("config", type=_FILE)
+@click.option("--table", required=True, type=_FILE, help="Energies of every layer: what `enos table` wrote.")
+@click.option("--out", type=_FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs' folders.")
+@click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
+def search(config: Path, table: Path, out: Path, as_json: bool) -> None:
+    """Searches operators and precisions against a cached table of energies.
+
+    CONFIG is a run configuration (YAML). A run that was interrupted goes on where it stopped.
+
+    \b
+    Example:
+      enos search squeezenet.yaml --table squeezenet.csv
+    """
+    from search.config import load_config
+
+    _finish(load_config(config), CostTable.load(table), out, as_json)
+
+
+@click.command()
+@click.argument("config", type=_FILE, required=False)
+@click.option("--out", type=_FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs' folders.")
+@click.option("--store", type=_FILE, default=None, help="Store of mappings; default: the one `enos map` uses.")
+@click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
+def run(config: Path | None, out: Path, store: Path | None, as_json: bool) -> None:
+    """Does the whole job: export, map, search, relearn, report.
+
+    CONFIG is a run configuration (YAML); without it the embedded example runs: SqueezeNet on scikit-learn's digits.
+    A run that was interrupted goes on where it stopped.
+
+    \b
+    Example:
+      enos run
+      enos run squeezenet.yaml --out runs
+    """
+    from dse.pipeline import map_workload
+
+    from dse.export import export_network
+    from search.config import EXAMPLE, load_config
+    from search.runs import network_of
+
+    chosen = load_config(config if config is not None else EXAMPLE)
+    workload = export_network(replace(network_of(chosen), name=chosen.name))
+    table = map_workload(workload, arch=chosen.arch, store=store)
+    _finish(chosen, table, out, as_json)
+
+
+@click.command()
+@click.argument("run", type=_FOLDER)
+def report(run: Path) -> None:
+    """Builds the page and the figures of a finished run: RUN/report.html, RUN/figures.
+
+    \b
+    Example:
+      enos report runs/digits
+    """
+    from search.report import write_report
+
+    click.echo(f"Page: {write_report(run)}")
+
+
+def _finish(config: RunConfig, table: CostTable, out: Path, as_json: bool) -> None:
+    """Search, relearn and report, which both commands share."""
+    from search.report import summary, write_report
+    from search.runs import do_run, open_run
+
+    opened = open_run(out / config.name, config, table)
+    with _progress(sum(stage.epochs for stage in opened.stages)) as on_progress:
+        results = do_run(opened, on_progress)
+    page = write_report(opened.folder)
+    if as_json:
+        click.echo(json.dumps(results, indent=1))
+    else:
+        click.echo("\n".join([*summary(results), f"Page: {page}"]))
+
+
+@contextmanager
+def _progress(epochs: int) -> Iterator[OnProgress]:
+    """A progress bar over the epochs of all stages, on standard error."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
+               TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=epochs)
+
+        def on_progress(stage: Stage, record: dict[str, Any]) -> None:
+            progress.update(task, advance=1, description=_describe(stage))
+
+        yield on_progress
+
+
+def _describe(stage: Stage) -> str:
+    what = f"baseline {stage.candidate}" if stage.candidate else f"{stage.kind} with lambda {stage.lam:g}"
+    return f"seed {stage.seed}: {what}"

@@ -1,0 +1,189 @@
+"""A finished run as one self-contained HTML page, and its figures as PNG files."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from dse.candidates import load_candidates
+from dse.documents import read_text
+from dse.errors import InputError
+from dse.table import CostTable
+from search import plots
+from search.results import Point
+
+_TEMPLATE = Path(__file__).with_name("report.html")
+
+
+def write_report(folder: Path) -> Path:
+    """Writes ``report.html`` and ``figures/*.png`` into a run's folder; returns the page's path.
+
+    Raises:
+        InputError: a folder that holds no finished run.
+    """
+    if not (folder / "results.json").is_file():
+        raise InputError(folder, "holds no finished run", "the folder of a run that has a results.json")
+    try:
+        results = json.loads(read_text(folder / "results.json"))
+        networks: list[Point] = results["networks"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(folder / "results.json", "is damaged", "remove it and start the run again") from None
+    table = CostTable.load(folder / "table.csv")
+    shown = best(networks)
+    figures = {
+        "trade_off": plots.draw_trade_off(plots.trade_off_info(networks)),
+        "operator_map": plots.draw_operator_map(plots.operator_map_info(shown)),
+        "breakdown": plots.draw_breakdown(plots.breakdown_info(table, shown["assignment"])),
+    }
+    (folder / "figures").mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        (folder / "figures" / f"{name}.png").write_bytes(plots.to_png(figure))
+    page = folder / "report.html"
+    page.write_text(
+        Template(read_text(_TEMPLATE)).substitute(
+            title=html.escape(f"ENOS: {results['name']}"),
+            subtitle=html.escape(_subtitle(results, table)),
+            findings="".join(f"<p>{html.escape(text)}</p>" for text in findings(networks, table)),
+            networks=_html_table(_NETWORK_HEAD, map(_network_row, networks)),
+            layers=_html_table(_LAYER_HEAD, layer_rows(table, shown["assignment"])),
+            shown=html.escape(_name(shown)),
+            commands=html.escape(_commands(folder, results["name"])),
+            config=html.escape(read_text(folder / "config.yaml")),
+            **{name: plots.to_svg(figure, name) for name, figure in figures.items()},
+        ),
+        encoding="utf-8",
+    )
+    return page
+
+
+def best(networks: Sequence[Point]) -> Point:
+    """The searched network that the page shows in detail: the one with the highest validation accuracy."""
+    return max((p for p in networks if p["kind"] == "searched"), key=lambda p: float(p["validation_accuracy"]))
+
+
+def summary(results: Mapping[str, Any]) -> list[str]:
+    """The run's networks as lines of text, for a terminal."""
+    rows = [[_strip(cell) for cell in _network_row(p)] for p in results["networks"]]
+    table = [list(_NETWORK_HEAD), *rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(_NETWORK_HEAD))]
+    lines = []
+    for row in table:
+        first, *others = (cell.rjust(w) for cell, w in zip(row, widths, strict=True))
+        lines.append("  ".join([first.strip().ljust(widths[0]), *others]))
+    return lines
+
+
+def findings(networks: Sequence[Point], table: CostTable) -> list[str]:
+    """What was found and why, as sentences: savings, distance from the uni-operator line, the costliest layers."""
+    texts = []
+    searched = [p for p in networks if p["kind"] == "searched"]
+    for lam in dict.fromkeys(p["lambda"] for p in searched):
+        texts.append(_about_lambda(lam, [p for p in searched if p["lambda"] == lam], networks))
+    shown = best(networks)
+    reference = {r["layer"]: _energy(table, r["layer"], r["candidate"]) for r in table.rows
+                 if (r["operator"], r["bits"]) == ("typical", 8)}  # fmt: skip
+    total = sum(reference.values())
+    costly = sorted(reference, key=lambda n: -reference[n])[:3]
+    parts = [
+        f"{n} ({reference[n] / total:.0%} of the all-T8 energy, now {shown['assignment'][n]}, which saves "
+        f"{1 - _energy(table, n, shown['assignment'][n]) / reference[n]:.0%} of it)"
+        for n in costly
+    ]
+    texts.append(f"The layers that cost most are {', '.join(parts)}. The layers below are those of: {_name(shown)}.")
+    return texts
+
+
+def _about_lambda(lam: float, points: Sequence[Point], networks: Sequence[Point]) -> str:
+    energy, accuracy = (float(np.mean([p[k] for p in points])) for k in ("energy", "test_accuracy"))
+    expected = float(np.mean([p["energy_expected"] for p in points]))
+    text = (
+        f"With lambda = {lam:g} the searched networks need {energy:.2f} of the all-T8 energy (expected before "
+        f"discretisation: {expected:.2f}) and reach {accuracy:.1%} on the test images, mean of {len(points)} seed(s)."
+    )
+    for name in dict.fromkeys(p["candidate"] for p in networks if p["kind"] == "baseline"):
+        same = [p for p in networks if p.get("candidate") == name]
+        text += f" All {name}: {np.mean([p['test_accuracy'] for p in same]):.1%} at {same[0]['energy']:.2f}."
+    gaps = [p["above_line"] for p in points if p["above_line"] is not None]
+    if gaps:
+        above = sum(gap > 0 for gap in gaps)
+        text += (
+            f" {above} of {len(gaps)} lie above the line through the uni-operator networks of their seed; the mean "
+            f"distance is {100 * np.mean(gaps):+.1f} percentage points."
+        )
+    return text
+
+
+def layer_rows(table: CostTable, assignment: Mapping[str, str]) -> list[list[str]]:
+    """Rows of the layer table: layer, operator, precision, energy, share of the network, energy against T8."""
+    declared = {c.name: c for c in load_candidates()}
+    energy = {n: _energy(table, n, assignment[n]) for n in table.layers}
+    total = sum(energy.values())
+    rows = []
+    for name in table.layers:
+        candidate, reference = declared[assignment[name]], _reference(table, name)
+        rows.append([
+            name, f'<span class="chip" style="background:{plots.colour(candidate.name)}"></span>'
+            f"{candidate.operator.replace('_', ' ')}", f"{candidate.bits}", f"{energy[name] * 1e-6:.3g}",
+            f"{energy[name] / total:.1%}", f"{energy[name] / reference:.2f}",
+        ])  # fmt: skip
+    return rows
+
+
+_LAYER_HEAD = ("layer", "operator", "bits", "energy (µJ)", "share", "energy / T8")
+_NETWORK_HEAD = ("network", "seed", "energy", "expected", "validation", "test", "above the line")
+
+
+def _network_row(p: Point) -> list[str]:
+    gap = p.get("above_line")
+    return [
+        f"all {p['candidate']}" if p["kind"] == "baseline" else f"searched, lambda {p['lambda']:g}",
+        str(p["seed"]),
+        f"{p['energy']:.3f}",
+        f"{p['energy_expected']:.3f}" if "energy_expected" in p else "",
+        f"{p['validation_accuracy']:.1%}",
+        f"{p['test_accuracy']:.1%}",
+        "" if gap is None else f'<span class="{"good" if gap > 0 else "bad"}">{100 * gap:+.1f}</span>',
+    ]
+
+
+def _strip(cell: str) -> str:
+    """A cell without its markup."""
+    return cell[cell.index(">") + 1 : cell.rindex("<")] if cell.startswith("<") else cell
+
+
+def _html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    cells = "".join(f"<th>{html.escape(h)}</th>" for h in head)
+    body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>\n" for row in rows)
+    return f"<table><thead><tr>{cells}</tr></thead>\n<tbody>{body}</tbody></table>"
+
+
+def _name(p: Point) -> str:
+    return f"the network found with lambda = {p['lambda']:g}, seed {p['seed']}"
+
+
+def _subtitle(results: Mapping[str, Any], table: CostTable) -> str:
+    levels = {"all": "all memory levels count", "on_chip": "only on-chip levels count"}[results["transmission"]]
+    return (
+        f"{len(table.layers)} layers, {len(table.candidates)} candidates a layer. Energies are in units of the network "
+        f"with the typical operator at 8 bits in every layer: {results['unit_pj'] * 1e-6:.3g} µJ per image; {levels}."
+    )
+
+
+def _commands(folder: Path, name: str) -> str:
+    return f"enos search {folder / 'config.yaml'} --table {folder / 'table.csv'} --out again\nenos report again/{name}"
+
+
+def _reference(table: CostTable, layer: str) -> float:
+    row = next(r for r in table.rows if r["layer"] == layer and (r["operator"], r["bits"]) == ("typical", 8))
+    return _energy(table, layer, row["candidate"])
+
+
+def _energy(table: CostTable, layer: str, candidate: str) -> float:
+    row = table.row(layer, candidate)
+    return float(row["n_ops"] * row["e_op_pj"] + row["e_tx_pj"])
