@@ -13,8 +13,9 @@ import math
 from collections import Counter
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+from dse.energy.ert import Ert
 from dse.errors import InputError
 from dse.mapping import Loops, Mapping
 from dse.problem import DataSpace, Problem
@@ -22,11 +23,6 @@ from dse.spec import Fanout, Spec, Storage
 
 Vector = tuple[int, ...]
 Stats = dict[tuple[int, int], float]  # (multicast factor, number of distinct boxes) -> words
-
-
-class Ert(Protocol):
-    def energy(self, component: str, action: str) -> float: ...
-    def leak(self, component: str) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -118,12 +114,12 @@ def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evalua
     compute_cycles = math.prod(n for level in nest for _, n in level.temporal)
     cycles = max([compute_cycles, *(_level_cycles(s, counts.get(s.name, {}), compute_cycles) for s in spec.storages)])
     levels = {
-        s.name: {t: _with_energy(s, a, ert) for t, a in counts[s.name].items()}
+        s.name: {t: _with_energy(s, a, ert.storage(s.name)) for t, a in counts[s.name].items()}
         for s in reversed(spec.storages)
         if s.name in counts
     }
-    compute_pj = problem.macs * ert.energy(spec.compute.name, "compute")
-    leak_pj = _leakage(spec, levels, cycles, ert)
+    compute_pj = problem.macs * ert.compute(spec.compute.name)
+    leak_pj = _leakage(nest, cycles, ert)
     energy = compute_pj + leak_pj + sum(a.energy_pj for tensors in levels.values() for a in tensors.values())
     return Evaluation(energy, cycles, problem.macs, spatial, compute_pj, leak_pj, levels, spec.compute.name)
 
@@ -389,18 +385,19 @@ def _level_cycles(storage: Storage, tensors: MappingType[str, Accesses], compute
     return math.ceil(compute_cycles / slowdown)
 
 
-def _with_energy(storage: Storage, a: Accesses, ert: Ert) -> Accesses:
+def _with_energy(storage: Storage, a: Accesses, energies: MappingType[str, float]) -> Accesses:
     energy = a.instances * sum(
-        -(-count // storage.block_size) * ert.energy(storage.name, action)
-        for count, action in ((a.reads, "read"), (a.fills, "write"), (a.updates, "update"))
-        if count
+        -(-count // storage.block_size) * energies[action]
+        for action, count in (("read", a.reads), ("write", a.fills), ("update", a.updates))
     )
     return Accesses(a.tile, a.instances, a.reads, a.fills, a.updates, energy)
 
 
-def _leakage(spec: Spec, levels: MappingType[str, MappingType[str, Accesses]], cycles: int, ert: Ert) -> float:
-    total = 0.0
-    for storage in spec.storages:
-        instances = max((a.instances for a in levels.get(storage.name, {}).values()), default=0)
-        total += ert.leak(storage.name) * cycles * instances
+def _leakage(nest: list[_Level], cycles: int, ert: Ert) -> float:
+    """Leakage in pJ: every instance that the mapping uses leaks in every cycle."""
+    total, instances = 0.0, 1
+    for level in reversed(nest):
+        if level.storage is not None:
+            total += ert.storage(level.storage.name)["leak"] * cycles * instances
+        instances *= math.prod(n for _, n in level.spatial)
     return total
