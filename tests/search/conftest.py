@@ -1,0 +1,53 @@
+"""A synthetic cost table: energies proportional to MACs, for tests of the search's mechanics and never for results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from dse.candidates import load_candidates
+from dse.export import Network, export_network
+from dse.table import CostTable
+
+RELATIVE = {
+    "T8": 1.0,
+    "T4": 0.53,
+    "T2": 0.35,
+    "MF8": 0.69,
+    "MF4": 0.45,
+    "MF2": 0.3,
+    "BC8": 0.49,
+    "BC4": 0.33,
+    "BC2": 0.25,
+}
+COMPUTE_SHARE = 0.3
+PJ_PER_MAC = 10.0
+
+torch.set_num_threads(2)
+
+
+def synthetic_table(network: Network) -> CostTable:
+    rows = []
+    for layer in export_network(network).layers:
+        macs = layer.problem.macs
+        for c in load_candidates():
+            per_mac = PJ_PER_MAC * RELATIVE[c.name]
+            moved = (1 - COMPUTE_SHARE) * per_mac * macs
+            rows.append(
+                {
+                    "workload": network.name, "layer": layer.name, "operator": c.operator, "bits": c.bits,
+                    "candidate": c.name, "status": "ok", "reason": "", "n_ops": macs,
+                    "e_op_pj": COMPUTE_SHARE * per_mac, "e_compute_pj": COMPUTE_SHARE * per_mac * macs,
+                    "e_tx_pj": moved, "e_tx_on_chip_pj": moved / 2, "cycles": macs, "utilisation": 1.0,
+                    "engine": "synthetic", "optimal": True, "mapping": "",
+                    "dram.Weights.energy_pj": moved / 2, "glb.Inputs.energy_pj": moved / 4, "glb.Outputs.energy_pj": moved / 4,
+                }
+            )  # fmt: skip
+    return CostTable(tuple(rows))
+
+
+@pytest.fixture
+def make_table() -> Callable[[Network], CostTable]:
+    return synthetic_table
