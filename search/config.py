@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ Check = Callable[[Any, str], Any]
 
 def _number(low: float, high: float, *, above: bool = False) -> Check:
     def check(value: Any, where: str) -> float:
+        if isinstance(value, str):  # YAML 1.1 reads 1e-3, without a point, as text
+            with contextlib.suppress(ValueError):
+                value = float(value)
         ok = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
         if not ok or (above and value == low):
             allowed = f"a number {'above' if above else 'from'} {low:g} {'up ' if above else ''}to {high:g}"

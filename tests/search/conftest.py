@@ -42,7 +42,8 @@ def synthetic_table(network: Network) -> CostTable:
                     "e_op_pj": COMPUTE_SHARE * per_mac, "e_compute_pj": COMPUTE_SHARE * per_mac * macs,
                     "e_tx_pj": moved, "e_tx_on_chip_pj": moved / 2, "cycles": macs, "utilisation": 1.0,
                     "engine": "synthetic", "optimal": True, "mapping": "",
-                    "dram.Weights.energy_pj": moved / 2, "glb.Inputs.energy_pj": moved / 4, "glb.Outputs.energy_pj": moved / 4,
+                    "dram.Weights.energy_pj": moved / 2, "glb.Inputs.energy_pj": moved / 4,
+                    "glb.Outputs.energy_pj": moved / 4,
                 }
             )  # fmt: skip
     return CostTable(tuple(rows))

@@ -45,8 +45,8 @@ def layers() -> st.SearchStrategy[nn.Module]:
         lambda groups, c, m, kernel, stride, padding, dilation, bias, mode: nn.Conv2d(
             groups * c, groups * m, kernel, stride, padding, dilation, groups, bias, mode
         ),
-        st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(0, 2),
-        st.integers(1, 2), st.booleans(), st.sampled_from(["zeros", "reflect", "circular"]),
+        st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 2),
+        st.integers(0, 2), st.integers(1, 2), st.booleans(), st.sampled_from(["zeros", "reflect", "circular"]),
     )  # fmt: skip
     linears = st.builds(nn.Linear, st.integers(1, 6), st.integers(1, 6), st.booleans())
     return st.one_of(convolutions, linears)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dse.errors import InputError
+from search.config import EXAMPLE, RunConfig, config_yaml, load_config
+
+
+def load(tmp_path: Path, text: str) -> RunConfig:
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path)
+
+
+def test_the_shipped_example_is_valid() -> None:
+    config = load_config(EXAMPLE)
+    assert config.name == "digits" and config.data.name == "digits" and len(config.seeds) == 3
+    assert {"T8", "MF8", "BC8"} <= set(config.baselines)
+
+
+def test_defaults_fill_what_is_left_out(tmp_path: Path) -> None:
+    assert load(tmp_path, "name: x") == RunConfig(name="x")
+    assert len(RunConfig(name="x").candidates) == 9
+
+
+def test_what_is_written_is_read_back_equal(tmp_path: Path) -> None:
+    for config in (load_config(EXAMPLE), load(tmp_path, "name: x\nlambdas: [0, 1e-3]\ncandidates: [T8, BC2]")):
+        assert load(tmp_path, config_yaml(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("seeds: [1]", r"run.yaml: field 'name' is missing"),
+        ("name: a/b", r"run.yaml: name: found 'a/b'"),
+        ("name: ..", r"run.yaml: name: found '..'"),
+        ("name: x\nlamda: [1]", r"run.yaml: unknown field 'lamda' \(allowed: name, network,.*lambdas"),
+        ("name: x\nsearch: {epoch: 3}", r"run.yaml: search: unknown field 'epoch' \(allowed: mode, epochs"),
+        ("name: x\nsearch: 3", r"run.yaml: search: found 3 \(allowed: a mapping with mode"),
+        ("name: x\nsearch: {epochs: 0}", r"run.yaml: search.epochs: found 0 \(allowed: a whole number from 1"),
+        ("name: x\nsearch: {epochs: true}", r"search.epochs: found True"),
+        ("name: x\nsearch: {epochs: 2, warmup_epochs: 2}", r"search.warmup_epochs: found 2 \(allowed: fewer than"),
+        ("name: x\nsearch: {mode: magic}", r"search.mode: found 'magic' \(allowed: bilevel\)"),
+        ("name: x\nrelearn: {lr: 0}", r"relearn.lr: found 0 \(allowed: a number above 0"),
+        ("name: x\nrelearn: {lr: fast}", r"relearn.lr: found 'fast'"),
+        ("name: x\nlambdas: []", r"lambdas: found \[\]"),
+        ("name: x\nlambdas: [-1]", r"lambdas\[0\]: found -1"),
+        ("name: x\nlambdas: [.nan]", r"lambdas\[0\]: found nan"),
+        ("name: x\nseeds: [1, 1]", r"seeds\[1\]: 1 is in the list twice"),
+        ("name: x\ncandidates: [T8, T9]", r"candidates\[1\]: found 'T9' \(allowed: T8"),
+        ("name: x\ndata: {name: mnist}", r"data.name: found 'mnist' \(allowed: digits, cifar10\)"),
+        ("name: x\ndevice: tpu", r"device: found 'tpu' \(allowed: cpu, cuda"),
+        ("name: x\ntransmission: some", r"transmission: found 'some' \(allowed: all, on_chip\)"),
+        ("name: x\nname: y", r"run.yaml: line 2: .*duplicate key 'name'"),
+        ("- x", r"run.yaml: found \['x'\]"),
+        ("name: [", r"run.yaml: line"),
+    ],
+)
+def test_every_wrong_field_is_one_line(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(InputError, match=problem) as caught:
+        load(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none.yaml: cannot be read"):
+        load_config(tmp_path / "none.yaml")

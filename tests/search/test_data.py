@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dse.errors import InputError
+from search.data import cifar10, digits
+
+NAMES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+
+
+def write_batch(path: Path, protocol: int = 2, each: int = 20) -> None:
+    rng = np.random.default_rng(len(path.name))
+    labels = [i % 10 for i in range(each)]
+    data = rng.integers(0, 256, (each, 3072), dtype=np.uint8)
+    path.write_bytes(pickle.dumps({b"batch_label": b"x", b"labels": labels, b"data": data}, protocol))
+
+
+@pytest.fixture(params=[2, 4])
+def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    batches = tmp_path / "cifar-10-batches-py"
+    batches.mkdir()
+    for name in NAMES:
+        write_batch(batches / name, request.param)
+    return tmp_path
+
+
+def test_digits_are_split_by_class_without_overlap() -> None:
+    data = digits(seed=3)
+    assert data.image_shape == (1, 8, 8) and data.classes == 10
+    assert len(data.train) + len(data.validation) + len(data.test) == 1797
+    for split in (data.train, data.validation, data.test):
+        assert (split.labels.bincount(minlength=10) / len(split)).sub(0.1).abs().max() < 0.02
+        assert split.images.min() >= 0 and split.images.max() <= 1
+    rows = torch.cat([s.images.flatten(1) for s in (data.train, data.validation, data.test)])
+    assert len(rows.unique(dim=0)) == 1797
+
+
+def test_the_seed_alone_decides_the_split() -> None:
+    assert torch.equal(digits(seed=1).test.images, digits(seed=1).test.images)
+    assert not torch.equal(digits(seed=1).test.labels, digits(seed=2).test.labels)
+
+
+def test_a_subset_keeps_all_classes() -> None:
+    data = digits(subset=200)
+    assert (len(data.train), len(data.validation), len(data.test)) == (100, 40, 60)
+    assert len(data.validation.labels.unique()) == 10
+
+
+def test_cifar_batches_of_either_python_are_read(folder: Path) -> None:
+    data = cifar10(folder)
+    assert (len(data.train), len(data.validation), len(data.test)) == (90, 10, 20)
+    assert data.image_shape == (3, 32, 32)
+    raw = pickle.loads((folder / "cifar-10-batches-py" / "test_batch").read_bytes())
+    red = raw[b"data"][data.test.labels.tolist().index(0), 0]
+    assert red / 255 == pytest.approx(float(data.test.images[0, 0, 0, 0]) * 0.2470 + 0.4914, abs=1e-5)
+    assert len(cifar10(folder, subset=60).train) < 90
+
+
+def test_a_batch_in_the_form_of_the_official_files_is_read(folder: Path) -> None:
+    """Python 2 wrote numpy arrays as text strings under the old module name; this is such a pickle, by hand."""
+    data = bytes(range(256)) * 12 * 10
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    shape = b"(K\x01K\x0aM\x00\x0c\x86"  # version 1, (10, 3072)
+    content = b"\x89T" + len(data).to_bytes(4, "little") + data + b"tb"
+    labels = b"](" + bytes(byte for i in range(10) for byte in (ord("K"), i)) + b"e"
+    official = b"\x80\x02}(U\x04data" + array + shape + dtype + content + b"U\x06labels" + labels + b"u."
+    (folder / "cifar-10-batches-py" / "test_batch").write_bytes(official)
+    assert sorted(cifar10(folder).test.labels.tolist()) == list(range(10))
+
+
+class Bomb:
+    def __reduce__(self):  # type: ignore[no-untyped-def]
+        return os.system, ("touch bombed",)
+
+
+def broken(content: object) -> bytes:
+    return pickle.dumps(content, 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (broken(Bomb()), r"asks for (posix|nt).system"),
+        (broken({b"data": Bomb(), b"labels": []}), r"asks for (posix|nt).system"),
+        (broken({b"labels": [0]}), r"b'data' is no array of images"),
+        (broken({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}), r"b'labels' do not match"),
+        (broken({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 10]}), r"class index out of range"),
+        (broken({b"data": np.array([print]), b"labels": [1]}), r"not a CIFAR-10 batch file"),
+        (broken([1, 2]), r"no array of images"),
+        (b"", r"not a CIFAR-10 batch file"),
+        (b"<html>not found</html>", r"not a CIFAR-10 batch file"),
+    ],
+)
+def test_wrong_files_are_one_line_that_names_them(tmp_path: Path, monkeypatch, content: bytes, problem: str) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    batches = tmp_path / "cifar-10-batches-py"
+    batches.mkdir()
+    for name in NAMES:
+        write_batch(batches / name)
+    (batches / "data_batch_3").write_bytes(content)
+    with pytest.raises(InputError, match=rf"data_batch_3: .*{problem}") as caught:
+        cifar10(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "bombed").exists()
+
+
+def test_truncated_and_missing_files(folder: Path) -> None:
+    path = folder / "cifar-10-batches-py" / "data_batch_2"
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(InputError, match=r"data_batch_2: not a CIFAR-10 batch file"):
+        cifar10(folder)
+    path.unlink()
+    with pytest.raises(InputError, match=r"data_batch_2: cannot be read"):
+        cifar10(folder)
+    with pytest.raises(InputError, match=r"data.dir: is not given"):
+        cifar10(None)

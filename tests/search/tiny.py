@@ -1,0 +1,22 @@
+"""A network that trains in no time, as a user's module would provide it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import nn
+
+from dse.export import Network
+
+
+def tiny(classes: int = 10, image: int = 8) -> Network:
+    module = nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(1, 6, 3, stride=2, padding=1, bias=False),
+            norm=nn.BatchNorm2d(6),
+            relu=nn.ReLU(),
+            flat=nn.Flatten(),
+            fc=nn.Linear(6 * (image // 2) ** 2, classes),
+        )
+    )
+    return Network("tiny", module, (1, 1, image, image))
