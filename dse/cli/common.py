@@ -1,0 +1,76 @@
+"""What the commands share: options and plain-text tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from dse.errors import InputError
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def workload_options(function: _Function) -> _Function:
+    """WORKLOAD and the options that decide which table it has and where that is stored."""
+    for option in reversed(
+        (
+            click.argument("workload"),
+            click.option("--arch", type=FILE, help="Timeloop v4 specification; default: the shipped Eyeriss."),
+            click.option("--operators", type=FILE, help="Operators and precisions; default: the shipped ones."),
+            click.option("--engine", default="native", show_default=True, help="What maps the layers."),
+            click.option("--store", type=FILE, help="Store of results; default: $ENOS_STORE or the user's cache."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def json_option(function: _Function) -> _Function:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def echo_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=1))
+
+
+def check_writable(path: Path) -> None:
+    """Refuses a file that cannot be written, before work is done for it."""
+    if not path.absolute().parent.is_dir():
+        raise InputError(path, "cannot be written: no such folder", "an existing folder")
+
+
+def write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as e:
+        raise InputError(path, f"cannot be written: {(e.strerror or str(e)).lower()}") from None
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as they need to be, the first to the left and the others to the right.
+
+    A header may have several lines; they end at the same height.
+    """
+    stacks = [name.split("\n") for name in header]
+    height = max(len(stack) for stack in stacks)
+    head = [[([""] * (height - len(stack)) + stack)[i] for stack in stacks] for i in range(height)]
+    widths = [max(len(line[i]) for line in (*head, *rows)) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = (
+            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join([first, *others]).rstrip()
+
+    return "\n".join([*map(line, head), "  ".join("-" * w for w in widths), *map(line, rows)])
+
+
+def uj(pj: float | None) -> str:
+    """An energy given in pJ as text in uJ."""
+    return "-" if pj is None else f"{pj / 1e6:.4g}" if abs(pj) < 1e9 else f"{pj / 1e6:.0f}"

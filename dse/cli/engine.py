@@ -1,0 +1,158 @@
+"""`enos model` and `enos mapper`: one layer on one accelerator, as `timeloop-model` and `timeloop-mapper` do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from dse.cli.common import FILE, check_writable, echo_json, json_option, text_table, uj, write_text
+from dse.documents import read_yaml
+from dse.energy.ert import Ert, read_ert
+from dse.engines import load_engine
+from dse.errors import InputError
+from dse.instance import embedded_energies, library_for, read_arch, spec_for
+from dse.mapping import directives, loop_nest, parse_directives
+from dse.model import Evaluation
+from dse.problem import Problem, problem_from_document
+from dse.spec import Spec
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _var_option(function: _Function) -> _Function:
+    return click.option(
+        "--var", "variables", metavar="NAME=VALUE", multiple=True, help="A variable of ARCH, such as act_bits=4."
+    )(function)
+
+
+@click.command()
+@click.argument("arch", type=FILE)
+@click.argument("problem", type=FILE)
+@click.argument("mapping", type=FILE)
+@click.argument("ert", type=FILE, required=False)
+@_var_option
+@json_option
+def model(
+    arch: Path, problem: Path, mapping: Path, ert: Path | None, variables: tuple[str, ...], as_json: bool
+) -> None:
+    """Evaluates one mapping: accesses, energy and cycles, as timeloop-model counts them.
+
+    ARCH and PROBLEM are Timeloop v4 files (one file may hold both), MAPPING is a list of Timeloop's directives, ERT an
+    energy reference table of Accelergy; without it the embedded component energies are used.
+
+    \b
+    Example:
+      enos model arch.yaml problem.yaml mapping.yaml ERT.yaml --var act_bits=4 --json
+    """
+    layer, spec, energies = _read(arch, problem, ert, variables)
+    document = read_yaml(mapping)
+    entries = document["mapping"] if isinstance(document, dict) and "mapping" in document else document
+    chosen = parse_directives(spec, layer, entries, mapping)
+    evaluation = load_engine("native").evaluate(spec, layer, chosen, energies)
+    if as_json:
+        echo_json(evaluation.document())
+    else:
+        click.echo(_text(evaluation, loop_nest(spec, chosen)))
+
+
+@click.command()
+@click.argument("arch", type=FILE)
+@click.argument("problem", type=FILE)
+@click.argument("ert", type=FILE, required=False)
+@_var_option
+@click.option("--objective", default="energy", show_default=True, help="What is minimised.")
+@click.option("--output", type=FILE, help="Mapping to write, which enos model and timeloop-model read.")
+@json_option
+def mapper(
+    arch: Path,
+    problem: Path,
+    ert: Path | None,
+    variables: tuple[str, ...],
+    objective: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Finds the best mapping of a layer, over the whole mapspace of perfect factors.
+
+    ARCH, PROBLEM and ERT are as in `enos model`. Where there is no mapping, the exit code is 2 and the line says why.
+
+    \b
+    Example:
+      enos mapper arch.yaml problem.yaml ERT.yaml --output mapping.yaml
+    """
+    if output is not None:
+        check_writable(output)
+    layer, spec, energies = _read(arch, problem, ert, variables)
+    found = load_engine("native").search(spec, layer, energies, objective)
+    if found.mapping is None or found.evaluation is None:
+        raise InputError("no mapping", found.reason)
+    entries = directives(spec, layer, found.mapping)
+    if output is not None:
+        write_text(output, _mapping_yaml(entries))
+    if as_json:
+        echo_json({**found.evaluation.document(), "mapping": entries, "optimal": found.optimal})
+        return
+    click.echo(_text(found.evaluation, loop_nest(spec, found.mapping)))
+    click.echo("Proven optimal." if found.optimal else "Not proven optimal.")
+    if output is not None:
+        click.echo(f"Mapping: {output}")
+
+
+def _read(arch: Path, problem: Path, ert: Path | None, variables: tuple[str, ...]) -> tuple[Problem, Spec, Ert]:
+    document = read_yaml(problem)
+    if not isinstance(document, dict) or "problem" not in document:
+        raise InputError(problem, "no `problem` key", "a Timeloop v4 problem file")
+    layer = problem_from_document(document["problem"], f"{problem}: problem")
+    specification = read_arch(arch)
+    spec = spec_for(specification, layer, _parse_variables(variables))
+    if ert is not None:
+        return layer, spec, read_ert(ert)
+    return layer, spec, embedded_energies(spec, library_for(specification), arch)
+
+
+def _parse_variables(texts: tuple[str, ...]) -> dict[str, Any]:
+    variables: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.strip() and equals and value.strip()):
+            raise InputError("--var", f"found {text!r}", "NAME=VALUE")
+        variables[name.strip()] = _value(value.strip())
+    return variables
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _mapping_yaml(entries: list[dict[str, Any]]) -> str:
+    import yaml
+
+    return yaml.safe_dump({"mapping": entries}, sort_keys=False, default_flow_style=None, width=200)
+
+
+def _text(evaluation: Evaluation, nest: str) -> str:
+    rows = [
+        [f"{level} {tensor}", *map(str, (a.tile, a.instances, a.reads, a.fills, a.updates)), uj(a.energy_pj)]
+        for level, tensors in reversed(list(evaluation.levels.items()))
+        for tensor, a in tensors.items()
+    ]
+    compute = ["", str(evaluation.compute_instances), "", "", "", uj(evaluation.compute_energy_pj)]
+    rows.append([evaluation.compute_name, *compute])
+    header = ["level", "tile\nwords", "instances", "reads per\ninstance", "fills", "updates", "energy\nuJ"]
+    lines = [nest, "", text_table(header, rows), ""]
+    if evaluation.leakage_pj:
+        lines.append(f"Leakage: {uj(evaluation.leakage_pj)} uJ")
+    per_mac = evaluation.energy_pj / evaluation.computes
+    lines.append(
+        f"Energy: {uj(evaluation.energy_pj)} uJ, {per_mac:.4g} pJ for each of {evaluation.computes:,} operations"
+    )
+    lines.append(f"Cycles: {evaluation.cycles:,}")
+    return "\n".join(lines)

@@ -1,0 +1,190 @@
+"""`enos map`: fills the store for every layer and candidate, and prints what the network costs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from dse.cli.common import FILE, check_writable, echo_json, json_option, text_table, uj, workload_options
+from dse.errors import InputError
+from dse.pipeline import Progress, Report, map_workload
+from dse.store import default_path
+from dse.totals import PAPER_E_OP_RATIO, Total, e_op_ratio, explain, uniform_totals
+
+if TYPE_CHECKING:
+    from dse.table import CostTable, Transmission
+
+_BAR_AFTER_SECONDS = 2.0
+
+
+@click.command("map")
+@workload_options
+@click.option("--jobs", type=int, default=-1, show_default=True, help="Processes; -1 takes every core.")
+@click.option("--output", type=FILE, multiple=True, help="Table to write: .csv, .parquet or .json; repeatable.")
+@click.option(
+    "--transmission",
+    type=click.Choice(["all", "on_chip"]),
+    default="all",
+    show_default=True,
+    help="Levels whose energy is set beside the paper's.",
+)
+@json_option
+def map_(
+    workload: str,
+    arch: Path | None,
+    operators: Path | None,
+    engine: str,
+    store: Path | None,
+    jobs: int,
+    output: tuple[Path, ...],
+    transmission: str,
+    as_json: bool,
+) -> None:
+    """Maps every layer of a network under every operator and precision, and prints the energies.
+
+    WORKLOAD is a workload file or the name of a shipped one. What the store already has is not computed again; a run
+    that was killed goes on where it stopped.
+
+    \b
+    Example:
+      enos map squeezenet --output table.csv --output table.parquet
+    """
+    if jobs < 1 and jobs != -1:
+        raise InputError("--jobs", f"found {jobs}", "at least 1, or -1 for every core")
+    for path in output:
+        check_table_file(path)
+    reports: list[Report] = []
+    with _progress_bar() as show:
+
+        def progress(report: Report) -> None:
+            reports.append(report)
+            show(report)
+
+        table = map_workload(
+            workload, arch=arch, candidates=operators, store=store, engine=engine, jobs=jobs, progress=progress
+        )
+    for path in output:
+        table.save(path)
+    where, report = store or default_path(), reports[-1]
+    if as_json:
+        echo_json(_document(table, report, where))
+    else:
+        click.echo("\n".join(_lines(table, report, where, cast("Transmission", transmission))))
+        for path in output:
+            click.echo(f"Table: {path}")
+
+
+def check_table_file(path: Path) -> None:
+    """Refuses a file no table can be written to, before anything is computed."""
+    if path.suffix not in (".csv", ".parquet", ".json"):
+        raise InputError(path, f"cannot write a table as {path.suffix!r}", ".csv, .parquet, .json")
+    check_writable(path)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Progress]:
+    """A bar on standard error, once the work has lasted long enough for one to be missed."""
+    start, bar = time.monotonic(), None
+
+    def show(report: Report) -> None:
+        nonlocal bar
+        if bar is None and sys.stderr.isatty() and time.monotonic() - start > _BAR_AFTER_SECONDS:
+            bar = _start_bar(report.to_compute)
+        if bar is not None:
+            bar.update(bar.task_ids[0], completed=report.computed)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.stop()
+
+
+def _start_bar(total: int) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("mapping"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.add_task("", total=total)
+    bar.start()
+    return bar
+
+
+def _document(table: CostTable, report: Report, store: Path) -> dict[str, Any]:
+    totals = uniform_totals(table)
+    return {
+        "workload": table.rows[0]["workload"],
+        "store": str(store),
+        "rows_from_store": report.reused,
+        "computed": report.computed,
+        "totals": [asdict(total) for total in totals],
+        "e_op_ratio": e_op_ratio(totals),
+        "paper_e_op_ratio": PAPER_E_OP_RATIO,
+        "rows": list(table.rows),
+    }
+
+
+def _lines(table: CostTable, report: Report, store: Path, transmission: Transmission) -> list[str]:
+    totals = uniform_totals(table)
+    lines = [f"Energy of each layer, uJ ({'DRAM included' if transmission == 'all' else 'levels on the chip only'}):"]
+    energies = table.energy_pj(transmission)
+    layers = [
+        [layer, f"{table.n_ops[i] / 1e6:.2f}", *("-" if e == float("inf") else uj(e) for e in energies[i])]
+        for i, layer in enumerate(table.layers)
+    ]
+    lines += [text_table(["layer", "M MACs", *table.candidates], layers), ""]
+    lines += ["One operator at one precision throughout, uJ:", _totals_table(totals), ""]
+    lines += [*explain(totals, transmission), ""]
+    lines += _refusals(table)
+    return [*lines, _origin(report), f"Store: {store}"]
+
+
+def _totals_table(totals: tuple[Total, ...]) -> str:
+    header = [
+        "",
+        "compute",
+        "transmission",
+        "of it\non chip",
+        "total /\nall-T 8 bit",
+        "on-chip total /\nall-T 8 bit",
+        "paper",
+    ]
+    rows = [
+        [
+            f"all {t.candidate}",
+            uj(t.compute_pj),
+            uj(t.transmission_pj),
+            uj(t.on_chip_pj),
+            "-" if t.ratio is None else f"{t.ratio:.2f}",
+            "-" if t.on_chip_ratio is None else f"{t.on_chip_ratio:.2f}",
+            "" if t.paper_ratio is None else f"{t.paper_ratio:.2f}",
+        ]
+        for t in totals
+    ]
+    return text_table(header, rows)
+
+
+def _refusals(table: CostTable) -> list[str]:
+    """One line for each row without a mapping."""
+    return [
+        f"no mapping: {row['layer']}, {row['candidate']}: {row['reason']}"
+        for row in table.rows
+        if row["status"] != "ok"
+    ]
+
+
+def _origin(report: Report) -> str:
+    if not report.to_compute:
+        return f"{report.reused} of {report.jobs} rows from the store, nothing recomputed."
+    return (
+        f"{report.reused} of {report.jobs} rows from the store, {report.computed} computed; "
+        f"{report.duplicates} share the mapping of a layer of the same shape."
+    )

@@ -1,0 +1,56 @@
+"""`enos table`: a cost table from the store, and where its energy goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dse.breakdown import level_energies
+from dse.cli.common import FILE, text_table, uj, workload_options
+from dse.cli.map import check_table_file
+from dse.errors import InputError
+from dse.pipeline import stored_table
+from dse.table import CostTable
+
+
+@click.command()
+@workload_options
+@click.option("--output", type=FILE, multiple=True, help="Table to write: .csv, .parquet or .json; repeatable.")
+@click.option("--breakdown", metavar="CANDIDATE", help="Print each layer's energy by level and tensor, such as T8.")
+def table(
+    workload: str,
+    arch: Path | None,
+    operators: Path | None,
+    engine: str,
+    store: Path | None,
+    output: tuple[Path, ...],
+    breakdown: str | None,
+) -> None:
+    """Exports what `enos map` has stored; computes nothing.
+
+    \b
+    Example:
+      enos table squeezenet --output table.parquet --breakdown T8
+    """
+    if not output and breakdown is None:
+        raise InputError("enos table", "nothing to do", "--output FILE, --breakdown CANDIDATE")
+    for path in output:
+        check_table_file(path)
+    costs = stored_table(workload, arch=arch, candidates=operators, store=store, engine=engine)
+    for path in output:
+        costs.save(path)
+        click.echo(f"{path}: {len(costs.rows)} rows, {len(costs.layers)} layers, {len(costs.candidates)} candidates")
+    if breakdown is not None:
+        click.echo(f"Energy of each layer under {breakdown}, uJ:\n{breakdown_table(costs, breakdown)}")
+
+
+def breakdown_table(costs: CostTable, candidate: str) -> str:
+    """Layers down, compute and every level's tensors across, with a last row of sums."""
+    levels = level_energies(costs, candidate)
+    compute = [costs.row(layer, candidate)["e_compute_pj"] for layer in costs.layers]
+    columns = [compute, *(energies for _, _, energies in levels)]
+    sums = [sum(e for e in column if e is not None) for column in columns]
+    header = ["layer", "compute", *(f"{level}\n{tensor}" for level, tensor, _ in levels)]
+    rows = [[layer, *(uj(column[i]) for column in columns)] for i, layer in enumerate(costs.layers)]
+    return text_table(header, [*rows, ["sum", *map(uj, sums)]])

@@ -1,0 +1,43 @@
+"""Engines: what evaluates mappings and searches for the best one. Everything downstream is the same for all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from dse.errors import InputError
+
+if TYPE_CHECKING:
+    from dse.energy.ert import Ert
+    from dse.mapper import Found
+    from dse.mapping import Mapping
+    from dse.model import Evaluation
+    from dse.problem import Problem
+    from dse.spec import Spec
+
+
+class Engine(Protocol):
+    """One way to get from a layer and an accelerator to energies.
+
+    `name` and `version` are part of every result's key in the store: an engine whose answers change must change its
+    version.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+
+    def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
+        """Accesses, energy and cycles of a mapping; InputError if it does not fit the hardware."""
+
+    def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
+        """The best mapping, or the reason why there is none."""
+
+
+def load_engine(name: str) -> Engine:
+    """The engine called `name`; InputError for a name that is none."""
+    if name != "native":
+        raise InputError("engine", f"found {name!r}", "native")
+    from dse.engines.native import NativeEngine
+
+    return NativeEngine()

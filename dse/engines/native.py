@@ -1,0 +1,39 @@
+"""The embedded engine: the access model of `dse.model` and the exact mapper of `dse.mapper`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dse.energy.ert import Ert
+from dse.mapping import Mapping
+from dse.model import Evaluation, evaluate
+from dse.problem import Problem
+from dse.spec import Spec
+
+if TYPE_CHECKING:
+    from dse.mapper import Found
+
+# dse.mapper is imported where it is used: its compiled loops take longer to load than a warm `enos map` lasts.
+
+
+@dataclass(frozen=True)
+class NativeEngine:
+    """Needs nothing but this package."""
+
+    name: str = "native"
+
+    @property
+    def version(self) -> str:
+        """The mapper's version; the model's counts are fixed by Timeloop's."""
+        from dse.mapper import VERSION
+
+        return str(VERSION)
+
+    def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
+        return evaluate(spec, problem, mapping, ert)
+
+    def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
+        from dse.mapper import search
+
+        return search(spec, problem, ert, objective)

@@ -1,0 +1,94 @@
+"""An accelerator specification as an instance for one candidate, with the energies of its components."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dse.candidates import Candidate
+from dse.energy.components import ComponentLibrary
+from dse.energy.ert import Ert
+from dse.errors import InputError
+from dse.problem import Problem
+from dse.resources import data_dir
+from dse.spec import Compute, Spec
+from dse.spec_reader import SpecFile
+
+DEFAULT_ARCH = "eyeriss_168.yaml"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What a candidate runs on; `ert` has the energies of every level of `spec` and of one operation."""
+
+    candidate: Candidate
+    spec: Spec
+    ert: Ert
+
+    @property
+    def e_op_pj(self) -> float:
+        """Energy of one operation, E_OP of Eq. 2, in pJ."""
+        return self.ert.compute(self.spec.compute.name)
+
+
+def read_arch(path: Path | str | None = None) -> SpecFile:
+    """The specification in a file; None reads the shipped one."""
+    return SpecFile.read(path if path is not None else data_dir("arch_specs") / DEFAULT_ARCH)
+
+
+def instance_for(arch: SpecFile, candidate: Candidate, problem: Problem, library: ComponentLibrary) -> Instance:
+    """The specification at the candidate's word widths, its compute unit replaced by the candidate's.
+
+    Args:
+        problem: any layer of the workload, for the names of dimensions and tensors.
+        library: see `library_for`.
+
+    Raises:
+        InputError: a specification without the candidate's variables, a component without an energy.
+    """
+    spec = spec_for(arch, problem, candidate.variables)
+    attributes = {**spec.compute.attributes, **dict(candidate.compute_attributes)}
+    spec = spec.with_compute(Compute(spec.compute.name, candidate.compute_class, attributes))
+    return Instance(candidate, spec, embedded_energies(spec, library, arch.where, candidate.compute_actions))
+
+
+def spec_for(arch: SpecFile, problem: Problem, variables: dict[str, int] | dict[str, object] | None = None) -> Spec:
+    """The specification for problems with this one's dimensions and tensors."""
+    tensors = tuple(tensor.name for tensor in problem.data_spaces)
+    return arch.instance(variables, dimensions=problem.dimensions, tensors=tensors)
+
+
+def library_for(arch: SpecFile) -> ComponentLibrary:
+    """The shipped component classes, and those that the specification brings along."""
+    library = ComponentLibrary.load()
+    if "components" in arch.document:
+        library = library.with_classes(arch.document["components"], f"{arch.where}: components")
+    return library
+
+
+def embedded_energies(
+    spec: Spec,
+    library: ComponentLibrary,
+    where: object,
+    compute_actions: Iterable[tuple[str, float]] = (("compute", 1),),
+) -> Ert:
+    """Energies of a specification's components from the embedded estimator.
+
+    Args:
+        where: the specification's file, for errors.
+        compute_actions: how often each action of the compute unit happens in one operation.
+
+    Raises:
+        InputError: an unknown class or action, or a value outside the tables.
+    """
+    tables = {s.name: library.energies(s.component, s.attributes, f"{where}: {s.name}") for s in spec.storages}
+    compute = spec.compute
+    actions = library.energies(compute.component, compute.attributes, f"{where}: {compute.name}")
+    operation = 0.0
+    for action, times in compute_actions:
+        if action not in actions:
+            raise InputError(f"{where}: {compute.name}", f"class {compute.component} has no action {action!r}", actions)
+        operation += times * actions[action]
+    tables[compute.name] = {"compute": operation}
+    return Ert(tables, str(where))

@@ -1,0 +1,246 @@
+"""From a workload to its cost table: what is mapped, what the store already has, and what is left to compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from dse.candidates import Candidate, load_candidates
+from dse.engines import Engine, load_engine
+from dse.errors import InputError
+from dse.instance import Instance, instance_for, library_for, read_arch
+from dse.problem import Problem
+from dse.result import Result, result_of, table_row
+from dse.store import Store, content_key
+from dse.table import CostTable
+from dse.workload import Workload, find_workload, read_workload
+
+# joblib is imported where it is used: a table that the store already has needs no workers.
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of the table to be: a layer under a candidate. Jobs with the same key have the same answer."""
+
+    layer: str
+    problem: Problem
+    instance: Instance
+    key: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every row of a cost table, layer by layer in execution order, before anything is computed."""
+
+    workload: str
+    jobs: tuple[Job, ...]
+    engine: Engine
+    objective: str
+
+    @cached_property
+    def engine_label(self) -> str:
+        return f"{self.engine.name} {self.engine.version}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the rows of a table come from; `computed` grows until `jobs` are done."""
+
+    jobs: int
+    reused: int  # rows that the store had
+    duplicates: int  # rows that share the answer of another row
+    computed: int = 0
+
+    @property
+    def to_compute(self) -> int:
+        """Searches that the store could not answer."""
+        return self.jobs - self.reused - self.duplicates
+
+
+Progress = Callable[[Report], None]
+WorkloadLike = Workload | Path | str
+CandidatesLike = Sequence[Candidate] | Path | str | None
+
+
+def map_workload(
+    workload: WorkloadLike,
+    *,
+    arch: Path | str | None = None,
+    candidates: CandidatesLike = None,
+    store: Path | str | None = None,
+    engine: Engine | str = "native",
+    jobs: int = -1,
+    objective: str = "energy",
+    progress: Progress | None = None,
+) -> CostTable:
+    """The cost table of a network: the best mapping of every layer under every candidate.
+
+    Args:
+        workload: a workload, its file, or the name of a shipped one.
+        arch: Timeloop v4 specification; None takes the shipped one.
+        candidates: operators and precisions, or their file; None takes the shipped ones.
+        store: where results are kept; None takes the user's (`dse.store.default_path`).
+        engine: an engine or its name.
+        jobs: processes; -1 takes every core.
+        objective: what the mapper minimises.
+        progress: is called once the store has been read, and after each result.
+
+    Raises:
+        InputError: a wrong file, field or name. A layer without a mapping is no error but a row that says why.
+    """
+    # 1. What the rows are, and the key of each: layers x candidates, the specification rendered for each candidate.
+    plan = make_plan(workload, arch=arch, candidates=candidates, engine=engine, objective=objective)
+    with Store(store) as opened:
+        # 2. What earlier runs, also killed ones, have already found.
+        results = read_results(plan, opened)
+        missing = unique_jobs(job for job in plan.jobs if job.key not in results)
+        report = _report(plan, results, missing)
+        if progress:
+            progress(report)
+        # 3. The rest is computed, each answer stored as it arrives.
+        for key, result in search_all(plan, missing, jobs):
+            opened.write(key, result.payload)
+            results[key] = result
+            report = replace(report, computed=report.computed + 1)
+            if progress:
+                progress(report)
+    # 4. One row for each layer and candidate.
+    return make_table(plan, results)
+
+
+def stored_table(
+    workload: WorkloadLike,
+    *,
+    arch: Path | str | None = None,
+    candidates: CandidatesLike = None,
+    store: Path | str | None = None,
+    engine: Engine | str = "native",
+    objective: str = "energy",
+) -> CostTable:
+    """The cost table from the store alone; arguments as in `map_workload`.
+
+    Raises:
+        InputError: also where the store lacks rows, with their number.
+    """
+    plan = make_plan(workload, arch=arch, candidates=candidates, engine=engine, objective=objective)
+    with Store(store, create=False) as opened:
+        results = read_results(plan, opened)
+        lacking = sum(job.key not in results for job in plan.jobs)
+        if lacking:
+            raise InputError(
+                opened.path, f"lacks {lacking} of {len(plan.jobs)} rows of {plan.workload}", "run `enos map` first"
+            )
+    return make_table(plan, results)
+
+
+def make_plan(
+    workload: WorkloadLike,
+    *,
+    arch: Path | str | None = None,
+    candidates: CandidatesLike = None,
+    engine: Engine | str = "native",
+    objective: str = "energy",
+) -> Plan:
+    """Loads everything a table depends on and names its jobs; arguments as in `map_workload`."""
+    if not isinstance(workload, Workload):
+        workload = read_workload(find_workload(workload))
+    if candidates is None or isinstance(candidates, (str, Path)):
+        candidates = load_candidates(candidates)
+    if isinstance(engine, str):
+        engine = load_engine(engine)
+    problems = {layer.name: layer.problem for layer in workload.layers}
+    specification = read_arch(arch)
+    library = library_for(specification)
+    like = next(iter(problems.values()))  # all layers have the same dimensions and tensors
+    instances = [instance_for(specification, candidate, like, library) for candidate in candidates]
+    settings = {"engine": [engine.name, engine.version], "objective": objective}
+    hardware = [{**settings, **_hardware(instance)} for instance in instances]
+    jobs = [
+        Job(name, problem, instance, content_key({**decides, "problem": problem.canonical()}))
+        for name, problem in problems.items()
+        for instance, decides in zip(instances, hardware, strict=True)
+    ]
+    return Plan(workload.name, tuple(jobs), engine, objective)
+
+
+def _hardware(instance: Instance) -> dict[str, object]:
+    """What a candidate's hardware contributes to the key: mapspace, capacities, and every energy that is charged."""
+    spec, ert = instance.spec, instance.ert
+    energies = {s.name: ert.storage(s.name) for s in spec.storages}
+    return {"spec": spec.canonical(), "energies": energies, "operation": instance.e_op_pj}
+
+
+def read_results(plan: Plan, store: Store) -> dict[str, Result]:
+    """The results that the store has, by key; damaged ones are left out."""
+    stored = store.read(job.key for job in plan.jobs)
+    parsed = {key: Result.from_payload(payload) for key, payload in stored.items()}
+    return {key: result for key, result in parsed.items() if result is not None}
+
+
+def unique_jobs(jobs: Iterable[Job]) -> list[Job]:
+    """One job for each key: layers of the same shape are mapped once."""
+    return list({job.key: job for job in jobs}.values())
+
+
+def search_all(plan: Plan, jobs: Sequence[Job], workers: int) -> Iterator[tuple[str, Result]]:
+    """Key and result of each job, in the order in which they are found.
+
+    Raises:
+        InputError: what an engine refuses; answers of other workers come first, so that they are stored.
+    """
+    batches = _by_layer(jobs)
+    if workers == 1 or len(batches) < 2:
+        for job in jobs:
+            yield job.key, _search(plan.engine, job, plan.objective)
+        return
+    import joblib
+
+    parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
+    tasks = (joblib.delayed(_search_batch)(plan.engine, batch, plan.objective) for batch in batches)
+    refused = ""
+    for answers in parallel(tasks):
+        if isinstance(answers, str):
+            refused = answers
+        else:
+            yield from answers
+    if refused:
+        where, _, problem = refused.partition(": ")
+        raise InputError(where, problem)
+
+
+def _by_layer(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs of one layer together, for a mapper may share work between its candidates; the largest layers first."""
+    batches: dict[Problem, list[Job]] = {}
+    for job in jobs:
+        batches.setdefault(job.problem, []).append(job)
+    return sorted(batches.values(), key=lambda batch: -batch[0].problem.macs)
+
+
+def _search(engine: Engine, job: Job, objective: str) -> Result:
+    found = engine.search(job.instance.spec, job.problem, job.instance.ert, objective)
+    return result_of(found, job.instance, job.problem)
+
+
+def _search_batch(engine: Engine, batch: Sequence[Job], objective: str) -> list[tuple[str, Result]] | str:
+    """What a worker does; wrong input comes back as text."""
+    try:
+        return [(job.key, _search(engine, job, objective)) for job in batch]
+    except InputError as e:
+        return str(e)
+
+
+def make_table(plan: Plan, results: dict[str, Result]) -> CostTable:
+    """The table of a plan whose jobs all have a result."""
+    return CostTable(
+        tuple(
+            table_row(plan.workload, job.layer, job.problem, job.instance, plan.engine_label, results[job.key])
+            for job in plan.jobs
+        )
+    )
+
+
+def _report(plan: Plan, results: dict[str, Result], missing: Sequence[Job]) -> Report:
+    reused = sum(job.key in results for job in plan.jobs)
+    return Report(len(plan.jobs), reused, len(plan.jobs) - reused - len(missing))

@@ -1,0 +1,108 @@
+"""The answer of a mapping search as the store keeps it and the cost table shows it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dse.mapping import directives, loop_nest
+
+if TYPE_CHECKING:
+    from dse.instance import Instance
+    from dse.mapper import Found
+    from dse.problem import Problem
+    from dse.table import Row
+
+ACCESSES = ("reads", "fills", "updates")
+
+
+@dataclass(frozen=True)
+class Result:
+    """The best mapping of a layer, or why there is none.
+
+    `levels[level][tensor]` holds tile and instances, accesses in words per instance, and energy in pJ over all.
+    """
+
+    status: str  # "ok" or "no_mapping"
+    reason: str = ""
+    optimal: bool = False
+    energy_pj: float = 0.0
+    compute_pj: float = 0.0
+    cycles: int = 0
+    compute_instances: int = 0
+    levels: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict, hash=False)
+    mapping: list[dict[str, Any]] = field(default_factory=list, hash=False)  # Timeloop's directives
+    nest: str = ""  # the same in one line
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """JSON data from which `from_payload` makes an equal result."""
+        return asdict(self)
+
+    @staticmethod
+    def from_payload(payload: Any) -> Result | None:
+        """The stored result; None for data of another form, which must be computed again."""
+        if not isinstance(payload, dict) or set(payload) != set(Result.__dataclass_fields__):
+            return None
+        return Result(**payload)
+
+
+def result_of(found: Found, instance: Instance, problem: Problem) -> Result:
+    """What is kept of a search's answer."""
+    if found.mapping is None or found.evaluation is None:
+        return Result("no_mapping", found.reason)
+    evaluation = found.evaluation
+    return Result(
+        status="ok",
+        optimal=found.optimal,
+        energy_pj=evaluation.energy_pj,
+        compute_pj=evaluation.compute_energy_pj,
+        cycles=evaluation.cycles,
+        compute_instances=evaluation.compute_instances,
+        levels={level: {t: asdict(a) for t, a in tensors.items()} for level, tensors in evaluation.levels.items()},
+        mapping=directives(instance.spec, problem, found.mapping),
+        nest=loop_nest(instance.spec, found.mapping),
+    )
+
+
+def table_row(workload: str, layer: str, problem: Problem, instance: Instance, engine: str, result: Result) -> Row:
+    """The cost table's row of a layer under a candidate; without a mapping it has a reason and no costs."""
+    candidate = instance.candidate
+    ok = result.status == "ok"
+    row: Row = {
+        "workload": workload,
+        "layer": layer,
+        "operator": candidate.operator,
+        "bits": candidate.bits,
+        "candidate": candidate.name,
+        "status": result.status,
+        "reason": result.reason,
+        "n_ops": problem.macs,
+        "e_op_pj": instance.e_op_pj,
+        "e_compute_pj": result.compute_pj if ok else None,
+        "e_tx_pj": result.energy_pj - result.compute_pj if ok else None,
+        "e_tx_on_chip_pj": result.energy_pj - result.compute_pj - _off_chip_pj(instance, result) if ok else None,
+        "cycles": result.cycles if ok else None,
+        "utilisation": result.compute_instances / instance.spec.pe_count if ok else None,
+        "engine": engine,
+        "optimal": result.optimal if ok else None,
+        "mapping": result.nest,
+    }
+    for level, tensors in result.levels.items():
+        for tensor, accesses in tensors.items():
+            for count in ACCESSES:
+                row[f"{level}.{tensor}.{count}"] = accesses[count] * accesses["instances"]
+            row[f"{level}.{tensor}.energy_pj"] = accesses["energy_pj"]
+    return row
+
+
+def _off_chip_pj(instance: Instance, result: Result) -> float:
+    """Energy in pJ of the levels outside the chip: their accesses and their leakage."""
+    total = 0.0
+    for storage in instance.spec.storages:
+        if storage.off_chip:
+            tensors = result.levels.get(storage.name, {}).values()
+            used = max((a["instances"] for a in tensors), default=1)
+            leakage = instance.ert.storage(storage.name)["leak"] * result.cycles * used
+            total += leakage + sum(a["energy_pj"] for a in tensors)
+    return total

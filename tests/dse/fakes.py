@@ -1,0 +1,51 @@
+"""An engine for tests: every loop runs at the outermost memory, which is quick and never optimal."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from dse.errors import InputError
+from dse.mapping import Mapping
+from dse.model import Evaluation, evaluate
+from dse.spec import Fanout
+
+
+@dataclass(frozen=True)
+class FakeFound:
+    mapping: Mapping | None
+    evaluation: Evaluation | None
+    optimal: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class FakeEngine:
+    """`seconds` is how long a search lasts; `log` a file that gets one line a search."""
+
+    name: str = "fake"
+    version: str = "1"
+    seconds: float = 0.0
+    log: str = ""
+
+    def evaluate(self, spec, problem, mapping, ert):
+        return evaluate(spec, problem, mapping, ert)
+
+    def search(self, spec, problem, ert, objective):
+        time.sleep(self.seconds)
+        if self.log:
+            with open(self.log, "a") as f:  # noqa: PTH123
+                f.write("searched\n")
+        loops = tuple((d, n) for d, n in problem.bound.items() if n > 1)
+        fanouts = {level.name: () for level in spec.levels if isinstance(level, Fanout)}
+        tensors = {t.name for t in problem.data_spaces}
+        mapping = Mapping(
+            {s.name: loops if s is spec.storages[0] else () for s in spec.storages},
+            fanouts,
+            fanouts,
+            {s.name: frozenset(t for t in tensors if s.keep.get(t, True)) for s in spec.storages},
+        )
+        try:
+            return FakeFound(mapping, evaluate(spec, problem, mapping, ert))
+        except InputError as e:
+            return FakeFound(None, None, reason=str(e))
