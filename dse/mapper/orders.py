@@ -1,0 +1,92 @@
+"""Orders of a tiling's loops, reduced to those that the access model can tell apart."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from dse.mapper.space import Ints, Tensors, placements
+from dse.mapping import Loops
+from dse.problem import Problem
+from dse.spec import Fanout, LoopConstraint
+
+OPEN, WINDOW, CLOSED = 0, 1, 2  # no loop that moves the tensor yet; only sliding windows; reuse is settled
+
+
+def loop_orders(
+    factors: Ints,
+    first: int,
+    open_below: Any,
+    tensors: Tensors,
+    constraint: LoopConstraint,
+    names: tuple[str, ...],
+    stage: int,
+) -> Iterator[Loops]:
+    """Orders (innermost first) of a level's loops that begin with loop `first`.
+
+    A tensor's accesses are settled by the loops up to the first that moves it along an axis of its own: further out
+    the order makes no difference to it. Until then a loop that only tensors with settled accesses notice is placed
+    at once: it can only lengthen runs of reuse.
+    """
+    loops = [d for d in range(len(names)) if factors[d] > 1]
+    if not loops:
+        yield ()
+        return
+    inner = [names.index(n) for n in constraint.inner if n in names]
+    outer = [names.index(n) for n in constraint.outer if n in names]
+    status = [OPEN if open_below[t] else CLOSED for t in range(len(tensors.names))]
+
+    def after(state: list[int], d: int) -> list[int]:
+        new = list(state)
+        for t, s in enumerate(state):
+            if s != CLOSED and tensors.relevant[t, d]:
+                new[t] = WINDOW if tensors.axis_of[t, d] >= 0 else CLOSED
+        return new
+
+    def candidates(left: list[int]) -> list[int]:
+        for group in (inner, [d for d in left if d not in inner and d not in outer], outer):
+            here = [d for d in group if d in left]
+            if here:
+                return here[:1] if group is not None and (group is inner or group is outer) else here
+        return []
+
+    def extend(prefix: list[int], left: list[int], state: list[int]) -> Iterator[list[int]]:
+        if not left:
+            yield prefix
+            return
+        choices = candidates(left)
+        if all(s == CLOSED for s in state):
+            choices = choices[:1]
+        else:
+            for d in choices:
+                if all(s == CLOSED or not tensors.relevant[t, d] for t, s in enumerate(state)):
+                    choices = [d]
+                    break
+        if not prefix and first in choices:
+            choices = [first]
+        for d in choices:
+            yield from extend([*prefix, d], [e for e in left if e != d], after(state, d))
+
+    for order in extend([], loops, status):
+        yield tuple((names[d], int(factors[d])) for d in order)
+
+
+def mesh_arrangements(
+    fanout: Fanout, problem: Problem, names: tuple[str, ...], factors: Ints, linkable: bool
+) -> Iterator[tuple[Loops, Loops]]:
+    """(loops on X, loops on Y) of a fan-out. Where data cannot pass between neighbours one arrangement is enough."""
+    sizes = {names[d]: int(factors[d]) for d in range(len(names)) if factors[d] > 1}
+    fixed = [*fanout.spatial.inner, *fanout.spatial.outer]
+
+    def orders(dims: list[str]) -> Iterator[tuple[str, ...]]:
+        inner = tuple(d for d in fanout.spatial.inner if d in dims)
+        outer = tuple(d for d in fanout.spatial.outer if d in dims)
+        for middle in itertools.permutations([d for d in dims if d not in fixed]):
+            yield (*inner, *middle, *outer)
+
+    for x, y in placements(fanout, len(problem.dimensions), sizes):
+        for on_x, on_y in itertools.product(orders(x), orders(y)):
+            yield tuple((d, sizes[d]) for d in on_x), tuple((d, sizes[d]) for d in on_y)
+            if not linkable:
+                return

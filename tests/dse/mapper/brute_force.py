@@ -1,0 +1,140 @@
+"""Every mapping of a small problem, one by one: the reference the mapper is held against. Knows nothing of it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+from dse.energy.ert import Ert
+from dse.errors import InputError
+from dse.mapping import Loops, Mapping
+from dse.model import evaluate
+from dse.problem import Problem
+from dse.spec import Fanout, LoopConstraint, Spec
+
+
+def least_energy(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") -> tuple[float | None, int]:
+    """(least energy in pJ of all mappings, number of mappings tried); None if nothing fits."""
+    best, tried = None, 0
+    for mapping in every_mapping(spec, problem):
+        try:
+            energy = evaluate(spec, problem, mapping, ert).energy_pj
+        except InputError:
+            continue  # a tile that does not fit
+        tried += 1
+        best = energy if best is None else min(best, energy)
+    return best, tried
+
+
+def every_mapping(spec: Spec, problem: Problem) -> Iterator[Mapping]:
+    slots = [(level, axis) for level in spec.levels for axis in (("x", "y") if isinstance(level, Fanout) else ("t",))]
+    dims = [d for d, n in problem.bound.items() if n > 1]
+    per_dim = [list(_splits(problem.bound[d], len(slots))) for d in dims]
+    for combination in itertools.product(*per_dim):
+        factors: list[dict[str, int]] = [{} for _ in slots]
+        for d, split in zip(dims, combination, strict=True):
+            for i, n in enumerate(split):
+                if n > 1:
+                    factors[i][d] = n
+        if _allowed(problem, slots, factors):
+            yield from _arrange(spec, problem, slots, factors)
+
+
+def _splits(n: int, parts: int) -> Iterator[tuple[int, ...]]:
+    if parts == 1:
+        yield (n,)
+        return
+    for k in range(1, n + 1):
+        if n % k == 0:
+            for rest in _splits(n // k, parts - 1):
+                yield (k, *rest)
+
+
+def _allowed(problem: Problem, slots: list, factors: list[dict[str, int]]) -> bool:
+    for i, (level, axis) in enumerate(slots):
+        used = math.prod(factors[i].values())
+        if (axis == "x" and used > level.mesh_x) or (axis == "y" and used > level.mesh_y):
+            return False
+        if axis == "y" and set(factors[i]) & set(factors[i - 1]):
+            return False  # a dimension stands once in a fan-out's permutation
+        together = {**factors[i], **factors[i - 1]} if axis == "y" else factors[i]
+        if axis == "x":
+            continue
+        constraint = level.spatial if isinstance(level, Fanout) else level.temporal
+        for d in problem.dimensions:
+            n = together.get(d, 1)
+            if constraint.factors.get(d, n) != n or n > constraint.at_most.get(d, n):
+                return False
+            if n < constraint.at_least.get(d, 1):
+                return False
+    return True
+
+
+def _arrange(spec: Spec, problem: Problem, slots: list, factors: list[dict[str, int]]) -> Iterator[Mapping]:
+    orders = []
+    for (level, _), chosen in zip(slots, factors, strict=True):
+        constraint = level.spatial if isinstance(level, Fanout) else level.temporal
+        orders.append(list(_orders(constraint, chosen)))
+    for choice in itertools.product(*orders):
+        temporal: dict[str, Loops] = {}
+        x: dict[str, Loops] = {}
+        y: dict[str, Loops] = {}
+        for (level, axis), loops in zip(slots, choice, strict=True):
+            {"t": temporal, "x": x, "y": y}[axis][level.name] = loops
+        if not all(_split_fits(f, problem, x[f.name], y[f.name]) for f in spec.levels if isinstance(f, Fanout)):
+            continue
+        for keep in _keeps(spec, problem):
+            yield Mapping(temporal, x, y, keep)
+
+
+def _orders(constraint: LoopConstraint, chosen: dict[str, int]) -> Iterator[Loops]:
+    for order in itertools.permutations(chosen.items()):
+        names = [d for d, _ in order]
+        inner = [d for d in constraint.inner if d in names]
+        outer = [d for d in constraint.outer if d in names]
+        if names[: len(inner)] == inner and names[len(names) - len(outer) :] == outer:
+            yield order
+
+
+def _split_fits(fanout: Fanout, problem: Problem, x: Loops, y: Loops) -> bool:
+    """Whether one whole permutation, X loops first, agrees with the constraint's order and split."""
+    constraint = fanout.spatial
+    on_x, on_y = [d for d, _ in x], [d for d, _ in y]
+    rest = [d for d in problem.dimensions if d not in on_x + on_y]
+    for k in range(len(rest) + 1):
+        for left in itertools.combinations(rest, k):
+            split = len(on_x) + len(left)
+            if constraint.split is not None and split != min(constraint.split, len(problem.dimensions)):
+                continue
+            sides = [set(on_x) | set(left), set(on_y) | (set(rest) - set(left))]
+            if _order_fits(constraint, sides):
+                return True
+    return False
+
+
+def _order_fits(constraint: LoopConstraint, sides: list[set[str]]) -> bool:
+    x, y = sides
+    inner, outer = constraint.inner, constraint.outer
+    # The X side is the beginning of the permutation: it starts with `inner`; what it ends with may reach into `outer`.
+    n = len(x)
+    return (
+        set(inner[:n]) <= x
+        and ((n >= len(inner) and set(inner) <= x) or x <= set(inner))
+        and (
+            set(outer[max(0, len(outer) - len(y)) :]) <= y
+            and ((len(y) >= len(outer) and set(outer) <= y) or y <= set(outer))
+        )
+    )
+
+
+def _keeps(spec: Spec, problem: Problem) -> Iterator[dict[str, frozenset[str]]]:
+    options = []
+    for i, storage in enumerate(spec.storages):
+        for t in problem.data_spaces:
+            fixed = storage.keep.get(t.name, True if i == 0 else None)
+            options.append([(storage.name, t.name, k) for k in ((fixed,) if fixed is not None else (True, False))])
+    for combination in itertools.product(*options):
+        keep = {s.name: frozenset(t for name, t, k in combination if k and name == s.name) for s in spec.storages}
+        if all(any(t.name in kept for kept in keep.values()) for t in problem.data_spaces):
+            yield keep

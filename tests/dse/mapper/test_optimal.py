@@ -1,0 +1,112 @@
+"""The mapper's energy equals that of trying every mapping, on random small problems and hardware."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dse.energy.ert import Ert
+from dse.mapper import search
+from dse.problem import CONV_DIMENSIONS, conv_problem
+from dse.spec_reader import SpecFile
+
+from .brute_force import every_mapping, least_energy
+
+TENSORS = ("Weights", "Inputs", "Outputs")
+
+
+def _memory(name: str, draw: Any, keep: dict[str, list[str]], depth: int | None) -> dict[str, Any]:
+    datawidth = 8
+    block = draw(st.sampled_from([1, 1, 2, 4]))
+    attributes: dict[str, Any] = {"datawidth": datawidth, "width": datawidth * block}
+    if depth is not None:
+        attributes["depth"] = depth
+    node = {"!": "Component", "name": name, "class": "SRAM", "attributes": attributes}
+    node["constraints"] = {"dataspace": keep}
+    return node
+
+
+def _constraint(draw: Any) -> dict[str, Any]:
+    fixed = draw(st.lists(st.sampled_from(CONV_DIMENSIONS), max_size=3, unique=True))
+    constraint: dict[str, Any] = {"factors": [f"{d}{draw(st.sampled_from(['=1', '<=2', '<=3']))}" for d in fixed]}
+    if draw(st.integers(0, 3)) == 0:
+        constraint["permutation"] = draw(st.permutations(CONV_DIMENSIONS))[: draw(st.integers(1, 8))]
+    return constraint
+
+
+@st.composite
+def hardware(draw: Any) -> dict[str, Any]:
+    """A chain of two to four memories with one or two fan-outs, in the shapes that architectures have."""
+    some = st.lists(st.sampled_from(TENSORS), min_size=1, max_size=3, unique=True)
+
+    def keep(fully: bool) -> dict[str, list[str]]:
+        kept = list(TENSORS) if fully else draw(some)
+        rest = [t for t in TENSORS if t not in kept]
+        if rest and draw(st.integers(0, 9)) == 0:
+            rest = rest[1:]  # left open to the mapper
+        return {"keep": kept, "bypass": rest}
+
+    nodes: list[dict[str, Any]] = [_memory("dram", draw, keep(True), None)]
+    if draw(st.booleans()):
+        nodes.append(_memory("buffer", draw, keep(draw(st.booleans())), draw(st.integers(2, 40))))
+        if draw(st.booleans()):
+            nodes[-1]["constraints"]["temporal"] = _constraint(draw)
+    meshes = draw(st.sampled_from([(2, 1), (3, 2), (1, 4), (2, 2), (4, 3)]))
+    array = {"!": "Container", "name": "pe", "spatial": {"meshX": meshes[0], "meshY": meshes[1]}}
+    if draw(st.booleans()):
+        array["constraints"] = {"spatial": _constraint(draw)}
+        if draw(st.integers(0, 3)) == 0:
+            array["constraints"]["spatial"]["split"] = draw(st.sampled_from([0, 2, 4, 999]))
+    nodes.append(array)
+    for name in draw(st.sampled_from([["regs"], ["weights", "inputs"], ["regs", "psums"], []])):
+        nodes.append(_memory(name, draw, keep(False), draw(st.integers(1, 12))))
+        if draw(st.booleans()):
+            nodes[-1]["constraints"]["temporal"] = _constraint(draw)
+    nodes.append({"!": "Component", "name": "mac", "class": "intmac"})
+    return {"architecture": {"version": 0.4, "nodes": nodes}}
+
+
+@st.composite
+def layers(draw: Any) -> dict[str, int]:
+    shape = draw(st.sampled_from(["sliding", "channels", "mixed", "grouped"]))
+    sizes = st.sampled_from([2, 3, 4])
+    if shape == "sliding":
+        layer = {"P": draw(sizes), "R": draw(st.sampled_from([2, 3])), "M": draw(st.sampled_from([1, 2]))}
+    elif shape == "channels":
+        layer = {"C": draw(sizes), "M": draw(sizes), "Q": draw(st.sampled_from([1, 2]))}
+    elif shape == "grouped":
+        layer = {"G": draw(st.sampled_from([2, 3])), "Q": draw(sizes), "S": draw(st.sampled_from([1, 2, 3]))}
+    else:
+        layer = {"P": draw(sizes), "Q": 2, "S": draw(st.sampled_from([1, 3]))}
+    for coefficient in ("Hstride", "Wstride", "Hdilation"):
+        layer[coefficient] = draw(st.sampled_from([1, 1, 2]))
+    return layer
+
+
+def energies(draw: Any, names: list[str], leak: bool) -> Ert:
+    pj = st.integers(1, 400).map(lambda n: n / 16)
+    tables = {n: {a: draw(pj) for a in ("read", "write", "update")} for n in names}
+    for table in tables.values():
+        table["leak"] = draw(st.integers(0, 40).map(lambda n: n / 64)) if leak else 0.0
+    return Ert({**tables, "mac": {"compute": 0.5}})
+
+
+@given(st.data())
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+def test_equals_brute_force(data: st.DataObject) -> None:
+    problem = conv_problem(data.draw(layers()))
+    spec = SpecFile(data.draw(hardware()), "hardware").instance(dimensions=problem.dimensions, tensors=TENSORS)
+    ert = energies(data.draw, [s.name for s in spec.storages], data.draw(st.integers(0, 4)) == 0)
+    size = sum(1 for _ in zip(every_mapping(spec, problem), range(4001), strict=False))
+    if size > 4000:
+        return
+    least, _ = least_energy(spec, problem, ert)
+    found = search(spec, problem, ert)
+    if least is None:
+        assert found.mapping is None and found.reason
+    else:
+        assert found.optimal and found.evaluation is not None
+        assert found.evaluation.energy_pj == pytest.approx(least, rel=1e-9)
