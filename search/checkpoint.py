@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +24,9 @@ class Stateful(Protocol):
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file beside `path`, then renames it: readers see the old file or the whole new."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)  # noqa: PTH105 - the name says that it replaces
-    finally:
-        temporary.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}")  # a killed process's is overwritten by the next
+    write(temporary)
+    temporary.replace(path)
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from dse.table import CostTable
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from search.config import RunConfig
-    from search.runs import OnProgress, Stage
+    from search.runs import Stage
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -56,15 +58,20 @@ def run(config: Path | None, out: Path, store: Path | None, as_json: bool) -> No
       enos run
       enos run squeezenet.yaml --out runs
     """
-    from dse.pipeline import map_workload
-
     from dse.export import export_network
+    from dse.pipeline import map_workload
     from search.config import EXAMPLE, load_config
     from search.runs import network_of
 
     chosen = load_config(config if config is not None else EXAMPLE)
     workload = export_network(replace(network_of(chosen), name=chosen.name))
-    table = map_workload(workload, arch=chosen.arch, store=store)
+    with _bar("layers mapped") as (bar, task):
+        table = map_workload(
+            workload,
+            arch=chosen.arch,
+            store=store,
+            progress=lambda report: bar.update(task, total=report.to_compute, completed=report.computed),
+        )
     _finish(chosen, table, out, as_json)
 
 
@@ -88,37 +95,31 @@ def _finish(config: RunConfig, table: CostTable, out: Path, as_json: bool) -> No
     from search.runs import do_run, open_run
 
     opened = open_run(out / config.name, config, table)
-    with _progress(sum(stage.epochs for stage in opened.stages)) as on_progress:
-        results = do_run(opened, on_progress)
+    with _bar("epochs", sum(stage.epochs for stage in opened.stages)) as (bar, task):
+        results = do_run(opened, lambda stage, _: bar.update(task, advance=1, description=_describe(stage)))
     page = write_report(opened.folder)
     if as_json:
         click.echo(json.dumps(results, indent=1))
     else:
-        click.echo("\n".join([*summary(results), f"Page: {page}"]))
+        click.echo(f"{summary(results)}\nPage: {page}")
 
 
 @contextmanager
-def _progress(epochs: int) -> Iterator[OnProgress]:
-    """A progress bar over the epochs of all stages, on standard error."""
+def _bar(unit: str, total: float | None = None) -> Iterator[tuple[Progress, TaskID]]:
+    """A progress bar on standard error; gives what its `update` needs."""
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn(unit),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
     )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
-               TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=epochs)
-
-        def on_progress(stage: Stage, record: dict[str, Any]) -> None:
-            progress.update(task, advance=1, description=_describe(stage))
-
-        yield on_progress
+    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
+        yield bar, bar.add_task("", total=total)
 
 
 def _describe(stage: Stage) -> str:

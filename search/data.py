@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dse.errors import InputError
 
@@ -35,6 +36,27 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """Random changes of training images that keep their class: a shift of up to `shift` pixels, a mirror image."""
+
+    shift: int
+    flip: bool
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Changed copies of `images` (N, C, H, W), each image by itself; pixels shifted in are zero."""
+        n, _, height, width = images.shape
+        down, right = torch.randint(0, 2 * self.shift + 1, (2, n), generator=generator).to(images.device)
+        rows = down[:, None] + torch.arange(height, device=images.device)
+        columns = right[:, None] + torch.arange(width, device=images.device)
+        if self.flip:
+            mirrored = (torch.rand(n, generator=generator) < 0.5).to(images.device)
+            columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+        padded = functional.pad(images, (self.shift,) * 4)
+        every = torch.arange(n, device=images.device)[:, None, None]
+        return padded[every, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1).contiguous()
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Three disjoint splits: theta learns on `train`, alpha and all choices on `validation`; `test` is for results."""
 
@@ -42,13 +64,16 @@ class Dataset:
     validation: Split
     test: Split
     classes: int
+    augmentation: Augmentation
 
     @property
     def image_shape(self) -> tuple[int, ...]:
         return tuple(self.train.images.shape[1:])
 
     def to(self, device: str) -> Dataset:
-        return Dataset(self.train.to(device), self.validation.to(device), self.test.to(device), self.classes)
+        return Dataset(
+            self.train.to(device), self.validation.to(device), self.test.to(device), self.classes, self.augmentation
+        )
 
 
 def digits(directory: Path | None = None, subset: int | None = None, seed: int = 0) -> Dataset:
@@ -63,7 +88,7 @@ def digits(directory: Path | None = None, subset: int | None = None, seed: int =
             _stratified_subset(part, labels, round(share * subset)) for part, share in zip(parts, SPLIT, strict=True)
         ]
     train, validation, test = (_split(pixels[part], labels[part]) for part in parts)
-    return Dataset(train, validation, test, 10)
+    return Dataset(train, validation, test, 10, Augmentation(shift=1, flip=False))
 
 
 def cifar10(directory: Path | None = None, subset: int | None = None, seed: int = 0) -> Dataset:
@@ -96,6 +121,7 @@ def cifar10(directory: Path | None = None, subset: int | None = None, seed: int 
         _split(_normalised(images[validation]), labels[validation]),
         _split(_normalised(test_images[test]), test_labels[test]),
         10,
+        Augmentation(shift=4, flip=True),
     )
 
 

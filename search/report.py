@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dse.candidates import load_candidates
+from dse.cli.common import text_table
 from dse.documents import read_text
 from dse.errors import InputError
 from dse.table import CostTable
@@ -67,16 +68,9 @@ def best(networks: Sequence[Point]) -> Point:
     return max((p for p in networks if p["kind"] == "searched"), key=lambda p: float(p["validation_accuracy"]))
 
 
-def summary(results: Mapping[str, Any]) -> list[str]:
-    """The run's networks as lines of text, for a terminal."""
-    rows = [[_strip(cell) for cell in _network_row(p)] for p in results["networks"]]
-    table = [list(_NETWORK_HEAD), *rows]
-    widths = [max(len(row[i]) for row in table) for i in range(len(_NETWORK_HEAD))]
-    lines = []
-    for row in table:
-        first, *others = (cell.rjust(w) for cell, w in zip(row, widths, strict=True))
-        lines.append("  ".join([first.strip().ljust(widths[0]), *others]))
-    return lines
+def summary(results: Mapping[str, Any]) -> str:
+    """The run's networks as a table of text, for a terminal."""
+    return text_table(_NETWORK_HEAD, [[_strip(cell) for cell in _network_row(p)] for p in results["networks"]])
 
 
 def findings(networks: Sequence[Point], table: CostTable) -> list[str]:

@@ -12,10 +12,12 @@ A run that is killed and started again does its remaining stages, and the interr
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,19 +94,21 @@ def open_run(folder: Path, config: RunConfig, table: CostTable) -> Run:
     """Creates the run's folder, or opens it to go on with it.
 
     Raises:
-        InputError: the folder belongs to another configuration or table, or is no run at all.
+        InputError: the folder belongs to another configuration or table, or is no run at all; configuration, data set
+            and table do not fit together. Nothing is written then.
     """
+    _check_fit(Run(folder, config, table))
     kept, kept_table = folder / "config.yaml", folder / "table.csv"
     if kept.exists():
         _check_same_config(kept, config)
     elif folder.exists() and any(folder.iterdir()):
         raise InputError(folder, "is not empty and holds no run", "a new folder, or one of an earlier run")
-    for part in ("stages", "checkpoints", "assignments"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    write_text(kept, config_yaml(config))
     text = _as_csv(table)
     if kept_table.exists() and read_text(kept_table) != text:
         raise InputError(kept_table, "the run was begun with other energies", "another name or folder for a new run")
+    for part in ("stages", "checkpoints", "assignments"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    write_text(kept, config_yaml(config))
     write_text(kept_table, text)
     return Run(folder, config, table)
 
@@ -113,9 +117,13 @@ def do_run(run: Run, on_progress: OnProgress) -> dict[str, Any]:
     """Does every stage that is not finished; returns the results, which are also in ``results.json``.
 
     Raises:
-        InputError: a configuration, data set or table that do not fit together; nothing is trained then.
+        InputError: another process is at work on this run, or a checkpoint is damaged.
     """
-    _check_fit(run)
+    with _alone(run.folder):
+        return _do_stages(run, on_progress)
+
+
+def _do_stages(run: Run, on_progress: OnProgress) -> dict[str, Any]:
     done = {stage: json.loads(read_text(run.record(stage))) for stage in run.stages if run.record(stage).exists()}
     metrics = run.folder / "metrics.jsonl"
     write_text(metrics, "".join(_line(stage, entry) for stage, record in done.items() for entry in _entries(record)))
@@ -137,6 +145,17 @@ def do_run(run: Run, on_progress: OnProgress) -> dict[str, Any]:
     results = summarise(run.config, reference_pj(run.table, run.config.transmission), done)
     write_json(run.folder / "results.json", results)
     return results
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a run's folder; a killed process lets go of it."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(folder, "another process is working on this run", "wait for it, or another name") from None
+        yield
 
 
 def _do_stage(run: Run, stage: Stage, done: Mapping[Stage, Record], on_epoch: Callable[[Record], None]) -> Record:

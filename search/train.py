@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from search.checkpoint import Checkpoint, Record
 from search.config import Training
-from search.data import Dataset, Split
+from search.data import Augmentation, Dataset, Split
 
 OnEpoch = Callable[[Record], None]
 
@@ -37,7 +37,7 @@ def learn(
     for epoch in range(len(history), training.epochs):
         began, losses = time.monotonic(), []
         network.train()
-        for i, (images, labels) in enumerate(batches(data.train, training.batch_size, seed, epoch)):
+        for i, (images, labels) in enumerate(batches(data.train, training.batch_size, seed, epoch, data.augmentation)):
             set_lr(optimiser, training.lr, (epoch * steps + i) / (training.epochs * steps))
             loss = functional.cross_entropy(network(images), labels)
             optimiser.zero_grad()
@@ -61,16 +61,19 @@ def batches_per_epoch(split: Split, batch_size: int) -> int:
     return max(1, len(split) // batch_size)
 
 
-def batches(split: Split, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Shuffled batches of images and labels; the order depends on `seed` and `epoch` alone.
+def batches(
+    split: Split, batch_size: int, seed: int, epoch: int, augmentation: Augmentation | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Shuffled batches of images and labels; order and augmentation depend on `seed` and `epoch` alone.
 
     The few images behind the last whole batch are left out of this epoch, so that no batch is too small to normalise.
     """
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed * 100_003 + epoch))
-    order = order.to(split.labels.device)
+    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+    order = torch.randperm(len(split), generator=generator).to(split.labels.device)
     for i in range(batches_per_epoch(split, batch_size)):
         chosen = order[i * batch_size : (i + 1) * batch_size]
-        yield split.images[chosen], split.labels[chosen]
+        images = split.images[chosen]
+        yield images if augmentation is None else augmentation(images, generator), split.labels[chosen]
 
 
 def set_lr(optimiser: torch.optim.Optimizer, lr: float, progress: float) -> None:

@@ -38,7 +38,7 @@ def bilevel(
     for epoch in range(len(history), settings.epochs):
         began, losses = time.monotonic(), []
         validation = _endless(data, settings.batch_size, seed, epoch)
-        for i, (images, labels) in enumerate(batches(data.train, settings.batch_size, seed, epoch)):
+        for i, (images, labels) in enumerate(batches(data.train, settings.batch_size, seed, epoch, data.augmentation)):
             set_lr(of_theta, settings.lr, (epoch * steps + i) / (settings.epochs * steps))
             model.train()
             if epoch >= settings.warmup_epochs:

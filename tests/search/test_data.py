@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dse.errors import InputError
-from search.data import cifar10, digits
+from search.data import Augmentation, cifar10, digits
 
 NAMES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 
@@ -121,3 +121,15 @@ def test_truncated_and_missing_files(folder: Path) -> None:
         cifar10(folder)
     with pytest.raises(InputError, match=r"data.dir: is not given"):
         cifar10(None)
+
+
+def test_augmentation_moves_each_image_by_itself_and_repeats_for_a_seed() -> None:
+    image = torch.zeros(3000, 1, 8, 8)
+    image[:, :, 3, 4] = 1
+    moved, again = (Augmentation(2, True)(image, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(moved, again)
+    assert moved.shape == image.shape and moved.is_contiguous() and torch.equal(moved.sum((1, 2, 3)), torch.ones(3000))
+    where = {(int(y), int(x)) for _, _, y, x in moved.nonzero()}
+    assert where == {(y, x) for y in range(1, 6) for x in range(1, 7)}
+    still = Augmentation(0, False)(image, torch.Generator())
+    assert torch.equal(still, image)

@@ -127,6 +127,16 @@ def test_what_cannot_fit_is_found_before_training(config: RunConfig, table: Cost
             start(changed, table, tmp_path / f"run{i}")
 
 
+def test_two_processes_cannot_work_on_one_run(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", config, table)
+
+    def second(stage: Any, record: Any) -> None:
+        with pytest.raises(InputError, match=r"run: another process is working on this run"):
+            do_run(run, lambda stage, record: None)
+
+    do_run(replace(run, config=replace(config, seeds=(0,))), second)
+
+
 def test_a_damaged_checkpoint_is_named(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
     run = open_run(tmp_path / "run", config, table)
     run.checkpoint(run.stages[0]).path.write_bytes(b"PK damaged")

@@ -59,7 +59,7 @@ def test_energy_of_a_decided_network_is_its_share_of_all_typical(table: CostTabl
 def test_energy_at_the_start_is_the_mean_and_its_gradient_favours_the_cheap(table: CostTable) -> None:
     model = searchable(Small(), table)
     energy = model.energy()
-    assert float(energy) == pytest.approx(sum(RELATIVE.values()) / len(RELATIVE), rel=1e-5)
+    assert energy.item() == pytest.approx(sum(RELATIVE.values()) / len(RELATIVE), rel=1e-5)
     energy.backward()
     for alpha in model.alphas():
         assert alpha.grad.argmax() == list(RELATIVE).index("T8")

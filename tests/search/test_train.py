@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from search.checkpoint import Checkpoint
+from search.config import Search, Training
+from search.data import digits
+from search.networks.squeezenet import squeezenet_cifar
+from search.searchable import searchable
+from search.strategies import STRATEGIES
+from search.train import batches, learn, set_lr
+from tests.search.tiny import tiny
+
+
+def test_a_plain_network_learns_the_digits(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = tiny().module
+    records = learn(
+        network, digits(), Training(epochs=5, lr=0.03), 0, Checkpoint(tmp_path / "x.pt"), lambda record: None
+    )
+    assert [r["epoch"] for r in records] == [1, 2, 3, 4, 5]
+    assert records[-1]["loss"] < records[0]["loss"] and records[-1]["validation_accuracy"] > 0.8
+
+
+def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own() -> None:
+    split = digits(subset=200).train
+    first, again, second = (torch.cat([y for _, y in batches(split, 10, 0, e)]) for e in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, second)
+    assert torch.equal(first.sort().values, split.labels.sort().values)
+
+
+def test_the_learning_rate_warms_up_and_ends_at_zero() -> None:
+    optimiser = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    rates = []
+    for progress in (0, 0.05, 0.5, 1):
+        set_lr(optimiser, 2.0, progress)
+        rates.append(optimiser.param_groups[0]["lr"])
+    assert rates[0] < rates[1] and rates[1] == pytest.approx(2, rel=0.01)
+    assert rates[2] == pytest.approx(1) and rates[3] == pytest.approx(0)
+
+
+def search_with(lam: float, table, tmp_path: Path, **settings: object):  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    model = searchable(tiny().module, table)
+    chosen = Search(**{"epochs": 4, "warmup_epochs": 1, "alpha_lr": 0.2, **settings})
+    STRATEGIES["bilevel"](model, digits(), chosen, lam, 0, Checkpoint(tmp_path / f"{lam}.pt"), lambda record: None)
+    return model
+
+
+def test_a_larger_lambda_finds_a_cheaper_network(make_table, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    table = make_table(tiny())
+    energies = [table.total_pj(search_with(lam, table, tmp_path).assignment()) for lam in (0.0, 100.0)]
+    assert energies[1] < energies[0]
+    assert energies[1] == table.total_pj(dict.fromkeys(table.layers, "BC2"))
+
+
+def test_operator_weights_stay_untouched_in_the_warm_up(make_table, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    model = search_with(1.0, make_table(tiny()), tmp_path, epochs=1, warmup_epochs=1)
+    assert all(not alpha.any() for alpha in model.alphas())
+
+
+def test_a_width_that_rounds_to_nothing_keeps_one_channel() -> None:
+    assert squeezenet_cifar(width=0.001).module.conv1.out_channels == 1
