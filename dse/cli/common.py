@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from dse.errors import InputError
+
+if TYPE_CHECKING:
+    from dse.table import CostTable
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -52,6 +56,20 @@ def write_text(path: Path, text: str) -> None:
         raise InputError(path, f"cannot be written: {(e.strerror or str(e)).lower()}") from None
 
 
+def check_table_file(path: Path) -> None:
+    """Refuses a file no table can be written to, before anything is computed."""
+    if path.suffix not in (".csv", ".parquet", ".json"):
+        raise InputError(path, f"cannot write a table as {path.suffix!r}", ".csv, .parquet, .json")
+    check_writable(path)
+
+
+def save_table(table: CostTable, path: Path) -> None:
+    try:
+        table.save(path)
+    except OSError as e:
+        raise InputError(path, f"cannot be written: {(e.strerror or str(e)).lower()}") from None
+
+
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as they need to be, the first to the left and the others to the right.
 
@@ -71,6 +89,8 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*map(line, head), "  ".join("-" * w for w in widths), *map(line, rows)])
 
 
-def uj(pj: float | None) -> str:
-    """An energy given in pJ as text in uJ."""
-    return "-" if pj is None else f"{pj / 1e6:.4g}" if abs(pj) < 1e9 else f"{pj / 1e6:.0f}"
+def uj(energies_pj: Sequence[float | None]) -> list[str]:
+    """Energies given in pJ as text in uJ, all with the decimals that give the largest of them five digits."""
+    largest = max((abs(e) for e in energies_pj if e is not None), default=0.0) / 1e6
+    decimals = min(9, max(0, 4 - math.floor(math.log10(largest)))) if largest else 0
+    return ["-" if e is None else f"{e / 1e6:.{decimals}f}" for e in energies_pj]

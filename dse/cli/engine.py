@@ -38,7 +38,7 @@ def _var_option(function: _Function) -> _Function:
 def model(
     arch: Path, problem: Path, mapping: Path, ert: Path | None, variables: tuple[str, ...], as_json: bool
 ) -> None:
-    """Evaluates one mapping: accesses, energy and cycles, as timeloop-model counts them.
+    """Evaluates one mapping, as timeloop-model does.
 
     ARCH and PROBLEM are Timeloop v4 files (one file may hold both), MAPPING is a list of Timeloop's directives, ERT an
     energy reference table of Accelergy; without it the embedded component energies are used.
@@ -75,7 +75,9 @@ def mapper(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Finds the best mapping of a layer, over the whole mapspace of perfect factors.
+    """Finds the best of all mappings of a layer.
+
+    The mapspace is that of timeloop-mapper: perfect factors under the constraints of ARCH.
 
     ARCH, PROBLEM and ERT are as in `enos model`. Where there is no mapping, the exit code is 2 and the line says why.
 
@@ -139,20 +141,29 @@ def _mapping_yaml(entries: list[dict[str, Any]]) -> str:
 
 
 def _text(evaluation: Evaluation, nest: str) -> str:
-    rows = [
-        [f"{level} {tensor}", *map(str, (a.tile, a.instances, a.reads, a.fills, a.updates)), uj(a.energy_pj)]
+    levels = [
+        (f"{level} {tensor}", a)
         for level, tensors in reversed(list(evaluation.levels.items()))
         for tensor, a in tensors.items()
     ]
-    compute = ["", str(evaluation.compute_instances), "", "", "", uj(evaluation.compute_energy_pj)]
-    rows.append([evaluation.compute_name, *compute])
-    header = ["level", "tile\nwords", "instances", "reads per\ninstance", "fills", "updates", "energy\nuJ"]
-    lines = [nest, "", text_table(header, rows), ""]
-    if evaluation.leakage_pj:
-        lines.append(f"Leakage: {uj(evaluation.leakage_pj)} uJ")
-    per_mac = evaluation.energy_pj / evaluation.computes
-    lines.append(
-        f"Energy: {uj(evaluation.energy_pj)} uJ, {per_mac:.4g} pJ for each of {evaluation.computes:,} operations"
+    *energies, compute, leakage, total = uj(
+        [*(a.energy_pj for _, a in levels), evaluation.compute_energy_pj, evaluation.leakage_pj, evaluation.energy_pj]
     )
-    lines.append(f"Cycles: {evaluation.cycles:,}")
-    return "\n".join(lines)
+    rows = [
+        [name, *map(str, (a.tile, a.instances, a.reads, a.fills, a.updates)), energy]
+        for (name, a), energy in zip(levels, energies, strict=True)
+    ]
+    rows.append([evaluation.compute_name, "", str(evaluation.compute_instances), "", "", "", compute])
+    rows.append(["leakage", "", "", "", "", "", leakage])
+    header = ["level", "tile\nwords", "\ninstances", "reads per\ninstance", "\nfills", "\nupdates", "energy\nuJ"]
+    per_operation = evaluation.energy_pj / evaluation.computes
+    return "\n".join(
+        [
+            nest,
+            "",
+            text_table(header, rows),
+            "",
+            f"Energy: {total} uJ, {per_operation:.5g} pJ for each of {evaluation.computes:,} operations",
+            f"Cycles: {evaluation.cycles:,}",
+        ]
+    )

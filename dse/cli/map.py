@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +13,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from dse.cli.common import FILE, check_writable, echo_json, json_option, text_table, uj, workload_options
+from dse.cli.common import (
+    FILE,
+    check_table_file,
+    echo_json,
+    json_option,
+    save_table,
+    text_table,
+    uj,
+    workload_options,
+)
 from dse.errors import InputError
 from dse.pipeline import Progress, Report, map_workload
 from dse.store import default_path
@@ -47,7 +57,7 @@ def map_(
     transmission: str,
     as_json: bool,
 ) -> None:
-    """Maps every layer of a network under every operator and precision, and prints the energies.
+    """Maps a network's layers under every operator and precision.
 
     WORKLOAD is a workload file or the name of a shipped one. What the store already has is not computed again; a run
     that was killed goes on where it stopped.
@@ -71,7 +81,7 @@ def map_(
             workload, arch=arch, candidates=operators, store=store, engine=engine, jobs=jobs, progress=progress
         )
     for path in output:
-        table.save(path)
+        save_table(table, path)
     where, report = store or default_path(), reports[-1]
     if as_json:
         echo_json(_document(table, report, where))
@@ -79,13 +89,6 @@ def map_(
         click.echo("\n".join(_lines(table, report, where, cast("Transmission", transmission))))
         for path in output:
             click.echo(f"Table: {path}")
-
-
-def check_table_file(path: Path) -> None:
-    """Refuses a file no table can be written to, before anything is computed."""
-    if path.suffix not in (".csv", ".parquet", ".json"):
-        raise InputError(path, f"cannot write a table as {path.suffix!r}", ".csv, .parquet, .json")
-    check_writable(path)
 
 
 @contextmanager
@@ -136,8 +139,9 @@ def _lines(table: CostTable, report: Report, store: Path, transmission: Transmis
     totals = uniform_totals(table)
     lines = [f"Energy of each layer, uJ ({'DRAM included' if transmission == 'all' else 'levels on the chip only'}):"]
     energies = table.energy_pj(transmission)
+    texts = iter(uj([None if math.isinf(e) else float(e) for e in energies.flat]))
     layers = [
-        [layer, f"{table.n_ops[i] / 1e6:.2f}", *("-" if e == float("inf") else uj(e) for e in energies[i])]
+        [layer, f"{table.n_ops[i] / 1e6:.2f}", *(next(texts) for _ in table.candidates)]
         for i, layer in enumerate(table.layers)
     ]
     lines += [text_table(["layer", "M MACs", *table.candidates], layers), ""]
@@ -157,12 +161,11 @@ def _totals_table(totals: tuple[Total, ...]) -> str:
         "on-chip total /\nall-T 8 bit",
         "paper",
     ]
+    energies = iter(uj([e for t in totals for e in (t.compute_pj, t.transmission_pj, t.on_chip_pj)]))
     rows = [
         [
             f"all {t.candidate}",
-            uj(t.compute_pj),
-            uj(t.transmission_pj),
-            uj(t.on_chip_pj),
+            *(next(energies) for _ in range(3)),
             "-" if t.ratio is None else f"{t.ratio:.2f}",
             "-" if t.on_chip_ratio is None else f"{t.on_chip_ratio:.2f}",
             "" if t.paper_ratio is None else f"{t.paper_ratio:.2f}",

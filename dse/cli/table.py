@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from dse.breakdown import level_energies
-from dse.cli.common import FILE, text_table, uj, workload_options
-from dse.cli.map import check_table_file
+from dse.cli.common import FILE, check_table_file, save_table, text_table, uj, workload_options
 from dse.errors import InputError
 from dse.pipeline import stored_table
 from dse.table import CostTable
@@ -39,7 +38,7 @@ def table(
         check_table_file(path)
     costs = stored_table(workload, arch=arch, candidates=operators, store=store, engine=engine)
     for path in output:
-        costs.save(path)
+        save_table(costs, path)
         click.echo(f"{path}: {len(costs.rows)} rows, {len(costs.layers)} layers, {len(costs.candidates)} candidates")
     if breakdown is not None:
         click.echo(f"Energy of each layer under {breakdown}, uJ:\n{breakdown_table(costs, breakdown)}")
@@ -50,7 +49,8 @@ def breakdown_table(costs: CostTable, candidate: str) -> str:
     levels = level_energies(costs, candidate)
     compute = [costs.row(layer, candidate)["e_compute_pj"] for layer in costs.layers]
     columns = [compute, *(energies for _, _, energies in levels)]
-    sums = [sum(e for e in column if e is not None) for column in columns]
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    rows.append([sum(e for e in column if e is not None) for column in columns])
+    texts = iter(uj([e for row in rows for e in row]))
     header = ["layer", "compute", *(f"{level}\n{tensor}" for level, tensor, _ in levels)]
-    rows = [[layer, *(uj(column[i]) for column in columns)] for i, layer in enumerate(costs.layers)]
-    return text_table(header, [*rows, ["sum", *map(uj, sums)]])
+    return text_table(header, [[name, *(next(texts) for _ in columns)] for name in (*costs.layers, "sum")])

@@ -64,3 +64,20 @@ def test_a_recorded_run(path, tmp_path, capsys):
 
 def test_every_case_is_there():
     assert len(CASES) == 50
+
+
+BASELINE = json.loads((GOLDEN / "mapper_baseline.json").read_text())
+WIDTHS = {"T": lambda b: (b, b, 20), "MF": lambda b: (b, b, 12), "BC": lambda b: (b, 1, 12)}
+
+
+@pytest.mark.parametrize("entry", BASELINE, ids=lambda e: f"{e['layer']}_{e['operator']}{e['bits']}")
+def test_never_above_a_minute_of_timeloops_search(entry, tmp_path, capsys):
+    write_inputs(tmp_path, entry["instance"], entry["operator"], entry["bits"])
+    names = zip(("act_bits", "weight_bits", "psum_bits"), WIDTHS[entry["operator"]](entry["bits"]), strict=True)
+    files = [str(tmp_path / name) for name in ("problem.yaml", "ert.yaml")]
+    with pytest.raises(SystemExit) as exit_:
+        main(["mapper", str(GOLDEN / "arch.yaml"), *files, *variables(dict(names)), "--json"])
+    assert exit_.value.code == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["optimal"]
+    assert 1000 * found["energy_pj"] / found["computes"] <= entry["fJ_per_compute"] + 0.005  # as it was printed
