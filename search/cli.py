@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dse.errors import InputError
+from dse.resources import data_dir
 from dse.table import CostTable
 
 if TYPE_CHECKING:
@@ -65,10 +67,11 @@ def run(config: Path | None, out: Path, store: Path | None, as_json: bool) -> No
 
     chosen = load_config(config if config is not None else EXAMPLE)
     workload = export_network(replace(network_of(chosen), name=chosen.name))
-    with _bar("layers mapped") as (bar, task):
+    arch = _arch_file(chosen.arch)
+    with _bar("searches for a mapping") as (bar, task):
         table = map_workload(
             workload,
-            arch=chosen.arch,
+            arch=arch,
             store=store,
             progress=lambda report: bar.update(task, total=report.to_compute, completed=report.computed),
         )
@@ -102,6 +105,17 @@ def _finish(config: RunConfig, table: CostTable, out: Path, as_json: bool) -> No
         click.echo(json.dumps(results, indent=1))
     else:
         click.echo(f"{summary(results)}\nPage: {page}")
+
+
+def _arch_file(name: str) -> Path:
+    """A configuration's `arch`: the name of a shipped specification, or a file."""
+    shipped = sorted(data_dir("arch_specs").glob("*.yaml"))
+    found = next((path for path in shipped if path.stem == name), Path(name))
+    if not found.is_file():
+        raise InputError(
+            "arch", f"{name!r} is no file", [*(p.stem for p in shipped if p.stem != "operators"), "a path"]
+        )
+    return found
 
 
 @contextmanager

@@ -59,6 +59,12 @@ def _text(value: Any, where: str) -> str:
     return value
 
 
+def _flag(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(where, f"found {value!r}", "true, false")
+    return value
+
+
 def _run_name(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value or not all(c.isalnum() or c in "-_." for c in value) or value[0] == ".":
         raise InputError(where, f"found {value!r}", "letters, digits, '-', '_' and '.', for it names the run's folder")
@@ -113,11 +119,16 @@ class NetworkChoice:
 
 @dataclass(frozen=True)
 class DataChoice:
-    """Data set; `dir` is the folder of its official files (CIFAR), `subset` a number of images to keep of all."""
+    """Data set.
+
+    `dir` is the folder of its official files (CIFAR), `subset` a number of images to keep of all. With `augment`,
+    training images are shifted a little and, where their class allows, mirrored.
+    """
 
     name: str = _checked(_one_of("digits", "cifar10"), "digits")
     dir: str | None = _checked(_optional(_text), None)
     subset: int | None = _checked(_optional(_whole(30)), None)
+    augment: bool = _checked(_flag, True)
 
 
 @dataclass(frozen=True)

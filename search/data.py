@@ -64,7 +64,7 @@ class Dataset:
     validation: Split
     test: Split
     classes: int
-    augmentation: Augmentation
+    augmentation: Augmentation | None
 
     @property
     def image_shape(self) -> tuple[int, ...]:

@@ -99,7 +99,7 @@ def draw_operator_map(info: OperatorMap) -> Figure:
         figure = Figure(figsize=(9, 0.6 + 0.28 * len(info.candidates) + 1.0))
         axes = figure.subplots()
         for y, candidate in enumerate(info.candidates):
-            rgb = mpl.colors.to_rgb(colour(candidate))
+            rgb = mpl.colors.to_rgb(_hue(candidate))
             for x, row in enumerate(info.shares):
                 framed = info.chosen[x] == y
                 frame = {"edgecolor": INK, "linewidth": 1.4, "zorder": 3} if framed else {"edgecolor": "none"}
@@ -166,15 +166,18 @@ def draw_trade_off(info: TradeOff) -> Figure:
 
 def colour(candidate: str) -> str:
     """A hue an operator; narrower words are lighter."""
-    declared = load_candidates()
-    operators = list(dict.fromkeys(c.operator for c in declared))
-    found = next(c for c in declared if c.name == candidate)
-    others = [name for name in operators if name not in _HUES]
-    hue = _HUES.get(found.operator) or _OTHER_HUES[others.index(found.operator) % len(_OTHER_HUES)]
-    widths = sorted({c.bits for c in declared if c.operator == found.operator}, reverse=True)
-    light = 0.22 * widths.index(found.bits)
-    red, green, blue = (v + (1 - v) * light for v in mpl.colors.to_rgb(hue))
+    declared = {c.name: c for c in load_candidates()}
+    same = [c.bits for c in declared.values() if c.operator == declared[candidate].operator]
+    light = 0.22 * sorted(same, reverse=True).index(declared[candidate].bits)
+    red, green, blue = (v + (1 - v) * light for v in mpl.colors.to_rgb(_hue(candidate)))
     return mpl.colors.to_hex((red, green, blue))
+
+
+def _hue(candidate: str) -> str:
+    declared = load_candidates()
+    operator = next(c.operator for c in declared if c.name == candidate)
+    others = [name for name in dict.fromkeys(c.operator for c in declared) if name not in _HUES]
+    return _HUES.get(operator) or _OTHER_HUES[others.index(operator) % len(_OTHER_HUES)]
 
 
 def to_svg(figure: Figure, name: str) -> str:

@@ -18,7 +18,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from dse.errors import InputError
 from dse.export import Network
 from dse.table import CostTable
 from search.checkpoint import Checkpoint, Record, write_json, write_text
-from search.config import RunConfig, config_yaml, load_config
+from search.config import DataChoice, RunConfig, config_yaml, load_config
 from search.data import DATASETS, Dataset
 from search.networks import make_network
 from search.objective import reference_pj
@@ -212,13 +212,14 @@ def _searchable(run: Run, seed: int, candidates: tuple[str, ...] | None) -> Sear
 
 
 @functools.lru_cache(maxsize=1)
-def _read_data(name: str, folder: str | None, subset: int | None, seed: int, device: str) -> Dataset:
-    return DATASETS[name](Path(folder) if folder else None, subset, seed).to(device)
+def _read_data(chosen: DataChoice, seed: int, device: str) -> Dataset:
+    data = DATASETS[chosen.name](Path(chosen.dir) if chosen.dir else None, chosen.subset, seed).to(device)
+    return data if chosen.augment else replace(data, augmentation=None)
 
 
 def _data(config: RunConfig, seed: int) -> Dataset:
     """The data set; the seed also decides which images are for training, validation and (digits) test."""
-    return _read_data(config.data.name, config.data.dir, config.data.subset, seed, config.device)
+    return _read_data(config.data, seed, config.device)
 
 
 def _check_fit(run: Run) -> None:

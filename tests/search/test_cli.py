@@ -53,6 +53,7 @@ def test_help_has_an_example(command: str) -> None:
 def test_bad_input_is_one_line_and_exit_code_2(folder: Path) -> None:
     table, config = folder / "table.csv", folder / "tiny.yaml"
     CostTable(CostTable.load(table).rows[9:]).save(folder / "short.csv")
+    (folder / "arch.yaml").write_text("name: x\narch: abacus\nnetwork: {args: {in_channels: 1, image: 8}}\n")
     (folder / "bad.yaml").write_text("name: x\nsede: 1\n")
     for arguments, problem in [
         (("search", folder / "none.yaml", "--table", table), "none.yaml: cannot be read"),
@@ -61,6 +62,7 @@ def test_bad_input_is_one_line_and_exit_code_2(folder: Path) -> None:
         (("search", config, "--table", folder / "short.csv", "--out", folder / "x"), "no rows for layer 'conv'"),
         (("search", config), "Missing option '--table'"),
         (("run", folder / "bad.yaml"), "unknown field 'sede'"),
+        (("run", folder / "arch.yaml"), "arch: 'abacus' is no file (allowed: eyeriss_168"),
         (("report", folder), "holds no finished run"),
     ]:
         done = enos(*arguments)

@@ -23,7 +23,7 @@ from search.runs import Run, do_run, network_of, open_run
 TINY = """
 name: tiny
 network: {factory: "tests.search.tiny:tiny"}
-data: {name: digits, subset: 400}
+data: {name: digits, subset: 400, augment: false}
 lambdas: [0.5]
 seeds: [0, 1]
 baselines: [T8, BC8]
