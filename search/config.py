@@ -154,7 +154,11 @@ class Search:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run's results."""
+    """Everything that decides a run's results.
+
+    `threads` is the number of CPU threads, None for torch's own choice; sums are added in another order on another
+    number of threads, and networks as small as the example's are not faster on several.
+    """
 
     name: str = _checked(_run_name)
     network: NetworkChoice = NetworkChoice()
@@ -168,6 +172,7 @@ class RunConfig:
     search: Search = Search()
     relearn: Training = Training()
     device: str = _checked(_device, "cpu")
+    threads: int | None = _checked(_optional(_whole(1, 1024)), None)
 
 
 def load_config(path: Path | str) -> RunConfig:

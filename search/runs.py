@@ -119,6 +119,8 @@ def do_run(run: Run, on_progress: OnProgress) -> dict[str, Any]:
     Raises:
         InputError: another process is at work on this run, or a checkpoint is damaged.
     """
+    if run.config.threads is not None:
+        torch.set_num_threads(run.config.threads)
     with _alone(run.folder):
         return _do_stages(run, on_progress)
 

@@ -28,7 +28,7 @@ def bilevel(
     on_epoch: OnEpoch,
 ) -> list[Record]:
     """Updates alpha on a validation batch, then theta on a training batch, until the epochs are over (Algorithm 1)."""
-    of_alpha = torch.optim.Adam(model.alphas(), lr=settings.alpha_lr, betas=(0.5, 0.999))
+    of_alpha = torch.optim.Adam(model.alphas(), lr=settings.alpha_lr)
     of_theta = torch.optim.Adam(model.thetas(), lr=settings.lr)
     parts: dict[str, Stateful] = {"model": model, "of_alpha": of_alpha, "of_theta": of_theta}
     history = checkpoint.restore(**parts)
