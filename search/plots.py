@@ -22,7 +22,8 @@ INK = "#1d2733"
 
 _HUES = {"typical": "#2f6db5", "multiplication_free": "#d9822b", "binary_connect": "#3c9a5f"}
 _OTHER_HUES = ("#8a5bb0", "#c04f6b", "#3b9ea8")
-_PARTS = ("#4c78a8", "#f2a541", "#59a14f", "#c9534f", "#9d7bb5", "#8c6d4f", "#d37295", "#7f8a94")
+_PARTS = ("#4c78a8", "#f2a541", "#59a14f", "#c9534f", "#9d7bb5", "#8c6d4f", "#d37295", "#7f8a94", "#3fa7a0", "#b5b83e",
+          "#e0794b", "#5a5f9e")  # fmt: skip
 _STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK, "text.color": INK,
     "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.titlesize": 10, "svg.fonttype": "none",
@@ -66,7 +67,7 @@ def draw_breakdown(info: Breakdown) -> Figure:
             axes.annotate(candidate, (i, bottom[i]), (0, 2), textcoords="offset points", ha="center", fontsize=7)
         axes.set_xticks(x, info.layers, rotation=90, fontsize=7)
         axes.set(ylabel="energy per image (µJ)", xlim=(-0.6, len(x) - 0.4))
-        axes.legend(fontsize=8, ncols=2)
+        axes.legend(fontsize=8, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.02))
         return figure
 
 
@@ -115,7 +116,12 @@ def draw_operator_map(info: OperatorMap) -> Figure:
 
 @dataclass(frozen=True)
 class TradeOff:
-    """Points (energy, test accuracy in percent). `line` joins the means of the uni-operator networks."""
+    """Points (energy, test accuracy in percent), in the order of `seeds`.
+
+    `line` joins the means of the uni-operator networks.
+    """
+
+    seeds: tuple[int, ...]
 
     line: tuple[tuple[float, float], ...]
     baselines: Mapping[str, tuple[tuple[float, float], ...]]
@@ -137,6 +143,7 @@ def trade_off_info(networks: Sequence[Point]) -> TradeOff:
         for name, points in baselines.items()
     ]
     return TradeOff(
+        tuple(dict.fromkeys(p["seed"] for p in networks)),
         tuple(uni_operator_line(means)),
         {name: tuple(points) for name, points in baselines.items()},
         {lam: tuple(points) for lam, points in searched.items()},
@@ -157,7 +164,9 @@ def draw_trade_off(info: TradeOff) -> Figure:
             axes.annotate(name, (x[0], max(y)), (0, 5), textcoords="offset points", ha="center", fontsize=8)
         for (lam, points), marker in zip(info.searched.items(), "*DPX^vsph" * len(info.searched), strict=False):
             x, y = zip(*points, strict=True)
-            axes.scatter(x, y, color="#b3263e", marker=marker, s=70, zorder=3, label=f"searched, λ = {lam:g}")
+            axes.scatter(x, y, color="#d1405a", marker=marker, s=70, zorder=3, label=f"searched, λ = {lam:g} (seed)")
+            for seed, point in zip(info.seeds, points, strict=True):
+                axes.annotate(str(seed), point, (6, -3), textcoords="offset points", fontsize=8)
         axes.set(xlabel="energy per image / all layers T8", ylabel="test accuracy (%)")
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8, loc="lower right")

@@ -53,7 +53,7 @@ def write_report(folder: Path) -> Path:
             findings="".join(f"<p>{html.escape(text)}</p>" for text in findings(networks, table)),
             networks=_html_table(_NETWORK_HEAD, map(_network_row, networks)),
             layers=_html_table(_LAYER_HEAD, layer_rows(table, shown["assignment"])),
-            shown=html.escape(_name(shown)),
+            shown=html.escape(_name(shown).capitalize()),
             commands=html.escape(_commands(folder, results["name"])),
             config=html.escape(read_text(folder / "config.yaml")),
             **{name: plots.to_svg(figure, name) for name, figure in figures.items()},
@@ -89,7 +89,9 @@ def findings(networks: Sequence[Point], table: CostTable) -> list[str]:
         f"{1 - _energy(table, n, shown['assignment'][n]) / reference[n]:.0%} of it)"
         for n in costly
     ]
-    texts.append(f"The layers that cost most are {', '.join(parts)}. The layers below are those of: {_name(shown)}.")
+    texts.append(
+        f"The layers that cost most are {', '.join(parts)}. The figures below show the {_name(shown)}, which did best on the validation images."
+    )
     return texts
 
 
@@ -98,7 +100,7 @@ def _about_lambda(lam: float, points: Sequence[Point], networks: Sequence[Point]
     expected = float(np.mean([p["energy_expected"] for p in points]))
     text = (
         f"With lambda = {lam:g} the searched networks need {energy:.2f} of the all-T8 energy (expected before "
-        f"discretisation: {expected:.2f}) and reach {accuracy:.1%} on the test images, mean of {len(points)} seed(s)."
+        f"discretisation: {expected:.2f}) and reach {accuracy:.1%} on the test images (mean over seeds: {len(points)})."
     )
     for name in dict.fromkeys(p["candidate"] for p in networks if p["kind"] == "baseline"):
         same = [p for p in networks if p.get("candidate") == name]
@@ -158,7 +160,7 @@ def _html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _name(p: Point) -> str:
-    return f"the network found with lambda = {p['lambda']:g}, seed {p['seed']}"
+    return f"network found with lambda = {p['lambda']:g}, seed {p['seed']}"
 
 
 def _subtitle(results: Mapping[str, Any], table: CostTable) -> str:
