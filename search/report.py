@@ -90,7 +90,8 @@ def findings(networks: Sequence[Point], table: CostTable) -> list[str]:
         for n in costly
     ]
     texts.append(
-        f"The layers that cost most are {', '.join(parts)}. The figures below show the {_name(shown)}, which did best on the validation images."
+        f"The layers that cost most are {', '.join(parts)}. The figures below show the {_name(shown)}, "
+        "which did best on the validation images."
     )
     return texts
 
