@@ -15,7 +15,7 @@ from dse.candidates import load_candidates
 from dse.cli.common import text_table
 from dse.documents import read_text
 from dse.errors import InputError
-from dse.table import CostTable
+from dse.table import CostTable, Transmission
 from search import plots
 from search.results import Point
 
@@ -50,9 +50,11 @@ def write_report(folder: Path) -> Path:
         Template(read_text(_TEMPLATE)).substitute(
             title=html.escape(f"ENOS: {results['name']}"),
             subtitle=html.escape(_subtitle(results, table)),
-            findings="".join(f"<p>{html.escape(text)}</p>" for text in findings(networks, table)),
+            findings="".join(
+                f"<p>{html.escape(text)}</p>" for text in findings(networks, table, results["transmission"])
+            ),
             networks=_html_table(_NETWORK_HEAD, map(_network_row, networks)),
-            layers=_html_table(_LAYER_HEAD, layer_rows(table, shown["assignment"])),
+            layers=_html_table(_LAYER_HEAD, layer_rows(table, shown["assignment"], results["transmission"])),
             shown=html.escape(_name(shown).capitalize()),
             commands=html.escape(_commands(folder, results["name"])),
             config=html.escape(read_text(folder / "config.yaml")),
@@ -73,20 +75,20 @@ def summary(results: Mapping[str, Any]) -> str:
     return text_table(_NETWORK_HEAD, [[_strip(cell) for cell in _network_row(p)] for p in results["networks"]])
 
 
-def findings(networks: Sequence[Point], table: CostTable) -> list[str]:
+def findings(networks: Sequence[Point], table: CostTable, transmission: Transmission = "all") -> list[str]:
     """What was found and why, as sentences: savings, distance from the uni-operator line, the costliest layers."""
     texts = []
     searched = [p for p in networks if p["kind"] == "searched"]
     for lam in dict.fromkeys(p["lambda"] for p in searched):
         texts.append(_about_lambda(lam, [p for p in searched if p["lambda"] == lam], networks))
     shown = best(networks)
-    reference = {r["layer"]: _energy(table, r["layer"], r["candidate"]) for r in table.rows
-                 if (r["operator"], r["bits"]) == ("typical", 8)}  # fmt: skip
+    reference = dict(zip(table.layers, _reference(table, transmission), strict=True))
+    energy = dict(zip(table.layers, _energy(table, shown["assignment"], transmission), strict=True))
     total = sum(reference.values())
     costly = sorted(reference, key=lambda n: -reference[n])[:3]
     parts = [
         f"{n} ({reference[n] / total:.0%} of the all-T8 energy, now {shown['assignment'][n]}, which saves "
-        f"{1 - _energy(table, n, shown['assignment'][n]) / reference[n]:.0%} of it)"
+        f"{1 - energy[n] / reference[n]:.0%} of it)"
         for n in costly
     ]
     texts.append(
@@ -116,18 +118,17 @@ def _about_lambda(lam: float, points: Sequence[Point], networks: Sequence[Point]
     return text
 
 
-def layer_rows(table: CostTable, assignment: Mapping[str, str]) -> list[list[str]]:
+def layer_rows(table: CostTable, assignment: Mapping[str, str], transmission: Transmission = "all") -> list[list[str]]:
     """Rows of the layer table: layer, operator, precision, energy, share of the network, energy against T8."""
     declared = {c.name: c for c in load_candidates()}
-    energy = {n: _energy(table, n, assignment[n]) for n in table.layers}
-    total = sum(energy.values())
+    energy = _energy(table, assignment, transmission)
     rows = []
-    for name in table.layers:
-        candidate, reference = declared[assignment[name]], _reference(table, name)
+    for name, own, reference in zip(table.layers, energy, _reference(table, transmission), strict=True):
+        candidate = declared[assignment[name]]
         rows.append([
             name, f'<span class="chip" style="background:{plots.colour(candidate.name)}"></span>'
-            f"{candidate.operator.replace('_', ' ')}", f"{candidate.bits}", f"{energy[name] * 1e-6:.3g}",
-            f"{energy[name] / total:.1%}", f"{energy[name] / reference:.2f}",
+            f"{candidate.operator.replace('_', ' ')}", f"{candidate.bits}", f"{own * 1e-6:.3g}",
+            f"{own / sum(energy):.1%}", f"{own / reference:.2f}",
         ])  # fmt: skip
     return rows
 
@@ -176,11 +177,13 @@ def _commands(folder: Path, name: str) -> str:
     return f"enos search {folder / 'config.yaml'} --table {folder / 'table.csv'} --out again\nenos report again/{name}"
 
 
-def _reference(table: CostTable, layer: str) -> float:
-    row = next(r for r in table.rows if r["layer"] == layer and (r["operator"], r["bits"]) == ("typical", 8))
-    return _energy(table, layer, row["candidate"])
+def _reference(table: CostTable, transmission: Transmission) -> list[float]:
+    """Energy in pJ of each layer with the typical operator at 8 bits."""
+    name = next(r["candidate"] for r in table.rows if (r["operator"], r["bits"]) == ("typical", 8))
+    return _energy(table, dict.fromkeys(table.layers, name), transmission)
 
 
-def _energy(table: CostTable, layer: str, candidate: str) -> float:
-    row = table.row(layer, candidate)
-    return float(row["n_ops"] * row["e_op_pj"] + row["e_tx_pj"])
+def _energy(table: CostTable, assignment: Mapping[str, str], transmission: Transmission) -> list[float]:
+    """Energy in pJ of each layer under an assignment."""
+    energy = table.energy_pj(transmission)
+    return [float(energy[i, table.candidates.index(assignment[n])]) for i, n in enumerate(table.layers)]

@@ -25,7 +25,7 @@ RELATIVE = {
 COMPUTE_SHARE = 0.3
 PJ_PER_MAC = 10.0
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
 
 def synthetic_table(network: Network) -> CostTable:

@@ -89,6 +89,12 @@ def test_layer_rows_share_out_the_whole_energy(table: CostTable, networks: list[
     assert rows[0][5] == "0.49" and rows[1][5] == "0.53"
 
 
+def test_layer_rows_count_the_levels_that_the_run_counts(table: CostTable) -> None:
+    assignment = dict.fromkeys(table.layers, "T8")
+    everything, on_chip = (float(layer_rows(table, assignment, t)[0][3]) for t in ("all", "on_chip"))
+    assert on_chip == pytest.approx(everything * (1 + COMPUTE_SHARE) / 2, rel=0.01)
+
+
 def test_findings_name_savings_and_failures(table: CostTable, networks: list[dict[str, Any]]) -> None:
     text = " ".join(findings(networks, table))
     assert "1 of 2 lie above the line" in text and "mean distance is +2.5 percentage points" in text

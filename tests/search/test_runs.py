@@ -21,6 +21,7 @@ from search.config import RunConfig, load_config
 from search.runs import Run, do_run, network_of, open_run
 
 TINY = """
+threads: 1
 name: tiny
 network: {factory: "tests.search.tiny:tiny"}
 data: {name: digits, subset: 400, augment: false}
