@@ -19,13 +19,14 @@ from dse.mapper import bounds
 from dse.mapper.exact import exact_energy
 from dse.mapper.infeasible import explain
 from dse.mapper.orders import loop_orders, mesh_arrangements
-from dse.mapper.space import Floats, Ints, Space, build_space, keep_choices
+from dse.mapper.space import Floats, Ints, Space, Tensors, build_space, keep_choices
 from dse.mapping import Loops, Mapping
 from dse.model import Evaluation, evaluate
 from dse.problem import Problem
 from dse.spec import Fanout, Spec, Storage
 
 OBJECTIVES = ("energy",)
+TOLERANCE = 1e-11  # relative: bounds and energies are sums of floats in different orders
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,25 @@ class _Labels:
 
 
 @dataclass(frozen=True)
+class _Surrounding:
+    """How the loops outside reuse each tensor: repetitions of a tile, then windows that may slide it."""
+
+    run: Floats  # (T,)
+    windows: Floats  # (T, D, 6), see bounds.window
+    counts: Ints  # (T,)
+    direct: np.ndarray  # (T,) no repetition lies between tile and window
+
+
+@dataclass(frozen=True)
 class _Node:
     """All loops outside `stage` are placed; `tile` is what remains inside."""
 
     stage: int
     tile: int
     fixed: float
-    g: Floats
+    around: _Surrounding
     share: Floats
+    span: Floats  # (T, axes) spread of the fan-out directly outside, as in a label
     leak: float
     tiles: tuple[int, ...]  # tile above each stage placed so far, outermost first
     firsts: tuple[int, ...]  # innermost loop of each stage placed so far, -1 for none
@@ -98,7 +110,13 @@ def _search(space: Space, ert: Ert, keep: dict[str, frozenset[str]], best: _Best
     evaluator = _Evaluator(space, ert)
     slack = evaluator.rounding_slack()
     count = len(space.tensors.names)
-    root = _Node(len(space.levels) - 1, whole, space.compute_energy, np.ones(count), np.ones(count), 0.0, (), ())
+    nothing = _Surrounding(
+        np.ones(count), np.zeros((count, len(space.dims.names), 6)), np.zeros(count, np.int64), np.zeros(count, bool)
+    )
+    span = np.zeros(space.tensors.coefficient.shape[:2])
+    root = _Node(
+        len(space.levels) - 1, whole, space.compute_energy, nothing, np.ones(count), span, 0.0, (), ()
+    )
     queue: list[tuple[float, int, int, list[_Node], Floats]] = []
     ticket = itertools.count()
 
@@ -111,7 +129,8 @@ def _search(space: Space, ert: Ert, keep: dict[str, frozenset[str]], best: _Best
     push([root], np.array([0.0]))
     while queue:
         cost, _, i, nodes, costs = heapq.heappop(queue)
-        if cost >= best.energy + slack:
+        limit = best.energy * (1 - TOLERANCE) + slack
+        if cost >= limit:
             return
         if i + 1 < len(nodes):
             heapq.heappush(queue, (float(costs[i + 1]), next(ticket), i + 1, nodes, costs))
@@ -119,51 +138,50 @@ def _search(space: Space, ert: Ert, keep: dict[str, frozenset[str]], best: _Best
         if node.stage < 0:
             evaluator.try_orders(node, keep, best)
         else:
-            push(*_expand(space, tables, node, best.energy + slack))
+            push(*_expand(space, tables, node, limit))
 
 
 def _lift(space: Space) -> list[_Labels]:
     """The bounds of all stages; entry 0 is the compute unit's, entry k + 1 that of tiles of stage k."""
     dims, tensors, stages = space.dims, space.tensors, space.stages
     count, tiles = len(tensors.names), len(dims.value)
-    start = np.zeros((1, 2 + 2 * count))
-    start[0, 1] = 1.0
+    width = tensors.label_width
+    start = np.zeros((1, width))
+    start[0, 2 + 3 * count :: 2] = 1.0
     under_fanout = bool(stages.fanout[0])
     for t in range(count):
-        words = space.macs * stages.compute_price[t]
-        if under_fanout:
-            start[0, 3 + 2 * t] = words
-        else:
-            start[0, 0] += words * stages.least_share[0, t]
+        start[0, 3 + 3 * t if under_fanout else 4 + 3 * t] = space.macs * stages.compute_price[t]
     have = np.zeros(tiles, bool)
     have[0] = True
     offsets = np.ones(tiles + 1, np.int64)
     offsets[0] = 0
+    wanted, corners, leaking = _wanted(space), _corners(tensors), bool(stages.leak.any())
+    start[0, 1] = float(leaking)
     tables = [_Labels(have, start, offsets)]
-    wanted = _wanted(space)
+    ones = np.ones(count)
     for k, level in enumerate(space.levels):
         inside = tables[-1]
-        labels = np.zeros((tiles, bounds.CAP, 2 + 2 * count))
+        outer_share = stages.least_share[k + 1] if k + 1 < len(space.levels) else ones
+        labels = np.zeros((tiles, bounds.CAP, width))
         counts = np.diff(inside.offsets)
         padded = np.zeros_like(labels)
         filled = np.arange(bounds.CAP)[None, :] < counts[:, None]
         padded[filled] = inside.labels
         out_counts = np.zeros(tiles, np.int64)
         if isinstance(level, Fanout):
-            least = stages.least_share[k + 1] if k + 1 < len(space.levels) else np.ones(count)
             bounds.lift_fanout(
                 inside.have, padded, counts, dims.value, dims.position, dims.strides, dims.times, dims.divisors,
-                stages.spatial[k], tensors.coefficient, tensors.relevant, stages.inner_credit[k], tensors.full_size,
-                least, k == 0, wanted[k + 1], labels, out_counts,
+                stages.spatial[k], tensors.coefficient, tensors.relevant, tensors.axis_column, stages.linked[k],
+                stages.inner_credit[k], tensors.full_size, outer_share, k == 0, leaking, wanted[k + 1], corners, labels, out_counts,
             )  # fmt: skip
         else:
             bounds.lift_storage(
                 inside.have, padded, counts, dims.value, dims.position, dims.strides, dims.counts, stages.allowed[k],
-                dims.bounds, tensors.coefficient, tensors.relevant, tensors.axis_of, tensors.read_write,
+                dims.bounds, tensors.coefficient, tensors.relevant, tensors.axis_of, tensors.axis_column,
                 tensors.full_size, stages.inner[k], stages.outer[k], stages.free[k], stages.keep[k],
                 stages.capacity[k], stages.fill_price[k], stages.parent_price[k], stages.has_parent[k],
-                stages.credit[k], stages.least_share[k], stages.leak[k], space.macs, wanted[k + 1],
-                labels, out_counts,
+                stages.credit[k], stages.least_share[k], outer_share, stages.leak[k], leaking, space.macs,
+                wanted[k + 1], corners, labels, out_counts,
             )  # fmt: skip
         offsets = np.concatenate([[0], np.cumsum(out_counts)])
         tables.append(_Labels(out_counts > 0, labels[np.arange(bounds.CAP)[None, :] < out_counts[:, None]], offsets))
@@ -186,23 +204,41 @@ def _wanted(space: Space) -> list[np.ndarray]:
     return found
 
 
+def _corners(tensors: Tensors) -> np.ndarray:
+    """The corners of the reuse factors' range: rows of which tensors pay in full, the others being reused entirely.
+
+    A level's innermost loop `d` decides which tensors can be reused at once: those it does not move and those it
+    slides over. Every subset of such a set is a corner.
+    """
+    count = len(tensors.names)
+    rows = {(True,) * count}
+    for d in range(tensors.relevant.shape[1]):
+        reusable = [t for t in range(count) if not tensors.relevant[t, d] or tensors.axis_of[t, d] >= 0]
+        for size in range(1, len(reusable) + 1):
+            for subset in itertools.combinations(reusable, size):
+                rows.add(tuple(t not in subset for t in range(count)))
+    return np.array(sorted(rows, reverse=True))
+
+
 def _expand(space: Space, tables: list[_Labels], node: _Node, limit: float) -> tuple[list[_Node], Floats]:
     """The nodes one stage further in that can still lead below `limit`, and their bounds."""
     dims, tensors, stages = space.dims, space.tensors, space.stages
     k, inside = node.stage, tables[node.stage]
-    count = len(tensors.names)
+    count, around = len(tensors.names), node.around
     if stages.fanout[k]:
         room = len(stages.spatial[k])
         tiles, costs = np.zeros(room, np.int64), np.zeros(room)
         fixed, shares, leaks = np.zeros(room), np.zeros((room, count)), np.zeros(room)
         found = bounds.expand_fanout(
-            node.tile, limit, node.fixed, node.g, node.share, node.leak, inside.have, inside.labels, inside.offsets,
-            dims.value, dims.position, dims.strides, dims.times, dims.divisors, stages.spatial[k],
-            tensors.coefficient, tensors.relevant, stages.inner_credit[k], tensors.full_size, tiles, costs, fixed,
-            shares, leaks,
+            node.tile, limit, node.fixed, around.run, around.windows, around.counts, around.direct, node.share,
+            node.leak, inside.have, inside.labels, inside.offsets, dims.value, dims.strides, dims.divisors,
+            stages.spatial[k], tensors.coefficient, tensors.relevant, stages.inner_credit[k], tensors.full_size, tiles,
+            costs, fixed, shares, leaks,
         )  # fmt: skip
+        outside = dims.value[node.tile]
         nodes = [
-            _Node(k - 1, int(tiles[i]), float(fixed[i]), node.g, shares[i], float(leaks[i]),
+            _Node(k - 1, int(tiles[i]), float(fixed[i]), around, shares[i],
+                  _span(tensors, stages.linked[k], outside, dims.value[tiles[i]]), float(leaks[i]),
                   (*node.tiles, node.tile), (*node.firsts, -1))
             for i in range(found)
         ]  # fmt: skip
@@ -212,29 +248,52 @@ def _expand(space: Space, tables: list[_Labels], node: _Node, limit: float) -> t
     for t in np.flatnonzero(stages.keep[k]):
         fixed_here -= stages.credit[k, t] * tensors.full_size[t]
         if stages.has_parent[k, t]:
-            words = bounds.traffic_words(dims.value[node.tile], dims.bounds, tensors.coefficient, t) * node.g[t]
-            fixed_here += words * (stages.fill_price[k, t] + stages.parent_price[k, t] * share[t])
+            fixed_here += bounds.boundary_cost(
+                dims.value[node.tile], dims.bounds, tensors.coefficient, tensors.axis_column, t, node.span[t],
+                around.run[t], around.windows[t], around.counts[t], around.direct[t], stages.fill_price[k, t],
+                stages.parent_price[k, t], share[t], tensors.label_width,
+            )  # fmt: skip
         share[t] = 1.0
     leak = node.leak + stages.leak[k] * space.macs
+    order = (stages.inner[k], stages.outer[k], stages.free[k])
     room = 4096
     while True:
-        tiles, firsts = np.zeros(room, np.int64), np.zeros(room, np.int64)
-        costs, gs = np.zeros(room), np.zeros((room, count))
+        tiles, firsts, costs = np.zeros(room, np.int64), np.zeros(room, np.int64), np.zeros(room)
         found = bounds.expand_storage(
-            node.tile, limit, fixed_here, node.g, share, leak, inside.have, inside.labels, inside.offsets, dims.value,
-            dims.position, dims.strides, dims.counts, stages.allowed[k], dims.bounds, tensors.coefficient,
-            tensors.relevant, tensors.axis_of, stages.inner[k], stages.outer[k], stages.free[k], tiles, firsts, costs,
-            gs,
+            node.tile, limit, fixed_here, around.run, around.windows, around.counts, around.direct, share, leak,
+            inside.have, inside.labels, inside.offsets, dims.value, dims.position, dims.strides, dims.counts,
+            stages.allowed[k], dims.bounds, tensors.coefficient, tensors.relevant, tensors.axis_of,
+            tensors.axis_column, *order, tiles, firsts, costs,
         )  # fmt: skip
         if found >= 0:
             break
         room *= 4
+    span = np.zeros_like(node.span)
     nodes = [
-        _Node(k - 1, int(tiles[i]), fixed_here, gs[i], share, leak, (*node.tiles, node.tile),
-              (*node.firsts, int(firsts[i])))
+        _Node(k - 1, int(tiles[i]), fixed_here, _inside(space, node, int(tiles[i]), int(firsts[i]), order), share, span,
+              leak, (*node.tiles, node.tile), (*node.firsts, int(firsts[i])))
         for i in range(found)
     ]  # fmt: skip
     return nodes, costs[:found]
+
+
+def _span(tensors: Tensors, linked: np.ndarray, outside: Ints, inside: Ints) -> Floats:
+    spread = (tensors.coefficient * (outside - inside)).sum(axis=2)
+    return np.where(linked[:, None], spread, 0).astype(np.float64)
+
+
+def _inside(space: Space, node: _Node, tile: int, first: int, order: tuple[Ints, Ints, np.ndarray]) -> _Surrounding:
+    """The surrounding that the loops between a node's tile and `tile` make, `first` being the innermost of them."""
+    if first < 0:
+        return node.around
+    dims, tensors, around = space.dims, space.tensors, node.around
+    new = _Surrounding(around.run.copy(), around.windows.copy(), around.counts.copy(), around.direct.copy())
+    bounds.enter(
+        first, dims.value[tile], dims.value[node.tile] // dims.value[tile], dims.bounds, tensors.coefficient,
+        tensors.relevant, tensors.axis_of, tensors.axis_column, *order, around.run, around.windows, around.counts,
+        new.run, new.windows, new.counts, new.direct,
+    )  # fmt: skip
+    return new
 
 
 class _Evaluator:
@@ -267,12 +326,12 @@ class _Evaluator:
 
     def rounding_slack(self) -> float:
         """pJ by which truncated averages of links and multicasts can undercut the bounds, which do not round."""
-        slack, copies = 1e-9, 1
+        slack, copies = 0.0, 1
         for k in range(len(self.space.levels) - 1, -1, -1):
-            for t in np.flatnonzero(self.space.stages.keep[k] & self.shared_axis):
-                slack += copies * (self.read[k] + self.fill[k]) / self.block[k] * (t >= 0)
+            kept = int((self.space.stages.keep[k] & self.shared_axis).sum())
+            slack += kept * copies * float(self.read[k] + self.fill[k])
             copies *= int(self.mesh_x[k] * self.mesh_y[k])
-        return float(slack) if self.shared_axis.any() else 1e-9
+        return float(slack)
 
     def try_orders(self, node: _Node, keep: dict[str, frozenset[str]], best: _Best) -> None:
         """Evaluates a complete tiling in all orders that start with the loops the node chose."""

@@ -44,6 +44,8 @@ class Tensors:
     coefficient: Ints  # (T, A, D)
     relevant: npt.NDArray[np.bool_]  # (T, D)
     axis_of: Ints  # (T, D) the shared axis of a dimension, -1 if its axis is its own
+    axis_column: Ints  # (T, A) where a label holds extent and span of a shared axis, -1 for other axes
+    label_width: int
     read_write: npt.NDArray[np.bool_]  # (T,)
     full_size: Floats  # (T,) words
 
@@ -68,6 +70,7 @@ class Stages:
     inner: Ints  # (K, D) dimensions fixed innermost, in order, padded with -1
     outer: Ints  # (K, D) dimensions fixed outermost, in order, padded with -1
     free: npt.NDArray[np.bool_]  # (K, D) dimensions whose place is open
+    linked: npt.NDArray[np.bool_]  # (K, T) neighbours in fan-out k may pass a tensor on: its children hold it
     spatial: tuple[Ints, ...]  # (K) of (choices, D) divisor positions of a fan-out's factors
 
 
@@ -166,11 +169,15 @@ def _tensors(problem: Problem, dims: Dims) -> Tensors:
         # With a stride above its own tile an axis of one dimension also leaves gaps, but never shares words.
         if shared[t, a] and coefficient[t, a, d]:
             axis_of[t, d] = a
+    axis_column = np.full(shared.shape, -1, np.int64)
+    axis_column[shared] = 2 + 3 * len(spaces) + 2 * np.arange(shared.sum())
     return Tensors(
         tuple(s.name for s in spaces),
         coefficient,
         (coefficient > 0).any(axis=1),
         axis_of,
+        axis_column,
+        int(2 + 3 * len(spaces) + 2 * shared.sum()),
         np.array([s.read_write for s in spaces]),
         np.array([float(problem.tensor_size(s.name)) for s in spaces]),
     )
@@ -236,10 +243,15 @@ def _stages(
             for j in keeping[keeping < k]:
                 inner_credit[k, t] += credit[j, t] * math.prod(_mesh(levels[i]) for i in range(j, k))
     fill *= kept & has_parent
+    linked = np.zeros((k_count, t_count), bool)
+    for k, level in enumerate(levels):
+        if isinstance(level, Fanout):
+            holds = kept[k - 1] if k else np.ones(t_count, bool)
+            linked[k] = holds & [t not in level.no_link_transfer for t in tensors.names]
     return Stages(
         np.array([isinstance(level, Fanout) for level in levels]),
         kept, capacity, fill, parent_price, compute_price, has_parent, credit, inner_credit, least_share, leak,
-        allowed, inner, outer, free, tuple(spatial),
+        allowed, inner, outer, free, linked, tuple(spatial),
     )  # fmt: skip
 
 
