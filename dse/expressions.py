@@ -50,7 +50,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
 
-class _Unknown(Exception):
+class _UnknownNameError(Exception):
     pass
 
 
@@ -82,7 +82,7 @@ def evaluate(value: Any, variables: Mapping[str, Any], where: object) -> Any:
         return value
     try:
         return _compute(tree, variables, where)
-    except _Unknown as e:
+    except _UnknownNameError as e:
         raise InputError(
             where, f"unknown name {e} in expression {text!r}", sorted(variables) or "no variables"
         ) from None
@@ -105,7 +105,7 @@ def _compute(tree: ast.expr, variables: Mapping[str, Any], where: object) -> Any
                 return v
             case ast.Name(id=name):
                 if name not in variables:
-                    raise _Unknown(name)
+                    raise _UnknownNameError(name)
                 return evaluate(variables[name], {k: v for k, v in variables.items() if k != name}, where)
             case ast.BinOp(left=a, op=op, right=b) if type(op) in _BINARY:
                 left, right = go(a), go(b)
@@ -125,7 +125,7 @@ def _compute(tree: ast.expr, variables: Mapping[str, Any], where: object) -> Any
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
                 return FUNCTIONS[name](*(go(a) for a in args))
             case ast.Call(func=ast.Name(id=name)):
-                raise _Unknown(name)
+                raise _UnknownNameError(name)
         raise ValueError("not arithmetic")
 
     return go(tree)

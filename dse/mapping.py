@@ -90,9 +90,7 @@ def parse_directives(spec: Spec, problem: Problem, entries: Any, where: object) 
     temporal: dict[str, Loops] = dict.fromkeys(storages, ())
     x: dict[str, Loops] = dict.fromkeys(fanouts, ())
     y: dict[str, Loops] = dict.fromkeys(fanouts, ())
-    keep = {
-        s.name: {t.name for t in problem.data_spaces if s.keep.get(t.name, True)} for s in spec.storages
-    }
+    keep = {s.name: {t.name for t in problem.data_spaces if s.keep.get(t.name, True)} for s in spec.storages}
     for i, entry in enumerate(entries):
         here = f"{where}: mapping[{i}]"
         if not isinstance(entry, dict) or "target" not in entry or "type" not in entry:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from dse.mapper.bounds import OPTIONS
+from dse.mapper.jit import kernel
 
 MAX_KEYS = 64
 
 
-@njit(**OPTIONS)
+@kernel
 def _group(keys, count, multicast, boxes):
     """Counts equal keys: fills (children sharing a box, number of such boxes), sorted; returns their number."""
     found = 0
@@ -43,7 +42,7 @@ def _group(keys, count, multicast, boxes):
     return found
 
 
-@njit(**OPTIONS)
+@kernel
 def _add(stats, used, multicast, boxes, words):
     """Adds accesses to the entry of (multicast, boxes), kept in order; returns the number of entries."""
     i = 0
@@ -58,7 +57,7 @@ def _add(stats, used, multicast, boxes, words):
     return used + 1
 
 
-@njit(**OPTIONS)
+@kernel
 def _slab(extents, move):
     volume, moved, axis = 1, 0, 0
     for a in range(extents.shape[0]):
@@ -71,7 +70,7 @@ def _slab(extents, move):
     return volume // extents[axis] * min(abs(move[axis]), extents[axis])
 
 
-@njit(**OPTIONS)
+@kernel
 def _children_accesses(extents, times, shifts, outside, spatial_n, spatial_shift, spatial, mesh_x, mesh_y, is_compute,
                        may_link, weights, stats):  # fmt: skip
     """Accesses by (multicast, boxes) into `stats` and words passed between neighbours; see dse.model.child_accesses."""
@@ -198,7 +197,7 @@ def _children_accesses(extents, times, shifts, outside, spatial_n, spatial_shift
     return used, links
 
 
-@njit(**OPTIONS)
+@kernel
 def exact_energy(
     stage, dim, n, spatial, loops, coefficient, read_write, keep, read, fill, update, block, leak, bandwidth,
     mesh_x, mesh_y, link_allowed, has_shared_axis,
@@ -350,7 +349,7 @@ def exact_energy(
         for b in range(3):
             if bandwidth[k, b] < demand[b]:
                 slowdown = min(slowdown, bandwidth[k, b] / demand[b])
-        slowest = max(slowest, int(math.ceil(cycles / slowdown)))
+        slowest = max(slowest, math.ceil(cycles / slowdown))
     for k in range(stages):
         energy += leak[k] * slowest * instances[k]
     return energy, slowest

@@ -1,4 +1,4 @@
-"""Best-first search through the mapspace, outermost level first, with the bounds of `dse.mapper.bounds`.
+"""Best-first search through the mapspace, outermost level first, with the bounds of `dse.mapper.labels`.
 
 A node fixes all loops outside some stage. Its bound never exceeds the energy of any mapping it leads to, so once the
 cheapest open node is no cheaper than the best mapping found, that mapping is optimal.
@@ -8,45 +8,33 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from dse.energy.ert import Ert
 from dse.errors import InputError
-from dse.mapper import bounds
-from dse.mapper.exact import exact_energy
+from dse.mapper import Found
+from dse.mapper.expand import boundary_cost, expand_fanout, expand_storage
 from dse.mapper.infeasible import explain
-from dse.mapper.orders import loop_orders, mesh_arrangements
-from dse.mapper.space import Floats, Ints, Space, Tensors, build_space, keep_choices
-from dse.mapping import Loops, Mapping
-from dse.model import Evaluation, evaluate
+from dse.mapper.leaves import Best, Evaluator
+from dse.mapper.lift import lift_fanout, lift_storage, reach_fanout, reach_storage
+from dse.mapper.reuse import enter
+from dse.mapper.space import Flags, Floats, Ints, Space, Tensors, build_space, keep_choices
+from dse.model import evaluate
 from dse.problem import Problem
-from dse.spec import Fanout, Spec, Storage
+from dse.spec import Fanout, Spec
 
 OBJECTIVES = ("energy",)
 TOLERANCE = 1e-11  # relative: bounds and energies are sums of floats in different orders
 
 
 @dataclass(frozen=True)
-class Found:
-    """The result of a search: a mapping with its evaluation, or the reason why there is none.
-
-    `optimal` says that no mapping of the mapspace has less energy.
-    """
-
-    mapping: Mapping | None
-    evaluation: Evaluation | None
-    optimal: bool
-    reason: str = ""
-
-
-@dataclass(frozen=True)
 class _Labels:
     """Bounds of every tile after a stage: tile i owns `labels[offsets[i]:offsets[i + 1]]`."""
 
-    have: np.ndarray
+    have: Flags
     labels: Floats
     offsets: Ints
 
@@ -56,9 +44,9 @@ class _Surrounding:
     """How the loops outside reuse each tensor: repetitions of a tile, then windows that may slide it."""
 
     run: Floats  # (T,)
-    windows: Floats  # (T, D, 6), see bounds.window
+    windows: Floats  # (T, D, 6), see reuse.window
     counts: Ints  # (T,)
-    direct: np.ndarray  # (T,) no repetition lies between tile and window
+    direct: Flags  # (T,) no repetition lies between tile and window
 
 
 @dataclass(frozen=True)
@@ -76,24 +64,24 @@ class _Node:
     firsts: tuple[int, ...]  # innermost loop of each stage placed so far, -1 for none
 
 
-@dataclass
-class _Best:
-    energy: float = math.inf
-    mapping: Mapping | None = None
-    seen: set[object] = field(default_factory=set)
+@dataclass(frozen=True)
+class _Children:
+    """The nodes one stage further in, cheapest bound first; they are built when their turn comes."""
+
+    costs: Floats
+    node: Callable[[int], _Node]
+
+    @staticmethod
+    def ranked(costs: Floats, node: Callable[[int], _Node]) -> _Children:
+        order = np.argsort(costs, kind="stable")
+        return _Children(costs[order], lambda i: node(int(order[i])))
 
 
 def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") -> Found:
-    """The mapping of least energy.
-
-    Deterministic. `Found.mapping` is None, with a reason, where nothing fits the hardware and its constraints.
-
-    Raises:
-        InputError: an unknown objective, or an energy that the table lacks.
-    """
+    """See `dse.mapper.search`."""
     if objective not in OBJECTIVES:
         raise InputError("objective", f"found {objective!r}", OBJECTIVES)
-    best = _Best()
+    best = Best()
     for keep in keep_choices(spec, problem):
         if all(any(t.name in kept for kept in keep.values()) for t in problem.data_spaces):
             _search(build_space(spec, problem, ert, keep), ert, keep, best)
@@ -102,43 +90,38 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") ->
     return Found(best.mapping, evaluate(spec, problem, best.mapping, ert), True)
 
 
-def _search(space: Space, ert: Ert, keep: dict[str, frozenset[str]], best: _Best) -> None:
+def _search(space: Space, ert: Ert, keep: dict[str, frozenset[str]], best: Best) -> None:
     tables = _lift(space)
     whole = len(space.dims.value) - 1
     if not tables[-1].have[whole]:
         return
-    evaluator = _Evaluator(space, ert)
+    evaluator = Evaluator(space, ert)
     slack = evaluator.rounding_slack()
     count = len(space.tensors.names)
     nothing = _Surrounding(
         np.ones(count), np.zeros((count, len(space.dims.names), 6)), np.zeros(count, np.int64), np.zeros(count, bool)
     )
     span = np.zeros(space.tensors.coefficient.shape[:2])
-    root = _Node(
-        len(space.levels) - 1, whole, space.compute_energy, nothing, np.ones(count), span, 0.0, (), ()
-    )
-    queue: list[tuple[float, int, int, list[_Node], Floats]] = []
+    root = _Node(len(space.levels) - 1, whole, space.compute_energy, nothing, np.ones(count), span, 0.0, (), ())
+    queue: list[tuple[float, int, int, _Children]] = []
     ticket = itertools.count()
 
-    def push(nodes: list[_Node], costs: Floats) -> None:
-        order = np.argsort(costs, kind="stable")
-        if len(order):
-            ranked = [nodes[i] for i in order]
-            heapq.heappush(queue, (float(costs[order[0]]), next(ticket), 0, ranked, costs[order]))
+    def push(children: _Children, i: int) -> None:
+        if i < len(children.costs):
+            heapq.heappush(queue, (float(children.costs[i]), next(ticket), i, children))
 
-    push([root], np.array([0.0]))
+    push(_Children(np.zeros(1), lambda _: root), 0)
     while queue:
-        cost, _, i, nodes, costs = heapq.heappop(queue)
+        cost, _, i, children = heapq.heappop(queue)
         limit = best.energy * (1 - TOLERANCE) + slack
         if cost >= limit:
             return
-        if i + 1 < len(nodes):
-            heapq.heappush(queue, (float(costs[i + 1]), next(ticket), i + 1, nodes, costs))
-        node = nodes[i]
+        push(children, i + 1)
+        node = children.node(i)
         if node.stage < 0:
-            evaluator.try_orders(node, keep, best)
+            evaluator.try_orders((*node.tiles, node.tile), node.firsts, keep, best)
         else:
-            push(*_expand(space, tables, node, limit))
+            push(_expand(space, tables, node, limit), 0)
 
 
 def _lift(space: Space) -> list[_Labels]:
@@ -162,33 +145,26 @@ def _lift(space: Space) -> list[_Labels]:
     for k, level in enumerate(space.levels):
         inside = tables[-1]
         outer_share = stages.least_share[k + 1] if k + 1 < len(space.levels) else ones
-        labels = np.zeros((tiles, bounds.CAP, width))
-        counts = np.diff(inside.offsets)
-        padded = np.zeros_like(labels)
-        filled = np.arange(bounds.CAP)[None, :] < counts[:, None]
-        padded[filled] = inside.labels
-        out_counts = np.zeros(tiles, np.int64)
         if isinstance(level, Fanout):
-            bounds.lift_fanout(
-                inside.have, padded, counts, dims.value, dims.position, dims.strides, dims.times, dims.divisors,
+            labels, offsets = lift_fanout(
+                inside.labels, inside.offsets, dims.value, dims.position, dims.strides, dims.times, dims.divisors,
                 stages.spatial[k], tensors.coefficient, tensors.relevant, tensors.axis_column, stages.linked[k],
-                stages.inner_credit[k], tensors.full_size, outer_share, k == 0, leaking, wanted[k + 1], corners, labels, out_counts,
+                stages.inner_credit[k], tensors.full_size, outer_share, k == 0, leaking, wanted[k + 1], corners,
             )  # fmt: skip
         else:
-            bounds.lift_storage(
-                inside.have, padded, counts, dims.value, dims.position, dims.strides, dims.counts, stages.allowed[k],
+            labels, offsets = lift_storage(
+                inside.labels, inside.offsets, dims.value, dims.position, dims.strides, dims.counts, stages.allowed[k],
                 dims.bounds, tensors.coefficient, tensors.relevant, tensors.axis_of, tensors.axis_column,
                 tensors.full_size, stages.inner[k], stages.outer[k], stages.free[k], stages.keep[k],
                 stages.capacity[k], stages.fill_price[k], stages.parent_price[k], stages.has_parent[k],
                 stages.credit[k], stages.least_share[k], outer_share, stages.leak[k], leaking, space.macs,
-                wanted[k + 1], corners, labels, out_counts,
+                wanted[k + 1], corners,
             )  # fmt: skip
-        offsets = np.concatenate([[0], np.cumsum(out_counts)])
-        tables.append(_Labels(out_counts > 0, labels[np.arange(bounds.CAP)[None, :] < out_counts[:, None]], offsets))
+        tables.append(_Labels(np.diff(offsets) > 0, labels, offsets))
     return tables
 
 
-def _wanted(space: Space) -> list[np.ndarray]:
+def _wanted(space: Space) -> list[Flags]:
     """Tiles that the levels outside can leave, by their factor constraints; entry k + 1 is that of stage k."""
     dims, stages = space.dims, space.stages
     wanted = np.zeros(len(dims.value), bool)
@@ -197,14 +173,14 @@ def _wanted(space: Space) -> list[np.ndarray]:
     for k in range(len(space.levels) - 1, -1, -1):
         inside = np.zeros(len(dims.value), bool)
         if stages.fanout[k]:
-            bounds.reach_fanout(found[0], dims.value, dims.divisors, dims.strides, stages.spatial[k], inside)
+            reach_fanout(found[0], dims.value, dims.divisors, dims.strides, stages.spatial[k], inside)
         else:
-            bounds.reach_storage(found[0], dims.position, dims.strides, dims.counts, stages.allowed[k], inside)
+            reach_storage(found[0], dims.position, dims.strides, dims.counts, stages.allowed[k], inside)
         found.insert(0, inside)
     return found
 
 
-def _corners(tensors: Tensors) -> np.ndarray:
+def _corners(tensors: Tensors) -> Flags:
     """The corners of the reuse factors' range: rows of which tensors pay in full, the others being reused entirely.
 
     A level's innermost loop `d` decides which tensors can be reused at once: those it does not move and those it
@@ -220,8 +196,8 @@ def _corners(tensors: Tensors) -> np.ndarray:
     return np.array(sorted(rows, reverse=True))
 
 
-def _expand(space: Space, tables: list[_Labels], node: _Node, limit: float) -> tuple[list[_Node], Floats]:
-    """The nodes one stage further in that can still lead below `limit`, and their bounds."""
+def _expand(space: Space, tables: list[_Labels], node: _Node, limit: float) -> _Children:
+    """The nodes one stage further in that can still lead below `limit`."""
     dims, tensors, stages = space.dims, space.tensors, space.stages
     k, inside = node.stage, tables[node.stage]
     count, around = len(tensors.names), node.around
@@ -229,26 +205,25 @@ def _expand(space: Space, tables: list[_Labels], node: _Node, limit: float) -> t
         room = len(stages.spatial[k])
         tiles, costs = np.zeros(room, np.int64), np.zeros(room)
         fixed, shares, leaks = np.zeros(room), np.zeros((room, count)), np.zeros(room)
-        found = bounds.expand_fanout(
+        found = expand_fanout(
             node.tile, limit, node.fixed, around.run, around.windows, around.counts, around.direct, node.share,
             node.leak, inside.have, inside.labels, inside.offsets, dims.value, dims.strides, dims.divisors,
             stages.spatial[k], tensors.coefficient, tensors.relevant, stages.inner_credit[k], tensors.full_size, tiles,
             costs, fixed, shares, leaks,
         )  # fmt: skip
-        outside = dims.value[node.tile]
-        nodes = [
-            _Node(k - 1, int(tiles[i]), float(fixed[i]), around, shares[i],
-                  _span(tensors, stages.linked[k], outside, dims.value[tiles[i]]), float(leaks[i]),
-                  (*node.tiles, node.tile), (*node.firsts, -1))
-            for i in range(found)
-        ]  # fmt: skip
-        return nodes, costs[:found]
+
+        def in_array(i: int) -> _Node:
+            span = _span(tensors, stages.linked[k], dims.value[node.tile], dims.value[tiles[i]])
+            return _Node(k - 1, int(tiles[i]), float(fixed[i]), around, shares[i], span, float(leaks[i]),
+                         (*node.tiles, node.tile), (*node.firsts, -1))  # fmt: skip
+
+        return _Children.ranked(costs[:found], in_array)
 
     fixed_here, share = node.fixed, node.share.copy()
     for t in np.flatnonzero(stages.keep[k]):
         fixed_here -= stages.credit[k, t] * tensors.full_size[t]
         if stages.has_parent[k, t]:
-            fixed_here += bounds.boundary_cost(
+            fixed_here += boundary_cost(
                 dims.value[node.tile], dims.bounds, tensors.coefficient, tensors.axis_column, t, node.span[t],
                 around.run[t], around.windows[t], around.counts[t], around.direct[t], stages.fill_price[k, t],
                 stages.parent_price[k, t], share[t], tensors.label_width,
@@ -259,7 +234,7 @@ def _expand(space: Space, tables: list[_Labels], node: _Node, limit: float) -> t
     room = 4096
     while True:
         tiles, firsts, costs = np.zeros(room, np.int64), np.zeros(room, np.int64), np.zeros(room)
-        found = bounds.expand_storage(
+        found = expand_storage(
             node.tile, limit, fixed_here, around.run, around.windows, around.counts, around.direct, share, leak,
             inside.have, inside.labels, inside.offsets, dims.value, dims.position, dims.strides, dims.counts,
             stages.allowed[k], dims.bounds, tensors.coefficient, tensors.relevant, tensors.axis_of,
@@ -268,126 +243,29 @@ def _expand(space: Space, tables: list[_Labels], node: _Node, limit: float) -> t
         if found >= 0:
             break
         room *= 4
-    span = np.zeros_like(node.span)
-    nodes = [
-        _Node(k - 1, int(tiles[i]), fixed_here, _inside(space, node, int(tiles[i]), int(firsts[i]), order), share, span,
-              leak, (*node.tiles, node.tile), (*node.firsts, int(firsts[i])))
-        for i in range(found)
-    ]  # fmt: skip
-    return nodes, costs[:found]
+
+    def in_memory(i: int) -> _Node:
+        inner = _inside(space, node, int(tiles[i]), int(firsts[i]), order)
+        return _Node(k - 1, int(tiles[i]), fixed_here, inner, share, np.zeros_like(node.span), leak,
+                     (*node.tiles, node.tile), (*node.firsts, int(firsts[i])))  # fmt: skip
+
+    return _Children.ranked(costs[:found], in_memory)
 
 
-def _span(tensors: Tensors, linked: np.ndarray, outside: Ints, inside: Ints) -> Floats:
+def _span(tensors: Tensors, linked: Flags, outside: Ints, inside: Ints) -> Floats:
     spread = (tensors.coefficient * (outside - inside)).sum(axis=2)
     return np.where(linked[:, None], spread, 0).astype(np.float64)
 
 
-def _inside(space: Space, node: _Node, tile: int, first: int, order: tuple[Ints, Ints, np.ndarray]) -> _Surrounding:
+def _inside(space: Space, node: _Node, tile: int, first: int, order: tuple[Ints, Ints, Flags]) -> _Surrounding:
     """The surrounding that the loops between a node's tile and `tile` make, `first` being the innermost of them."""
     if first < 0:
         return node.around
     dims, tensors, around = space.dims, space.tensors, node.around
     new = _Surrounding(around.run.copy(), around.windows.copy(), around.counts.copy(), around.direct.copy())
-    bounds.enter(
+    enter(
         first, dims.value[tile], dims.value[node.tile] // dims.value[tile], dims.bounds, tensors.coefficient,
         tensors.relevant, tensors.axis_of, tensors.axis_column, *order, around.run, around.windows, around.counts,
         new.run, new.windows, new.counts, new.direct,
     )  # fmt: skip
     return new
-
-
-class _Evaluator:
-    """Evaluates tilings exactly, in every order that can make a difference."""
-
-    def __init__(self, space: Space, ert: Ert) -> None:
-        self.space = space
-        levels = space.levels
-        self.energies = [
-            ert.storage(level.name) if isinstance(level, Storage) else dict.fromkeys(("read", "write", "update"), 0.0)
-            for level in levels
-        ]
-        self.read, self.fill, self.update = (
-            np.array([e[action] for e in self.energies]) for action in ("read", "write", "update")
-        )
-        self.block = np.array([level.block_size if isinstance(level, Storage) else 1 for level in levels], np.float64)
-        limits = [
-            (level.read_bandwidth, level.write_bandwidth, level.shared_bandwidth)
-            if isinstance(level, Storage) else (None, None, None)
-            for level in levels
-        ]  # fmt: skip
-        self.bandwidth = np.array([[math.inf if b is None else b for b in row] for row in limits])
-        self.mesh_x = np.array([level.mesh_x if isinstance(level, Fanout) else 1 for level in levels], np.int64)
-        self.mesh_y = np.array([level.mesh_y if isinstance(level, Fanout) else 1 for level in levels], np.int64)
-        names = space.tensors.names
-        self.link_allowed = np.array(
-            [[isinstance(v, Fanout) and t not in v.no_link_transfer for t in names] for v in levels]
-        )
-        self.shared_axis = (space.tensors.axis_of >= 0).any(axis=1)
-
-    def rounding_slack(self) -> float:
-        """pJ by which truncated averages of links and multicasts can undercut the bounds, which do not round."""
-        slack, copies = 0.0, 1
-        for k in range(len(self.space.levels) - 1, -1, -1):
-            kept = int((self.space.stages.keep[k] & self.shared_axis).sum())
-            slack += kept * copies * float(self.read[k] + self.fill[k])
-            copies *= int(self.mesh_x[k] * self.mesh_y[k])
-        return float(slack)
-
-    def try_orders(self, node: _Node, keep: dict[str, frozenset[str]], best: _Best) -> None:
-        """Evaluates a complete tiling in all orders that start with the loops the node chose."""
-        space = self.space
-        dims = space.dims
-        tiles = [*node.tiles, 0]
-        per_stage: list[list[tuple[Loops, Loops]]] = []  # choices of (spatial or temporal loops, on-Y loops)
-        for depth, k in enumerate(range(len(space.levels) - 1, -1, -1)):
-            factors = dims.value[tiles[depth]] // dims.value[tiles[depth + 1]]
-            level = space.levels[k]
-            if isinstance(level, Fanout):
-                linkable = bool((self.link_allowed[k] & (self.shared_axis | (k == 0))).any()) and self._child_keeps(k)
-                per_stage.append(list(mesh_arrangements(level, space.problem, dims.names, factors, linkable)))
-            else:
-                open_below = self._open_below(k)
-                orders = loop_orders(
-                    factors, node.firsts[depth], open_below, space.tensors, level.temporal, dims.names, k
-                )
-                per_stage.append([(order, ()) for order in orders])
-        for choice in itertools.product(*per_stage):
-            self._try(choice, keep, best)
-
-    def _child_keeps(self, k: int) -> bool:
-        return k == 0 or bool((self.space.stages.keep[k - 1] & self.shared_axis).any())
-
-    def _open_below(self, k: int) -> np.ndarray:
-        """Tensors whose accesses depend on the order of the loops at stage k."""
-        below = self.space.stages.keep[:k].any(axis=0)
-        return below | bool(self.space.stages.fanout[0] and k > 0)
-
-    def _try(self, choice: tuple[tuple[Loops, Loops], ...], keep: dict[str, frozenset[str]], best: _Best) -> None:
-        space = self.space
-        rows: list[tuple[int, int, int, bool]] = []
-        for depth in range(len(choice) - 1, -1, -1):
-            k = len(choice) - 1 - depth
-            is_fanout = isinstance(space.levels[k], Fanout)
-            rows += [(k, space.dims.names.index(d), n, is_fanout) for part in choice[depth] for d, n in part]
-        columns = np.array([row[:3] for row in rows], np.int64).reshape(len(rows), 3)
-        energy, _ = exact_energy(
-            columns[:, 0].copy(), columns[:, 1].copy(), columns[:, 2].copy(), np.array([r[3] for r in rows], bool),
-            len(rows), space.tensors.coefficient, space.tensors.read_write, space.stages.keep, self.read, self.fill,
-            self.update, self.block, space.stages.leak, self.bandwidth, self.mesh_x, self.mesh_y, self.link_allowed,
-            self.shared_axis,
-        )  # fmt: skip
-        energy += space.compute_energy
-        if energy < best.energy * (1 - 1e-12):
-            best.energy = energy
-            best.mapping = self._mapping(choice, keep)
-
-    def _mapping(self, choice: tuple[tuple[Loops, Loops], ...], keep: dict[str, frozenset[str]]) -> Mapping:
-        temporal: dict[str, Loops] = {}
-        x: dict[str, Loops] = {}
-        y: dict[str, Loops] = {}
-        for level, (first, second) in zip(reversed(self.space.levels), choice, strict=True):
-            if isinstance(level, Fanout):
-                x[level.name], y[level.name] = first, second
-            else:
-                temporal[level.name] = first
-        return Mapping(temporal, x, y, keep)

@@ -17,6 +17,7 @@ from dse.spec import Fanout, LoopConstraint, Spec, Storage
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,11 @@ class Tensors:
 
     names: tuple[str, ...]
     coefficient: Ints  # (T, A, D)
-    relevant: npt.NDArray[np.bool_]  # (T, D)
+    relevant: Flags  # (T, D)
     axis_of: Ints  # (T, D) the shared axis of a dimension, -1 if its axis is its own
     axis_column: Ints  # (T, A) where a label holds extent and span of a shared axis, -1 for other axes
     label_width: int
-    read_write: npt.NDArray[np.bool_]  # (T,)
+    read_write: Flags  # (T,)
     full_size: Floats  # (T,) words
 
 
@@ -55,28 +56,28 @@ class Stages:
     """Levels innermost first. Energies are pJ per word (vector energy / block size), per stage and tensor where
     the parent matters: `parent_price[k, t]` is what a word moved from the keeping level outside k costs there."""
 
-    fanout: npt.NDArray[np.bool_]  # (K,)
-    keep: npt.NDArray[np.bool_]  # (K, T)
+    fanout: Flags  # (K,)
+    keep: Flags  # (K, T)
     capacity: Floats  # (K,) words, inf if unlimited
     fill_price: Floats  # (K, T) a word written into k from outside; 0 at the outermost keeping level
     parent_price: Floats  # (K, T)
     compute_price: Floats  # (T,) a word an operation takes from the innermost keeping level
-    has_parent: npt.NDArray[np.bool_]  # (K, T)
+    has_parent: Flags  # (K, T)
     credit: Floats  # (K, T) pJ saved for each output word that is written first and not read
     inner_credit: Floats  # (K, T) upper bound of the credit of all levels inside fan-out k, per unit of sharing
     least_share: Floats  # (K, T) least fraction that fan-outs between k and the next keeping level can leave
     leak: Floats  # (K,) pJ per cycle and instance
-    allowed: npt.NDArray[np.bool_]  # (K, D, max count, max count): tile positions (at, below) a level may span
+    allowed: Flags  # (K, D, max count, max count): tile positions (at, below) a level may span
     inner: Ints  # (K, D) dimensions fixed innermost, in order, padded with -1
     outer: Ints  # (K, D) dimensions fixed outermost, in order, padded with -1
-    free: npt.NDArray[np.bool_]  # (K, D) dimensions whose place is open
-    linked: npt.NDArray[np.bool_]  # (K, T) neighbours in fan-out k may pass a tensor on: its children hold it
+    free: Flags  # (K, D) dimensions whose place is open
+    linked: Flags  # (K, T) neighbours in fan-out k may pass a tensor on: its children hold it
     spatial: tuple[Ints, ...]  # (K) of (choices, D) divisor positions of a fan-out's factors
 
 
 @dataclass(frozen=True)
 class Space:
-    """Everything the search needs; `reason` says why the mapspace is empty, if it is so by construction."""
+    """Everything the search needs."""
 
     spec: Spec
     problem: Problem
@@ -165,16 +166,16 @@ def _tensors(problem: Problem, dims: Dims) -> Tensors:
                     coefficient[t, a, dims.names.index(d)] += abs(c)
     shared = (coefficient > 0).sum(axis=2) > 1  # (T, A)
     axis_of = np.full((len(spaces), len(dims.names)), -1, np.int64)
-    for t, a, d in itertools.product(*map(range, coefficient.shape)):
+    for t, a, i in itertools.product(*map(range, coefficient.shape)):
         # With a stride above its own tile an axis of one dimension also leaves gaps, but never shares words.
-        if shared[t, a] and coefficient[t, a, d]:
-            axis_of[t, d] = a
+        if shared[t, a] and coefficient[t, a, i]:
+            axis_of[t, i] = a
     axis_column = np.full(shared.shape, -1, np.int64)
     axis_column[shared] = 2 + 3 * len(spaces) + 2 * np.arange(shared.sum())
     return Tensors(
         tuple(s.name for s in spaces),
         coefficient,
-        (coefficient > 0).any(axis=1),
+        np.asarray((coefficient > 0).any(axis=1)),
         axis_of,
         axis_column,
         int(2 + 3 * len(spaces) + 2 * shared.sum()),
@@ -265,7 +266,7 @@ def _permitted(constraint: LoopConstraint, dimension: str, factor: int) -> bool:
     return constraint.at_least.get(dimension, 1) <= factor <= constraint.at_most.get(dimension, factor)
 
 
-def _allowed(constraint: LoopConstraint, dims: Dims) -> npt.NDArray[np.bool_]:
+def _allowed(constraint: LoopConstraint, dims: Dims) -> Flags:
     width = dims.divisors.shape[1]
     table = np.zeros((len(dims.names), width, width), bool)
     for d, name in enumerate(dims.names):
