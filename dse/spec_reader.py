@@ -20,10 +20,18 @@ _CONSTRAINT_FIELDS = {
     "spatial": {"factors", "permutation", "split", "no_link_transfer", "default_max_factor", "default_min_factor"},
 }
 _COMPUTE_CLASSES = {"compute", "intmac", "fpmac", "mac"}
-_REFUSED_ATTRIBUTES = {
-    "min_utilization", "cluster_size", "metadata_storage_depth", "metadata_depth", "metadata_storage_width",
-    "metadata_datawidth", "metadata_block_size", "allow_overbooking", "per_dataspace_bandwidth_consumption_scale",
-}  # fmt: skip
+_NEUTRAL_ATTRIBUTES: dict[str, tuple[Any, ...]] = {  # features that are not modelled, and the values that mean "off"
+    "min_utilization": (0,),
+    "cluster_size": (1,),
+    "metadata_storage_depth": (0,),
+    "metadata_depth": (0,),
+    "metadata_storage_width": (0,),
+    "allow_overbooking": (False,),
+    "per_dataspace_bandwidth_consumption_scale": ({},),
+    "vector_access_energy": (),
+    "addr_gen_energy": (0,),
+    "reduction_supported": (True,),
+}
 _TOP_LEVEL = {
     "architecture", "variables", "components", "problem", "mapper", "mapspace", "globals", "mapping", "ERT", "ART",
 }  # fmt: skip
@@ -98,6 +106,7 @@ class _Reader:
             if fanout is not None:
                 levels.append(fanout)
             if node[TAG] == "Container":
+                self._check_container(node, where)
                 inherited = attributes
                 if last:
                     raise InputError(where, "the last node is a container", "a compute component")
@@ -123,6 +132,13 @@ class _Reader:
             raise InputError(where, "field 'name' is missing")
         if tag == "Component" and "class" not in node:
             raise InputError(where, "field 'class' is missing")
+
+    def _check_container(self, node: dict[str, Any], where: str) -> None:
+        for kind, fields in self._constraints(node, where).items():
+            if kind != "spatial" and any((fields or {}).values()):
+                raise InputError(
+                    f"{where}.constraints.{kind}", "a container has no loops and stores nothing", "spatial"
+                )
 
     def _attributes(self, node: dict[str, Any], inherited: dict[str, Any], where: str) -> dict[str, Any]:
         own = node.get("attributes") or {}
@@ -161,9 +177,10 @@ class _Reader:
         )
 
     def _storage(self, node: dict[str, Any], name: str, attributes: dict[str, Any], where: str) -> Storage:
-        for key in attributes:
-            if key in _REFUSED_ATTRIBUTES:
-                raise InputError(f"{where}.attributes", f"{key!r} is not supported")
+        for key, value in attributes.items():
+            if key in _NEUTRAL_ATTRIBUTES and value is not None and value not in _NEUTRAL_ATTRIBUTES[key]:
+                neutral = ", ".join(map(str, _NEUTRAL_ATTRIBUTES[key])) or "leave it out"
+                raise InputError(f"{where}.attributes.{key}", f"{value!r} is not supported", neutral)
         if node["class"] in _COMPUTE_CLASSES:
             raise InputError(where, f"compute class {node['class']!r} before the last node", "one compute node, last")
         constraints = self._constraints(node, where)
@@ -215,8 +232,8 @@ class _Reader:
             allowed = _CONSTRAINT_FIELDS.get(kind)
             if allowed is None:
                 raise InputError(f"{where}.constraints", f"{kind!r} is not supported", sorted(_CONSTRAINT_FIELDS))
-            for key in fields or {}:
-                if key not in allowed:
+            for key, value in (fields or {}).items():
+                if key not in allowed and value not in (None, [], {}):
                     raise InputError(f"{where}.constraints.{kind}", f"{key!r} is not supported", sorted(allowed))
         return dict(constraints)
 

@@ -314,7 +314,11 @@ def lift_fanout(
                     new[0] -= inner_credit[t] * full_size[t] * (shared[t] - 1.0)
                     new[3 + 3 * t] *= shares[t]
                     new[4 + 3 * t] *= shares[t]
-                    if innermost and product == 1:  # no neighbours: every operation reads
+                    apart = 0
+                    for a in range(axis_column.shape[1]):
+                        if axis_column[t, a] >= 0:
+                            apart += spread(value[below], factors, coefficient, t, a)
+                    if innermost and shared[t] == 1 and apart == 0:  # no neighbour ever has the same word
                         new[4 + 3 * t] += new[3 + 3 * t]
                         new[3 + 3 * t] = 0.0
                     settle(new, t, least_share[t])

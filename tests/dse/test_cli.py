@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fakes import FakeEngine
-from test_golden import GOLDEN, variables, write_inputs
 
 from dse.cli import enos, main
 from dse.resources import data_dir
 from dse.table import CostTable
+from tests.dse.fakes import FakeEngine
+from tests.dse.test_golden import GOLDEN, variables, write_inputs
 
 ARCH = data_dir("arch_specs") / "eyeriss_168.yaml"
 WORKLOAD = """

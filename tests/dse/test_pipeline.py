@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-from fakes import FakeEngine
 
 from dse.candidates import load_candidates
 from dse.errors import InputError
@@ -21,6 +20,7 @@ from dse.resources import data_dir
 from dse.store import Store
 from dse.table import CostTable
 from dse.workload import Layer, Workload
+from tests.dse.fakes import FakeEngine
 
 ARCH = data_dir("arch_specs") / "eyeriss_168.yaml"
 SMALL = {"N": 1, "G": 1, "C": 4, "M": 8, "P": 6, "Q": 6, "R": 3, "S": 3}
@@ -227,8 +227,8 @@ def test_an_operators_file_with_an_unknown_action(engine, store, tmp_path):
 _SLOW_RUN = """
 import sys
 from pathlib import Path
-from fakes import FakeEngine
-from test_pipeline import NET
+from tests.dse.fakes import FakeEngine
+from tests.dse.test_pipeline import NET
 from dse.pipeline import map_workload
 store, log, seconds, jobs = sys.argv[1:]
 reports = []
@@ -239,7 +239,7 @@ print(reports[-1].reused, reports[-1].computed)
 
 
 def start(store, log, seconds, jobs=1):
-    folders = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    folders = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-c", _SLOW_RUN, store, log, str(seconds), str(jobs)],
         stdout=subprocess.PIPE,

@@ -12,8 +12,7 @@ from dse.energy.ert import Ert
 from dse.mapper import search
 from dse.problem import CONV_DIMENSIONS, conv_problem
 from dse.spec_reader import SpecFile
-
-from .brute_force import every_mapping, least_energy
+from tests.dse.mapper.brute_force import every_mapping, least_energy
 
 TENSORS = ("Weights", "Inputs", "Outputs")
 
