@@ -38,19 +38,22 @@ class Ert:
     tables: Mapping[str, Mapping[str, float]]
     where: str = "energy reference table"
 
-    def storage(self, component: str, cluster_size: int = 1) -> dict[str, float]:
+    def storage(self, component: str) -> dict[str, float]:
         """What Timeloop charges a storage level per vector access: read, write, update; and leak per cycle.
 
-        An operation without an action costs the dearest action of the component, divided by the level's
-        `cluster_size`; leak without an entry is 0.
+        An update without an action of its own costs a write, leak without an entry is 0. For any other missing action
+        Timeloop would silently charge the component's dearest one.
 
         Raises:
-            InputError: no table for the component, or one without any action.
+            InputError: no table for the component, or one without an action for reads or writes.
         """
         actions = self._actions(component)
-        dearest = max(actions.values()) / cluster_size
-        energies = {name: _first(actions, choices, dearest) for name, choices in _STORAGE_ACTIONS.items()}
-        return {**energies, "leak": actions.get("leak", 0.0)}
+        energies = {name: _first(actions, choices) for name, choices in _STORAGE_ACTIONS.items()}
+        for name, energy in energies.items():
+            if energy is None:
+                found = ", ".join(actions)
+                raise InputError(f"{self.where}: {component}", f"has {found}, no {name}", _STORAGE_ACTIONS[name])
+        return {**{name: e for name, e in energies.items() if e is not None}, "leak": actions.get("leak", 0.0)}
 
     def compute(self, component: str) -> float:
         """What Timeloop charges the arithmetic level for an operation; it charges no leakage there.
@@ -59,8 +62,8 @@ class Ert:
             InputError: no table for the component, or none of the actions that Timeloop takes for an operation.
         """
         actions = self._actions(component)
-        energy = _first(actions, _COMPUTE_ACTIONS, math.nan)
-        if math.isnan(energy):
+        energy = _first(actions, _COMPUTE_ACTIONS)
+        if energy is None:
             raise InputError(
                 f"{self.where}: {component}", f"has {', '.join(actions)}, no action for an operation", _COMPUTE_ACTIONS
             )
@@ -117,8 +120,8 @@ def component_name(full_name: str) -> str:
     return _RANGE.sub("", full_name.strip()).rpartition(".")[2]
 
 
-def _first(actions: Mapping[str, float], choices: tuple[str, ...], default: float) -> float:
-    return next((actions[name] for name in choices if name in actions), default)
+def _first(actions: Mapping[str, float], choices: tuple[str, ...]) -> float | None:
+    return next((actions[name] for name in choices if name in actions), None)
 
 
 def _read_actions(entries: Any, where: str) -> dict[str, float]:

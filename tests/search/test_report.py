@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import COMPUTE_SHARE, PJ_PER_MAC, RELATIVE
 from PIL import Image
 
 from dse.errors import InputError
@@ -17,6 +16,7 @@ from search.networks.squeezenet import squeezenet_cifar
 from search.plots import breakdown_info, colour, operator_map_info, trade_off_info
 from search.report import best, findings, layer_rows, summary, write_report
 from search.results import line_accuracy, uni_operator_line
+from tests.search.conftest import COMPUTE_SHARE, PJ_PER_MAC, RELATIVE
 
 
 def baseline(candidate: str, seed: int, accuracy: float) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from conftest import RELATIVE
 from torch import nn
 
 from dse.errors import InputError
@@ -12,6 +11,7 @@ from dse.export import Network
 from dse.table import CostTable
 from search.mixed import MixedLayer
 from search.searchable import searchable, uniform
+from tests.search.conftest import RELATIVE
 
 
 class Small(nn.Module):

@@ -54,10 +54,9 @@ def test_arithmetic(ert):
     assert Ert({"mac": {"compute": 1.0, "mac_random": 3.0}}).compute("mac") == 3.0
 
 
-def test_a_missing_action_costs_the_dearest_one_of_the_cluster():
-    ert = Ert({"buffer": {"write": 3.0, "leak": 8.0}})
-    assert ert.storage("buffer") == {"read": 8, "write": 3, "update": 3, "leak": 8}
-    assert ert.storage("buffer", cluster_size=4)["read"] == 2
+def test_a_missing_action_is_refused():
+    with pytest.raises(InputError, match=r"buffer: has write, leak, no read \(allowed: random_read, read\)"):
+        Ert({"buffer": {"write": 3, "leak": 8}}).storage("buffer")
 
 
 @pytest.mark.parametrize(
