@@ -87,7 +87,9 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") ->
             _search(build_space(spec, problem, ert, keep), ert, keep, best)
     if best.mapping is None:
         return Found(None, None, False, explain(spec, problem))
-    return Found(best.mapping, evaluate(spec, problem, best.mapping, ert), True)
+    evaluation = evaluate(spec, problem, best.mapping, ert)
+    assert math.isclose(evaluation.energy_pj, best.energy, rel_tol=1e-9), "the two access models disagree"
+    return Found(best.mapping, evaluation, True)
 
 
 def _search(space: Space, ert: Ert, keep: dict[str, frozenset[str]], best: Best) -> None:
