@@ -141,8 +141,13 @@ def _lift(space: Space) -> list[_Labels]:
     have[0] = True
     offsets = np.ones(tiles + 1, np.int64)
     offsets[0] = 0
-    wanted, corners, leaking = _wanted(space), _corners(tensors), bool(stages.leak.any())
-    start[0, 1] = float(leaking)
+    wanted, corners = _wanted(space), _corners(tensors)
+    # Up to the outermost fan-out labels differ in how long they make the levels outside leak.
+    last_fanout = max(np.flatnonzero(stages.fanout), default=-1)
+    if last_fanout >= 0 and stages.leak.any():
+        start[0, 1] = 1.0
+    else:
+        start[0, 0] = float(stages.leak.sum()) * space.macs
     tables = [_Labels(have, start, offsets)]
     ones = np.ones(count)
     for k, level in enumerate(space.levels):
@@ -152,7 +157,8 @@ def _lift(space: Space) -> list[_Labels]:
             labels, offsets = lift_fanout(
                 inside.labels, inside.offsets, dims.value, dims.position, dims.strides, dims.times, dims.divisors,
                 stages.spatial[k], tensors.coefficient, tensors.relevant, tensors.axis_column, stages.linked[k],
-                stages.inner_credit[k], tensors.full_size, outer_share, k == 0, leaking, wanted[k + 1], corners,
+                stages.inner_credit[k], tensors.full_size, outer_share, k == 0, k == last_fanout,
+                float(stages.leak[k:].sum()), space.macs, wanted[k + 1], corners,
             )  # fmt: skip
         else:
             labels, offsets = lift_storage(
@@ -160,8 +166,8 @@ def _lift(space: Space) -> list[_Labels]:
                 dims.bounds, tensors.coefficient, tensors.relevant, tensors.axis_of, tensors.axis_column,
                 tensors.full_size, stages.inner[k], stages.outer[k], stages.free[k], stages.keep[k],
                 stages.capacity[k], stages.fill_price[k], stages.parent_price[k], stages.has_parent[k],
-                stages.credit[k], stages.least_share[k], outer_share, stages.leak[k], leaking, space.macs,
-                wanted[k + 1], corners,
+                stages.credit[k], stages.least_share[k], outer_share, stages.leak[k],
+                k < last_fanout and bool(stages.leak.any()), space.macs, wanted[k + 1], corners,
             )  # fmt: skip
         tables.append(_Labels(np.diff(offsets) > 0, labels, offsets))
     return tables

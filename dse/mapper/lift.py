@@ -274,7 +274,7 @@ def lift_storage(
 @kernel
 def lift_fanout(
     labels, offsets, value, position, strides, times, divisors, choices, coefficient, relevant, axis_column,
-    linked, inner_credit, full_size, least_share, innermost, leaking, wanted, corners,
+    linked, inner_credit, full_size, least_share, innermost, last, outer_leak, macs, wanted, corners,
 ):  # fmt: skip
     """Labels of the wanted tiles outside a fan-out from those inside it."""
     dims, tensors = value.shape[1], relevant.shape[0]
@@ -327,7 +327,8 @@ def lift_fanout(
                             column = axis_column[t, a]
                             if column >= 0:
                                 new[column + 1] = spread(value[below], factors, coefficient, t, a)
-                if not leaking:
+                if last:  # the fan-out is known now, and with it how long the levels outside leak
+                    new[0] += outer_leak * macs * new[1]
                     new[1] = 0.0
                 row_counts[row] = insert(rows[row], row_counts[row], new, corners)
     return packed(rows, row_of, row_counts)
