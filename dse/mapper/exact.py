@@ -199,18 +199,20 @@ def _children_accesses(extents, times, shifts, outside, spatial_n, spatial_shift
 
 @kernel
 def exact_energy(
-    stage, dim, n, spatial, loops, coefficient, read_write, keep, read, fill, update, block, leak, bandwidth,
+    nest, coefficient, read_write, keep, read, fill, update, block, leak, bandwidth,
     mesh_x, mesh_y, link_allowed, has_shared_axis,
 ):  # fmt: skip
     """Energy in pJ (without the compute units) and cycles of a mapping given as loops, innermost first.
 
     Args:
-        stage, dim, n, spatial: level, dimension, factor and kind of each of `loops` loops; a level's spatial loops
-            come before its temporal ones.
+        nest: (loops, 4) level, dimension, factor and whether spatial; a level's spatial loops come before its temporal
+            ones.
         bandwidth: (K, 3) read, write and shared limits in words per cycle, inf where there is none.
     """
     stages, tensors = keep.shape
     axes, dims = coefficient.shape[1], coefficient.shape[2]
+    loops = nest.shape[0]
+    stage, dim, n, spatial = nest[:, 0].copy(), nest[:, 1].copy(), nest[:, 2].copy(), nest[:, 3].copy()
     instances = np.ones(stages, np.int64)
     fanout = np.ones(stages, np.int64)
     cycles = 1

@@ -11,7 +11,7 @@ import numpy as np
 from dse.energy.ert import Ert
 from dse.mapper.exact import exact_energy
 from dse.mapper.orders import loop_orders, mesh_arrangements
-from dse.mapper.space import Flags, Space
+from dse.mapper.space import Flags, Ints, Space
 from dse.mapping import Loops, Mapping
 from dse.spec import Fanout, Storage
 
@@ -22,6 +22,15 @@ class Best:
 
     energy: float = math.inf
     mapping: Mapping | None = None
+
+
+@dataclass(frozen=True)
+class _Arrangement:
+    """The loops of one stage in one order: temporal ones, or those on X and on Y; and as rows of `exact_energy`."""
+
+    loops: Loops
+    on_y: Loops
+    rows: Ints
 
 
 class Evaluator:
@@ -51,6 +60,7 @@ class Evaluator:
             [[isinstance(v, Fanout) and t not in v.no_link_transfer for t in names] for v in levels]
         )
         self.shared_axis = (space.tensors.axis_of >= 0).any(axis=1)
+        self.arrangements: dict[tuple[int, int, int, int], list[_Arrangement]] = {}
 
     def rounding_slack(self) -> float:
         """pJ by which truncated averages of links and multicasts can undercut the bounds, which do not round."""
@@ -70,21 +80,41 @@ class Evaluator:
             tiles: tile outside each stage, outermost first, and last the compute unit's.
             firsts: innermost loop of each stage, -1 for none.
         """
-        space = self.space
-        dims = space.dims
-        per_stage: list[list[tuple[Loops, Loops]]] = []  # choices of (spatial or temporal loops, on-Y loops)
-        for depth, k in enumerate(range(len(space.levels) - 1, -1, -1)):
-            factors = dims.value[tiles[depth]] // dims.value[tiles[depth + 1]]
-            level = space.levels[k]
-            if isinstance(level, Fanout):
-                linkable = bool((self.link_allowed[k] & (self.shared_axis | (k == 0))).any()) and self._child_keeps(k)
-                per_stage.append(list(mesh_arrangements(level, space.problem, dims.names, factors, linkable)))
-            else:
-                open_below = self._open_below(k)
-                orders = loop_orders(factors, firsts[depth], open_below, space.tensors, level.temporal, dims.names, k)
-                per_stage.append([(order, ()) for order in orders])
+        stages = range(len(self.space.levels) - 1, -1, -1)
+        per_stage = [
+            self._arrangements(k, tiles[depth], tiles[depth + 1], firsts[depth]) for depth, k in enumerate(stages)
+        ]
         for choice in itertools.product(*per_stage):
-            self._try(choice, keep, best)
+            nest = np.concatenate([arrangement.rows for arrangement in reversed(choice)])
+            energy, _ = exact_energy(
+                nest, self.space.tensors.coefficient, self.space.tensors.read_write, self.space.stages.keep, self.read,
+                self.fill, self.update, self.block, self.space.stages.leak, self.bandwidth, self.mesh_x, self.mesh_y,
+                self.link_allowed, self.shared_axis,
+            )  # fmt: skip
+            energy += self.space.compute_energy
+            if energy < best.energy * (1 - 1e-12):
+                best.energy = energy
+                best.mapping = self._mapping(choice, keep)
+
+    def _arrangements(self, k: int, outside: int, inside: int, first: int) -> list[_Arrangement]:
+        """The ways to order what lies between two tiles at stage k; leaves have most of them in common."""
+        key = (k, outside, inside, first)
+        if key in self.arrangements:
+            return self.arrangements[key]
+        dims, level = self.space.dims, self.space.levels[k]
+        factors = dims.value[outside] // dims.value[inside]
+        if isinstance(level, Fanout):
+            linkable = bool((self.link_allowed[k] & (self.shared_axis | (k == 0))).any()) and self._child_keeps(k)
+            pairs = mesh_arrangements(level, self.space.problem, dims.names, factors, linkable)
+        else:
+            orders = loop_orders(factors, first, self._open_below(k), self.space.tensors, level.temporal, dims.names, k)
+            pairs = ((order, ()) for order in orders)
+        found = []
+        for loops, on_y in pairs:
+            rows = [(k, dims.names.index(d), n, isinstance(level, Fanout)) for d, n in (*loops, *on_y)]
+            found.append(_Arrangement(loops, on_y, np.array(rows, np.int64).reshape(len(rows), 4)))
+        self.arrangements[key] = found
+        return found
 
     def _child_keeps(self, k: int) -> bool:
         return k == 0 or bool((self.space.stages.keep[k - 1] & self.shared_axis).any())
@@ -94,32 +124,13 @@ class Evaluator:
         below = self.space.stages.keep[:k].any(axis=0)
         return np.asarray(below | bool(self.space.stages.fanout[0] and k > 0))
 
-    def _try(self, choice: tuple[tuple[Loops, Loops], ...], keep: dict[str, frozenset[str]], best: Best) -> None:
-        space = self.space
-        rows: list[tuple[int, int, int, bool]] = []
-        for depth in range(len(choice) - 1, -1, -1):
-            k = len(choice) - 1 - depth
-            is_fanout = isinstance(space.levels[k], Fanout)
-            rows += [(k, space.dims.names.index(d), n, is_fanout) for part in choice[depth] for d, n in part]
-        columns = np.array([row[:3] for row in rows], np.int64).reshape(len(rows), 3)
-        energy, _ = exact_energy(
-            columns[:, 0].copy(), columns[:, 1].copy(), columns[:, 2].copy(), np.array([r[3] for r in rows], bool),
-            len(rows), space.tensors.coefficient, space.tensors.read_write, space.stages.keep, self.read, self.fill,
-            self.update, self.block, space.stages.leak, self.bandwidth, self.mesh_x, self.mesh_y, self.link_allowed,
-            self.shared_axis,
-        )  # fmt: skip
-        energy += space.compute_energy
-        if energy < best.energy * (1 - 1e-12):
-            best.energy = energy
-            best.mapping = self._mapping(choice, keep)
-
-    def _mapping(self, choice: tuple[tuple[Loops, Loops], ...], keep: dict[str, frozenset[str]]) -> Mapping:
+    def _mapping(self, choice: tuple[_Arrangement, ...], keep: dict[str, frozenset[str]]) -> Mapping:
         temporal: dict[str, Loops] = {}
         x: dict[str, Loops] = {}
         y: dict[str, Loops] = {}
-        for level, (first, second) in zip(reversed(self.space.levels), choice, strict=True):
+        for level, arrangement in zip(reversed(self.space.levels), choice, strict=True):
             if isinstance(level, Fanout):
-                x[level.name], y[level.name] = first, second
+                x[level.name], y[level.name] = arrangement.loops, arrangement.on_y
             else:
-                temporal[level.name] = first
+                temporal[level.name] = arrangement.loops
         return Mapping(temporal, x, y, keep)
