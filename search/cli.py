@@ -19,18 +19,20 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from search.config import RunConfig
-    from search.runs import Stage
+    from search.stages import Stage
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the results do not depend on it.")
 
 
 @click.command()
 @click.argument("config", type=_FILE)
 @click.option("--table", required=True, type=_FILE, help="Energies of every layer: what `enos table` wrote.")
 @click.option("--out", type=_FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs' folders.")
+@_JOBS
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
-def search(config: Path, table: Path, out: Path, as_json: bool) -> None:
+def search(config: Path, table: Path, out: Path, jobs: int | None, as_json: bool) -> None:
     """Searches operators and precisions against a cached table of energies.
 
     CONFIG is a run configuration (YAML). A run that was interrupted goes on where it stopped.
@@ -41,15 +43,16 @@ def search(config: Path, table: Path, out: Path, as_json: bool) -> None:
     """
     from search.config import load_config
 
-    _finish(load_config(config), CostTable.load(table), out, as_json)
+    _finish(load_config(config), CostTable.load(table), out, jobs, as_json)
 
 
 @click.command()
 @click.argument("config", type=_FILE, required=False)
 @click.option("--out", type=_FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs' folders.")
 @click.option("--store", type=_FILE, default=None, help="Store of mappings; default: the one `enos map` uses.")
+@_JOBS
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
-def run(config: Path | None, out: Path, store: Path | None, as_json: bool) -> None:
+def run(config: Path | None, out: Path, store: Path | None, jobs: int | None, as_json: bool) -> None:
     """Does the whole job: export, map, search, relearn, report.
 
     CONFIG is a run configuration (YAML); without it the embedded example runs: SqueezeNet on scikit-learn's digits.
@@ -63,7 +66,7 @@ def run(config: Path | None, out: Path, store: Path | None, as_json: bool) -> No
     from dse.export import export_network
     from dse.pipeline import map_workload
     from search.config import EXAMPLE, load_config
-    from search.runs import network_of
+    from search.stages import network_of
 
     chosen = load_config(config if config is not None else EXAMPLE)
     workload = export_network(replace(network_of(chosen), name=chosen.name))
@@ -75,7 +78,7 @@ def run(config: Path | None, out: Path, store: Path | None, as_json: bool) -> No
             store=store,
             progress=lambda report: bar.update(task, total=report.to_compute, completed=report.computed),
         )
-    _finish(chosen, table, out, as_json)
+    _finish(chosen, table, out, jobs, as_json)
 
 
 @click.command()
@@ -92,14 +95,18 @@ def report(run: Path) -> None:
     click.echo(f"Page: {write_report(run)}")
 
 
-def _finish(config: RunConfig, table: CostTable, out: Path, as_json: bool) -> None:
+def _finish(config: RunConfig, table: CostTable, out: Path, jobs: int | None, as_json: bool) -> None:
     """Search, relearn and report, which both commands share."""
     from search.report import summary, write_report
     from search.runs import do_run, open_run
 
     opened = open_run(out / config.name, config, table)
     with _bar("epochs", sum(stage.epochs for stage in opened.stages)) as (bar, task):
-        results = do_run(opened, lambda stage, _: bar.update(task, advance=1, description=_describe(stage)))
+
+        def on_progress(stage: Stage, _: object) -> None:
+            bar.update(task, advance=1, description=_describe(stage))
+
+        results = do_run(opened, on_progress, jobs)
     page = write_report(opened.folder)
     if as_json:
         click.echo(json.dumps(results, indent=1))

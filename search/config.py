@@ -154,10 +154,12 @@ class Search:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run's results.
+    """Everything that decides a run's results, and `jobs`.
 
     `threads` is the number of CPU threads, None for torch's own choice; sums are added in another order on another
     number of threads, and networks as small as the example's are not faster on several.
+    `jobs` is the number of processes that do stages side by side, None for as many as there are cores for `threads`;
+    one if `threads` is None or the device is a GPU.
     """
 
     name: str = _checked(_run_name)
@@ -173,6 +175,7 @@ class RunConfig:
     relearn: Training = Training()
     device: str = _checked(_device, "cpu")
     threads: int | None = _checked(_optional(_whole(1, 1024)), None)
+    jobs: int | None = _checked(_optional(_whole(1, 1024)), None)
 
 
 def load_config(path: Path | str) -> RunConfig:

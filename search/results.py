@@ -14,7 +14,7 @@ Point = dict[str, Any]
 
 
 class StageLike(Protocol):
-    """What identifies a stage; see `search.runs.Stage`."""
+    """What identifies a stage; see `search.stages.Stage`."""
 
     @property
     def kind(self) -> str: ...

@@ -16,78 +16,32 @@ import fcntl
 import functools
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
-import yaml
 from torch import nn
 
 from dse.documents import read_text
 from dse.errors import InputError
-from dse.export import Network
 from dse.table import CostTable
-from search.checkpoint import Checkpoint, Record, write_json, write_text
-from search.config import DataChoice, RunConfig, config_yaml, load_config
-from search.data import DATASETS, Dataset
-from search.networks import make_network
+from search.checkpoint import Record, write_json, write_text
+from search.config import RunConfig, config_yaml, load_config
 from search.objective import reference_pj
 from search.results import summarise
-from search.searchable import SearchableNetwork, searchable, uniform
-from search.strategies import STRATEGIES
-from search.train import accuracy, learn
+from search.searchable import uniform
+from search.stages import Run, Stage, dataset, do_stage, first_network, network_of
+from search.workers import Lock, do_side_by_side
 
-
-@dataclass(frozen=True)
-class Stage:
-    """One unit of work: a search, the relearning of what it found, or the training of a baseline.
-
-    `kind` is search, relearn or baseline; `lam` belongs to the first two, `candidate` to the last.
-    """
-
-    kind: str
-    seed: int
-    epochs: int
-    lam: float | None = None
-    candidate: str | None = None
-
-    @property
-    def name(self) -> str:
-        return f"seed{self.seed}-{self.kind}-{self.candidate if self.lam is None else repr(self.lam)}"
-
+WORKERS_END_S = 30.0
+"""How long a run waits for the workers of a killed process; they end within a second unless the machine is stuck."""
 
 OnProgress = Callable[[Stage, Record], None]
 """Is called with every epoch's record, and for epochs and stages that an earlier process did."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run's folder and what decides its results."""
-
-    folder: Path
-    config: RunConfig
-    table: CostTable
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """All stages, in the order they are done: seed by seed."""
-        c = self.config
-        found: list[Stage] = []
-        for seed in c.seeds:
-            found += [Stage("baseline", seed, c.relearn.epochs, candidate=name) for name in c.baselines]
-            for lam in c.lambdas:
-                found += [Stage("search", seed, c.search.epochs, lam), Stage("relearn", seed, c.relearn.epochs, lam)]
-        return tuple(found)
-
-    def record(self, stage: Stage) -> Path:
-        """File with a finished stage's history and result."""
-        return self.folder / "stages" / f"{stage.name}.json"
-
-    def checkpoint(self, stage: Stage) -> Checkpoint:
-        return Checkpoint(self.folder / "checkpoints" / f"{stage.name}.pt")
 
 
 def open_run(folder: Path, config: RunConfig, table: CostTable) -> Run:
@@ -113,115 +67,88 @@ def open_run(folder: Path, config: RunConfig, table: CostTable) -> Run:
     return Run(folder, config, table)
 
 
-def do_run(run: Run, on_progress: OnProgress) -> dict[str, Any]:
+def do_run(run: Run, on_progress: OnProgress, jobs: int | None = None) -> dict[str, Any]:
     """Does every stage that is not finished; returns the results, which are also in ``results.json``.
 
+    Args:
+        jobs: processes, None for the configuration's; the results do not depend on it. A script needs the guard
+            ``if __name__ == "__main__"``, for where there are several, each imports it.
+
     Raises:
-        InputError: another process is at work on this run, or a checkpoint is damaged.
+        InputError: another process is at work on this run, a checkpoint is damaged, or a worker has ended.
     """
-    if run.config.threads is not None:
-        torch.set_num_threads(run.config.threads)
-    with _alone(run.folder):
-        return _do_stages(run, on_progress)
+    with _alone(run.folder) as lock:
+        _do_stages(run, on_progress, default_jobs(run.config) if jobs is None else jobs, lock)
+        done = {stage: run.record(stage) for stage in run.stages}
+        _write_metrics(run, done)  # once more, for several workers report in any order
+        results = summarise(run.config, reference_pj(run.table, run.config.transmission), done)
+        write_json(run.folder / "results.json", results)
+        return results
 
 
-def _do_stages(run: Run, on_progress: OnProgress) -> dict[str, Any]:
-    done = {stage: json.loads(read_text(run.record(stage))) for stage in run.stages if run.record(stage).exists()}
-    metrics = run.folder / "metrics.jsonl"
-    write_text(metrics, "".join(_line(stage, entry) for stage, record in done.items() for entry in _entries(record)))
-    for stage in run.stages:
-        if stage in done:
-            for entry in done[stage]["history"]:
+def default_jobs(config: RunConfig) -> int:
+    """As many processes as the cores can feed; one where a process takes all of them, or the GPU."""
+    if config.jobs is not None:
+        return config.jobs
+    if config.threads is None or config.device != "cpu":
+        return 1
+    import joblib  # knows of affinities and of a container's share
+
+    return max(1, int(joblib.cpu_count()) // config.threads)
+
+
+def _do_stages(run: Run, on_progress: OnProgress, jobs: int, lock: Lock) -> None:
+    done = {stage: run.record(stage) for stage in run.stages if run.file(stage).exists()}
+    for stage, record in done.items():
+        for entry in record["history"]:
+            on_progress(stage, entry)
+    left = [stage for stage in run.stages if stage not in done]
+    with _write_metrics(run, done).open("a", encoding="utf-8") as lines:
+
+        def on_entry(stage: Stage, entry: Record) -> None:
+            lines.write(_line(stage, entry))
+            lines.flush()
+            if "epoch" in entry:
                 on_progress(stage, entry)
-            continue
-        with metrics.open("a", encoding="utf-8") as lines:
 
-            def on_epoch(entry: Record, stage: Stage = stage, lines: Any = lines) -> None:
-                lines.write(_line(stage, entry))
-                lines.flush()
-                on_progress(stage, entry)
+        if min(jobs, len(left)) > 1:
+            do_side_by_side(run, left, min(jobs, len(left)), lock, on_entry)
+        else:
+            for stage in left:
+                do_stage(run, stage, functools.partial(on_entry, stage))
 
-            done[stage] = _do_stage(run, stage, done, on_epoch)
-            write_json(run.record(stage), done[stage])
-            lines.write(_line(stage, done[stage]["result"]))
-    results = summarise(run.config, reference_pj(run.table, run.config.transmission), done)
-    write_json(run.folder / "results.json", results)
-    return results
+
+def _write_metrics(run: Run, done: Mapping[Stage, Record]) -> Path:
+    """Replaces ``metrics.jsonl`` by the lines of finished stages."""
+    path = run.folder / "metrics.jsonl"
+    entries = ((stage, entry) for stage, record in done.items() for entry in [*record["history"], record["result"]])
+    write_text(path, "".join(_line(stage, entry) for stage, entry in entries))
+    return path
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a run's folder; a killed process lets go of it."""
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(folder, "another process is working on this run", "wait for it, or another name") from None
-        yield
+def _alone(folder: Path) -> Iterator[Lock]:
+    """Keeps other processes out of a run's folder; gives the lock that workers have to hold as well.
+
+    A killed process lets go of its lock at once, its workers of theirs as soon as they have noticed.
+    """
+    with (folder / "lock").open("w") as ours, (folder / "lock-workers").open("w") as workers:
+        if not _locked(ours):
+            raise InputError(folder, "another process is working on this run", "wait for it, or another name")
+        patience = time.monotonic() + WORKERS_END_S
+        while not _locked(workers):
+            if time.monotonic() > patience:
+                raise InputError(folder, "workers of an earlier process are still at work on this run", "wait for them")
+            time.sleep(0.02)
+        yield Lock(workers.fileno())
 
 
-def _do_stage(run: Run, stage: Stage, done: Mapping[Stage, Record], on_epoch: Callable[[Record], None]) -> Record:
-    """A stage's history and result."""
-    config, checkpoint = run.config, run.checkpoint(stage)
-    data = _data(config, stage.seed)
-    if stage.kind == "search":
-        assert stage.lam is not None
-        model = _searchable(run, stage.seed, config.candidates).to(config.device)
-        search = STRATEGIES[config.search.mode]
-        history = search(model, data, config.search, stage.lam, stage.seed, checkpoint, on_epoch)
-        result = _found(model, data)
-        text = yaml.safe_dump(result["assignment"], sort_keys=False)
-        write_text(run.folder / "assignments" / f"seed{stage.seed}-lambda{stage.lam!r}.yaml", text)
-        return {"history": history, "result": result}
-    assignment: dict[str, str]
-    if stage.kind == "relearn":
-        assignment = done[Stage("search", stage.seed, config.search.epochs, stage.lam)]["result"]["assignment"]
-    else:
-        assignment = uniform(run.table, str(stage.candidate))
-    network = _searchable(run, stage.seed, None).discretise(assignment).to(config.device)
-    history = learn(network, data, config.relearn, stage.seed, checkpoint, on_epoch)
-    energy_pj = run.table.total_pj(assignment, config.transmission)
-    return {
-        "history": history,
-        "result": {
-            "energy": energy_pj / reference_pj(run.table, config.transmission),
-            "energy_pj": energy_pj,
-            "validation_accuracy": accuracy(network, data.validation),
-            "test_accuracy": accuracy(network, data.test),
-        },
-    }
-
-
-def _found(model: SearchableNetwork, data: Dataset) -> Record:
-    return {
-        "energy_expected": float(model.energy().detach()),
-        "mixture_validation_accuracy": accuracy(model, data.validation),
-        "assignment": model.assignment(),
-        "probabilities": model.probabilities(),
-    }
-
-
-def network_of(config: RunConfig) -> Network:
-    """The network of a configuration, with weights from torch's present random state."""
-    shape = (1, *_data(config, config.seeds[0]).image_shape)
-    return make_network(config.network.factory, config.network.args, shape)
-
-
-def _searchable(run: Run, seed: int, candidates: tuple[str, ...] | None) -> SearchableNetwork:
-    """The run's network with the first weights of a seed; relearned networks and baselines all begin there."""
-    torch.manual_seed(seed)
-    return searchable(network_of(run.config).module, run.table, candidates, run.config.transmission)
-
-
-@functools.lru_cache(maxsize=1)
-def _read_data(chosen: DataChoice, seed: int, device: str) -> Dataset:
-    data = DATASETS[chosen.name](Path(chosen.dir) if chosen.dir else None, chosen.subset, seed).to(device)
-    return data if chosen.augment else replace(data, augmentation=None)
-
-
-def _data(config: RunConfig, seed: int) -> Dataset:
-    """The data set; the seed also decides which images are for training, validation and (digits) test."""
-    return _read_data(config.data, seed, config.device)
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _check_fit(run: Run) -> None:
@@ -234,11 +161,11 @@ def _check_fit(run: Run) -> None:
             raise InputError(
                 "baselines", f"{name} has no mapping in some layer", "candidates that every layer can have"
             )
-    data, network = _data(config, config.seeds[0]), network_of(config)
+    data, network = dataset(config, config.seeds[0]), network_of(config)
     if network.input_shape[1:] != data.image_shape:
         raise InputError("network", f"takes images of {network.input_shape[1:]}, but {config.data.name} has "
                          f"{data.image_shape}", "network.args that fit the data")  # fmt: skip
-    model: nn.Module = _searchable(run, config.seeds[0], config.candidates)
+    model: nn.Module = first_network(run, config.seeds[0], config.candidates)
     with torch.no_grad():
         scores = model(data.train.images[:2].cpu())
     if scores.shape != (2, data.classes):
@@ -249,13 +176,9 @@ def _check_fit(run: Run) -> None:
 def _check_same_config(kept: Path, config: RunConfig) -> None:
     before, now = asdict(load_config(kept)), asdict(config)
     for name, value in before.items():
-        if value != now[name]:
+        if name != "jobs" and value != now[name]:  # jobs decide no results
             raise InputError(kept, f"the run was begun with {name} = {value!r}, now it is {now[name]!r}",
                              "the same configuration, or another name for a new run")  # fmt: skip
-
-
-def _entries(record: Mapping[str, Any]) -> list[Record]:
-    return [*record["history"], record["result"]]
 
 
 def _line(stage: Stage, entry: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ def test_search_then_report(folder: Path) -> None:
     again = enos("report", folder / "runs" / "tiny")
     assert again.returncode == 0 and str(page) in again.stdout
     assert page.read_bytes() == before
-    text = enos("search", folder / "tiny.yaml", "--table", folder / "table.csv", "--out", folder / "runs")
+    text = enos("search", folder / "tiny.yaml", "--table", folder / "table.csv", "--out", folder / "runs", "--jobs", 2)
     assert "searched, lambda 0.5" in text.stdout and "all BC8" in text.stdout
 
 
@@ -69,6 +69,7 @@ def test_bad_input_is_one_line_and_exit_code_2(folder: Path, capsys: pytest.Capt
         (("search", folder / "bad.yaml", "--table", table), "unknown field 'sede' (allowed: name"),
         (("search", config, "--table", folder / "none.csv"), "none.csv: cannot be read"),
         (("search", config, "--table", folder / "short.csv", "--out", folder / "x"), "no rows for layer 'conv'"),
+        (("search", config, "--table", table, "--jobs", 0), "Invalid value for '--jobs'"),
         (("search", config), "Missing option '--table'"),
         (("run", folder / "bad.yaml"), "unknown field 'sede'"),
         (("run", folder / "arch.yaml"), "arch: 'abacus' is no file (allowed: eyeriss_168"),

@@ -48,6 +48,7 @@ def test_what_is_written_is_read_back_equal(tmp_path: Path) -> None:
         ("name: x\nlambdas: []", r"lambdas: found \[\]"),
         ("name: x\nlambdas: [-1]", r"lambdas\[0\]: found -1"),
         ("name: x\nlambdas: [.nan]", r"lambdas\[0\]: found nan"),
+        ("name: x\njobs: 0", r"jobs: found 0 \(allowed: a whole number from 1"),
         ("name: x\nseeds: [1, 1]", r"seeds\[1\]: 1 is in the list twice"),
         ("name: x\ncandidates: [T8, T9]", r"candidates\[1\]: found 'T9' \(allowed: T8"),
         ("name: x\ndata: {name: mnist}", r"data.name: found 'mnist' \(allowed: digits, cifar10\)"),

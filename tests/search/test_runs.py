@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,10 +17,12 @@ import yaml
 from dse.errors import InputError
 from dse.table import CostTable
 from search.config import RunConfig, load_config
-from search.runs import Run, do_run, network_of, open_run
+from search.runs import do_run, open_run
+from search.stages import Run, network_of
 
 TINY = """
 threads: 1
+jobs: 1
 name: tiny
 network: {factory: "tests.search.tiny:tiny"}
 data: {name: digits, subset: 400, augment: false}
@@ -78,7 +79,7 @@ def test_a_run_leaves_everything_behind(config: RunConfig, table: CostTable, tmp
 def test_finished_stages_are_not_done_again(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
     results, _ = start(config, table, tmp_path / "run")
     run = Run(tmp_path / "run", config, table)
-    last = run.record(run.stages[-1])
+    last = run.file(run.stages[-1])
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "checkpoints").iterdir()}
     metrics = (tmp_path / "run" / "metrics.jsonl").read_text()
     last.unlink()
@@ -141,37 +142,58 @@ def test_two_processes_cannot_work_on_one_run(config: RunConfig, table: CostTabl
 def test_a_damaged_checkpoint_is_named(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
     run = open_run(tmp_path / "run", config, table)
     run.checkpoint(run.stages[0]).path.write_bytes(b"PK damaged")
-    with pytest.raises(InputError, match=r"seed0-baseline-T8.pt: cannot be restored"):
+    with pytest.raises(InputError, match=r"seed0-search-0.5.pt: cannot be restored"):
         do_run(run, lambda stage, record: None)
+
+
+def assert_same(run: Path, whole: Path) -> None:
+    """The same as a run that was not stopped, with nothing half-written left."""
+    assert (run / "results.json").read_bytes() == (whole / "results.json").read_bytes()
+    assert without_seconds(run) == without_seconds(whole)
+    assert not list(run.rglob(".*"))
+
+
+def without_seconds(run: Path) -> list[dict[str, Any]]:
+    entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in entry.items() if k != "seconds"} for entry in entries]
+
+
+class Process:
+    """`enos search` on the tiny network, in a process that can be stopped."""
+
+    def __init__(self, folder: Path, jobs: int) -> None:
+        self.run = folder / "runs" / "tiny"
+        code = "from dse.cli import main; main()"
+        command = [sys.executable, "-c", code, "search", folder / "tiny.yaml", "--table", folder / "table.csv",
+                   "--out", self.run.parent, "--jobs", jobs]  # fmt: skip
+        self.process = subprocess.Popen(
+            [*map(str, command)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+
+    def stop(self, at_line: int, how: signal.Signals) -> int:
+        """Waits for a line of the metrics, then stops the process; returns its exit code."""
+        metrics = self.run / "metrics.jsonl"
+        while self.process.poll() is None:
+            if metrics.exists() and len(metrics.read_bytes().splitlines()) >= at_line:
+                break
+            time.sleep(0.002)
+        self.process.send_signal(how)
+        return self.process.wait()
+
+    def errors(self) -> str:
+        """What it wrote to standard error; known when its workers have ended as well."""
+        return self.process.communicate()[1]
 
 
 def test_killed_at_any_moment_and_started_again_gives_the_same(
     config: RunConfig, table: CostTable, tmp_path: Path
 ) -> None:
     table.save(tmp_path / "table.csv")
-    code = "from search.cli import search; search()"
-    command = [sys.executable, "-c", code, tmp_path / "tiny.yaml", "--table", tmp_path / "table.csv", "--out"]
-
-    def process(out: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([*map(str, command), str(tmp_path / out)], cwd=ROOT, stdout=subprocess.DEVNULL,
-                                stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
-
-    assert process("whole").wait() == 0
-    killed, metrics = tmp_path / "killed" / "tiny", tmp_path / "killed" / "tiny" / "metrics.jsonl"
-    for lines in (2, 9, 17):  # within a baseline, a search and a stage of the second seed
-        running = process("killed")
-        while running.poll() is None and not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= lines):
-            time.sleep(0.002)
-        running.send_signal(signal.SIGKILL)
-        assert running.wait() == -signal.SIGKILL
-        assert not (killed / "results.json").exists()
-    assert process("killed").wait() == 0
-    whole = tmp_path / "whole" / "tiny"
-    assert (killed / "results.json").read_bytes() == (whole / "results.json").read_bytes()
-
-    def without_seconds(path: Path) -> list[dict[str, Any]]:
-        entries = [json.loads(line) for line in path.read_text().splitlines()]
-        return [{k: v for k, v in entry.items() if k != "seconds"} for entry in entries]
-
-    assert without_seconds(metrics) == without_seconds(whole / "metrics.jsonl")
-    assert not list(killed.rglob(".*"))
+    whole = tmp_path / "whole"
+    start(config, table, whole)
+    for line in (2, 10):  # within a search and within a baseline
+        killed = Process(tmp_path, jobs=1)
+        assert killed.stop(line, signal.SIGKILL) == -signal.SIGKILL
+        assert not (killed.run / "results.json").exists()
+    start(config, table, killed.run)
+    assert_same(killed.run, whole)

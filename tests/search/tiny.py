@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections import OrderedDict
 
 from torch import nn
@@ -20,3 +22,10 @@ def tiny(classes: int = 10, image: int = 8) -> Network:
         )
     )
     return Network("tiny", module, (1, 1, image, image))
+
+
+def dying() -> Network:
+    """Ends every worker that makes it."""
+    if multiprocessing.parent_process() is not None:
+        os._exit(3)
+    return tiny()
