@@ -175,16 +175,21 @@ def _typed(row: Row, where: str) -> Row:
             raise InputError(where, f"column {column!r} is missing")
     ok = row["status"] == "ok"
     return {
-        c: _convert(v, COLUMNS.get(c, float), f"{where}: {c}", required=ok or c not in _COSTS) for c, v in row.items()
+        c: _convert(v, _kind(c), f"{where}: {c}", required=c in COLUMNS and (ok or c not in _COSTS))
+        for c, v in row.items()
     }
 
 
-_COSTS = {"e_tx_pj", "e_tx_on_chip_pj", "cycles", "utilisation", "optimal"} | {"e_compute_pj"}
+def _kind(column: str) -> type:
+    return COLUMNS.get(column) or (float if column.endswith("_pj") else int)
+
+
+_COSTS = {"e_compute_pj", "e_tx_pj", "e_tx_on_chip_pj", "cycles", "utilisation", "optimal"}
 
 
 def _convert(value: Any, kind: type, where: str, required: bool) -> Any:
     if value is None or (value == "" and kind is not str):
-        if required and kind is not float:
+        if required:
             raise InputError(where, "is empty", kind.__name__)
         return None
     try:
