@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_DATA_DIR = click.option(
+    "--data-dir", type=_FOLDER, help="Folder of the data set's official files; overrides data.dir of CONFIG."
+)
 _JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the results do not depend on it.")
 
 
@@ -30,9 +33,10 @@ _JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the 
 @click.argument("config", type=_FILE)
 @click.option("--table", required=True, type=_FILE, help="Energies of every layer: what `enos table` wrote.")
 @click.option("--out", type=_FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs' folders.")
+@_DATA_DIR
 @_JOBS
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
-def search(config: Path, table: Path, out: Path, jobs: int | None, as_json: bool) -> None:
+def search(config: Path, table: Path, out: Path, data_dir: Path | None, jobs: int | None, as_json: bool) -> None:
     """Searches operators and precisions against a cached table of energies.
 
     CONFIG is a run configuration (YAML). A run that was interrupted goes on where it stopped.
@@ -41,18 +45,19 @@ def search(config: Path, table: Path, out: Path, jobs: int | None, as_json: bool
     Example:
       enos search squeezenet.yaml --table squeezenet.csv
     """
-    from search.config import load_config
-
-    _finish(load_config(config), CostTable.load(table), out, jobs, as_json)
+    _finish(_configuration(config, data_dir), CostTable.load(table), out, jobs, as_json)
 
 
 @click.command()
 @click.argument("config", type=_FILE, required=False)
 @click.option("--out", type=_FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs' folders.")
 @click.option("--store", type=_FILE, default=None, help="Store of mappings; default: the one `enos map` uses.")
+@_DATA_DIR
 @_JOBS
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
-def run(config: Path | None, out: Path, store: Path | None, jobs: int | None, as_json: bool) -> None:
+def run(
+    config: Path | None, out: Path, store: Path | None, data_dir: Path | None, jobs: int | None, as_json: bool
+) -> None:
     """Does the whole job: export, map, search, relearn, report.
 
     CONFIG is a run configuration (YAML); without it the embedded example runs: SqueezeNet on scikit-learn's digits.
@@ -65,10 +70,10 @@ def run(config: Path | None, out: Path, store: Path | None, jobs: int | None, as
     """
     from dse.export import export_network
     from dse.pipeline import map_workload
-    from search.config import EXAMPLE, load_config
+    from search.config import EXAMPLE
     from search.stages import network_of
 
-    chosen = load_config(config if config is not None else EXAMPLE)
+    chosen = _configuration(config if config is not None else EXAMPLE, data_dir)
     workload = export_network(replace(network_of(chosen), name=chosen.name))
     arch = _arch_file(chosen.arch)
     with _bar("searches for a mapping") as (bar, task):
@@ -93,6 +98,13 @@ def report(run: Path) -> None:
     from search.report import write_report
 
     click.echo(f"Page: {write_report(run)}")
+
+
+def _configuration(path: Path, data_dir: Path | None) -> RunConfig:
+    from search.config import load_config
+
+    config = load_config(path)
+    return config if data_dir is None else replace(config, data=replace(config.data, dir=str(data_dir)))
 
 
 def _finish(config: RunConfig, table: CostTable, out: Path, jobs: int | None, as_json: bool) -> None:
