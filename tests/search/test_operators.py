@@ -20,7 +20,7 @@ def output(name: str, x: Tensor, w: Tensor, bits: int) -> Tensor:
     return sum(view(x, v, input_rms) @ part.T for v, part in zip(kind.views, parts, strict=True))
 
 
-def proportional(a: Tensor, b: Tensor) -> None:
+def assert_proportional(a: Tensor, b: Tensor) -> None:
     """Every column (output channel) of `a` is a multiple of that of `b`."""
     ratio = (a * b).sum(0) / (b * b).sum(0)
     torch.testing.assert_close(a, b * ratio, rtol=1e-4, atol=1e-4)
@@ -31,9 +31,9 @@ def test_each_operator_is_its_equation_up_to_a_factor_an_output_channel(seed: in
     g = torch.Generator().manual_seed(seed)
     x, w = torch.randn(7, 5, generator=g), torch.randn(3, 5, generator=g)
     q = quantise_weight(w, 4, weight_rms(w))
-    proportional(output("typical", x, w, 4), x @ q.T)
-    proportional(output("multiplication_free", x, w, 4), x.sign() @ q.abs().T + x.abs() @ q.sign().T)
-    proportional(output("binary_connect", x, w, 1), x @ torch.where(w >= 0, 1.0, -1.0).T)
+    assert_proportional(output("typical", x, w, 4), x @ q.T)
+    assert_proportional(output("multiplication_free", x, w, 4), x.sign() @ q.abs().T + x.abs() @ q.sign().T)
+    assert_proportional(output("binary_connect", x, w, 1), x @ torch.where(w >= 0, 1.0, -1.0).T)
 
 
 @given(st.floats(-3, 3), st.floats(-3, 3), st.sampled_from(load_candidates()))
