@@ -1,7 +1,6 @@
 """Labels: lower bounds of everything inside a tile, kept in small sets (derived in docs/mapper.md).
 
-A label bounds the cost of everything inside from
-below as a function of what happens further out:
+A label bounds the cost of everything inside from below as a function of what happens further out:
 
     K0 + sum over tensors t of g_t * (fill_t + read_t * share_t) + closed_t * share_t  +  outer leakage * idle
 
@@ -10,17 +9,41 @@ closed_t the reads whose reuse is settled but whose multicast is not, and idle t
 
 `label = [K0, idle, fill_0, read_0, closed_0, fill_1, ..., extent_0, span_0, extent_1, ...]`: behind the costs stand,
 for every axis that several dimensions share, the extent of the open tile and how far a fan-out directly outside it
-spreads its children. They decide how much a sliding window can reuse.
+spreads its children. They decide how much a sliding window can reuse. A negative extent stands for any up to its size.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from dse.mapper.jit import kernel
-from dse.mapper.reuse import reuse_factor
+from dse.mapper.reuse import extent_of, reuse_factor
 
 CAP = 64  # labels a tile may have; beyond it two are merged into one that is below both
+
+
+class Aim(NamedTuple):
+    """What is minimised: energy x delay ^ power, among mappings that take no more than `most_cycles`."""
+
+    power: int
+    macs: float
+    most_cycles: float
+
+
+@kernel
+def value_of(aim, energy, idle):
+    """The objective at an energy (pJ), `idle` being cycles / operations; inf where that takes too long."""
+    if idle * aim.macs > aim.most_cycles:
+        return np.inf
+    return energy * idle * aim.macs if aim.power else energy
+
+
+@kernel
+def copy(row, source):
+    for j in range(row.shape[0]):
+        row[j] = source[j]
 
 
 @kernel
@@ -31,22 +54,29 @@ def insert(labels, count, new, corners):
     of `corners`, so a label that is no higher at all corners of these faces is no higher anywhere. Where the share of
     a read is still open (a fan-out follows) all components are compared instead.
     """
-    width = new.shape[0]
+    width, costs = new.shape[0], 2 + 3 * corners.shape[1]
     i = 0
     while i < count:
-        below, above = True, True
+        below, above = labels[i, 1] <= new[1], labels[i, 1] >= new[1]
         split = False
         for t in range(corners.shape[1]):
             for j in (3 + 3 * t, 4 + 3 * t):
                 if labels[i, j] != 0.0 or new[j] != 0.0:
                     split = True
-        for j in range(2 + 3 * corners.shape[1], width):  # a larger window can be reused more
-            if labels[i, j] < new[j]:
+        for j in range(costs, width, 2):  # a larger window can be reused more, except by neighbours
+            if labels[i, j] == new[j] and labels[i, j + 1] == new[j + 1]:
+                continue
+            if labels[i, j + 1] != 0.0 or new[j + 1] != 0.0:
+                below, above = False, False
+            elif abs(labels[i, j]) < abs(new[j]):
                 below = False
-            elif labels[i, j] > new[j]:
+            else:
                 above = False
+        if not below and not above:
+            i += 1
+            continue
         if split:
-            for j in range(2 + 3 * corners.shape[1]):
+            for j in range(costs):
                 x, y = labels[i, j], new[j]
                 slack = 1e-12 * (abs(x) + abs(y))
                 if x > y + slack:
@@ -54,10 +84,6 @@ def insert(labels, count, new, corners):
                 if y > x + slack:
                     above = False
         else:
-            if labels[i, 1] > new[1]:
-                below = False
-            if labels[i, 1] < new[1]:
-                above = False
             for c in range(corners.shape[0]):
                 x, y = labels[i, 0], new[0]
                 for t in range(corners.shape[1]):
@@ -75,25 +101,33 @@ def insert(labels, count, new, corners):
             return count
         if above:
             count -= 1
-            labels[i] = labels[count]
+            copy(labels[i], labels[count])
         else:
             i += 1
     if count < labels.shape[0]:
-        labels[count] = new
+        copy(labels[count], new)
         return count + 1
+    merge(labels, count, new, costs)
+    return count
+
+
+@kernel
+def merge(labels, count, new, costs):
+    """Puts a label and the nearest of a full set together into one that is below both."""
     nearest, least = 0, np.inf
-    costs = 2 + 3 * corners.shape[1]
     for i in range(count):
         loss = abs(labels[i, 0] - new[0])
         for j in range(2, costs):
             loss += abs(labels[i, j] - new[j])
         if loss < least:
             nearest, least = i, loss
+    row = labels[nearest]
     for j in range(costs):
-        labels[nearest, j] = min(labels[nearest, j], new[j])
-    for j in range(costs, width):
-        labels[nearest, j] = max(labels[nearest, j], new[j])
-    return count
+        row[j] = min(row[j], new[j])
+    for j in range(costs, new.shape[0], 2):
+        if row[j] != new[j] or row[j + 1] != new[j + 1]:
+            row[j] = -max(abs(row[j]), abs(new[j]))
+            row[j + 1] = max(row[j + 1], new[j + 1])
 
 
 @kernel
@@ -107,19 +141,92 @@ def settle(label, t, least_share):
 
 
 @kernel
-def least_cost(labels, count, run, windows, window_counts, direct, share, leak):
-    """The least a tile can cost in a given surrounding (`leak`: pJ of outer leakage per unit of idleness)."""
+def least_value(labels, start, stop, around, share, leak, fixed, idle, aim):
+    """The least objective that labels `start` to `stop` allow in a given surrounding.
+
+    `fixed` is the energy of what lies outside, `leak` its leakage in pJ per unit of idleness, `idle` the inverse of
+    the fan-outs outside.
+    """
     best = np.inf
-    for m in range(count):
+    for m in range(start, stop):
         label = labels[m]
-        cost = label[0] + leak * label[1]
-        for t in range(run.shape[0]):
+        cost = fixed + label[0] + leak * label[1]
+        for t in range(share.shape[0]):
             open_cost = label[2 + 3 * t] + label[3 + 3 * t] * share[t]
             if open_cost > 0.0:
-                cost += open_cost * reuse_factor(label, run[t], windows[t], window_counts[t], direct[t])
+                cost += open_cost * reuse_factor(
+                    label, around.run[t], around.windows[t], around.counts[t], around.direct[t]
+                )
             cost += label[4 + 3 * t] * share[t]
-        best = min(best, cost)
+        best = min(best, value_of(aim, cost, label[1] * idle))
     return best
+
+
+@kernel
+def window_floor(grid, tile, t, d, label, linkable):
+    """A fraction below which no loop over `d` that slides a tensor's tile can bring its accesses."""
+    a = grid.axis_of[t, d]
+    step = grid.coefficient[t, a, d] * grid.value[tile, d]
+    column = grid.axis_column[t, a]
+    extent, span = abs(label[column]), label[column + 1]
+    least = min(1.0, step / extent) if extent > 0.0 else 1.0
+    if linkable:
+        whole = 1
+        for e in range(grid.bounds.shape[0]):
+            whole += grid.coefficient[t, a, e] * (grid.bounds[e] - 1)
+        least = min(least, step / (whole + step - 1.0))
+    elif span >= step:
+        least = min(least, step / (extent_of(grid, tile, t, a) + step - 1.0))
+    if linkable or span > 0.0 or label[column] < 0.0:
+        return 0.5 * least
+    for e in range(grid.bounds.shape[0]):
+        if e != d and grid.axis_of[t, e] == a and grid.value[tile, e] < grid.bounds[e]:
+            return 0.5 * least
+    return least
+
+
+@kernel
+def floor_of(grid, tile, label, share, linkable):
+    """The least that a label can cost in any surrounding: one loop comes first outside, and who it moves must pay."""
+    dims, tensors = grid.bounds.shape[0], share.shape[0]
+    cost = label[0]
+    for t in range(tensors):
+        cost += label[4 + 3 * t] * share[t]
+    least = np.inf
+    for first in range(dims):
+        if grid.value[tile, first] == grid.bounds[first]:
+            continue
+        here = 0.0
+        for t in range(tensors):
+            open_cost = label[2 + 3 * t] + label[3 + 3 * t] * share[t]
+            if open_cost <= 0.0:
+                continue
+            if grid.relevant[t, first]:
+                if grid.axis_of[t, first] >= 0:
+                    open_cost *= window_floor(grid, tile, t, first, label, linkable[t])
+            else:
+                run, slide = 1.0, 1.0
+                for d in range(dims):
+                    if not grid.relevant[t, d]:
+                        run *= grid.bounds[d] // grid.value[tile, d]
+                    elif grid.axis_of[t, d] >= 0 and grid.value[tile, d] < grid.bounds[d]:
+                        slide = min(slide, window_floor(grid, tile, t, d, label, linkable[t]))
+                open_cost *= slide / run
+            here += open_cost
+        least = min(least, here)
+    if least == np.inf:  # nothing is left outside
+        least = 0.0
+        for t in range(tensors):
+            least += label[2 + 3 * t] + label[3 + 3 * t] * share[t]
+    return cost + least
+
+
+@kernel
+def floors_of(grid, labels, offsets, share, linkable, out):
+    """`floor_of` of every label."""
+    for tile in range(offsets.shape[0] - 1):
+        for m in range(offsets[tile], offsets[tile + 1]):
+            out[m] = floor_of(grid, tile, labels[m], share, linkable)
 
 
 @kernel
@@ -128,7 +235,9 @@ def grown(rows, used):
     if used < rows.shape[0]:
         return rows
     larger = np.empty((2 * rows.shape[0], rows.shape[1], rows.shape[2]))
-    larger[:used] = rows
+    for i in range(used):
+        for j in range(rows.shape[1]):
+            copy(larger[i, j], rows[i, j])
     return larger
 
 
@@ -141,6 +250,6 @@ def packed(rows, row_of, counts):
         offsets[at + 1] = offsets[at] + (counts[row_of[at]] if row_of[at] >= 0 else 0)
     labels = np.empty((offsets[tiles], rows.shape[2]))
     for at in range(tiles):
-        if row_of[at] >= 0:
-            labels[offsets[at] : offsets[at + 1]] = rows[row_of[at], : counts[row_of[at]]]
+        for m in range(offsets[at + 1] - offsets[at]):
+            copy(labels[offsets[at] + m], rows[row_of[at], m])
     return labels, offsets

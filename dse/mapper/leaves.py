@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 
 import numpy as np
 
 from dse.energy.ert import Ert
 from dse.mapper.exact import exact_energy
+from dse.mapper.labels import Aim, value_of
 from dse.mapper.orders import loop_orders, mesh_arrangements
-from dse.mapper.space import Flags, Ints, Space
+from dse.mapper.reuse import Flags, Ints
+from dse.mapper.space import Mapspace
 from dse.mapping import Loops, Mapping
-from dse.spec import Fanout, Storage
+from dse.spec import Fanout, Spec, Storage
 
 
 @dataclass
 class Best:
-    """The cheapest mapping so far; energy in pJ."""
+    """The best mapping so far: its objective, and its energy in pJ."""
 
+    value: float = math.inf
     energy: float = math.inf
     mapping: Mapping | None = None
 
@@ -36,9 +40,14 @@ class _Arrangement:
 class Evaluator:
     """Evaluates tilings exactly, in every order that can make a difference."""
 
-    def __init__(self, space: Space, ert: Ert) -> None:
-        self.space = space
-        levels = space.levels
+    def __init__(
+        self, space: Mapspace, spec: Spec, ert: Ert, keep: MappingType[str, frozenset[str]], compute_energy: float
+    ) -> None:
+        self.space, self.keep, self.compute_energy = space, keep, compute_energy
+        levels = self.levels = tuple(reversed(spec.levels))
+        self.kept = np.array(
+            [[isinstance(v, Storage) and t in keep[v.name] for t in space.tensors] for v in levels]
+        )
         self.energies = [
             ert.storage(level.name) if isinstance(level, Storage) else dict.fromkeys(("read", "write", "update"), 0.0)
             for level in levels
@@ -46,6 +55,7 @@ class Evaluator:
         self.read, self.fill, self.update = (
             np.array([e[action] for e in self.energies]) for action in ("read", "write", "update")
         )
+        self.leak = np.array([e.get("leak", 0.0) for e in self.energies])
         self.block = np.array([level.block_size if isinstance(level, Storage) else 1 for level in levels], np.float64)
         limits = [
             (level.read_bandwidth, level.write_bandwidth, level.shared_bandwidth)
@@ -55,24 +65,24 @@ class Evaluator:
         self.bandwidth = np.array([[math.inf if b is None else b for b in row] for row in limits])
         self.mesh_x = np.array([level.mesh_x if isinstance(level, Fanout) else 1 for level in levels], np.int64)
         self.mesh_y = np.array([level.mesh_y if isinstance(level, Fanout) else 1 for level in levels], np.int64)
-        names = space.tensors.names
+        names = space.tensors
         self.link_allowed = np.array(
             [[isinstance(v, Fanout) and t not in v.no_link_transfer for t in names] for v in levels]
         )
-        self.shared_axis = (space.tensors.axis_of >= 0).any(axis=1)
+        self.shared_axis = (space.grid.axis_of >= 0).any(axis=1)
         self.arrangements: dict[tuple[int, int, int, int], list[_Arrangement]] = {}
 
     def rounding_slack(self) -> float:
         """pJ by which truncated averages of links and multicasts can undercut the bounds, which do not round."""
         slack, copies = 0.0, 1
-        for k in range(len(self.space.levels) - 1, -1, -1):
-            kept = int((self.space.stages.keep[k] & self.shared_axis).sum())
+        for k in range(len(self.levels) - 1, -1, -1):
+            kept = int((self.kept[k] & self.shared_axis).sum())
             slack += kept * copies * float(self.read[k] + self.fill[k])
             copies *= int(self.mesh_x[k] * self.mesh_y[k])
         return float(slack)
 
     def try_orders(
-        self, tiles: tuple[int, ...], firsts: tuple[int, ...], keep: dict[str, frozenset[str]], best: Best
+        self, tiles: tuple[int, ...], firsts: tuple[int, ...], aim: Aim, best: Best
     ) -> None:
         """Evaluates a complete tiling in all orders that start with the loops that a node chose.
 
@@ -80,57 +90,57 @@ class Evaluator:
             tiles: tile outside each stage, outermost first, and last the compute unit's.
             firsts: innermost loop of each stage, -1 for none.
         """
-        stages = range(len(self.space.levels) - 1, -1, -1)
+        stages = range(len(self.levels) - 1, -1, -1)
         per_stage = [
             self._arrangements(k, tiles[depth], tiles[depth + 1], firsts[depth]) for depth, k in enumerate(stages)
         ]
         for choice in itertools.product(*per_stage):
             nest = np.concatenate([arrangement.rows for arrangement in reversed(choice)])
-            energy, _ = exact_energy(
-                nest, self.space.tensors.coefficient, self.space.tensors.read_write, self.space.stages.keep, self.read,
-                self.fill, self.update, self.block, self.space.stages.leak, self.bandwidth, self.mesh_x, self.mesh_y,
-                self.link_allowed, self.shared_axis,
+            energy, cycles = exact_energy(
+                nest, self.space.grid.coefficient, self.space.read_write, self.kept, self.read, self.fill, self.update,
+                self.block, self.leak, self.bandwidth, self.mesh_x, self.mesh_y, self.link_allowed, self.shared_axis,
             )  # fmt: skip
-            energy += self.space.compute_energy
-            if energy < best.energy * (1 - 1e-12):
-                best.energy = energy
-                best.mapping = self._mapping(choice, keep)
+            energy += self.compute_energy
+            value = value_of(aim, energy, cycles / aim.macs)
+            if value < best.value * (1 - 1e-12):
+                best.value, best.energy = value, energy
+                best.mapping = self._mapping(choice)
 
     def _arrangements(self, k: int, outside: int, inside: int, first: int) -> list[_Arrangement]:
         """The ways to order what lies between two tiles at stage k; leaves have most of them in common."""
         key = (k, outside, inside, first)
         if key in self.arrangements:
             return self.arrangements[key]
-        dims, level = self.space.dims, self.space.levels[k]
-        factors = dims.value[outside] // dims.value[inside]
+        names, level = self.space.dims, self.levels[k]
+        factors = self.space.grid.value[outside] // self.space.grid.value[inside]
         if isinstance(level, Fanout):
             linkable = bool((self.link_allowed[k] & (self.shared_axis | (k == 0))).any()) and self._child_keeps(k)
-            pairs = mesh_arrangements(level, self.space.problem, dims.names, factors, linkable)
+            pairs = mesh_arrangements(level, self.space.problem, names, factors, linkable)
         else:
-            orders = loop_orders(factors, first, self._open_below(k), self.space.tensors, level.temporal, dims.names, k)
+            orders = loop_orders(factors, first, self._open_below(k), self.space.grid, level.temporal, names)
             pairs = ((order, ()) for order in orders)
         found = []
         for loops, on_y in pairs:
-            rows = [(k, dims.names.index(d), n, isinstance(level, Fanout)) for d, n in (*loops, *on_y)]
+            rows = [(k, names.index(d), n, isinstance(level, Fanout)) for d, n in (*loops, *on_y)]
             found.append(_Arrangement(loops, on_y, np.array(rows, np.int64).reshape(len(rows), 4)))
         self.arrangements[key] = found
         return found
 
     def _child_keeps(self, k: int) -> bool:
-        return k == 0 or bool((self.space.stages.keep[k - 1] & self.shared_axis).any())
+        return k == 0 or bool((self.kept[k - 1] & self.shared_axis).any())
 
     def _open_below(self, k: int) -> Flags:
         """Tensors whose accesses depend on the order of the loops at stage k."""
-        below = self.space.stages.keep[:k].any(axis=0)
-        return np.asarray(below | bool(self.space.stages.fanout[0] and k > 0))
+        below = self.kept[:k].any(axis=0)
+        return np.asarray(below | bool(isinstance(self.levels[0], Fanout) and k > 0))
 
-    def _mapping(self, choice: tuple[_Arrangement, ...], keep: dict[str, frozenset[str]]) -> Mapping:
+    def _mapping(self, choice: tuple[_Arrangement, ...]) -> Mapping:
         temporal: dict[str, Loops] = {}
         x: dict[str, Loops] = {}
         y: dict[str, Loops] = {}
-        for level, arrangement in zip(reversed(self.space.levels), choice, strict=True):
+        for level, arrangement in zip(reversed(self.levels), choice, strict=True):
             if isinstance(level, Fanout):
                 x[level.name], y[level.name] = arrangement.loops, arrangement.on_y
             else:
                 temporal[level.name] = arrangement.loops
-        return Mapping(temporal, x, y, keep)
+        return Mapping(temporal, x, y, dict(self.keep))

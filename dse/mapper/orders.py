@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from dse.mapper.space import Ints, Tensors, placements
+from dse.mapper.reuse import Grid, Ints
+from dse.mapper.space import placements
 from dse.mapping import Loops
 from dse.problem import Problem
 from dse.spec import Fanout, LoopConstraint
@@ -18,10 +19,9 @@ def loop_orders(
     factors: Ints,
     first: int,
     open_below: Any,
-    tensors: Tensors,
+    grid: Grid,
     constraint: LoopConstraint,
     names: tuple[str, ...],
-    stage: int,
 ) -> Iterator[Loops]:
     """Orders (innermost first) of a level's loops that begin with loop `first`.
 
@@ -35,13 +35,13 @@ def loop_orders(
         return
     inner = [names.index(n) for n in constraint.inner if n in names]
     outer = [names.index(n) for n in constraint.outer if n in names]
-    status = [OPEN if open_below[t] else CLOSED for t in range(len(tensors.names))]
+    status = [OPEN if open_below[t] else CLOSED for t in range(len(grid.relevant))]
 
     def after(state: list[int], d: int) -> list[int]:
         new = list(state)
         for t, s in enumerate(state):
-            if s != CLOSED and tensors.relevant[t, d]:
-                new[t] = WINDOW if tensors.axis_of[t, d] >= 0 else CLOSED
+            if s != CLOSED and grid.relevant[t, d]:
+                new[t] = WINDOW if grid.axis_of[t, d] >= 0 else CLOSED
         return new
 
     def candidates(left: list[int]) -> list[int]:
@@ -60,7 +60,7 @@ def loop_orders(
             choices = choices[:1]
         else:
             for d in choices:
-                if all(s == CLOSED or not tensors.relevant[t, d] for t, s in enumerate(state)):
+                if all(s == CLOSED or not grid.relevant[t, d] for t, s in enumerate(state)):
                     choices = [d]
                     break
         if not prefix and first in choices:

@@ -2,122 +2,168 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 
 from dse.mapper.jit import kernel
 
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+WINDOW = 8  # entries of a window, see `window`
+
+
+class Grid(NamedTuple):
+    """All tiles of a layer, as kernels see them: tiles by number, dimensions above size 1, tensors."""
+
+    bounds: Ints  # (D,)
+    value: Ints  # (tiles, D)
+    position: Ints  # (tiles, D) position of value among the divisors of its dimension
+    strides: Ints  # (D,) of the mixed-radix number of a tile
+    divisors: Ints  # (D, max count), padded with 0
+    counts: Ints  # (D,) number of divisors
+    coefficient: Ints  # (T, A, D) of the tensors' axes
+    relevant: Flags  # (T, D)
+    axis_of: Ints  # (T, D) the axis that a dimension shares with others, -1 if its axis is its own
+    axis_column: Ints  # (T, A) where a label holds extent and span of a shared axis, -1 for other axes
+    words: Floats  # (tiles, T) words that all instances of a tile fetch if the loops outside reuse nothing
+
+
+class Order(NamedTuple):
+    """What is fixed about the order of a level's loops, innermost first; lists are padded with -1."""
+
+    inner: Ints  # (D,) dimensions fixed innermost
+    outer: Ints  # (D,) dimensions fixed outermost
+    free: Flags  # (D,) dimensions whose place is open
+    inward: Flags  # (D,) never innermost: such a loop does at least as well one level further in
+
+
+class Around(NamedTuple):
+    """How the loops outside reuse each tensor: repetitions of a tile, then windows that may slide it."""
+
+    run: Floats  # (T,)
+    windows: Floats  # (T, D, WINDOW)
+    counts: Ints  # (T,) number of windows
+    direct: Flags  # (T,) no repetition lies between tile and window
+
 
 @kernel
-def box_words(tile, coefficient, t):
-    words = 1.0
-    for a in range(coefficient.shape[1]):
-        extent = 1
-        for d in range(tile.shape[0]):
-            extent += coefficient[t, a, d] * (tile[d] - 1)
-        words *= extent
-    return words
-
-
-@kernel
-def extent_of(tile, coefficient, t, a):
+def extent_of(grid, tile, t, a):
     extent = 1
-    for d in range(tile.shape[0]):
-        extent += coefficient[t, a, d] * (tile[d] - 1)
+    for d in range(grid.bounds.shape[0]):
+        extent += grid.coefficient[t, a, d] * (grid.value[tile, d] - 1)
     return extent
 
 
 @kernel
-def traffic_words(tile, bounds, coefficient, t):
-    """Words that all instances of a tile fetch if nothing is reused between loops outside."""
-    words = box_words(tile, coefficient, t)
-    for d in range(tile.shape[0]):
-        words *= bounds[d] // tile[d]
-    return words
-
-
-@kernel
-def distinct_boxes(tile, factors, coefficient, t):
+def distinct_boxes(grid, tile, factors, t):
     """How many of the boxes of a fan-out's children differ."""
     total = 1
-    dims = tile.shape[0]
-    for a in range(coefficient.shape[1]):
-        first, several, product = -1, False, 1
+    dims = grid.bounds.shape[0]
+    for a in range(grid.coefficient.shape[1]):
+        several, product, span = 0, 1, 0
         for d in range(dims):
-            if coefficient[t, a, d] > 0 and factors[d] > 1:
-                several = first >= 0
-                first = d
+            if grid.coefficient[t, a, d] > 0 and factors[d] > 1:
+                several += 1
                 product *= factors[d]
-        if not several:
+                span += grid.coefficient[t, a, d] * grid.value[tile, d] * (factors[d] - 1)
+        if several < 2:
             total *= product
             continue
-        offsets = np.zeros(product, np.int64)
-        count = 1
+        taken = np.zeros(span + 1, np.bool_)
+        taken[0] = True
+        reach = 0
         for d in range(dims):
-            if coefficient[t, a, d] > 0 and factors[d] > 1:
-                step = coefficient[t, a, d] * tile[d]
-                for k in range(factors[d] - 1, -1, -1):
-                    for i in range(count):
-                        offsets[k * count + i] = offsets[i] + k * step
-                count *= factors[d]
-        offsets.sort()
-        unique = 1
-        for i in range(1, count):
-            if offsets[i] != offsets[i - 1]:
+            if grid.coefficient[t, a, d] > 0 and factors[d] > 1:
+                step = grid.coefficient[t, a, d] * grid.value[tile, d]
+                for i in range(reach, -1, -1):
+                    if taken[i]:
+                        for k in range(1, factors[d]):
+                            taken[i + k * step] = True
+                reach += step * (factors[d] - 1)
+        unique = 0
+        for i in range(span + 1):
+            if taken[i]:
                 unique += 1
         total *= unique
     return total
 
 
 @kernel
-def spread(tile, factors, coefficient, t, a):
+def spread(grid, tile, factors, t, a):
     """Distance along an axis between the boxes of a fan-out's first and last child."""
     span = 0
-    for d in range(tile.shape[0]):
-        span += coefficient[t, a, d] * tile[d] * (factors[d] - 1)
+    for d in range(grid.bounds.shape[0]):
+        span += grid.coefficient[t, a, d] * grid.value[tile, d] * (factors[d] - 1)
     return span
 
 
 @kernel
-def fan_shares(tile, factors, coefficient, relevant, shares, shared):
+def fan_shares(grid, tile, factors, shares, shared):
     """Per tensor: fraction of the children's reads that reach the parent, and by how much they share it."""
     product = 1
-    for d in range(tile.shape[0]):
+    dims = grid.bounds.shape[0]
+    for d in range(dims):
         product *= factors[d]
-    for t in range(relevant.shape[0]):
-        boxes = distinct_boxes(tile, factors, coefficient, t)
-        shares[t] = boxes / product
+    for t in range(grid.relevant.shape[0]):
+        shares[t] = distinct_boxes(grid, tile, factors, t) / product
         s = 1
-        for d in range(tile.shape[0]):
-            if not relevant[t, d]:
+        for d in range(dims):
+            if not grid.relevant[t, d]:
                 s *= factors[d]
         shared[t] = s
     return product
 
 
 @kernel
-def window(t, r, n, below, bounds, coefficient, axis_of, axis_column, row):
+def window(grid, t, r, n, below, row):
     """What decides the reuse of a sliding window if the first loop a tensor sees outside is `n` iterations of `r`.
 
-    Fills `row` with n, step of the window, column of its axis in a label, extent, and the factors of other loops
-    outside whose steps Timeloop may count as free: of the same axis, and of other axes if neighbours pass data on.
+    Fills `row` with: n; step of the window; column of its axis in a label; extent of the tile; iterations of the
+    other loops outside along its axis; the same with those of other axes along which neighbours may pass data on; and
+    a, b of the least fraction a + b x slab that a step of these other loops needs. Such a step moves the window by
+    its own stride less that of the loops that rewind: by nothing (then it is free) only if its stride is the window's
+    step, by the window's step (then it needs a slab) only if its stride is twice that (docs/mapper.md).
     """
-    a = axis_of[t, r]
-    step = coefficient[t, a, r] * below[r]
-    extent = extent_of(below, coefficient, t, a)
-    same, cross = 1.0, 1.0
-    for d in range(below.shape[0]):
-        outside = bounds[d] // below[d]
+    a = grid.axis_of[t, r]
+    step = grid.coefficient[t, a, r] * grid.value[below, r]
+    extent = extent_of(grid, below, t, a)
+    same, passed = 1.0, 1.0
+    zero, twice, others = False, False, False
+    for d in range(grid.bounds.shape[0]):
+        outside = grid.bounds[d] // grid.value[below, d]
         if d == r:
             outside //= n
+        if outside <= 1:
+            continue
+        b = grid.axis_of[t, d]
+        if d == r:
+            same *= outside
+            twice = twice or n == 2
             if n == 2 or (n - 1) * step <= extent - 1:
-                same *= outside
-        elif outside > 1:
-            b = axis_of[t, d]
-            if b == a:
-                same *= outside
-            elif b >= 0 and coefficient[t, b, d] * below[d] <= extent_of(below, coefficient, t, b) - 1:
-                cross *= outside
-    row[0], row[1], row[2], row[3], row[4], row[5] = n, step, axis_column[t, a], extent, same, cross
+                passed *= outside
+        elif b == a:
+            same *= outside
+            passed *= outside
+            others = True
+            stride = grid.coefficient[t, a, d] * grid.value[below, d]
+            zero = zero or stride == step
+            twice = twice or stride == 2 * step
+        elif b >= 0 and grid.coefficient[t, b, d] * grid.value[below, d] <= extent_of(grid, below, t, b) - 1:
+            passed *= outside
+    row[0], row[1], row[2], row[3], row[4], row[5] = n, step, grid.axis_column[t, a], extent, same, passed
+    row[6], row[7] = 0.0, 0.0
+    if others and twice and not zero:
+        row[7] = 0.5
+    elif others and not zero:
+        row[6] = 0.5  # the first of them needs everything, and makes half of the steps or more
+    elif not others and twice:
+        row[7] = 1.0
+    elif not others:
+        row[6] = 1.0
 
 
 @kernel
@@ -126,53 +172,53 @@ def reuse_factor(label, run, windows, count, direct):
     best = 1.0
     for i in range(count):
         n, step, column = windows[i, 0], windows[i, 1], int(windows[i, 2])
-        extent, span = label[column], label[column + 1]
-        slab, cheap = 1.0, windows[i, 4]
-        if extent > 0.0:
-            slab = min(1.0, step / extent)
-        if direct and span >= step:  # a neighbour may hold what is needed
+        extent, span = abs(label[column]), label[column + 1]
+        slab = min(1.0, step / extent) if extent > 0.0 else 1.0
+        same, apart = windows[i, 4], slab == 1.0 or label[column] < 0.0
+        linked = direct and span >= step  # a neighbour may hold what is needed
+        if linked:
             slab = min(slab, step / (windows[i, 3] + step - 1.0))
-            cheap *= windows[i, 5]
-        best = min(best, ((n - 1.0) * slab + 1.0 / cheap) / n)
+        other = windows[i, 6] + windows[i, 7] * slab
+        if linked and apart:
+            same, other = windows[i, 5], 0.0
+        best = min(best, ((n - 1.0) * slab + 1.0 / same + (1.0 - 1.0 / same) * other) / n)
     return best / run
 
 
 @kernel
-def surround(
-    t, first, below, factors, bounds, coefficient, relevant, axis_of, axis_column, inner, outer, free, windows
-):  # fmt: skip
+def surround(grid, order, t, first, below, factors, windows):
     """(run, number of windows, direct, closed): how a level whose innermost loop is `first` reuses a tensor.
 
     `run` repetitions of the same tile come first, then one of the loops in `windows` slides it if there are any.
     Order constraints are honoured; where the order is open the tensor gets the best one that starts with `first`.
     """
-    if relevant[t, first]:
-        if axis_of[t, first] < 0:
+    if grid.relevant[t, first]:
+        if grid.axis_of[t, first] < 0:
             return 1.0, 0, True, True
-        window(t, first, factors[first], below, bounds, coefficient, axis_of, axis_column, windows[0])
+        window(grid, t, first, factors[first], below, windows[0])
         return 1.0, 1, True, True
-    dims = below.shape[0]
+    dims = grid.bounds.shape[0]
     run = 1.0
     for part in range(3):
         count, moving = 0, False
         for i in range(dims):
             d = i
             if part == 1:
-                if not free[d]:
+                if not order.free[d]:
                     continue
             else:
-                d = inner[i] if part == 0 else outer[i]
+                d = order.inner[i] if part == 0 else order.outer[i]
                 if d < 0:
                     break
             if factors[d] <= 1:
                 continue
-            if not relevant[t, d]:
+            if not grid.relevant[t, d]:
                 if part == 1 or not moving:
                     run *= factors[d]
             elif part == 1 or not moving:
                 moving = True
-                if axis_of[t, d] >= 0:
-                    window(t, d, factors[d], below, bounds, coefficient, axis_of, axis_column, windows[count])
+                if grid.axis_of[t, d] >= 0:
+                    window(grid, t, d, factors[d], below, windows[count])
                     count += 1
         if moving:
             return run, count, False, True
@@ -180,26 +226,33 @@ def surround(
 
 
 @kernel
-def first_loops(factors, relevant, axis_of, inner, outer, free, out):
+def first_loops(grid, order, factors, out):
     """Fills `out` with the loops that may be innermost, one of each kind that the tensors can tell apart."""
     dims = factors.shape[0]
     for i in range(dims):
-        d = inner[i]
+        d = order.inner[i]
         if d < 0:
             break
         if factors[d] > 1:
             out[0] = d
             return 1
-    count = 0
+    count, any_free = 0, False
     for d in range(dims):
-        if not free[d] or factors[d] <= 1:
+        if not order.free[d] or factors[d] <= 1:
+            continue
+        any_free = True
+        if order.inward[d]:
             continue
         known = False
         for i in range(count):
             e = out[i]
             same = True
-            for t in range(relevant.shape[0]):
-                if relevant[t, d] != relevant[t, e] or axis_of[t, d] >= 0 or axis_of[t, e] >= 0:
+            for t in range(grid.relevant.shape[0]):
+                if (
+                    grid.relevant[t, d] != grid.relevant[t, e]
+                    or grid.axis_of[t, d] >= 0
+                    or grid.axis_of[t, e] >= 0
+                ):
                     same = False
                     break
             if same:
@@ -208,10 +261,10 @@ def first_loops(factors, relevant, axis_of, inner, outer, free, out):
         if not known:
             out[count] = d
             count += 1
-    if count:
+    if any_free:
         return count
     for i in range(dims):
-        d = outer[i]
+        d = order.outer[i]
         if d < 0:
             break
         if factors[d] > 1:
@@ -221,34 +274,33 @@ def first_loops(factors, relevant, axis_of, inner, outer, free, out):
 
 
 @kernel
-def enter(
-    first, below, factors, bounds, coefficient, relevant, axis_of, axis_column, inner, outer, free, run, windows,
-    window_counts, run_in, windows_in, counts_in, direct_in,
-):  # fmt: skip
+def enter(grid, order, first, below, factors, outside, inside):
     """The surrounding inside a level, from that outside it and the level's loops, of which `first` is innermost."""
-    for t in range(run.shape[0]):
-        r, count, near, closed = surround(
-            t, first, below, factors, bounds, coefficient, relevant, axis_of, axis_column, inner, outer, free,
-            windows_in[t],
-        )  # fmt: skip
-        run_in[t], counts_in[t], direct_in[t] = r, count, near
+    for t in range(outside.run.shape[0]):
+        run, count, near, closed = surround(grid, order, t, first, below, factors, inside.windows[t])
+        inside.run[t], inside.counts[t], inside.direct[t] = run, count, near
         if not closed:
-            run_in[t] = r * run[t]
-            counts_in[t] = window_counts[t]
-            windows_in[t] = windows[t]
+            inside.run[t] = run * outside.run[t]
+            inside.counts[t] = outside.counts[t]
+            for i in range(outside.counts[t]):
+                for j in range(WINDOW):
+                    inside.windows[t, i, j] = outside.windows[t, i, j]
 
 
 @kernel
-def tile_inside(tile, choice, divisors, strides, factors):
+def tile_inside(grid, tile, choice, factors):
     """The tile inside a fan-out whose factors are at the divisor positions `choice`; -1 if they do not divide it."""
     below = 0
-    for d in range(tile.shape[0]):
-        factors[d] = divisors[d, choice[d]]
-        if tile[d] % factors[d] != 0:
+    for d in range(grid.bounds.shape[0]):
+        factors[d] = grid.divisors[d, choice[d]]
+        if factors[d] == 1:
+            below += grid.position[tile, d] * grid.strides[d]
+            continue
+        if grid.value[tile, d] % factors[d] != 0:
             return -1
-        rest = tile[d] // factors[d]
-        for j in range(divisors.shape[1]):
-            if divisors[d, j] == rest:
-                below += j * strides[d]
+        rest = grid.value[tile, d] // factors[d]
+        for j in range(grid.counts[d]):
+            if grid.divisors[d, j] == rest:
+                below += j * grid.strides[d]
                 break
     return below

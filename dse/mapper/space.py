@@ -1,4 +1,7 @@
-"""The mapspace of one layer on one accelerator as flat arrays: tiles, stages, allowed factors, prices of accesses."""
+"""The mapspace of one layer under an accelerator's constraints: tiles, allowed factors, orders, uses of fan-outs.
+
+Capacities, energies and what each level keeps do not enter here, so the candidates of a layer share it.
+"""
 
 from __future__ import annotations
 
@@ -6,103 +9,102 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from dse.energy.ert import Ert
+from dse.mapper.reuse import Flags, Floats, Grid, Ints
 from dse.problem import Problem
 from dse.spec import Fanout, LoopConstraint, Spec, Storage
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+_REMEMBERED = 8  # mapspaces kept for the next candidate of the same layer
 
 
 @dataclass(frozen=True)
 class Dims:
     """Problem dimensions above size 1, and every tile as a combination of their divisors.
 
-    A tile is numbered by the mixed-radix number of its divisors' positions; `value[tile, d]` is its size along d.
+    A tile is numbered by the mixed-radix number of its divisors' positions.
     """
 
     names: tuple[str, ...]
-    bounds: Ints  # (D,)
     counts: Ints  # (D,) number of divisors
     divisors: Ints  # (D, max count), padded with 0
-    strides: Ints  # (D,)
     value: Ints  # (tiles, D)
-    position: Ints  # (tiles, D) position of value among the divisors
-    times: Ints  # (D, max count, max count): position of the product of two divisors, -1 if it is none
 
 
 @dataclass(frozen=True)
-class Tensors:
-    """How tensors are addressed: `coefficient[t, axis, d]`; a `shared` axis sums several active dimensions."""
+class Constraint:
+    """What a stage's loops may be; a fan-out has `choices`, a storage level the rest. Lists are padded with -1."""
 
-    names: tuple[str, ...]
-    coefficient: Ints  # (T, A, D)
-    relevant: Flags  # (T, D)
-    axis_of: Ints  # (T, D) the shared axis of a dimension, -1 if its axis is its own
-    axis_column: Ints  # (T, A) where a label holds extent and span of a shared axis, -1 for other axes
-    label_width: int
-    read_write: Flags  # (T,)
-    full_size: Floats  # (T,) words
+    allowed: Flags  # (D, max count, max count): divisor positions (at, below) a level may span
+    inner: Ints  # (D,) dimensions fixed innermost, in order
+    outer: Ints  # (D,) dimensions fixed outermost, in order
+    free: Flags  # (D,) dimensions whose place is open
+    open: Flags  # (D,) dimensions whose place and factor are open
+    choices: Ints  # (choices, D) divisor positions of a fan-out's factors
 
 
 @dataclass(frozen=True)
-class Stages:
-    """Levels innermost first. Energies are pJ per word (vector energy / block size), per stage and tensor where
-    the parent matters: `parent_price[k, t]` is what a word moved from the keeping level outside k costs there."""
+class Mapspace:
+    """Everything the search needs to know about a layer and the loops that the specification allows."""
 
-    fanout: Flags  # (K,)
-    keep: Flags  # (K, T)
-    capacity: Floats  # (K,) words, inf if unlimited
-    fill_price: Floats  # (K, T) a word written into k from outside; 0 at the outermost keeping level
-    parent_price: Floats  # (K, T)
-    compute_price: Floats  # (T,) a word an operation takes from the innermost keeping level
-    has_parent: Flags  # (K, T)
-    credit: Floats  # (K, T) pJ saved for each output word that is written first and not read
-    inner_credit: Floats  # (K, T) upper bound of the credit of all levels inside fan-out k, per unit of sharing
-    least_share: Floats  # (K, T) least fraction that fan-outs between k and the next keeping level can leave
-    leak: Floats  # (K,) pJ per cycle and instance
-    allowed: Flags  # (K, D, max count, max count): tile positions (at, below) a level may span
-    inner: Ints  # (K, D) dimensions fixed innermost, in order, padded with -1
-    outer: Ints  # (K, D) dimensions fixed outermost, in order, padded with -1
-    free: Flags  # (K, D) dimensions whose place is open
-    linked: Flags  # (K, T) neighbours in fan-out k may pass a tensor on: its children hold it
-    spatial: tuple[Ints, ...]  # (K) of (choices, D) divisor positions of a fan-out's factors
-
-
-@dataclass(frozen=True)
-class Space:
-    """Everything the search needs."""
-
-    spec: Spec
     problem: Problem
-    dims: Dims
-    tensors: Tensors
-    stages: Stages
-    macs: float
-    compute_energy: float
-    levels: tuple[Storage | Fanout, ...]  # innermost first, as the stages
+    dims: tuple[str, ...]
+    tensors: tuple[str, ...]
+    grid: Grid
+    times: Ints  # (D, max count, max count): position of the product of two divisors, -1 if it is none
+    boxes: Floats  # (tiles, T) words of each tensor's tile
+    full_size: Floats  # (T,) words
+    read_write: Flags  # (T,)
+    label_width: int
+    corners: Flags  # rows of tensors that may pay in full at once, see `_corners`
+    stages: tuple[Constraint, ...]  # innermost first
+    reach: tuple[Flags, ...]  # reach[k + 1]: the tiles at stage k that the constraints further out can leave
 
 
-def build_space(spec: Spec, problem: Problem, ert: Ert, keep: Mapping[str, frozenset[str]]) -> Space:
-    """Lays out the mapspace for one choice of what each storage keeps."""
-    dims = _dims(problem)
-    tensors = _tensors(problem, dims)
+_spaces: dict[object, Mapspace] = {}
+
+
+def mapspace(spec: Spec, problem: Problem) -> Mapspace:
+    """The mapspace of a layer; a few are remembered."""
     levels = tuple(reversed(spec.levels))
-    return Space(
-        spec=spec,
+    key = (problem, repr([_loops(level).canonical() for level in levels]),
+           tuple((v.mesh_x, v.mesh_y) if isinstance(v, Fanout) else None for v in levels))  # fmt: skip
+    if key not in _spaces:
+        while len(_spaces) >= _REMEMBERED:
+            _spaces.pop(next(iter(_spaces)))
+        _spaces[key] = _build(levels, problem)
+    return _spaces[key]
+
+
+def _loops(level: Storage | Fanout) -> LoopConstraint:
+    return level.spatial if isinstance(level, Fanout) else level.temporal
+
+
+def _build(levels: tuple[Storage | Fanout, ...], problem: Problem) -> Mapspace:
+    dims = _dims(problem)
+    grid, boxes, label_width = _grid(problem, dims)
+    width = dims.divisors.shape[1]
+    times = np.full((len(dims.names), width, width), -1, np.int64)
+    for d, count in enumerate(dims.counts):
+        values = dims.divisors[d, :count].tolist()
+        place = {v: i for i, v in enumerate(values)}
+        for (i, a), (j, b) in itertools.product(enumerate(values), repeat=2):
+            times[d, i, j] = place.get(a * b, -1)
+    stages = tuple(_constraint(level, dims, len(problem.dimensions)) for level in levels)
+    return Mapspace(
         problem=problem,
-        dims=dims,
-        tensors=tensors,
-        stages=_stages(levels, dims, tensors, ert, keep, len(problem.dimensions)),
-        macs=float(problem.macs),
-        compute_energy=problem.macs * ert.compute(spec.compute.name),
-        levels=levels,
+        dims=dims.names,
+        tensors=tuple(s.name for s in problem.data_spaces),
+        grid=grid,
+        times=times,
+        boxes=boxes,
+        full_size=np.array([float(problem.tensor_size(s.name)) for s in problem.data_spaces]),
+        read_write=np.array([s.read_write for s in problem.data_spaces]),
+        label_width=label_width,
+        corners=_corners(grid),
+        stages=stages,
+        reach=tuple(_reach(stages, dims, times)),
     )
 
 
@@ -129,33 +131,17 @@ def keep_choices(spec: Spec, problem: Problem) -> list[dict[str, frozenset[str]]
 def _dims(problem: Problem) -> Dims:
     active = [(d, n) for d, n in problem.bound.items() if n > 1] or [(problem.dimensions[0], 1)]
     lists = [[k for k in range(1, n + 1) if n % k == 0] for _, n in active]
-    width = max(map(len, lists))
-    divisors = np.zeros((len(active), width), np.int64)
-    times = np.full((len(active), width, width), -1, np.int64)
+    counts = np.array([len(v) for v in lists], np.int64)
+    divisors = np.zeros((len(active), counts.max()), np.int64)
     for d, values in enumerate(lists):
         divisors[d, : len(values)] = values
-        place = {v: i for i, v in enumerate(values)}
-        for (i, a), (j, b) in itertools.product(enumerate(values), repeat=2):
-            times[d, i, j] = place.get(a * b, -1)
-    counts = np.array([len(v) for v in lists], np.int64)
-    strides = np.ones(len(active), np.int64)
-    for d in range(len(active) - 2, -1, -1):
-        strides[d] = strides[d + 1] * counts[d + 1]
-    position = np.stack(np.unravel_index(np.arange(math.prod(counts.tolist())), tuple(counts)), axis=1)
-    value = np.stack([divisors[d, position[:, d]] for d in range(len(active))], axis=1)
-    return Dims(
-        tuple(d for d, _ in active),
-        np.array([n for _, n in active], np.int64),
-        counts,
-        divisors,
-        strides,
-        np.ascontiguousarray(value),
-        np.ascontiguousarray(position.astype(np.int64)),
-        times,
-    )
+    axes = np.meshgrid(*lists, indexing="ij")
+    value = np.stack([axis.ravel() for axis in axes], axis=1)
+    return Dims(tuple(d for d, _ in active), counts, divisors, np.ascontiguousarray(value))
 
 
-def _tensors(problem: Problem, dims: Dims) -> Tensors:
+def _grid(problem: Problem, dims: Dims) -> tuple[Grid, Floats, int]:
+    """The layer as kernels see it, the words of every tile, and the width of a label."""
     spaces = problem.data_spaces
     axes = max(len(t.axes) for t in spaces)
     coefficient = np.zeros((len(spaces), axes, len(dims.names)), np.int64)
@@ -172,92 +158,75 @@ def _tensors(problem: Problem, dims: Dims) -> Tensors:
             axis_of[t, i] = a
     axis_column = np.full(shared.shape, -1, np.int64)
     axis_column[shared] = 2 + 3 * len(spaces) + 2 * np.arange(shared.sum())
-    return Tensors(
-        tuple(s.name for s in spaces),
-        coefficient,
-        np.asarray((coefficient > 0).any(axis=1)),
-        axis_of,
-        axis_column,
-        int(2 + 3 * len(spaces) + 2 * shared.sum()),
-        np.array([s.read_write for s in spaces]),
-        np.array([float(problem.tensor_size(s.name)) for s in spaces]),
-    )
-
-
-def _stages(
-    levels: tuple[Storage | Fanout, ...],
-    dims: Dims,
-    tensors: Tensors,
-    ert: Ert,
-    keep: Mapping[str, frozenset[str]],
-    dimensions: int,
-) -> Stages:
-    k_count, t_count, d_count = len(levels), len(tensors.names), len(dims.names)
-    kept = np.zeros((k_count, t_count), bool)
-    price = np.zeros((k_count, t_count))  # a word delivered to the child
-    fill = np.zeros((k_count, t_count))
-    read = np.zeros(k_count)
-    leak = np.zeros(k_count)
-    capacity = np.full(k_count, np.inf)
-    width = dims.divisors.shape[1]
-    allowed = np.zeros((k_count, d_count, width, width), bool)
-    inner = np.full((k_count, d_count), -1, np.int64)
-    outer = np.full((k_count, d_count), -1, np.int64)
-    free = np.zeros((k_count, d_count), bool)
-    spatial = []
-    for k, level in enumerate(levels):
-        if isinstance(level, Fanout):
-            spatial.append(_spatial_choices(level, dims, dimensions))
-            continue
-        spatial.append(np.zeros((0, d_count), np.int64))
-        energies = ert.storage(level.name)
-        leak[k] = energies["leak"]
-        capacity[k] = np.inf if level.capacity is None else level.capacity
-        kept[k] = [t in keep[level.name] for t in tensors.names]
-        read[k] = energies["read"] / level.block_size
-        for t in range(t_count):
-            update = energies["update"] / level.block_size if tensors.read_write[t] else 0.0
-            price[k, t] = read[k] + update
-        fill[k] = energies["write"] / level.block_size
-        allowed[k] = _allowed(level.temporal, dims)
-        _order(level.temporal, dims, inner[k], outer[k], free[k])
-
-    has_parent = np.zeros((k_count, t_count), bool)
-    parent_price = np.zeros((k_count, t_count))
-    least_share = np.ones((k_count, t_count))
-    compute_price = np.zeros(t_count)
-    credit = np.zeros((k_count, t_count))
-    inner_credit = np.zeros((k_count, t_count))
-    for t in range(t_count):
-        keeping = np.flatnonzero(kept[:, t])
-        compute_price[t] = price[keeping[0], t]
-        for k in range(k_count):
-            outside = keeping[keeping > k]
-            has_parent[k, t] = len(outside) > 0
-            if len(outside):
-                parent_price[k, t] = price[outside[0], t]
-            here = k if kept[k, t] else (outside[0] if len(outside) else k)
-            least_share[k, t] = 1.0 / math.prod(_mesh(levels[j]) for j in range(k, here))
-            if tensors.read_write[t] and kept[k, t]:
-                credit[k, t] = read[k] + (fill[k, t] if len(outside) else 0.0)
-        for k in range(k_count):
-            for j in keeping[keeping < k]:
-                inner_credit[k, t] += credit[j, t] * math.prod(_mesh(levels[i]) for i in range(j, k))
-    fill *= kept & has_parent
-    linked = np.zeros((k_count, t_count), bool)
-    for k, level in enumerate(levels):
-        if isinstance(level, Fanout):
-            holds = kept[k - 1] if k else np.ones(t_count, bool)
-            linked[k] = holds & [t not in level.no_link_transfer for t in tensors.names]
-    return Stages(
-        np.array([isinstance(level, Fanout) for level in levels]),
-        kept, capacity, fill, parent_price, compute_price, has_parent, credit, inner_credit, least_share, leak,
-        allowed, inner, outer, free, linked, tuple(spatial),
+    strides = np.ones(len(dims.names), np.int64)
+    for d in range(len(dims.names) - 2, -1, -1):
+        strides[d] = strides[d + 1] * dims.counts[d + 1]
+    position = np.stack(np.unravel_index(np.arange(len(dims.value)), tuple(dims.counts)), axis=1)
+    bounds = dims.value[-1].copy()
+    extents = 1 + np.einsum("tad,nd->nta", coefficient, dims.value - 1)
+    boxes = extents.prod(axis=2).astype(np.float64)
+    words = boxes * (bounds // dims.value).prod(axis=1).astype(np.float64)[:, None]
+    grid = Grid(
+        bounds, dims.value, np.ascontiguousarray(position.astype(np.int64)), strides, dims.divisors, dims.counts,
+        coefficient, np.asarray((coefficient > 0).any(axis=1)), axis_of, axis_column, np.ascontiguousarray(words),
     )  # fmt: skip
+    return grid, boxes, int(2 + 3 * len(spaces) + 2 * shared.sum())
 
 
-def _mesh(level: Storage | Fanout) -> int:
-    return level.mesh_x * level.mesh_y if isinstance(level, Fanout) else 1
+def _corners(grid: Grid) -> Flags:
+    """The corners of the reuse factors' range: rows of which tensors pay in full, the others being reused entirely.
+
+    A level's innermost loop `d` decides which tensors can be reused at once: those it does not move and those it
+    slides over. Every subset of such a set is a corner.
+    """
+    count = grid.relevant.shape[0]
+    rows = {(True,) * count}
+    for d in range(grid.relevant.shape[1]):
+        reusable = [t for t in range(count) if not grid.relevant[t, d] or grid.axis_of[t, d] >= 0]
+        for size in range(1, len(reusable) + 1):
+            for subset in itertools.combinations(reusable, size):
+                rows.add(tuple(t not in subset for t in range(count)))
+    return np.array(sorted(rows, reverse=True))
+
+
+def _constraint(level: Storage | Fanout, dims: Dims, dimensions: int) -> Constraint:
+    count, width = len(dims.names), dims.divisors.shape[1]
+    inner, outer = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
+    free = np.zeros(count, bool)
+    nothing = np.zeros((0, count), np.int64)
+    if isinstance(level, Fanout):
+        choices = _spatial_choices(level, dims, dimensions)
+        return Constraint(np.zeros((count, width, width), bool), inner, outer, free, free, choices)
+    constraint = _loops(level)
+    _order(constraint, dims, inner, outer, free)
+    limited = {*constraint.factors, *constraint.at_most, *constraint.at_least}
+    unlimited = np.array([name not in limited for name in dims.names])
+    # A loop that is added outermost must not have to lie inside one that the constraints put there.
+    at_liberty = free & unlimited & bool(outer[0] < 0)
+    return Constraint(_allowed(constraint, dims), inner, outer, free, at_liberty, nothing)
+
+
+def _reach(stages: tuple[Constraint, ...], dims: Dims, times: Ints) -> list[Flags]:
+    """Tiles that the levels outside can leave, by their factor constraints; entry k + 1 is that of stage k."""
+    shape = tuple(dims.counts.tolist())
+    found = [np.zeros(shape, bool)]
+    found[0][(-1,) * len(shape)] = True
+    for stage in reversed(stages):
+        outside = found[0]
+        if len(stage.choices):
+            inside = np.zeros(shape, bool)
+            for choice in stage.choices:
+                # at = below x factor: for every dimension the positions of both
+                pairs = [np.flatnonzero(times[d, : shape[d], p] >= 0) for d, p in enumerate(choice)]
+                at = [times[d, pairs[d], p] for d, p in enumerate(choice)]
+                inside[np.ix_(*pairs)] |= outside[np.ix_(*at)]
+        else:
+            inside = outside
+            for d, n in enumerate(shape):
+                moved = np.moveaxis(inside, d, -1) @ stage.allowed[d, :n, :n]
+                inside = np.moveaxis(moved, -1, d)
+        found.insert(0, np.ascontiguousarray(inside))
+    return [f.ravel() for f in found]
 
 
 def _permitted(constraint: LoopConstraint, dimension: str, factor: int) -> bool:
@@ -270,13 +239,13 @@ def _allowed(constraint: LoopConstraint, dims: Dims) -> Flags:
     width = dims.divisors.shape[1]
     table = np.zeros((len(dims.names), width, width), bool)
     for d, name in enumerate(dims.names):
-        values = dims.divisors[d, : dims.counts[d]]
+        values = dims.divisors[d, : dims.counts[d]].tolist()
         for (i, at), (j, below) in itertools.product(enumerate(values), repeat=2):
-            table[d, i, j] = at % below == 0 and _permitted(constraint, name, int(at // below))
+            table[d, i, j] = at % below == 0 and _permitted(constraint, name, at // below)
     return table
 
 
-def _order(constraint: LoopConstraint, dims: Dims, inner: Ints, outer: Ints, free: Any) -> None:
+def _order(constraint: LoopConstraint, dims: Dims, inner: Ints, outer: Ints, free: Flags) -> None:
     for names, row in ((constraint.inner, inner), (constraint.outer, outer)):
         fixed = [dims.names.index(n) for n in names if n in dims.names]
         row[: len(fixed)] = fixed

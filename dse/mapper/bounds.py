@@ -1,0 +1,88 @@
+"""The bounds of all stages, from the inside out, without what cannot be part of a good enough mapping."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dse.mapper.labels import Aim, floors_of
+from dse.mapper.lift import Inside, Limit, lift_fanout, lift_storage
+from dse.mapper.reuse import Flags, Floats, Ints
+from dse.mapper.space import Mapspace
+from dse.mapper.stages import Stage, Stages
+
+
+def lift(space: Mapspace, stages: Stages, aim: Aim, limit: float, beam: int | None = None) -> list[Inside]:
+    """Labels of every tile: entry 0 is the compute unit's, entry k + 1 that of the tiles at stage k.
+
+    Args:
+        limit: labels that cannot lead to an objective below it are left out.
+        beam: keeps only so many of a stage's most promising labels; then the bounds hold for a part of the mapspace.
+    """
+    timed = bool(aim.power) or aim.most_cycles < np.inf
+    leaking = bool(stages.leak.any())
+    tables = [_compute_unit(space, stages, timed)]
+    for k, stage in enumerate(stages.stages):
+        bound = Limit(limit, stage.outside, stage.least_idle)
+        if stage.array is not None:
+            keep_idle = timed or (leaking and k != stages.last_fanout)
+            labels, offsets = lift_fanout(
+                space.grid, tables[-1], space.times, stage.array, stage.wanted, bound, aim, keep_idle, space.corners
+            )
+        else:
+            assert stage.boundary is not None and stage.order is not None
+            idle_counts = timed or (leaking and k < stages.last_fanout)
+            scalar = bool(stage.boundary.share.min() == 1.0) and not idle_counts
+            labels, offsets = lift_storage(
+                space.grid, tables[-1], stage.loops.allowed, stage.order, stage.boundary, stage.wanted, bound, aim,
+                scalar, space.corners,
+            )  # fmt: skip
+        tables.append(_promising(space, stage, labels, offsets, aim, limit, beam))
+    return tables
+
+
+def _compute_unit(space: Mapspace, stages: Stages, timed: bool) -> Inside:
+    count, tiles, macs = len(space.tensors), len(space.boxes), space.problem.macs
+    start = np.zeros((1, space.label_width))
+    start[0, 2 + 3 * count :: 2] = 1.0
+    under_fanout = stages.stages[0].array is not None
+    for t in range(count):
+        start[0, 3 + 3 * t if under_fanout else 4 + 3 * t] = macs * stages.compute_price[t]
+    if timed or (stages.last_fanout >= 0 and stages.leak.any()):
+        start[0, 1] = 1.0
+    if stages.last_fanout < 0:
+        start[0, 0] = float(stages.leak.sum()) * macs
+    offsets = np.ones(tiles + 1, np.int64)
+    offsets[0] = 0
+    linkable = stages.stages[0].array.linked if stages.stages[0].array is not None else np.zeros(count, bool)
+    return _table(start, offsets, _floors(space, start, offsets, stages.first_share, linkable))
+
+
+def _floors(space: Mapspace, labels: Floats, offsets: Ints, share: Floats, linkable: Flags) -> Floats:
+    floors = np.empty(len(labels))
+    floors_of(space.grid, labels, offsets, share, linkable, floors)
+    return floors
+
+
+def _promising(
+    space: Mapspace, stage: Stage, labels: Floats, offsets: Ints, aim: Aim, limit: float, beam: int | None
+) -> Inside:
+    """The labels of a stage that may still lead below the limit."""
+    floors = _floors(space, labels, offsets, stage.share_outside, stage.linkable)
+    cycles = labels[:, 1] * stage.least_idle * aim.macs
+    values = (floors + stage.beyond) * (cycles if aim.power else 1.0)
+    good = (values < limit) & (cycles <= aim.most_cycles)
+    if beam is not None and good.sum() > beam:
+        good &= values <= np.partition(values[good], beam - 1)[beam - 1]
+    tile_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[good]
+    counts = np.bincount(tile_of, minlength=len(offsets) - 1)
+    return _table(np.ascontiguousarray(labels[good]), np.concatenate([[0], np.cumsum(counts)]), floors[good])
+
+
+def _table(labels: Floats, offsets: Ints, floors: Floats) -> Inside:
+    """Labels with the least of each tile's."""
+    tiles = np.flatnonzero(np.diff(offsets))
+    least, idle = np.full(len(offsets) - 1, np.inf), np.zeros(len(offsets) - 1)
+    if len(tiles):
+        least[tiles] = np.minimum.reduceat(floors, offsets[tiles])
+        idle[tiles] = np.minimum.reduceat(labels[:, 1], offsets[tiles])
+    return Inside(tiles, offsets, labels, least, idle)

@@ -1,0 +1,149 @@
+"""What a mapping pays at every stage: prices of accesses at memories, savings and neighbours at fan-outs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dse.energy.ert import Ert
+from dse.mapper.lift import Array, Boundary, boundary_floors
+from dse.mapper.reuse import Flags, Floats, Order
+from dse.mapper.space import Constraint, Mapspace
+from dse.spec import Fanout, Spec, Storage
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A storage level with its loops and boundary, or a fan-out with its array."""
+
+    level: Storage | Fanout
+    loops: Constraint
+    wanted: Flags  # (tiles,) that the constraints outside can leave and that fit
+    boundary: Boundary | None
+    order: Order | None
+    array: Array | None
+    linkable: Flags  # (T,) the next stage is a fan-out whose children may pass the tensor on
+    share_outside: Floats  # (T,) least fraction that the fan-outs from here to the next keeping level can leave
+    beyond: float  # pJ that everything further out costs at least
+    outside: Floats  # (tiles,) the same with what the tile above the stage adds
+    least_idle: float  # inverse of the largest fan-out further out
+
+
+@dataclass(frozen=True)
+class Stages:
+    """One choice of what each level keeps, innermost first."""
+
+    keep: Flags  # (K, T)
+    stages: tuple[Stage, ...]
+    compute_price: Floats  # (T,) pJ a word an operation takes from the innermost keeping level
+    leak: Floats  # (K,) pJ per cycle and instance
+    first_share: Floats  # (T,) as `share_outside`, for the compute unit
+    last_fanout: int  # the outermost fan-out, -1 if there is none: what leaks further out is known from there on
+
+
+def build_stages(
+    space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, frozenset[str]], base: float
+) -> Stages:
+    """Prices every access of a mapspace.
+
+    Args:
+        keep: the tensors that each storage keeps.
+        base: pJ that every mapping costs.
+    """
+    levels = tuple(reversed(spec.levels))
+    count, tensors = len(levels), len(space.tensors)
+    kept = np.zeros((count, tensors), bool)
+    price = np.zeros((count, tensors))  # a word delivered to the child
+    fill, read, leak = np.zeros((count, tensors)), np.zeros(count), np.zeros(count)
+    for k, level in enumerate(levels):
+        if isinstance(level, Storage):
+            energies = ert.storage(level.name)
+            leak[k] = energies["leak"]
+            kept[k] = [t in keep[level.name] for t in space.tensors]
+            read[k] = energies["read"] / level.block_size
+            price[k] = read[k] + np.where(space.read_write, energies["update"] / level.block_size, 0.0)
+            fill[k] = energies["write"] / level.block_size
+    mesh = [level.mesh_x * level.mesh_y if isinstance(level, Fanout) else 1 for level in levels]
+    has_parent, parent_price = np.zeros((count, tensors), bool), np.zeros((count, tensors))
+    least_share = np.ones((count + 1, tensors))
+    saved, saved_inside = np.zeros((count, tensors)), np.zeros((count, tensors))
+    compute_price = np.zeros(tensors)
+    for t in range(tensors):
+        keeping = np.flatnonzero(kept[:, t])
+        compute_price[t] = price[keeping[0], t]
+        for k in range(count):
+            outside = keeping[keeping > k]
+            has_parent[k, t] = len(outside) > 0
+            if len(outside):
+                parent_price[k, t] = price[outside[0], t]
+            here = k if kept[k, t] else (outside[0] if len(outside) else k)
+            least_share[k, t] = 1.0 / math.prod(mesh[k:here])
+            if space.read_write[t] and kept[k, t]:
+                saved[k, t] = space.full_size[t] * (read[k] + (fill[k, t] if len(outside) else 0.0))
+        for k in range(count):
+            for j in keeping[keeping < k]:
+                saved_inside[k, t] += saved[j, t] * math.prod(mesh[j:k])
+    last_fanout = max((k for k, level in enumerate(levels) if isinstance(level, Fanout)), default=-1)
+
+    stages: list[Stage] = []
+    rest, least_idle = base, 1.0  # of everything further out
+    for k in range(count - 1, -1, -1):
+        level, loops = levels[k], space.stages[k]
+        next_level = levels[k + 1] if k + 1 < count else None
+        wanted = space.reach[k + 1]
+        boundary, order, array = None, None, None
+        linkable, beyond = np.zeros(tensors, bool), rest
+        if isinstance(next_level, Fanout):
+            linkable = kept[k] & _passing(space, next_level)
+        if isinstance(level, Fanout):
+            holds = kept[k - 1] if k else np.ones(tensors, bool)
+            most_shared = np.minimum(mesh[k], np.where(space.grid.relevant, 1, space.grid.bounds).prod(axis=1))
+            rest -= float((saved_inside[k] * (most_shared - 1)).sum())
+            array = Array(
+                loops.choices, holds & _passing(space, level), saved_inside[k], least_share[k + 1], k == 0,
+                float(leak[k:].sum()) if k == last_fanout else 0.0,
+            )  # fmt: skip
+            outside_here = np.where(wanted, rest, np.inf)
+        else:
+            if level.capacity is not None:
+                wanted = wanted & (space.boxes[:, kept[k]].sum(axis=1) <= level.capacity)
+            boundary = Boundary(
+                kept[k], has_parent[k], np.where(kept[k] & has_parent[k], fill[k], 0.0), parent_price[k], saved[k],
+                float(leak[k]) if k < last_fanout else 0.0, least_share[k], least_share[k + 1],
+            )  # fmt: skip
+            order = Order(loops.inner, loops.outer, loops.free, _inward(space, levels, kept, k))
+            outside_here = np.empty(len(wanted))
+            boundary_floors(
+                space.grid, boundary, wanted, least_share[k + 1], linkable, space.label_width, outside_here
+            )
+            least = float(outside_here.min())
+            outside_here += rest
+            rest += least
+        stages.insert(0, Stage(
+            level, loops, wanted, boundary, order, array, linkable, least_share[k + 1], beyond, outside_here, least_idle
+        ))  # fmt: skip
+        least_idle /= mesh[k]
+    return Stages(kept, tuple(stages), compute_price, leak, least_share[0], last_fanout)
+
+
+def _passing(space: Mapspace, fanout: Fanout) -> Flags:
+    return np.array([t not in fanout.no_link_transfer for t in space.tensors])
+
+
+def _inward(space: Mapspace, levels: tuple[Storage | Fanout, ...], kept: Flags, k: int) -> Flags:
+    """Dimensions that need not be innermost at storage level k, for the level inside does as well with their loop.
+
+    The level inside must keep no tensor that the loop moves and be free to take it, and no window may slide further
+    in: then repeating a tile once more costs nothing, at whatever place (docs/mapper.md).
+    """
+    none = np.zeros(len(space.dims), bool)
+    if k == 0 or isinstance(levels[k - 1], Fanout) or isinstance(levels[0], Fanout):
+        return none
+    sliding = (space.grid.axis_of >= 0).any(axis=1)
+    if (kept[: k - 1] & sliding).any():
+        return none
+    moved = (space.grid.relevant & kept[k - 1][:, None]).any(axis=0)
+    return np.asarray(space.stages[k - 1].open & ~moved)
