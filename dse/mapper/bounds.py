@@ -85,4 +85,5 @@ def _table(labels: Floats, offsets: Ints, floors: Floats) -> Inside:
     if len(tiles):
         least[tiles] = np.minimum.reduceat(floors, offsets[tiles])
         idle[tiles] = np.minimum.reduceat(labels[:, 1], offsets[tiles])
-    return Inside(tiles, offsets, labels, least, idle)
+    best_first = tiles[np.argsort(least[tiles], kind="stable")]
+    return Inside(best_first, offsets, labels, least, idle)

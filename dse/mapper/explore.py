@@ -32,8 +32,8 @@ from dse.spec import Spec
 
 OBJECTIVES = ("energy", "edp", "delay")
 TOLERANCE = 1e-11  # relative: bounds and energies are sums of floats in different orders
-BEAM = 300  # labels of a stage in the search for a first good mapping
-FIRST_LOOK = 200  # nodes of that search
+BEAM = 64  # labels of a stage in the narrow search for a first good mapping
+FIRST_LOOK = 100  # nodes of that search
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _search(
     stages = build_stages(space, spec, ert, keep, base)
     walk = _Walk(space, stages, aim, evaluator, base)
     if best.mapping is None:
-        walk.explore(lift(space, stages, aim, np.inf, BEAM), best, FIRST_LOOK)
+        walk.explore(lift(space, stages, aim, math.inf, BEAM), best, FIRST_LOOK)
     walk.explore(lift(space, stages, aim, best.value * (1 - TOLERANCE)), best)
 
 
@@ -125,6 +125,8 @@ class _Walk:
             if i < len(children.costs):
                 heapq.heappush(queue, (float(children.costs[i]), next(ticket), i, children))
 
+        if best.mapping is None:
+            self._dive(tables, root, best)
         push(_Children(np.zeros(1), lambda _: root), 0)
         looked = 0
         while queue and looked < most:
@@ -137,10 +139,23 @@ class _Walk:
             looked += 1
             if node.stage < 0:
                 self.evaluator.try_orders((*node.tiles, node.tile), node.firsts, self.aim, best)
-            elif self.stages.stages[node.stage].array is not None:
-                push(self._into_array(tables[node.stage], node, limit), 0)
             else:
-                push(self._into_memory(tables[node.stage], node, limit), 0)
+                push(self._expand(tables, node, limit), 0)
+
+    def _dive(self, tables: list[Inside], node: _Node, best: Best) -> None:
+        """Follows the best bound straight down to a mapping."""
+        while node.stage >= 0:
+            children = self._expand(tables, node, math.inf)
+            if not len(children.costs):
+                return
+            node = children.node(0)
+        self.evaluator.try_orders((*node.tiles, node.tile), node.firsts, self.aim, best)
+
+    def _expand(self, tables: list[Inside], node: _Node, limit: float) -> _Children:
+        """The nodes one stage further in that can still lead below the limit."""
+        if self.stages.stages[node.stage].array is not None:
+            return self._into_array(tables[node.stage], node, limit)
+        return self._into_memory(tables[node.stage], node, limit)
 
     def _into_array(self, inside: Inside, node: _Node, limit: float) -> _Children:
         """The uses of a fan-out that can still lead below the limit."""

@@ -18,6 +18,7 @@ from dse.mapper.reuse import (
     fan_shares,
     first_loops,
     reuse_factor,
+    sharing,
     spread,
     surround,
 )
@@ -26,7 +27,7 @@ from dse.mapper.reuse import (
 class Inside(NamedTuple):
     """Labels of the tiles inside a stage; tile i owns `labels[offsets[i]:offsets[i + 1]]`."""
 
-    tiles: Ints  # numbers of the tiles that have labels
+    tiles: Ints  # numbers of the tiles that have labels, those of the least floor first
     offsets: Ints  # (all tiles + 1,)
     labels: Floats
     floors: Floats  # (all tiles,) the least that anything inside the tile can cost, in any surrounding
@@ -187,8 +188,7 @@ def lift_storage(grid, inside, allowed, order, boundary, wanted, limit, aim, sca
     row_of, row_counts = np.full(tile_count, -1, np.int64), np.zeros(tile_count, np.int64)
     used_rows = 0
     settled_cost = np.full(tile_count, np.inf)
-    for i in range(inside.tiles.shape[0] - 1, -1, -1):  # large tiles first: their cost prunes the others
-        below = inside.tiles[i]
+    for below in inside.tiles:
         start, stop = inside.offsets[below], inside.offsets[below + 1]
         floor, idle = inside.floors[below], inside.idle[below] * limit.idle
         empty = False
@@ -221,7 +221,10 @@ def lift_storage(grid, inside, allowed, order, boundary, wanted, limit, aim, sca
                     for d in range(dims):
                         factors[d] = grid.value[at, d] // grid.value[below, d]
                     settled = scalar and settles(grid, labels, start, stop, factors)
-                    for c in range(first_loops(grid, order, factors, firsts)):
+                    kinds = 0
+                    if not settled or floor < settled_cost[at]:
+                        kinds = first_loops(grid, order, factors, firsts)
+                    for c in range(kinds):
                         if settled:
                             low = floor_inside(grid, labels, start, stop, firsts[c], factors, slide)
                             if low >= settled_cost[at]:
@@ -301,7 +304,9 @@ def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corne
             floor, idle = inside.floors[below] + limit.outside[at], inside.idle[below] / product * limit.idle
             if value_of(aim, floor, idle) >= limit.value:
                 continue
-            fan_shares(grid, below, factors, shares, shared)
+            fan_shares(grid, below, factors, shares)
+            for t in range(tensors):
+                shared[t] = sharing(grid, factors, t)
             if row_of[at] < 0:
                 rows = grown(rows, used_rows)
                 row_of[at] = used_rows

@@ -24,6 +24,7 @@ class Grid(NamedTuple):
     position: Ints  # (tiles, D) position of value among the divisors of its dimension
     strides: Ints  # (D,) of the mixed-radix number of a tile
     divisors: Ints  # (D, max count), padded with 0
+    quotient: Ints  # (D, max count, max count): position of the quotient of two divisors, -1 if it is none
     counts: Ints  # (D,) number of divisors
     coefficient: Ints  # (T, A, D) of the tensors' axes
     relevant: Flags  # (T, D)
@@ -102,20 +103,23 @@ def spread(grid, tile, factors, t, a):
 
 
 @kernel
-def fan_shares(grid, tile, factors, shares, shared):
-    """Per tensor: fraction of the children's reads that reach the parent, and by how much they share it."""
+def fan_shares(grid, tile, factors, shares):
+    """Fills `shares` with the fraction of the children's reads of each tensor that reach the parent."""
     product = 1
-    dims = grid.bounds.shape[0]
-    for d in range(dims):
+    for d in range(grid.bounds.shape[0]):
         product *= factors[d]
     for t in range(grid.relevant.shape[0]):
         shares[t] = distinct_boxes(grid, tile, factors, t) / product
-        s = 1
-        for d in range(dims):
-            if not grid.relevant[t, d]:
-                s *= factors[d]
-        shared[t] = s
-    return product
+
+
+@kernel
+def sharing(grid, factors, t):
+    """How many children of a fan-out hold the same words of a tensor because its factors do not move it."""
+    children = 1.0
+    for d in range(grid.bounds.shape[0]):
+        if not grid.relevant[t, d]:
+            children *= factors[d]
+    return children
 
 
 @kernel
@@ -293,14 +297,8 @@ def tile_inside(grid, tile, choice, factors):
     below = 0
     for d in range(grid.bounds.shape[0]):
         factors[d] = grid.divisors[d, choice[d]]
-        if factors[d] == 1:
-            below += grid.position[tile, d] * grid.strides[d]
-            continue
-        if grid.value[tile, d] % factors[d] != 0:
+        rest = grid.quotient[d, grid.position[tile, d], choice[d]]
+        if rest < 0:
             return -1
-        rest = grid.value[tile, d] // factors[d]
-        for j in range(grid.counts[d]):
-            if grid.divisors[d, j] == rest:
-                below += j * grid.strides[d]
-                break
+        below += rest * grid.strides[d]
     return below

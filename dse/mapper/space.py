@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,27 +84,20 @@ def _loops(level: Storage | Fanout) -> LoopConstraint:
 def _build(levels: tuple[Storage | Fanout, ...], problem: Problem) -> Mapspace:
     dims = _dims(problem)
     grid, boxes, label_width = _grid(problem, dims)
-    width = dims.divisors.shape[1]
-    times = np.full((len(dims.names), width, width), -1, np.int64)
-    for d, count in enumerate(dims.counts):
-        values = dims.divisors[d, :count].tolist()
-        place = {v: i for i, v in enumerate(values)}
-        for (i, a), (j, b) in itertools.product(enumerate(values), repeat=2):
-            times[d, i, j] = place.get(a * b, -1)
     stages = tuple(_constraint(level, dims, len(problem.dimensions)) for level in levels)
     return Mapspace(
         problem=problem,
         dims=dims.names,
         tensors=tuple(s.name for s in problem.data_spaces),
         grid=grid,
-        times=times,
+        times=_positions(dims, lambda a, b: a * b),
         boxes=boxes,
         full_size=np.array([float(problem.tensor_size(s.name)) for s in problem.data_spaces]),
         read_write=np.array([s.read_write for s in problem.data_spaces]),
         label_width=label_width,
         corners=_corners(grid),
         stages=stages,
-        reach=tuple(_reach(stages, dims, times)),
+        reach=tuple(_reach(stages, dims, grid.quotient)),
     )
 
 
@@ -140,6 +133,18 @@ def _dims(problem: Problem) -> Dims:
     return Dims(tuple(d for d, _ in active), counts, divisors, np.ascontiguousarray(value))
 
 
+def _positions(dims: Dims, of: Callable[[int, int], int]) -> Ints:
+    """(D, max count, max count): position among the divisors of what two divisors give, -1 if it is none of them."""
+    width = dims.divisors.shape[1]
+    table = np.full((len(dims.names), width, width), -1, np.int64)
+    for d, count in enumerate(dims.counts):
+        values = dims.divisors[d, :count].tolist()
+        place = {v: i for i, v in enumerate(values)}
+        for (i, a), (j, b) in itertools.product(enumerate(values), repeat=2):
+            table[d, i, j] = place.get(of(a, b), -1)
+    return table
+
+
 def _grid(problem: Problem, dims: Dims) -> tuple[Grid, Floats, int]:
     """The layer as kernels see it, the words of every tile, and the width of a label."""
     spaces = problem.data_spaces
@@ -167,7 +172,8 @@ def _grid(problem: Problem, dims: Dims) -> tuple[Grid, Floats, int]:
     boxes = extents.prod(axis=2).astype(np.float64)
     words = boxes * (bounds // dims.value).prod(axis=1).astype(np.float64)[:, None]
     grid = Grid(
-        bounds, dims.value, np.ascontiguousarray(position.astype(np.int64)), strides, dims.divisors, dims.counts,
+        bounds, dims.value, np.ascontiguousarray(position.astype(np.int64)), strides, dims.divisors,
+        _positions(dims, lambda a, b: a // b if a % b == 0 else 0), dims.counts,
         coefficient, np.asarray((coefficient > 0).any(axis=1)), axis_of, axis_column, np.ascontiguousarray(words),
     )  # fmt: skip
     return grid, boxes, int(2 + 3 * len(spaces) + 2 * shared.sum())
@@ -206,7 +212,7 @@ def _constraint(level: Storage | Fanout, dims: Dims, dimensions: int) -> Constra
     return Constraint(_allowed(constraint, dims), inner, outer, free, at_liberty, nothing)
 
 
-def _reach(stages: tuple[Constraint, ...], dims: Dims, times: Ints) -> list[Flags]:
+def _reach(stages: tuple[Constraint, ...], dims: Dims, quotient: Ints) -> list[Flags]:
     """Tiles that the levels outside can leave, by their factor constraints; entry k + 1 is that of stage k."""
     shape = tuple(dims.counts.tolist())
     found = [np.zeros(shape, bool)]
@@ -216,10 +222,9 @@ def _reach(stages: tuple[Constraint, ...], dims: Dims, times: Ints) -> list[Flag
         if len(stage.choices):
             inside = np.zeros(shape, bool)
             for choice in stage.choices:
-                # at = below x factor: for every dimension the positions of both
-                pairs = [np.flatnonzero(times[d, : shape[d], p] >= 0) for d, p in enumerate(choice)]
-                at = [times[d, pairs[d], p] for d, p in enumerate(choice)]
-                inside[np.ix_(*pairs)] |= outside[np.ix_(*at)]
+                at = [np.flatnonzero(quotient[d, : shape[d], p] >= 0) for d, p in enumerate(choice)]
+                below = [quotient[d, at[d], p] for d, p in enumerate(choice)]
+                inside[np.ix_(*below)] |= outside[np.ix_(*at)]
         else:
             inside = outside
             for d, n in enumerate(shape):
