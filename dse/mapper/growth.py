@@ -198,8 +198,8 @@ class _Room:
         around = [(outside[i], inside[i + 1]) for outside, inside in zip(self.outside, self.inside, strict=True)]
         if not any(self._any_factors(i, outside) & inside for outside, inside in around):
             return None
-        candidates, instances, sides = self._meshes(i, level)
-        for j in np.lexsort((self.tiles.value[candidates].prod(axis=1), instances)):
+        candidates, instances, sides = self._meshes(i, level, self.problem.macs)
+        for j in np.lexsort((self.tiles.volume[candidates], instances)):
             factors = int(candidates[j])
             if any(self.tiles.divided_by(outside, factors) & inside for outside, inside in around):
                 sizes = zip(self.tiles.names, self.tiles.value[factors].tolist(), strict=True)
@@ -208,13 +208,13 @@ class _Room:
                 return FanoutGrowth(i, level, x, {d: n for d, n in loops.items() if d not in x})
         return None
 
-    def _meshes(self, i: int, level: Fanout) -> tuple[Ints, Ints, list[frozenset[str]]]:
-        """All permitted factors of a fan-out, the instances of the least mesh that holds each, and what lies on X.
+    def _meshes(self, i: int, level: Fanout, most: int) -> tuple[Ints, Ints, list[frozenset[str]]]:
+        """All permitted factors of a fan-out that multiply to `most` or less, as tiles, by number.
 
-        Factors are tiles, by number; no mesh is smaller than that of the fan-out.
+        With them the instances of the least mesh that holds each and is nowhere smaller than it is, and what lies on X.
         """
         tiles = self.tiles
-        flags = np.ones(tiles.count, bool)
+        flags = tiles.volume <= most
         for d, permitted in enumerate(self.permitted[i]):
             flags &= np.isin(tiles.value[:, d], permitted)
         candidates = np.flatnonzero(flags)
@@ -300,8 +300,9 @@ class _Room:
     def _spatial_factors(self, i: int, level: Fanout) -> list[int]:
         """The factors, as tiles, that fit the mesh of a fan-out."""
         if i not in self._fitting_factors:
-            candidates, instances, _ = self._meshes(i, level)
-            self._fitting_factors[i] = candidates[instances == level.mesh_x * level.mesh_y].tolist()
+            room = level.mesh_x * level.mesh_y
+            candidates, instances, _ = self._meshes(i, level, room)
+            self._fitting_factors[i] = candidates[instances == room].tolist()
         return self._fitting_factors[i]
 
 

@@ -37,7 +37,7 @@ def explain(spec: Spec, problem: Problem) -> str:
     first, *others = alternatives
     if len(first) > 1:
         fixes = _listed(f"{_size(g)} of {g.level.name}" for g in first)
-        return f"{'; '.join(map(_shortage, first))}: only {fixes} together would fit"
+        return f"{'; '.join(map(_shortage, first))}: {fixes} would fit together, not alone"
     return ", or ".join([f"{_shortage(first[0])}: {_size(first[0])} would fit"]
                         + [f"{_size(g)} of {g.level.name}" for (g,) in others])  # fmt: skip
 
@@ -65,11 +65,9 @@ def _shortage(growth: Growth) -> str:
 def _size(growth: Growth) -> str:
     """The size that a level must grow to, in the terms of the specification."""
     if isinstance(growth, FanoutGrowth):
-        sizes = {
-            "meshX": (growth.level.mesh_x, growth.grown.mesh_x),
-            "meshY": (growth.level.mesh_y, growth.grown.mesh_y),
-        }
-        return _listed(f"{axis} {now}" for axis, (before, now) in sizes.items() if now > before)
+        before, now = growth.level, growth.grown
+        axes = (("meshX", before.mesh_x, now.mesh_x), ("meshY", before.mesh_y, now.mesh_y))
+        return " with ".join(f"{axis} {n}" for axis, old, n in axes if n > old)
     attribute = size_attribute(growth.grown)
     return f"{attribute} {growth.grown.attributes[attribute]}" if attribute else _words(growth.words)
 

@@ -21,7 +21,8 @@ Ints = npt.NDArray[np.int64]
 class Tiles:
     """All tiles of a problem. `value[n, d]` is the size of tile n along the dimension `names[d]`.
 
-    Tile 0 is one operation, the last tile the whole layer. `divisors[d]` are ascending.
+    Tile 0 is one operation, the last tile the whole layer; `volume` is the product of a tile's sizes. `divisors[d]` are
+    ascending. `one` and `whole` are the sets of the first and of the last tile.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -39,6 +40,7 @@ class Tiles:
             self._number.append({v: i * stride for i, v in enumerate(values)})
             self._multiples.append({v: self.set_of(self.value[:, d] % v == 0) for v in values})
             stride *= len(values)
+        self.volume: Ints = self.value.prod(axis=1)
         self.one, self.whole = 1, 1 << (self.count - 1)
 
     def set_of(self, flags: npt.NDArray[np.bool_]) -> int:
