@@ -12,7 +12,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -82,7 +82,7 @@ def growths(spec: Spec, problem: Problem) -> list[tuple[Growth, ...]]:
     Each alternative gives the layer a mapping, and none if one of its sizes is smaller by a row of the memory, or by a
     row or column of the mesh. There are several only where a single level is enough.
     """
-    tiles = Tiles(problem)
+    tiles = _tiles(problem)
     room = _Room(tiles, problem, spec.levels)
     if room.exists():
         return []
@@ -97,7 +97,13 @@ def growths(spec: Spec, problem: Problem) -> list[tuple[Growth, ...]]:
 
 def has_mapping(spec: Spec, problem: Problem) -> bool:
     """Whether some mapping satisfies all constraints and sizes."""
-    return _Room(Tiles(problem), problem, spec.levels).exists()
+    return _Room(_tiles(problem), problem, spec.levels).exists()
+
+
+@lru_cache(maxsize=1)
+def _tiles(problem: Problem) -> Tiles:
+    """A line asks for the same problem on several variants of the specification."""
+    return Tiles(problem)
 
 
 def permits(constraint: LoopConstraint, dimension: str, factor: int) -> bool:

@@ -28,6 +28,9 @@ def explain(spec: Spec, problem: Problem) -> str:
 
     Factors that cannot multiply up to the problem come first, because no size helps against them.
     """
+    for tensor in problem.data_spaces:
+        if all(s.keep.get(tensor.name) is False for s in spec.storages):
+            return f"{tensor.name} is bypassed at every level"
     for d, bound in problem.bound.items():
         if bound not in _products(spec.levels, d, bound):
             return _contradiction(spec, problem, d)
@@ -55,7 +58,7 @@ def _shortage(growth: Growth) -> str:
     attribute = size_attribute(storage)
     holds = f"{storage.name} holds {_words(storage.capacity or 0)}"
     if attribute is not None:
-        holds += f" ({attribute} {storage.attributes[attribute]})"
+        holds += f" ({attribute} {int(storage.attributes[attribute])})"
     if len(growth.tiles) == 1:
         return f"{holds}, {next(iter(growth.tiles))} needs at least {growth.words} under the constraints"
     tiles = _listed(f"{tensor} ({words})" for tensor, words in growth.tiles.items())

@@ -239,8 +239,8 @@ LINES = {
     "several levels": (
         [*SMALL_WEIGHTS, sized("psum_spad", depth=3), factors("psum_spad", "M>=4")],
         "weights_spad holds 2 words (depth 1), Weights needs at least 24 under the constraints; psum_spad holds 3 "
-        "words (depth 3), Outputs needs at least 4 under the constraints: depth 12 of weights_spad and depth 4 of psum_spad "
-        "would fit together, not alone",
+        "words (depth 3), Outputs needs at least 4 under the constraints: depth 12 of weights_spad and depth 4 of "
+        "psum_spad would fit together, not alone",
     ),
     "memory and fan-out": (
         [*SMALL_WEIGHTS, factors("pe_row", "S=3", "M=8", kind="spatial")],
@@ -309,6 +309,25 @@ def test_mesh_of_an_11_by_11_filter() -> None:
         "inter_pe_row_spatial has 1 x 12 instances, M=2 x S=11 on Y need at least 1 x 22 under the constraints: "
         "meshY 22 would fit"
     )
+
+
+def test_size_without_an_attribute_is_in_words() -> None:
+    spec, problem = edited(*SMALL_WEIGHTS)
+    levels = tuple(replace(s, capacity=1, attributes={}) if s.name == "weights_spad" else s for s in spec.levels)
+    assert explain(replace(spec, levels=levels), problem) == (
+        "weights_spad holds 1 word, Weights needs at least 6 under the constraints: 6 words would fit"
+    )
+
+
+def test_tensor_that_no_level_keeps() -> None:
+    spec, problem = edited()
+    levels = tuple(replace(s, keep=s.keep | {"Outputs": False}) if isinstance(s, Storage) else s for s in spec.levels)
+    assert explain(replace(spec, levels=levels), problem) == "Outputs is bypassed at every level"
+
+
+def test_layer_of_one_operation() -> None:
+    spec, problem = edited(sized("ifmap_spad", depth=1), keeping("ifmap_spad", *TENSORS), layer={})
+    assert explain(spec, problem).endswith("need at least 3 under the constraints: depth 2 would fit")
 
 
 def test_answers_within_a_second() -> None:
