@@ -24,7 +24,7 @@ from dse.mapper.labels import Aim
 from dse.mapper.leaves import Best, Evaluator
 from dse.mapper.lift import Inside
 from dse.mapper.reuse import WINDOW, Around, Floats, enter
-from dse.mapper.space import Mapspace, keep_choices, mapspace
+from dse.mapper.space import Mapspace, Tiling, keep_choices, mapspace, remember
 from dse.mapper.stages import Stages, build_stages
 from dse.model import evaluate
 from dse.problem import Problem
@@ -34,6 +34,7 @@ OBJECTIVES = ("energy", "edp", "delay")
 TOLERANCE = 1e-11  # relative: bounds and energies are sums of floats in different orders
 BEAM = 64  # labels of a stage in the narrow search for a first good mapping
 FIRST_LOOK = 100  # nodes of that search
+ROOM = 1e-9  # relative: a first good mapping is a limit only, so that its history does not choose between equal ones
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,9 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") ->
     for keep in keep_choices(spec, problem):
         if all(any(t.name in kept for kept in keep.values()) for t in problem.data_spaces):
             _search(space, spec, ert, keep, aim, best)
-    if best.mapping is None:
+    if best.mapping is None or best.tiling is None:
         return Found(None, None, False, explain(spec, problem))
+    remember(space, best.tiling)
     evaluation = evaluate(spec, problem, best.mapping, ert)
     assert math.isclose(evaluation.energy_pj, best.energy, rel_tol=1e-9), "the two access models disagree"
     return Found(best.mapping, evaluation, True)
@@ -91,7 +93,7 @@ def _search(
     stages = build_stages(space, spec, ert, keep, base)
     walk = _Walk(space, stages, aim, evaluator, base)
     if best.mapping is None:
-        walk.explore(lift(space, stages, aim, math.inf, BEAM), best, FIRST_LOOK)
+        best.value = min(best.value, walk.good_value() * (1 + ROOM))
     walk.explore(lift(space, stages, aim, best.value * (1 - TOLERANCE)), best)
 
 
@@ -104,6 +106,20 @@ class _Walk:
     aim: Aim
     evaluator: Evaluator
     base: float  # pJ that every mapping costs at least
+
+    def good_value(self) -> float:
+        """The objective of a good mapping: an answer to a similar question, or what a narrow search finds."""
+        best, keep = Best(), self.evaluator.keep
+        for answer in self.space.answers:
+            if answer.keep == keep and self._fits(answer):
+                self.evaluator.try_orders(answer, self.aim, best)
+        if best.mapping is None:
+            self.explore(lift(self.space, self.stages, self.aim, math.inf, BEAM), best, FIRST_LOOK)
+        return best.value
+
+    def _fits(self, tiling: Tiling) -> bool:
+        outermost_first = reversed(self.stages.stages)
+        return all(stage.wanted[tile] for stage, tile in zip(outermost_first, tiling.tiles, strict=False))
 
     def explore(self, tables: list[Inside], best: Best, most: float = math.inf) -> None:
         """Looks at nodes, best first, until none can be better than `best`, or at `most` of them."""
@@ -125,7 +141,7 @@ class _Walk:
             if i < len(children.costs):
                 heapq.heappush(queue, (float(children.costs[i]), next(ticket), i, children))
 
-        if best.mapping is None:
+        if math.isinf(best.value):
             self._dive(tables, root, best)
         push(_Children(np.zeros(1), lambda _: root), 0)
         looked = 0
@@ -138,7 +154,7 @@ class _Walk:
             node = children.node(i)
             looked += 1
             if node.stage < 0:
-                self.evaluator.try_orders((*node.tiles, node.tile), node.firsts, self.aim, best)
+                self.evaluator.try_orders(self._tiling(node), self.aim, best)
             else:
                 push(self._expand(tables, node, limit), 0)
 
@@ -149,7 +165,10 @@ class _Walk:
             if not len(children.costs):
                 return
             node = children.node(0)
-        self.evaluator.try_orders((*node.tiles, node.tile), node.firsts, self.aim, best)
+        self.evaluator.try_orders(self._tiling(node), self.aim, best)
+
+    def _tiling(self, node: _Node) -> Tiling:
+        return Tiling(self.evaluator.keep, (*node.tiles, node.tile), node.firsts)
 
     def _expand(self, tables: list[Inside], node: _Node, limit: float) -> _Children:
         """The nodes one stage further in that can still lead below the limit."""

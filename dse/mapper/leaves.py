@@ -14,7 +14,7 @@ from dse.mapper.exact import exact_energy
 from dse.mapper.labels import Aim, value_of
 from dse.mapper.orders import loop_orders, mesh_arrangements
 from dse.mapper.reuse import Flags, Ints
-from dse.mapper.space import Mapspace
+from dse.mapper.space import Mapspace, Tiling
 from dse.mapping import Loops, Mapping
 from dse.spec import Fanout, Spec, Storage
 
@@ -26,6 +26,7 @@ class Best:
     value: float = math.inf
     energy: float = math.inf
     mapping: Mapping | None = None
+    tiling: Tiling | None = None
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,9 @@ class Evaluator:
             copies *= int(self.mesh_x[k] * self.mesh_y[k])
         return float(slack)
 
-    def try_orders(
-        self, tiles: tuple[int, ...], firsts: tuple[int, ...], aim: Aim, best: Best
-    ) -> None:
-        """Evaluates a complete tiling in all orders that start with the loops that a node chose.
-
-        Args:
-            tiles: tile outside each stage, outermost first, and last the compute unit's.
-            firsts: innermost loop of each stage, -1 for none.
-        """
+    def try_orders(self, tiling: Tiling, aim: Aim, best: Best) -> None:
+        """Evaluates a tiling in all orders that start with its innermost loops."""
+        tiles, firsts = tiling.tiles, tiling.firsts
         stages = range(len(self.levels) - 1, -1, -1)
         per_stage = [
             self._arrangements(k, tiles[depth], tiles[depth + 1], firsts[depth]) for depth, k in enumerate(stages)
@@ -104,7 +99,7 @@ class Evaluator:
             value = value_of(aim, energy, cycles / aim.macs)
             if value < best.value * (1 - 1e-12):
                 best.value, best.energy = value, energy
-                best.mapping = self._mapping(choice)
+                best.mapping, best.tiling = self._mapping(choice), tiling
 
     def _arrangements(self, k: int, outside: int, inside: int, first: int) -> list[_Arrangement]:
         """The ways to order what lies between two tiles at stage k; leaves have most of them in common."""

@@ -123,51 +123,58 @@ def sharing(grid, factors, t):
 
 
 @kernel
-def window(grid, t, r, n, below, row):
-    """What decides the reuse of a sliding window if the first loop a tensor sees outside is `n` iterations of `r`.
+def window(grid, t, r, below, factors, row):
+    """What decides the reuse of a sliding window if the first loop a tensor sees is that over `r` of a level.
 
-    Fills `row` with: n; step of the window; column of its axis in a label; extent of the tile; iterations of the
-    other loops outside along its axis; the same with those of other axes along which neighbours may pass data on; and
-    a, b of the least fraction a + b x slab that a step of these other loops needs. Such a step moves the window by
-    its own stride less that of the loops that rewind: by nothing (then it is free) only if its stride is the window's
-    step, by the window's step (then it needs a slab) only if its stride is twice that (docs/mapper.md).
+    Fills `row` with: n, its iterations; step of the window; column of its axis in a label; extent of the tile; most
+    iterations of other loops outside that could move the window along its axis before one along another does; the same
+    where neighbours pass data on; and a, b of the least fraction a + b x slab that a step of these other loops needs.
+
+    Such a step moves the window by its own stride less those of the loops that rewind, r's included. It needs nothing
+    if that is 0 and a slab if it is the window's step. The strides of the loops beyond r have a common divisor, so
+    either is out of reach unless this divides the step, or twice the step (docs/mapper.md).
     """
-    a = grid.axis_of[t, r]
+    a, n = grid.axis_of[t, r], factors[r]
     step = grid.coefficient[t, a, r] * grid.value[below, r]
     extent = extent_of(grid, below, t, a)
-    same, passed = 1.0, 1.0
-    zero, twice, others = False, False, False
-    for d in range(grid.bounds.shape[0]):
+    dims = grid.bounds.shape[0]
+    broken = False  # another axis moves at this level: loops further out do not continue along this one
+    for d in range(dims):
+        if factors[d] > 1 and grid.relevant[t, d] and grid.axis_of[t, d] != a:
+            broken = True
+    same, passed, divisor = 1.0, 1.0, 0
+    zero, twice = False, False
+    for d in range(dims):
+        b = grid.axis_of[t, d]
+        if b < 0:
+            continue
+        stride = grid.coefficient[t, b, d] * grid.value[below, d]
         outside = grid.bounds[d] // grid.value[below, d]
+        within = 1 if d == r else factors[d]
         if d == r:
             outside //= n
+            stride *= n
         if outside <= 1:
             continue
-        b = grid.axis_of[t, d]
-        if d == r:
-            same *= outside
-            twice = twice or n == 2
-            if n == 2 or (n - 1) * step <= extent - 1:
-                passed *= outside
-        elif b == a:
-            same *= outside
-            passed *= outside
-            others = True
-            stride = grid.coefficient[t, a, d] * grid.value[below, d]
-            zero = zero or stride == step
-            twice = twice or stride == 2 * step
-        elif b >= 0 and grid.coefficient[t, b, d] * grid.value[below, d] <= extent_of(grid, below, t, b) - 1:
+        if b == a:
+            passes = d != r or n == 2 or stride - step <= extent - 1
+            if not broken or within > 1:
+                same *= within if broken else outside
+                zero = zero or stride == step
+                twice = twice or stride == 2 * step
+                divisor = np.gcd(divisor, stride)
+        else:
+            passes = stride <= extent_of(grid, below, t, b) - 1
+        if passes:
             passed *= outside
     row[0], row[1], row[2], row[3], row[4], row[5] = n, step, grid.axis_column[t, a], extent, same, passed
     row[6], row[7] = 0.0, 0.0
-    if others and twice and not zero:
-        row[7] = 0.5
-    elif others and not zero:
-        row[6] = 0.5  # the first of them needs everything, and makes half of the steps or more
-    elif not others and twice:
-        row[7] = 1.0
-    elif not others:
+    if divisor == 0 or 2 * step % divisor != 0:
         row[6] = 1.0
+    elif not zero and twice:
+        row[7] = 0.5 if step % divisor == 0 else 1.0
+    elif not zero:
+        row[6] = 0.5  # the first of them needs everything, and makes half of the steps or more
 
 
 @kernel
@@ -199,7 +206,7 @@ def surround(grid, order, t, first, below, factors, windows):
     if grid.relevant[t, first]:
         if grid.axis_of[t, first] < 0:
             return 1.0, 0, True, True
-        window(grid, t, first, factors[first], below, windows[0])
+        window(grid, t, first, below, factors, windows[0])
         return 1.0, 1, True, True
     dims = grid.bounds.shape[0]
     run = 1.0
@@ -222,7 +229,7 @@ def surround(grid, order, t, first, below, factors, windows):
             elif part == 1 or not moving:
                 moving = True
                 if grid.axis_of[t, d] >= 0:
-                    window(grid, t, d, factors[d], below, windows[count])
+                    window(grid, t, d, below, factors, windows[count])
                     count += 1
         if moving:
             return run, count, False, True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from dse.problem import Problem
 from dse.spec import Fanout, LoopConstraint, Spec, Storage
 
 _REMEMBERED = 8  # mapspaces kept for the next candidate of the same layer
+_ANSWERS = 9  # tilings kept of a mapspace
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,15 @@ class Constraint:
 
 
 @dataclass(frozen=True)
+class Tiling:
+    """A mapping but for the orders that make no difference to bounds."""
+
+    keep: Mapping[str, frozenset[str]]
+    tiles: tuple[int, ...]  # above each stage, outermost first, and last the compute unit's
+    firsts: tuple[int, ...]  # innermost loop of each stage, outermost first; -1 for none
+
+
+@dataclass(frozen=True)
 class Mapspace:
     """Everything the search needs to know about a layer and the loops that the specification allows."""
 
@@ -60,6 +70,7 @@ class Mapspace:
     corners: Flags  # rows of tensors that may pay in full at once, see `_corners`
     stages: tuple[Constraint, ...]  # innermost first
     reach: tuple[Flags, ...]  # reach[k + 1]: the tiles at stage k that the constraints further out can leave
+    answers: list[Tiling] = field(default_factory=list)  # recent ones; a candidate's is often good for the next
 
 
 _spaces: dict[object, Mapspace] = {}
@@ -75,6 +86,11 @@ def mapspace(spec: Spec, problem: Problem) -> Mapspace:
             _spaces.pop(next(iter(_spaces)))
         _spaces[key] = _build(levels, problem)
     return _spaces[key]
+
+
+def remember(space: Mapspace, answer: Tiling) -> None:
+    """Keeps an answer as a start for the next search of the same mapspace."""
+    space.answers[:] = [answer, *(a for a in space.answers if a != answer)][:_ANSWERS]
 
 
 def _loops(level: Storage | Fanout) -> LoopConstraint:
