@@ -1,10 +1,13 @@
-"""What the commands share: options and plain-text tables."""
+"""What the commands share: options, plain-text tables, the progress bar."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,9 +16,12 @@ import click
 from dse.errors import InputError
 
 if TYPE_CHECKING:
+    from dse.pipeline import Progress, Report
     from dse.table import CostTable
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+
+_BAR_AFTER_SECONDS = 2.0
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -37,6 +43,17 @@ def workload_options(function: _Function) -> _Function:
 
 def json_option(function: _Function) -> _Function:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def jobs_option(function: _Function) -> _Function:
+    return click.option("--jobs", type=int, default=-1, show_default=True, help="Processes; -1 takes every core.")(
+        function
+    )
+
+
+def check_jobs(jobs: int) -> None:
+    if jobs < 1 and jobs != -1:
+        raise InputError("--jobs", f"found {jobs}", "at least 1, or -1 for every core")
 
 
 def echo_json(document: Any) -> None:
@@ -94,3 +111,33 @@ def uj(energies_pj: Sequence[float | None]) -> list[str]:
     largest = max((abs(e) for e in energies_pj if e is not None), default=0.0) / 1e6
     decimals = min(9, max(0, 4 - math.floor(math.log10(largest)))) if largest else 0
     return ["-" if e is None else f"{e / 1e6:.{decimals}f}" for e in energies_pj]
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Progress]:
+    """A bar with an estimate on standard error, once the work has lasted long enough for one to be missed."""
+    start, bar = time.monotonic(), None
+
+    def show(report: Report) -> None:
+        nonlocal bar
+        if bar is None and sys.stderr.isatty() and time.monotonic() - start > _BAR_AFTER_SECONDS:
+            bar = _start_bar(what, report.to_compute)
+        if bar is not None:
+            bar.update(bar.task_ids[0], completed=report.computed)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.stop()
+
+
+def _start_bar(what: str, total: int) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.add_task("", total=total)
+    bar.start()
+    return bar
