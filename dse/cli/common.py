@@ -17,7 +17,6 @@ from dse.errors import InputError
 
 if TYPE_CHECKING:
     from dse.pipeline import Progress, Report
-    from dse.table import CostTable
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -26,11 +25,11 @@ _BAR_AFTER_SECONDS = 2.0
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def workload_options(function: _Function) -> _Function:
+def workload_options(function: _Function, *, required: bool = True) -> _Function:
     """WORKLOAD and the options that decide which table it has and where that is stored."""
     for option in reversed(
         (
-            click.argument("workload"),
+            click.argument("workload", required=required),
             click.option("--arch", type=FILE, help="Timeloop v4 specification; default: the shipped Eyeriss."),
             click.option("--operators", type=FILE, help="Operators and precisions; default: the shipped ones."),
             click.option("--engine", default="native", show_default=True, help="What maps the layers."),
@@ -80,9 +79,9 @@ def check_table_file(path: Path) -> None:
     check_writable(path)
 
 
-def save_table(table: CostTable, path: Path) -> None:
+def save_table(save: Callable[[Path], None], path: Path) -> None:
     try:
-        table.save(path)
+        save(path)
     except OSError as e:
         raise InputError(path, f"cannot be written: {(e.strerror or str(e)).lower()}") from None
 
@@ -111,6 +110,16 @@ def uj(energies_pj: Sequence[float | None]) -> list[str]:
     largest = max((abs(e) for e in energies_pj if e is not None), default=0.0) / 1e6
     decimals = min(9, max(0, 4 - math.floor(math.log10(largest)))) if largest else 0
     return ["-" if e is None else f"{e / 1e6:.{decimals}f}" for e in energies_pj]
+
+
+def origin(report: Report) -> str:
+    """Says how much was computed."""
+    if not report.to_compute:
+        return f"{report.reused} of {report.jobs} rows from the store, nothing recomputed."
+    return (
+        f"{report.reused} of {report.jobs} rows from the store, {report.computed} computed; "
+        f"{report.duplicates} share the mapping of a layer of the same shape."
+    )
 
 
 @contextmanager

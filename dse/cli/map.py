@@ -16,6 +16,7 @@ from dse.cli.common import (
     echo_json,
     jobs_option,
     json_option,
+    origin,
     progress_bar,
     save_table,
     text_table,
@@ -76,7 +77,7 @@ def map_(
             workload, arch=arch, candidates=operators, store=store, engine=engine, jobs=jobs, progress=progress
         )
     for path in output:
-        save_table(table, path)
+        save_table(table.save, path)
     where, report = store or default_path(), reports[-1]
     if as_json:
         echo_json(_document(table, report, where))
@@ -113,7 +114,7 @@ def _lines(table: CostTable, report: Report, store: Path, transmission: Transmis
     lines += ["One operator at one precision throughout, uJ:", _totals_table(totals), ""]
     lines += [*explain(totals, transmission), ""]
     lines += _refusals(table)
-    return [*lines, _origin(report), f"Store: {store}"]
+    return [*lines, origin(report), f"Store: {store}"]
 
 
 def _totals_table(totals: tuple[Total, ...]) -> str:
@@ -147,12 +148,3 @@ def _refusals(table: CostTable) -> list[str]:
         for row in table.rows
         if row["status"] != "ok"
     ]
-
-
-def _origin(report: Report) -> str:
-    if not report.to_compute:
-        return f"{report.reused} of {report.jobs} rows from the store, nothing recomputed."
-    return (
-        f"{report.reused} of {report.jobs} rows from the store, {report.computed} computed; "
-        f"{report.duplicates} share the mapping of a layer of the same shape."
-    )
