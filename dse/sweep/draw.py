@@ -9,8 +9,10 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import Bbox
 
 from dse.errors import InputError
 from dse.sweep.plots import (
@@ -38,7 +40,14 @@ _MARKERS = "osD^vPX"
 
 _LOG_FROM = 4.0  # ratio of the largest to the smallest size above which the axis is logarithmic
 _MOST_TICKS = 12
-_MOST_LABELS = 10  # of points of a front
+_MARKER_PIXELS = 7.0
+_BESIDE = (
+    ((5, 3), "left", "bottom"),
+    ((5, -3), "left", "top"),
+    ((-5, -3), "right", "top"),
+    ((-5, 3), "right", "bottom"),
+)
+"""Where the label of a point may stand, in points from it: the first place with room is taken."""
 _MOST_POINT_LABELS = 64  # below a heat map
 _DARKEST = 2.0  # ratio to a layer's least energy that gets the darkest colour, if one is above it
 
@@ -126,10 +135,14 @@ def _size_axis(axes: Any, x: Sequence[float]) -> None:
 def pareto_figure(info: ParetoInfo) -> Figure:
     """A panel for each quantity that energy is set against."""
     figure = _figure(5.0 * len(info.panels), 4.4)
-    for axes, panel in zip(figure.subplots(1, len(info.panels), squeeze=False)[0], info.panels, strict=True):
+    panels = figure.subplots(1, len(info.panels), squeeze=False)[0]
+    for axes, panel in zip(panels, info.panels, strict=True):
         _draw_pareto(axes, panel)
     figure.suptitle(info.title, fontsize=11)
     figure.supxlabel(f"lines: points that none beats in both; labels: {info.label_meaning}", fontsize=8)
+    figure.draw_without_rendering()  # from here on everything is where it will be
+    for axes, panel in zip(panels, info.panels, strict=True):
+        _label_fronts(axes, panel)
     return figure
 
 
@@ -140,16 +153,6 @@ def _draw_pareto(axes: Any, panel: ParetoPanel) -> None:
         x = [series.x[j] for j in series.front]
         y = [series.energy_uj[j] for j in series.front]
         axes.plot(x, y, color=colour, marker=marker, markersize=5, linewidth=1.2, label=series.candidate)
-        every = -(-len(series.front) // _MOST_LABELS)
-        for j in series.front[::every]:
-            axes.annotate(
-                series.labels[j],
-                (series.x[j], series.energy_uj[j]),
-                xytext=(4, 4),
-                textcoords="offset points",
-                fontsize=7,
-                color=colour,
-            )
     values = [x for series in panel.series for x in series.x]
     if values and min(values) > 0 and max(values) / min(values) >= _LOG_FROM:
         axes.set_xscale("log", base=2)
@@ -164,6 +167,28 @@ def _draw_pareto(axes: Any, panel: ParetoPanel) -> None:
         axes.legend(fontsize=8, frameon=False)
 
 
+def _label_fronts(axes: Any, panel: ParetoPanel) -> None:
+    """Writes what the points of each front are called, wherever a text finds room beside its point."""
+    marks = [(series.x[j], series.energy_uj[j]) for series in panel.series for j in series.front]
+    taken = [_around(x, y) for x, y in axes.transData.transform(marks)] if marks else []
+    for i, series in enumerate(panel.series):
+        for j in series.front:
+            for (dx, dy), ha, va in _BESIDE:
+                text = axes.annotate(
+                    series.labels[j], (series.x[j], series.energy_uj[j]), xytext=(dx, dy), textcoords="offset points",
+                    ha=ha, va=va, fontsize=7, color=_CANDIDATES[i % len(_CANDIDATES)],
+                )  # fmt: skip
+                box = text.get_window_extent()
+                if not any(box.overlaps(other) for other in taken):
+                    taken.append(box)
+                    break
+                text.remove()
+
+
+def _around(x: float, y: float) -> Bbox:
+    return Bbox.from_bounds(x - _MARKER_PIXELS / 2, y - _MARKER_PIXELS / 2, _MARKER_PIXELS, _MARKER_PIXELS)
+
+
 def winners_figure(info: WinnersInfo) -> Figure:
     """A heat map of layers by points; a dot marks the cheapest point of each layer."""
     rows, columns = len(info.layers), len(info.points)
@@ -173,9 +198,10 @@ def winners_figure(info: WinnersInfo) -> Figure:
     known = values[~np.isnan(values)]
     top = max(1.0 + 1e-6, min(_DARKEST, float(known.max()))) if known.size else _DARKEST
     colours = matplotlib.colormaps["cividis_r"].with_extremes(bad="white")
-    image = axes.imshow(values, aspect="auto", cmap=colours, vmin=1.0, vmax=top, interpolation="nearest")
+    norm = PowerNorm(0.5, vmin=1.0, vmax=top)  # most differences are small
+    image = axes.imshow(values, aspect="auto", cmap=colours, norm=norm, interpolation="nearest")
     beyond = bool(known.size) and float(known.max()) > top
-    figure.colorbar(image, ax=axes, label="energy / least", extend="max" if beyond else "neither")
+    figure.colorbar(image, ax=axes, label="energy / least energy of the layer", extend="max" if beyond else "neither")
     for i, j in zip(*np.nonzero(np.isnan(values)), strict=True):
         axes.text(j, i, "x", ha="center", va="center", fontsize=7, color="grey")
     best = [(j, i) for i, j in enumerate(info.winners) if j is not None]

@@ -92,9 +92,7 @@ def sweep(
     """
     axes = axes_of(settings, "settings")
     axes += tuple(parse_zip(dict(group), f"zipped[{i}]") for i, group in enumerate(zipped))
-    plan = plan_sweep(
-        workload, axes, arch=arch, candidates=candidates, only=only, engine=engine, objective=objective
-    )  # fmt: skip
+    plan = plan_sweep(workload, axes, arch=arch, candidates=candidates, only=only, engine=engine, objective=objective)
     return run_sweep(plan, store=store, jobs=jobs, progress=progress)
 
 
@@ -149,22 +147,21 @@ def run_sweep(
     mapped = [site for site in plan.sites if site.plan]
     found = map_plans([site.plan for site in mapped if site.plan], store=store, jobs=jobs, progress=progress)
     tables = {site.point.number: table for site, table in zip(mapped, found, strict=True)}
+    macs = {layer.name: layer.problem.macs for layer in plan.workload.layers}
     rows: list[Row] = []
     summary: list[Row] = []
     for site in plan.sites:
         table = tables.get(site.point.number)
         head = {"point": site.point.number, **site.point.settings}
-        for layer in plan.workload.layers:
+        for layer, n_ops in macs.items():
             for candidate in plan.candidates:
-                rows.append(
-                    head | _layer_row(plan.workload.name, layer.name, layer.problem.macs, candidate, site, table)
-                )
+                rows.append(head | _layer_row(plan.workload.name, layer, n_ops, candidate, site, table))
         summary += [_total(plan.workload.name, candidate, site, table) for candidate in plan.candidates]
     points = tuple(site.point for site in plan.sites)
     return SweepTable(plan.workload.name, plan.axes, points, tuple(rows), tuple(summary))
 
 
-def _layer_row(workload: str, layer: str, macs: int, candidate: Candidate, site: Site, table: CostTable | None) -> Row:
+def _layer_row(workload: str, layer: str, n_ops: int, candidate: Candidate, site: Site, table: CostTable | None) -> Row:
     refusal = site.instances[candidate.name]
     if table is not None and isinstance(refusal, Instance):
         return table.row(layer, candidate.name)
@@ -177,7 +174,7 @@ def _layer_row(workload: str, layer: str, macs: int, candidate: Candidate, site:
         "candidate": candidate.name,
         "status": refusal.status,
         "reason": refusal.reason,
-        "n_ops": macs,
+        "n_ops": n_ops,
     }
 
 
