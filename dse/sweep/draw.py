@@ -108,7 +108,7 @@ def _draw_curve(axes: Any, panel: CurvePanel, x_label: str) -> None:
     axes.annotate(
         f"{least:.3g}",
         (x, least),
-        xytext=(0, 8),
+        xytext=(8 if first else -8 if last else 0, 8),
         textcoords="offset points",
         ha="left" if first else "right" if last else "center",
         va="bottom",
