@@ -90,6 +90,7 @@ class SweepTable:
         return [totals[i] for i in front([(row["energy_pj"], row[column]) for row in totals])]
 
     def delay_column(self, candidate: str) -> str:
+        """``delay_s`` where it is known at every point, else ``cycles``."""
         return "delay_s" if all(row["delay_s"] is not None for row in self.totals(candidate)) else "cycles"
 
     def winners(self, candidate: str) -> tuple[Winner, ...]:

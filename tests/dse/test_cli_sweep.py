@@ -79,6 +79,17 @@ def test_a_sweep_file_and_options_over_it(run, workload, tmp_path):
     assert "unknown field 'sets'" in refused(run("sweep", workload, "--config", config))
 
 
+def test_many_points_are_cut_down_to_those_worth_having(run, workload, tmp_path):
+    code, out, _ = run(
+        "sweep", workload, "--set", "glb_ifmap.depth=1:150:+1", "--candidate", "T8", "--jobs", "1", "--summary",
+        tmp_path / "sum.csv",
+    )  # fmt: skip
+    assert code == 0
+    assert "(149 more points; --summary FILE has them all)" in out
+    assert "(and 43 more; --summary FILE has them all)" in out  # depths from 1 to 63 have no energy
+    assert len((tmp_path / "sum.csv").read_text().splitlines()) == 151
+
+
 def test_points_without_costs_are_listed_once(run, workload):
     settings = ["--set", "weights_spad.depth=16,32,112", "--set", "glb_ifmap.depth=1024,2048"]
     code, out, _ = run("sweep", workload, *settings, "--jobs", "1", "--candidate", "T8", "--candidate", "BC8")
