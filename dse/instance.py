@@ -47,10 +47,19 @@ def instance_for(arch: SpecFile, candidate: Candidate, problem: Problem, library
     Raises:
         InputError: a specification without the candidate's variables, a component without an energy.
     """
+    return with_energies(candidate_spec(arch, candidate, problem), candidate, library, arch.where)
+
+
+def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Spec:
+    """The specification at the candidate's word widths and with its compute unit; InputError as `SpecFile.instance`."""
     spec = spec_for(arch, problem, candidate.variables)
     attributes = {**spec.compute.attributes, **dict(candidate.compute_attributes)}
-    spec = spec.with_compute(Compute(spec.compute.name, candidate.compute_class, attributes))
-    return Instance(candidate, spec, embedded_energies(spec, library, arch.where, candidate.compute_actions))
+    return spec.with_compute(Compute(spec.compute.name, candidate.compute_class, attributes))
+
+
+def with_energies(spec: Spec, candidate: Candidate, library: ComponentLibrary, where: object) -> Instance:
+    """The instance on a candidate's specification; InputError as `embedded_energies`."""
+    return Instance(candidate, spec, embedded_energies(spec, library, where, candidate.compute_actions))
 
 
 def spec_for(arch: SpecFile, problem: Problem, variables: dict[str, int] | dict[str, object] | None = None) -> Spec:

@@ -1,8 +1,12 @@
-"""From a workload to its cost table: what is mapped, what the store already has, and what is left to compute."""
+"""From workloads to cost tables: what is mapped, what the store already has, and what is left to compute.
+
+Several tables may be made together (`map_plans`), as those of an architecture sweep are: what they have in common is
+searched once, and one pool of workers does it all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +17,7 @@ from dse.errors import InputError
 from dse.instance import Instance, instance_for, library_for, read_arch
 from dse.problem import Problem
 from dse.result import Result, result_of, table_row
+from dse.spec_reader import SpecFile
 from dse.store import Store, content_key
 from dse.table import CostTable
 from dse.workload import Workload, find_workload, read_workload
@@ -45,8 +50,17 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """What a worker gets: jobs of one layer, on an accelerator's instances for several candidates."""
+
+    jobs: tuple[Job, ...]
+    engine: Engine
+    objective: str
+
+
+@dataclass(frozen=True)
 class Report:
-    """Where the rows of a table come from; `computed` grows until `jobs` are done."""
+    """Where the rows of the tables come from; `computed` grows until `jobs` are done."""
 
     jobs: int
     reused: int  # rows that the store had
@@ -90,24 +104,41 @@ def map_workload(
     Raises:
         InputError: a wrong file, field or name. A layer without a mapping is no error but a row that says why.
     """
-    # 1. What the rows are, and the key of each: layers x candidates, the specification rendered for each candidate.
+    # What the rows are, and the key of each: layers x candidates, the specification rendered for each candidate.
     plan = make_plan(workload, arch=arch, candidates=candidates, engine=engine, objective=objective)
+    (table,) = map_plans([plan], store=store, jobs=jobs, progress=progress)
+    return table
+
+
+def map_plans(
+    plans: Sequence[Plan],
+    *,
+    store: Path | str | None = None,
+    jobs: int = -1,
+    progress: Progress | None = None,
+) -> list[CostTable]:
+    """The tables of plans of one engine and objective, in their order; arguments as in `map_workload`.
+
+    Raises:
+        InputError: a store that is none, or what the engine refuses.
+    """
     with Store(store) as opened:
-        # 2. What earlier runs, also killed ones, have already found.
-        results = read_results(plan, opened)
-        missing = unique_jobs(job for job in plan.jobs if job.key not in results)
-        report = _report(plan, results, missing)
+        # 1. What earlier runs, also killed ones, have already found.
+        results = read_results(plans, opened)
+        # 2. What is left: rows with the same key, be they of one plan or of several, are one search.
+        batches = missing_batches(plans, results)
+        report = _report(plans, results, batches)
         if progress:
             progress(report)
-        # 3. The rest is computed, each answer stored as it arrives.
-        for key, result in search_all(plan, missing, jobs):
+        # 3. Each answer is stored as it arrives.
+        for key, result in search_all(batches, jobs):
             opened.write(key, result.payload)
             results[key] = result
             report = replace(report, computed=report.computed + 1)
             if progress:
                 progress(report)
     # 4. One row for each layer and candidate.
-    return make_table(plan, results)
+    return [make_table(plan, results) for plan in plans]
 
 
 def stored_table(
@@ -126,7 +157,7 @@ def stored_table(
     """
     plan = make_plan(workload, arch=arch, candidates=candidates, engine=engine, objective=objective)
     with Store(store, create=False) as opened:
-        results = read_results(plan, opened)
+        results = read_results([plan], opened)
         lacking = sum(job.key not in results for job in plan.jobs)
         if lacking:
             raise InputError(
@@ -138,23 +169,30 @@ def stored_table(
 def make_plan(
     workload: WorkloadLike,
     *,
-    arch: Path | str | None = None,
+    arch: SpecFile | Path | str | None = None,
     candidates: CandidatesLike = None,
     engine: Engine | str = "native",
     objective: str = "energy",
 ) -> Plan:
     """Loads everything a table depends on and names its jobs; arguments as in `map_workload`."""
-    if not isinstance(workload, Workload):
-        workload = read_workload(find_workload(workload))
+    workload = load_workload(workload)
+    specification = arch if isinstance(arch, SpecFile) else read_arch(arch)
+    library = library_for(specification)
+    like = workload.layers[0].problem  # all layers have the same dimensions and tensors
     if candidates is None or isinstance(candidates, (str, Path)):
         candidates = load_candidates(candidates)
-    if isinstance(engine, str):
-        engine = load_engine(engine)
-    problems = {layer.name: layer.problem for layer in workload.layers}
-    specification = read_arch(arch)
-    library = library_for(specification)
-    like = next(iter(problems.values()))  # all layers have the same dimensions and tensors
     instances = [instance_for(specification, candidate, like, library) for candidate in candidates]
+    return plan_for(workload, instances, load_engine(engine) if isinstance(engine, str) else engine, objective)
+
+
+def load_workload(workload: WorkloadLike) -> Workload:
+    """A workload as it is, or read from its file or by its name."""
+    return workload if isinstance(workload, Workload) else read_workload(find_workload(workload))
+
+
+def plan_for(workload: Workload, instances: Sequence[Instance], engine: Engine, objective: str) -> Plan:
+    """The jobs of every layer on every instance of an accelerator."""
+    problems = {layer.name: layer.problem for layer in workload.layers}
     settings = {"engine": [engine.name, engine.version], "objective": objective}
     hardware = [{**settings, **_hardware(instance)} for instance in instances]
     jobs = [
@@ -172,35 +210,51 @@ def _hardware(instance: Instance) -> dict[str, object]:
     return {"spec": spec.canonical(), "energies": energies, "operation": instance.e_op_pj}
 
 
-def read_results(plan: Plan, store: Store) -> dict[str, Result]:
+def read_results(plans: Sequence[Plan], store: Store) -> dict[str, Result]:
     """The results that the store has, by key; damaged ones are left out."""
-    stored = store.read(job.key for job in plan.jobs)
+    stored = store.read(job.key for plan in plans for job in plan.jobs)
     parsed = {key: Result.from_payload(payload) for key, payload in stored.items()}
     return {key: result for key, result in parsed.items() if result is not None}
 
 
-def unique_jobs(jobs: Iterable[Job]) -> list[Job]:
-    """One job for each key: layers of the same shape are mapped once."""
-    return list({job.key: job for job in jobs}.values())
+def missing_batches(plans: Sequence[Plan], results: Container[str]) -> list[Batch]:
+    """The searches that are left, each key once.
+
+    A batch holds the candidates of one layer in one plan, for a mapper may share work between them, and a kill loses
+    at most the batches under way. The largest layers come first; the batches of a layer shape follow one another in
+    the order of the plans, so that neighbouring points of a sweep do.
+    """
+    batches: dict[Problem, dict[int, list[Job]]] = {}
+    seen: set[str] = set()
+    for number, plan in enumerate(plans):
+        for job in plan.jobs:
+            if job.key not in results and job.key not in seen:
+                seen.add(job.key)
+                batches.setdefault(job.problem, {}).setdefault(number, []).append(job)
+    largest_first = sorted(batches, key=lambda problem: -problem.macs)
+    return [
+        Batch(tuple(jobs), plans[number].engine, plans[number].objective)
+        for problem in largest_first
+        for number, jobs in sorted(batches[problem].items())
+    ]
 
 
-def search_all(plan: Plan, jobs: Sequence[Job], workers: int) -> Iterator[tuple[str, Result]]:
+def search_all(batches: Sequence[Batch], workers: int) -> Iterator[tuple[str, Result]]:
     """Key and result of each job, in the order in which they are found.
 
     Raises:
         InputError: what an engine refuses; answers of other workers come first, so that they are stored.
     """
-    batches = _by_layer(jobs)
     if workers == 1 or len(batches) < 2:
-        for job in jobs:
-            yield job.key, _search(plan.engine, job, plan.objective)
+        for batch in batches:
+            for job in batch.jobs:
+                yield job.key, _search(batch.engine, job, batch.objective)
         return
     import joblib
 
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
-    tasks = (joblib.delayed(_search_batch)(plan.engine, batch, plan.objective) for batch in batches)
     refused = ""
-    for answers in parallel(tasks):
+    for answers in parallel(joblib.delayed(_search_batch)(batch) for batch in batches):
         if isinstance(answers, str):
             refused = answers
         else:
@@ -210,23 +264,15 @@ def search_all(plan: Plan, jobs: Sequence[Job], workers: int) -> Iterator[tuple[
         raise InputError(where, problem)
 
 
-def _by_layer(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs of one layer together, for a mapper may share work between its candidates; the largest layers first."""
-    batches: dict[Problem, list[Job]] = {}
-    for job in jobs:
-        batches.setdefault(job.problem, []).append(job)
-    return sorted(batches.values(), key=lambda batch: -batch[0].problem.macs)
-
-
 def _search(engine: Engine, job: Job, objective: str) -> Result:
     found = engine.search(job.instance.spec, job.problem, job.instance.ert, objective)
     return result_of(found, job.instance, job.problem)
 
 
-def _search_batch(engine: Engine, batch: Sequence[Job], objective: str) -> list[tuple[str, Result]] | str:
+def _search_batch(batch: Batch) -> list[tuple[str, Result]] | str:
     """What a worker does; wrong input comes back as text."""
     try:
-        return [(job.key, _search(engine, job, objective)) for job in batch]
+        return [(job.key, _search(batch.engine, job, batch.objective)) for job in batch.jobs]
     except InputError as e:
         return str(e)
 
@@ -241,6 +287,7 @@ def make_table(plan: Plan, results: dict[str, Result]) -> CostTable:
     )
 
 
-def _report(plan: Plan, results: dict[str, Result], missing: Sequence[Job]) -> Report:
-    reused = sum(job.key in results for job in plan.jobs)
-    return Report(len(plan.jobs), reused, len(plan.jobs) - reused - len(missing))
+def _report(plans: Sequence[Plan], results: Container[str], batches: Sequence[Batch]) -> Report:
+    jobs = sum(len(plan.jobs) for plan in plans)
+    reused = sum(job.key in results for plan in plans for job in plan.jobs)
+    return Report(jobs, reused, jobs - reused - sum(len(batch.jobs) for batch in batches))

@@ -108,22 +108,7 @@ class CostTable:
 
     def save(self, path: Path | str) -> None:
         """Writes the table as CSV, Parquet or JSON, by the file's suffix."""
-        path = Path(path)
-        columns = _columns(self.rows)
-        if path.suffix == ".csv":
-            with path.open("w", newline="", encoding="utf-8") as f:
-                writer = csv.DictWriter(f, columns, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(self.rows)
-        elif path.suffix == ".json":
-            path.write_text(json.dumps(list(self.rows), indent=1) + "\n", encoding="utf-8")
-        elif path.suffix == ".parquet":
-            import pyarrow as pa
-            from pyarrow import parquet
-
-            parquet.write_table(pa.table({c: [row.get(c) for row in self.rows] for c in columns}), path)
-        else:
-            raise InputError(path, f"cannot write a table as {path.suffix!r}", ".csv, .parquet, .json")
+        write_rows(self.rows, _columns(self.rows), path)
 
     @staticmethod
     def load(path: Path | str) -> CostTable:
@@ -146,6 +131,29 @@ class CostTable:
             raise InputError(path, f"{len(table.rows)} rows for {len(table.layers)} layers and "
                              f"{len(table.candidates)} candidates", "one row for each pair")  # fmt: skip
         return table
+
+
+def write_rows(rows: Sequence[Row], columns: Sequence[str], path: Path | str) -> None:
+    """Writes rows as CSV, Parquet or JSON, by the file's suffix; a column that a row lacks is empty.
+
+    Raises:
+        InputError: a suffix that is none of these.
+    """
+    path = Path(path)
+    if path.suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as f:
+            writer = csv.DictWriter(f, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
+    elif path.suffix == ".parquet":
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        parquet.write_table(pa.table({c: [row.get(c) for row in rows] for c in columns}), path)
+    else:
+        raise InputError(path, f"cannot write a table as {path.suffix!r}", ".csv, .parquet, .json")
 
 
 def _read_rows(path: Path) -> list[Row]:

@@ -23,6 +23,7 @@ _COMMANDS = {
     "export": "dse.cli.export:export",
     "map": "dse.cli.map:map_",
     "table": "dse.cli.table:table",
+    "sweep": "dse.cli.sweep:sweep",
     "plot": "dse.cli.plot:plot",
     "model": "dse.cli.engine:model",
     "mapper": "dse.cli.engine:mapper",

@@ -1,10 +1,13 @@
-"""What the commands share: options and plain-text tables."""
+"""What the commands share: options, plain-text tables, the progress bar."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,18 +16,20 @@ import click
 from dse.errors import InputError
 
 if TYPE_CHECKING:
-    from dse.table import CostTable
+    from dse.pipeline import Progress, Report
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+
+_BAR_AFTER_SECONDS = 2.0
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def workload_options(function: _Function) -> _Function:
+def workload_options(function: _Function, *, required: bool = True) -> _Function:
     """WORKLOAD and the options that decide which table it has and where that is stored."""
     for option in reversed(
         (
-            click.argument("workload"),
+            click.argument("workload", required=required),
             click.option("--arch", type=FILE, help="Timeloop v4 specification; default: the shipped Eyeriss."),
             click.option("--operators", type=FILE, help="Operators and precisions; default: the shipped ones."),
             click.option("--engine", default="native", show_default=True, help="What maps the layers."),
@@ -37,6 +42,17 @@ def workload_options(function: _Function) -> _Function:
 
 def json_option(function: _Function) -> _Function:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def jobs_option(function: _Function) -> _Function:
+    return click.option("--jobs", type=int, default=-1, show_default=True, help="Processes; -1 takes every core.")(
+        function
+    )
+
+
+def check_jobs(jobs: int) -> None:
+    if jobs < 1 and jobs != -1:
+        raise InputError("--jobs", f"found {jobs}", "at least 1, or -1 for every core")
 
 
 def echo_json(document: Any) -> None:
@@ -63,9 +79,9 @@ def check_table_file(path: Path) -> None:
     check_writable(path)
 
 
-def save_table(table: CostTable, path: Path) -> None:
+def save_table(save: Callable[[Path], None], path: Path) -> None:
     try:
-        table.save(path)
+        save(path)
     except OSError as e:
         raise InputError(path, f"cannot be written: {(e.strerror or str(e)).lower()}") from None
 
@@ -94,3 +110,43 @@ def uj(energies_pj: Sequence[float | None]) -> list[str]:
     largest = max((abs(e) for e in energies_pj if e is not None), default=0.0) / 1e6
     decimals = min(9, max(0, 4 - math.floor(math.log10(largest)))) if largest else 0
     return ["-" if e is None else f"{e / 1e6:.{decimals}f}" for e in energies_pj]
+
+
+def origin(report: Report) -> str:
+    """Says how much was computed."""
+    if not report.to_compute:
+        return f"{report.reused} of {report.jobs} rows from the store, nothing recomputed."
+    return (
+        f"{report.reused} of {report.jobs} rows from the store, {report.computed} computed; "
+        f"{report.duplicates} share the mapping of a layer of the same shape."
+    )
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Progress]:
+    """A bar with an estimate on standard error, once the work has lasted long enough for one to be missed."""
+    start, bar = time.monotonic(), None
+
+    def show(report: Report) -> None:
+        nonlocal bar
+        if bar is None and sys.stderr.isatty() and time.monotonic() - start > _BAR_AFTER_SECONDS:
+            bar = _start_bar(what, report.to_compute)
+        if bar is not None:
+            bar.update(bar.task_ids[0], completed=report.computed)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.stop()
+
+
+def _start_bar(what: str, total: int) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.add_task("", total=total)
+    bar.start()
+    return bar

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,28 +11,29 @@ import click
 
 from dse.cli.common import (
     FILE,
+    check_jobs,
     check_table_file,
     echo_json,
+    jobs_option,
     json_option,
+    origin,
+    progress_bar,
     save_table,
     text_table,
     uj,
     workload_options,
 )
-from dse.errors import InputError
-from dse.pipeline import Progress, Report, map_workload
+from dse.pipeline import Report, map_workload
 from dse.store import default_path
 from dse.totals import PAPER_E_OP_RATIO, Total, e_op_ratio, explain, uniform_totals
 
 if TYPE_CHECKING:
     from dse.table import CostTable, Transmission
 
-_BAR_AFTER_SECONDS = 2.0
-
 
 @click.command("map")
 @workload_options
-@click.option("--jobs", type=int, default=-1, show_default=True, help="Processes; -1 takes every core.")
+@jobs_option
 @click.option("--output", type=FILE, multiple=True, help="Table to write: .csv, .parquet or .json; repeatable.")
 @click.option(
     "--transmission",
@@ -66,12 +63,11 @@ def map_(
     Example:
       enos map squeezenet --output table.csv --output table.parquet
     """
-    if jobs < 1 and jobs != -1:
-        raise InputError("--jobs", f"found {jobs}", "at least 1, or -1 for every core")
+    check_jobs(jobs)
     for path in output:
         check_table_file(path)
     reports: list[Report] = []
-    with _progress_bar() as show:
+    with progress_bar("mapping") as show:
 
         def progress(report: Report) -> None:
             reports.append(report)
@@ -81,7 +77,7 @@ def map_(
             workload, arch=arch, candidates=operators, store=store, engine=engine, jobs=jobs, progress=progress
         )
     for path in output:
-        save_table(table, path)
+        save_table(table.save, path)
     where, report = store or default_path(), reports[-1]
     if as_json:
         echo_json(_document(table, report, where))
@@ -89,36 +85,6 @@ def map_(
         click.echo("\n".join(_lines(table, report, where, cast("Transmission", transmission))))
         for path in output:
             click.echo(f"Table: {path}")
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Progress]:
-    """A bar on standard error, once the work has lasted long enough for one to be missed."""
-    start, bar = time.monotonic(), None
-
-    def show(report: Report) -> None:
-        nonlocal bar
-        if bar is None and sys.stderr.isatty() and time.monotonic() - start > _BAR_AFTER_SECONDS:
-            bar = _start_bar(report.to_compute)
-        if bar is not None:
-            bar.update(bar.task_ids[0], completed=report.computed)
-
-    try:
-        yield show
-    finally:
-        if bar is not None:
-            bar.stop()
-
-
-def _start_bar(total: int) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("mapping"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    bar.add_task("", total=total)
-    bar.start()
-    return bar
 
 
 def _document(table: CostTable, report: Report, store: Path) -> dict[str, Any]:
@@ -148,7 +114,7 @@ def _lines(table: CostTable, report: Report, store: Path, transmission: Transmis
     lines += ["One operator at one precision throughout, uJ:", _totals_table(totals), ""]
     lines += [*explain(totals, transmission), ""]
     lines += _refusals(table)
-    return [*lines, _origin(report), f"Store: {store}"]
+    return [*lines, origin(report), f"Store: {store}"]
 
 
 def _totals_table(totals: tuple[Total, ...]) -> str:
@@ -182,12 +148,3 @@ def _refusals(table: CostTable) -> list[str]:
         for row in table.rows
         if row["status"] != "ok"
     ]
-
-
-def _origin(report: Report) -> str:
-    if not report.to_compute:
-        return f"{report.reused} of {report.jobs} rows from the store, nothing recomputed."
-    return (
-        f"{report.reused} of {report.jobs} rows from the store, {report.computed} computed; "
-        f"{report.duplicates} share the mapping of a layer of the same shape."
-    )

@@ -38,7 +38,7 @@ def table(
         check_table_file(path)
     costs = stored_table(workload, arch=arch, candidates=operators, store=store, engine=engine)
     for path in output:
-        save_table(costs, path)
+        save_table(costs.save, path)
         click.echo(f"{path}: {len(costs.rows)} rows, {len(costs.layers)} layers, {len(costs.candidates)} candidates")
     if breakdown is not None:
         click.echo(f"Energy of each layer under {breakdown}, uJ:\n{breakdown_table(costs, breakdown)}")

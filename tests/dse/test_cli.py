@@ -11,41 +11,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dse.cli import enos, main
+from dse.cli import enos
 from dse.resources import data_dir
 from dse.table import CostTable
-from tests.dse.fakes import FakeEngine
+from tests.dse.conftest import WORKLOAD, refused
 from tests.dse.test_golden import GOLDEN, variables, write_inputs
 
 ARCH = data_dir("arch_specs") / "eyeriss_168.yaml"
-WORKLOAD = """
-version: 1
-name: net
-input: [1, 4, 8, 8]
-layers:
-- {name: first, kind: conv, instance: {N: 1, G: 1, C: 4, M: 8, P: 6, Q: 6, R: 3, S: 3}}
-- {name: second, kind: conv, instance: {N: 1, G: 1, C: 8, M: 8, P: 6, Q: 6, R: 1, S: 1, Hstride: 2}}
-"""
 FC = json.loads((GOLDEN / "cases" / "fc_BC8.json").read_text())
 
 
-@pytest.fixture(autouse=True)
-def own_store(monkeypatch, tmp_path):
-    monkeypatch.setenv("ENOS_STORE", str(tmp_path / "store.sqlite"))
-    return tmp_path / "store.sqlite"
-
-
-@pytest.fixture
-def workload(tmp_path):
-    path = tmp_path / "net.yaml"
-    path.write_text(WORKLOAD)
-    return str(path)
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """The engine called native answers at once."""
-    monkeypatch.setattr("dse.engines.native.NativeEngine", FakeEngine)
+pytestmark = pytest.mark.usefixtures("own_store")
 
 
 @pytest.fixture
@@ -53,25 +29,6 @@ def fc(tmp_path):
     """Arguments of `enos model` for a recorded run, without the mapping."""
     write_inputs(tmp_path, FC["instance"], "BC", 8)
     return [str(GOLDEN / "arch.yaml"), str(tmp_path / "problem.yaml"), str(tmp_path / "ert.yaml")]
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments):
-        with pytest.raises(SystemExit) as exit_:
-            main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return exit_.value.code, out, err
-
-    return call
-
-
-def refused(result):
-    """The one line of a refusal."""
-    code, out, err = result
-    assert (code, out) == (2, "")
-    assert err.startswith("error: ") and err.count("\n") == 1, err
-    return err
 
 
 @pytest.mark.parametrize("command", enos.list_commands(None))
@@ -84,7 +41,7 @@ def test_every_command_has_help_with_an_example(run, command):
 def test_the_help_lists_the_commands_of_both_halves(run):
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("export", "map", "table", "plot", "model", "mapper", "doctor", "search", "run", "report"):
+    for command in ("export", "map", "table", "sweep", "plot", "model", "mapper", "doctor", "search", "run", "report"):
         assert f"\n  {command} " in out
 
 
@@ -281,5 +238,6 @@ def test_a_closed_pipe_is_no_traceback(workload):
 
 def test_starting_imports_nothing_heavy():
     heavy = ["numba", "torch", "matplotlib", "rich", "joblib", "pyarrow", "networkx"]
-    script = f"import sys, dse.cli.map, dse.cli.table, dse.cli.engine; print([m for m in {heavy} if m in sys.modules])"
+    commands = "dse.cli.map, dse.cli.table, dse.cli.sweep, dse.cli.engine"
+    script = f"import sys, {commands}; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", script]).strip() == b"[]"

@@ -1,0 +1,233 @@
+"""`enos sweep`: a network on every accelerator that some settings span."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dse.cli.common import (
+    FILE,
+    check_jobs,
+    check_table_file,
+    check_writable,
+    echo_json,
+    jobs_option,
+    json_option,
+    origin,
+    progress_bar,
+    save_table,
+    text_table,
+    workload_options,
+)
+from dse.errors import InputError
+from dse.pipeline import Report
+from dse.store import default_path
+from dse.sweep.axes import combine, format_number, parse_set
+from dse.sweep.config import SweepConfig, read_sweep
+from dse.sweep.run import plan_sweep, run_sweep
+
+if TYPE_CHECKING:
+    from dse.sweep.table import SweepTable
+    from dse.table import Row
+
+_SHOWN = "T8"
+_MOST_POINTS = 100  # that are printed
+_MOST_REASONS = 20
+
+
+@click.command()
+@partial(workload_options, required=False)
+@click.option("--set", "settings", metavar="PATHS=VALUES", multiple=True, help="What varies; repeatable.")
+@click.option("--config", type=FILE, help="Sweep file; what the command line gives replaces what it says.")
+@click.option("--candidate", "only", multiple=True, help="Only this one, such as T8; repeatable; default: all.")
+@jobs_option
+@click.option("--output", type=FILE, multiple=True, help="Rows of points, layers, candidates: .csv, .parquet, .json.")
+@click.option("--summary", type=FILE, multiple=True, help="Rows of points and candidates: .csv, .parquet, .json.")
+@click.option("--figures", type=click.Path(file_okay=False, path_type=Path), help="Folder for figures, PNG and SVG.")
+@json_option
+def sweep(
+    workload: str | None,
+    arch: Path | None,
+    operators: Path | None,
+    engine: str,
+    store: Path | None,
+    settings: tuple[str, ...],
+    config: Path | None,
+    only: tuple[str, ...],
+    jobs: int,
+    output: tuple[Path, ...],
+    summary: tuple[Path, ...],
+    figures: Path | None,
+    as_json: bool,
+) -> None:
+    """Maps a network on every accelerator that some settings span.
+
+    WORKLOAD is a workload file or the name of a shipped one. PATHS is NODE.ATTRIBUTE, NODE.meshX, NODE.meshY or
+    variables.NAME, or several of these joined by commas, which take the same value. VALUES are numbers a,b,c or a range
+    start:stop:xFACTOR or start:stop:+STEP. Every combination of several --set is a point.
+
+    What the store already has is not computed again; a sweep that was killed goes on where it stopped.
+
+    \b
+    Example:
+      enos sweep squeezenet --set glb_ifmap.depth=1024:65536:x2 --candidate T8 --figures sweep
+    """
+    check_jobs(jobs)
+    for path in (*output, *summary):
+        check_table_file(path)
+    if figures is not None:
+        check_writable(figures)
+    said = read_sweep(config) if config is not None else SweepConfig()
+    name = workload or said.workload
+    if name is None:
+        raise InputError("enos sweep", "no workload is given", "WORKLOAD, or workload in --config FILE")
+    plan = plan_sweep(
+        name,
+        combine(said.axes, [parse_set(text) for text in settings]),
+        arch=arch or said.arch,
+        candidates=operators or said.operators,
+        only=only or said.candidates,
+        engine=engine,
+        objective=said.objective or "energy",
+    )
+    reports: list[Report] = []
+    with progress_bar("sweeping") as show:
+
+        def progress(report: Report) -> None:
+            reports.append(report)
+            show(report)
+
+        found = run_sweep(plan, store=store, jobs=jobs, progress=progress)
+    for path in output:
+        save_table(found.save, path)
+    for path in summary:
+        save_table(found.save_summary, path)
+    chosen = [c for c in found.candidates if c in (only or said.candidates)]
+    shown = chosen or [_SHOWN if _SHOWN in found.candidates else found.candidates[0]]
+    drawn = _draw(found, shown, figures) if figures is not None else []
+    where = store or default_path()
+    if as_json:
+        echo_json(_document(found, plan.arch, reports[-1], where))
+    else:
+        click.echo("\n".join(_lines(found, shown, reports[-1], where)))
+        for path in (*output, *summary):
+            click.echo(f"Table: {path}")
+        for path in drawn:
+            click.echo(f"Figure: {path}")
+
+
+def _draw(found: SweepTable, candidates: Sequence[str], folder: Path) -> list[Path]:
+    """Draws every figure of the candidates that can be mapped at some point, each as PNG and as SVG."""
+    from dse.sweep.draw import draw_figures
+
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as e:
+        raise InputError(folder, f"cannot be made: {(e.strerror or str(e)).lower()}") from None
+    return draw_figures(found, [c for c in candidates if found.totals(c)], folder)
+
+
+def _document(found: SweepTable, arch: str, report: Report, store: Path) -> dict[str, Any]:
+    return {
+        "workload": found.workload,
+        "arch": arch,
+        "store": str(store),
+        "rows_from_store": report.reused,
+        "computed": report.computed,
+        "points": [{"point": point.number, **point.settings} for point in found.points],
+        "summary": list(found.summary),
+        "pareto": {c: [row["point"] for row in found.pareto(c)] for c in found.candidates},
+        "winners": {
+            c: [{"layer": w.layer, "point": w.point, "energy_pj": w.energy_pj, "saving": w.saving}
+                for w in found.winners(c)]
+            for c in found.candidates
+        },
+    }  # fmt: skip
+
+
+def _lines(found: SweepTable, shown: Sequence[str], report: Report, store: Path) -> list[str]:
+    lines = [f"Energy per MAC of {found.workload}, pJ (* least, p on the energy-delay front, DRAM included):"]
+    lines += [_points_table(found), ""]
+    for candidate in shown:
+        lines += _winners(found, candidate)
+    lines += _refusals(found)
+    return [*lines, origin(report), f"Store: {store}"]
+
+
+def _points_table(found: SweepTable) -> str:
+    """Points down, candidates across. Of very many points only those that are best or on a front."""
+    best = {c: row["point"] for c in found.candidates if (row := found.best(c)) is not None}
+    fronts = {c: {row["point"] for row in found.pareto(c)} for c in found.candidates}
+    points = [
+        p
+        for p in found.points
+        if len(found.points) <= _MOST_POINTS or any(p.number in f or p.number == best.get(c) for c, f in fronts.items())
+    ]
+    paths = list(found.points[0].settings)
+    rows = []
+    for point in points:
+        cells = [str(point.number), *map(format_number, point.settings.values())]
+        totals = [found.total(point.number, c) for c in found.candidates]
+        bits = next((t["on_chip_bits"] for t in totals if t["on_chip_bits"] is not None), None)
+        cells.append("-" if bits is None else f"{bits / 8192:.1f}")
+        for candidate, total in zip(found.candidates, totals, strict=True):
+            marks = ("*" if best.get(candidate) == point.number else " ") + (
+                "p" if point.number in fronts[candidate] else " "
+            )
+            ok = total["status"] == "ok"
+            cells.append(f"{total['energy_per_mac_pj']:.3f} {marks}" if ok else f"{total['status']}   ")
+        rows.append(cells)
+    header = [
+        "point",
+        *(path.replace(".", "\n.") for path in paths),
+        "on chip\nKB",
+        *(f"{c}   " for c in found.candidates),
+    ]
+    table = text_table(header, rows)
+    omitted = len(found.points) - len(points)
+    return table + (f"\n({omitted} more points; --summary FILE has them all)" if omitted else "")
+
+
+def _winners(found: SweepTable, candidate: str) -> list[str]:
+    """For each layer under a candidate, the point that is cheapest for it, beside the one that is best for all."""
+    best = found.best(candidate)
+    if best is None:
+        return []
+    winners = found.winners(candidate)
+    labels = {point.number: point.label for point in found.points}
+    rows = [
+        [w.layer, str(w.point), labels[w.point], "-" if not w.saving else f"{w.saving:.1%}"]
+        for w in winners
+        if w.point is not None
+    ]
+    spared = sum((w.common_pj or 0.0) - (w.energy_pj or 0.0) for w in winners) / best["energy_pj"]
+    front = ", ".join(str(row["point"]) for row in found.pareto(candidate))
+    return [
+        f"{candidate}: best for all layers is point {best['point']}, {labels[best['point']]}: "
+        f"{best['energy_pj'] / 1e6:.1f} uJ, {best['cycles']:,} cycles. Energy-delay front: {front}.",
+        f"Each layer at its own best point would need {spared:.1%} less:",
+        text_table(["layer", "point", "", "saves"], rows),
+        "",
+    ]
+
+
+def _refusals(found: SweepTable) -> list[str]:
+    """One line for each reason why points have no costs."""
+    reasons: dict[tuple[str, str], list[Row]] = {}
+    for row in found.summary:
+        if row["status"] != "ok":
+            reasons.setdefault((row["status"], row["reason"]), []).append(row)
+    lines = [_refusal(status, reason, rows) for (status, reason), rows in reasons.items()]
+    omitted = len(lines) - _MOST_REASONS
+    return [*lines[:_MOST_REASONS], f"(and {omitted} more; --summary FILE has them all)"] if omitted > 0 else lines
+
+
+def _refusal(status: str, reason: str, rows: Sequence[Row]) -> str:
+    points = [str(number) for number in dict.fromkeys(row["point"] for row in rows)]
+    listed = ", ".join(points[:8]) + (f" and {len(points) - 8} more" if len(points) > 8 else "")
+    candidates = ", ".join(dict.fromkeys(row["candidate"] for row in rows))
+    return f"{status}: point{'s' if len(points) > 1 else ''} {listed} under {candidates}: {reason}"

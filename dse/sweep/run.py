@@ -1,0 +1,205 @@
+"""Runs a sweep: every point of it checked, then all of them mapped together, through the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dse.candidates import Candidate, load_candidates
+from dse.engines import Engine, load_engine
+from dse.errors import InputError
+from dse.expressions import evaluate
+from dse.instance import Instance, candidate_spec, library_for, read_arch, with_energies
+from dse.pipeline import CandidatesLike, Plan, Progress, WorkloadLike, load_workload, map_plans, plan_for
+from dse.spec_reader import SpecFile
+from dse.sweep.axes import Axis, Point, parse_zip, points_of
+from dse.sweep.config import axes_of
+from dse.sweep.specs import check_paths, with_settings
+from dse.sweep.table import SweepTable, refused_total, summary_row
+from dse.table import COLUMNS, CostTable, Row
+from dse.workload import Workload
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a candidate cannot be mapped at a point: ``invalid`` for the specification, ``no_energy`` for the tables."""
+
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """A point of a sweep with what each candidate, by name, runs on there."""
+
+    point: Point
+    instances: Mapping[str, Instance | Refusal]
+    plan: Plan | None  # of the candidates that can be mapped; None if there are none
+    cycle_seconds: float | None
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """Everything a sweep will do, checked, before anything is searched."""
+
+    workload: Workload
+    arch: str
+    axes: tuple[Axis, ...]
+    candidates: tuple[Candidate, ...]
+    sites: tuple[Site, ...]
+
+
+def sweep(
+    workload: WorkloadLike,
+    settings: Mapping[str, Any],
+    *,
+    zipped: Sequence[Mapping[str, Any]] = (),
+    arch: Path | str | None = None,
+    candidates: CandidatesLike = None,
+    only: Sequence[str] = (),
+    store: Path | str | None = None,
+    engine: Engine | str = "native",
+    jobs: int = -1,
+    objective: str = "energy",
+    progress: Progress | None = None,
+) -> SweepTable:
+    """Maps a network on every architecture that some settings span, each layer and candidate to a proven optimum.
+
+    ```python
+    found = sweep("squeezenet", {"glb_ifmap.depth": "1024:65536:x2", "weights_spad.depth": [112, 224]}, only=["T8"])
+    found.best("T8")["glb_ifmap.depth"]
+    ```
+
+    Energies of all components are estimated anew at each point. What the store has, and what another point of the
+    sweep has in common with this one, is not searched again.
+
+    Args:
+        workload: a workload, its file, or the name of a shipped one.
+        settings: path -> values, every combination of which is a point. A path is ``node.attribute``, ``node.meshX``,
+            ``node.meshY`` or ``variables.name``, or several of these joined by commas, which take the same value.
+            Values are a list of numbers, or text: ``a,b,c``, ``start:stop:xFACTOR``, ``start:stop:+STEP``.
+        zipped: groups of path -> values which vary in step, each path with values of its own.
+        arch: Timeloop v4 specification; None takes the shipped one.
+        candidates: operators and precisions, or their file; None takes the shipped ones.
+        only: names of the candidates to take, such as ``T8``; all of them if it is empty.
+        store, engine, jobs, objective, progress: as in `dse.pipeline.map_workload`.
+
+    Raises:
+        InputError: a wrong file, path or value; a sweep none of whose points can be mapped. A point that lies outside
+            the energy tables is no error but has rows that say so, and so has a layer without a mapping.
+    """
+    axes = axes_of(settings, "settings")
+    axes += tuple(parse_zip(dict(group), f"zipped[{i}]") for i, group in enumerate(zipped))
+    plan = plan_sweep(workload, axes, arch=arch, candidates=candidates, only=only, engine=engine, objective=objective)
+    return run_sweep(plan, store=store, jobs=jobs, progress=progress)
+
+
+def plan_sweep(
+    workload: WorkloadLike,
+    axes: Sequence[Axis],
+    *,
+    arch: Path | str | None = None,
+    candidates: CandidatesLike = None,
+    only: Sequence[str] = (),
+    engine: Engine | str = "native",
+    objective: str = "energy",
+) -> SweepPlan:
+    """Loads everything and checks every point; arguments and errors as in `sweep`."""
+    points = points_of(axes)
+    workload = load_workload(workload)
+    chosen = _chosen(candidates, only)
+    specification = read_arch(arch)
+    check_paths(specification, (path for axis in axes for path in axis.paths), chosen)
+    library = library_for(specification)
+    loaded = load_engine(engine) if isinstance(engine, str) else engine
+    like = workload.layers[0].problem
+
+    def site(point: Point) -> Site:
+        altered = with_settings(specification, point.settings)
+        instances: dict[str, Instance | Refusal] = {}
+        for candidate in chosen:
+            status = "invalid"
+            try:
+                spec = candidate_spec(altered, candidate, like)
+                status = "no_energy"
+                instances[candidate.name] = with_energies(spec, candidate, library, altered.where)
+            except InputError as e:
+                instances[candidate.name] = Refusal(status, str(e).removeprefix(f"{altered.where}: "))
+        usable = [found for found in instances.values() if isinstance(found, Instance)]
+        plan = plan_for(workload, usable, loaded, objective) if usable else None
+        return Site(point, instances, plan, _cycle_seconds(altered))
+
+    sites = tuple(map(site, points))
+    if not any(site.plan for site in sites):
+        refusal = next(iter(sites[0].instances.values()))
+        assert isinstance(refusal, Refusal)
+        where = "sweep" if len(points) == 1 else f"sweep: none of the {len(points)} points can be mapped; the first"
+        raise InputError(f"{where}: {points[0].label}", refusal.reason)
+    return SweepPlan(workload, str(specification.where), tuple(axes), chosen, sites)
+
+
+def run_sweep(
+    plan: SweepPlan, *, store: Path | str | None = None, jobs: int = -1, progress: Progress | None = None
+) -> SweepTable:
+    """Maps all points in one pool of workers, each answer stored as it arrives; arguments as in `sweep`."""
+    mapped = [site for site in plan.sites if site.plan]
+    found = map_plans([site.plan for site in mapped if site.plan], store=store, jobs=jobs, progress=progress)
+    tables = {site.point.number: table for site, table in zip(mapped, found, strict=True)}
+    macs = {layer.name: layer.problem.macs for layer in plan.workload.layers}
+    rows: list[Row] = []
+    summary: list[Row] = []
+    for site in plan.sites:
+        table = tables.get(site.point.number)
+        head = {"point": site.point.number, **site.point.settings}
+        for layer, n_ops in macs.items():
+            for candidate in plan.candidates:
+                rows.append(head | _layer_row(plan.workload.name, layer, n_ops, candidate, site, table))
+        summary += [_total(plan.workload.name, candidate, site, table) for candidate in plan.candidates]
+    points = tuple(site.point for site in plan.sites)
+    return SweepTable(plan.workload.name, plan.axes, points, tuple(rows), tuple(summary))
+
+
+def _layer_row(workload: str, layer: str, n_ops: int, candidate: Candidate, site: Site, table: CostTable | None) -> Row:
+    refusal = site.instances[candidate.name]
+    if table is not None and isinstance(refusal, Instance):
+        return table.row(layer, candidate.name)
+    assert isinstance(refusal, Refusal)
+    return dict.fromkeys(COLUMNS) | {
+        "workload": workload,
+        "layer": layer,
+        "operator": candidate.operator,
+        "bits": candidate.bits,
+        "candidate": candidate.name,
+        "status": refusal.status,
+        "reason": refusal.reason,
+        "n_ops": n_ops,
+    }
+
+
+def _total(workload: str, candidate: Candidate, site: Site, table: CostTable | None) -> Row:
+    found = site.instances[candidate.name]
+    if table is not None and isinstance(found, Instance):
+        return summary_row(site.point, table, found, site.cycle_seconds)
+    assert isinstance(found, Refusal)
+    return refused_total(
+        site.point, workload, candidate.name, candidate.operator, candidate.bits, found.status, found.reason
+    )
+
+
+def _chosen(candidates: CandidatesLike, only: Sequence[str]) -> tuple[Candidate, ...]:
+    """The candidates of these names, in the order of the operators file."""
+    if candidates is None or isinstance(candidates, (str, Path)):
+        candidates = load_candidates(candidates)
+    names = [candidate.name for candidate in candidates]
+    for name in only:
+        if name not in names:
+            raise InputError("candidate", f"found {name!r}", names)
+    return tuple(candidate for candidate in candidates if not only or candidate.name in only)
+
+
+def _cycle_seconds(arch: SpecFile) -> float | None:
+    """Duration of a cycle by the specification's ``global_cycle_seconds``; None where it names none."""
+    value = evaluate(arch.variables.get("global_cycle_seconds"), arch.variables, f"{arch.where}: variables")
+    return float(value) if isinstance(value, (int, float)) and value > 0 else None
