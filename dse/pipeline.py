@@ -15,6 +15,7 @@ from dse.candidates import Candidate, load_candidates
 from dse.engines import Engine, load_engine
 from dse.errors import InputError
 from dse.instance import Instance, instance_for, library_for, read_arch
+from dse.mapper import check_objective
 from dse.problem import Problem
 from dse.result import Result, result_of, table_row
 from dse.spec_reader import SpecFile
@@ -193,6 +194,7 @@ def load_workload(workload: WorkloadLike) -> Workload:
 def plan_for(workload: Workload, instances: Sequence[Instance], engine: Engine, objective: str) -> Plan:
     """The jobs of every layer on every instance of an accelerator."""
     problems = {layer.name: layer.problem for layer in workload.layers}
+    check_objective(objective)
     settings = {"engine": [engine.name, engine.version], "objective": objective}
     hardware = [{**settings, **_hardware(instance)} for instance in instances]
     jobs = [

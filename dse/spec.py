@@ -24,6 +24,12 @@ class LoopConstraint:
     outer: tuple[str, ...] = ()
     split: int | None = None
 
+    def permits(self, dimension: str, factor: int) -> bool:
+        """Whether the level's loop over a dimension may have this factor."""
+        if dimension in self.factors:
+            return factor == self.factors[dimension]
+        return self.at_least.get(dimension, 1) <= factor <= self.at_most.get(dimension, factor)
+
     def canonical(self) -> list[Any]:
         return [
             sorted(self.factors.items()),
@@ -56,6 +62,10 @@ class Storage:
     shared_bandwidth: float | None = None
 
     @property
+    def loops(self) -> LoopConstraint:
+        return self.temporal
+
+    @property
     def off_chip(self) -> bool:
         return self.component.lower() == "dram" or str(self.attributes.get("type", "")).upper().startswith("LPDDR")
 
@@ -69,6 +79,10 @@ class Fanout:
     mesh_y: int
     spatial: LoopConstraint
     no_link_transfer: frozenset[str] = frozenset()
+
+    @property
+    def loops(self) -> LoopConstraint:
+        return self.spatial
 
 
 @dataclass(frozen=True)

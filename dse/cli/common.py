@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dse.errors import InputError
+from dse.mapper import OBJECTIVES
 
 if TYPE_CHECKING:
     from dse.pipeline import Progress, Report
@@ -33,6 +34,9 @@ def workload_options(function: _Function, *, required: bool = True) -> _Function
             click.option("--arch", type=FILE, help="Timeloop v4 specification; default: the shipped Eyeriss."),
             click.option("--operators", type=FILE, help="Operators and precisions; default: the shipped ones."),
             click.option("--engine", default="native", show_default=True, help="What maps the layers."),
+            click.option(
+                "--objective", type=click.Choice(OBJECTIVES), help="What a mapping minimises; default: energy."
+            ),
             click.option("--store", type=FILE, help="Store of results; default: $ENOS_STORE or the user's cache."),
         )
     ):

@@ -14,6 +14,7 @@ from dse.energy.ert import Ert, read_ert
 from dse.engines import load_engine
 from dse.errors import InputError
 from dse.instance import embedded_energies, library_for, read_arch, spec_for
+from dse.mapper import OBJECTIVES
 from dse.mapping import directives, loop_nest, parse_directives
 from dse.model import Evaluation
 from dse.problem import Problem, problem_from_document
@@ -63,7 +64,9 @@ def model(
 @click.argument("problem", type=FILE)
 @click.argument("ert", type=FILE, required=False)
 @_var_option
-@click.option("--objective", default="energy", show_default=True, help="What is minimised.")
+@click.option(
+    "--objective", type=click.Choice(OBJECTIVES), default="energy", show_default=True, help="What is minimised."
+)
 @click.option("--output", type=FILE, help="Mapping to write, which enos model and timeloop-model read.")
 @json_option
 def mapper(

@@ -48,6 +48,7 @@ def map_(
     arch: Path | None,
     operators: Path | None,
     engine: str,
+    objective: str | None,
     store: Path | None,
     jobs: int,
     output: tuple[Path, ...],
@@ -74,7 +75,14 @@ def map_(
             show(report)
 
         table = map_workload(
-            workload, arch=arch, candidates=operators, store=store, engine=engine, jobs=jobs, progress=progress
+            workload,
+            arch=arch,
+            candidates=operators,
+            store=store,
+            engine=engine,
+            jobs=jobs,
+            progress=progress,
+            objective=objective or "energy",
         )
     for path in output:
         save_table(table.save, path)

@@ -54,6 +54,7 @@ def sweep(
     arch: Path | None,
     operators: Path | None,
     engine: str,
+    objective: str | None,
     store: Path | None,
     settings: tuple[str, ...],
     config: Path | None,
@@ -92,7 +93,7 @@ def sweep(
         candidates=operators or said.operators,
         only=only or said.candidates,
         engine=engine,
-        objective=said.objective or "energy",
+        objective=objective or said.objective or "energy",
     )
     reports: list[Report] = []
     with progress_bar("sweeping") as show:

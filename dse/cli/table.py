@@ -22,6 +22,7 @@ def table(
     arch: Path | None,
     operators: Path | None,
     engine: str,
+    objective: str | None,
     store: Path | None,
     output: tuple[Path, ...],
     breakdown: str | None,
@@ -36,7 +37,9 @@ def table(
         raise InputError("enos table", "nothing to do", "--output FILE, --breakdown CANDIDATE")
     for path in output:
         check_table_file(path)
-    costs = stored_table(workload, arch=arch, candidates=operators, store=store, engine=engine)
+    costs = stored_table(
+        workload, arch=arch, candidates=operators, store=store, engine=engine, objective=objective or "energy"
+    )
     for path in output:
         save_table(costs.save, path)
         click.echo(f"{path}: {len(costs.rows)} rows, {len(costs.layers)} layers, {len(costs.candidates)} candidates")

@@ -1,9 +1,11 @@
-"""The mapper: the minimum-energy mapping of a layer, with proof, over Timeloop's perfect-factor mapspace."""
+"""The mapper: the best mapping of a layer, with proof, over Timeloop's perfect-factor mapspace."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from dse.errors import InputError
 
 if TYPE_CHECKING:
     from dse.energy.ert import Ert
@@ -12,7 +14,10 @@ if TYPE_CHECKING:
     from dse.problem import Problem
     from dse.spec import Spec
 
-VERSION = "2"
+OBJECTIVES = ("energy", "edp", "delay")
+"""What can be minimised: energy; energy x delay; delay, and among the fastest mappings energy."""
+
+VERSION = "3"
 """Part of every store key: changes whenever the mapper's or the model's answers may change."""
 
 
@@ -20,7 +25,7 @@ VERSION = "2"
 class Found:
     """The result of a search: a mapping with its evaluation, or the reason why there is none.
 
-    `optimal` says that no mapping of the mapspace has less energy.
+    `optimal` says that no mapping of the mapspace is better.
     """
 
     mapping: Mapping | None
@@ -30,16 +35,27 @@ class Found:
 
 
 def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") -> Found:
-    """The mapping of least energy.
+    """The best mapping.
 
-    Deterministic. `Found.mapping` is None, with a reason, where nothing fits the hardware and its constraints.
+    Args:
+        objective: one of `OBJECTIVES`.
+
+    `Found.mapping` is None, with a reason, where nothing fits the hardware and its constraints. Which of several
+    equally good mappings is found does not depend on what was searched before.
 
     Raises:
         InputError: an unknown objective, or an energy that the table lacks.
     """
+    check_objective(objective)
     from dse.mapper import explore  # numba takes a while to load, and a warm store needs none of it
 
     return explore.search(spec, problem, ert, objective)
 
 
-__all__ = ["VERSION", "Found", "search"]
+def check_objective(objective: str) -> None:
+    """Refuses what the mapper cannot minimise."""
+    if objective not in OBJECTIVES:
+        raise InputError("objective", f"found {objective!r}", OBJECTIVES)
+
+
+__all__ = ["OBJECTIVES", "VERSION", "Found", "check_objective", "search"]

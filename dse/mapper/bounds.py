@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dse.mapper.labels import Aim, floors_of
+from dse.mapper.labels import ENERGY, Aim, floors_of, values_of
 from dse.mapper.lift import Inside, Limit, lift_fanout, lift_storage
 from dse.mapper.reuse import Flags, Floats, Ints
 from dse.mapper.space import Mapspace
@@ -18,7 +18,7 @@ def lift(space: Mapspace, stages: Stages, aim: Aim, limit: float, beam: int | No
         limit: labels that cannot lead to an objective below it are left out.
         beam: keeps only so many of a stage's most promising labels; then the bounds hold for a part of the mapspace.
     """
-    timed = bool(aim.power) or aim.most_cycles < np.inf
+    timed = aim.kind != ENERGY or aim.most_cycles < np.inf
     leaking = bool(stages.leak.any())
     tables = [_compute_unit(space, stages, timed)]
     for k, stage in enumerate(stages.stages):
@@ -43,10 +43,12 @@ def lift(space: Mapspace, stages: Stages, aim: Aim, limit: float, beam: int | No
 def _compute_unit(space: Mapspace, stages: Stages, timed: bool) -> Inside:
     count, tiles, macs = len(space.tensors), len(space.boxes), space.problem.macs
     start = np.zeros((1, space.label_width))
-    start[0, 2 + 3 * count :: 2] = 1.0
     under_fanout = stages.stages[0].array is not None
     for t in range(count):
         start[0, 3 + 3 * t if under_fanout else 4 + 3 * t] = macs * stages.compute_price[t]
+        for column in space.grid.axis_column[t]:
+            if column >= 0 and stages.compute_price[t] > 0.0:
+                start[0, column] = -1.0 if under_fanout else 1.0
     if timed or (stages.last_fanout >= 0 and stages.leak.any()):
         start[0, 1] = 1.0
     if stages.last_fanout < 0:
@@ -68,9 +70,9 @@ def _promising(
 ) -> Inside:
     """The labels of a stage that may still lead below the limit."""
     floors = _floors(space, labels, offsets, stage.share_outside, stage.linkable)
-    cycles = labels[:, 1] * stage.least_idle * aim.macs
-    values = (floors + stage.beyond) * (cycles if aim.power else 1.0)
-    good = (values < limit) & (cycles <= aim.most_cycles)
+    values = np.empty(len(labels))
+    values_of(aim, floors, stage.beyond, labels, stage.least_idle, values)
+    good = values < limit
     if beam is not None and good.sum() > beam:
         good &= values <= np.partition(values[good], beam - 1)[beam - 1]
     tile_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[good]

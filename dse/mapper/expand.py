@@ -5,8 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from dse.mapper.jit import kernel
-from dse.mapper.labels import least_value, value_of
-from dse.mapper.reuse import WINDOW, Around, enter, extent_of, fan_shares, first_loops, reuse_factor, sharing, tile_inside
+from dse.mapper.labels import ENERGY, least_value, value_of
+from dse.mapper.reuse import (
+    WINDOW,
+    Around,
+    enter,
+    extent_of,
+    fan_shares,
+    first_loops,
+    reuse_factor,
+    set_spans,
+    sharing,
+    tile_inside,
+)
 
 
 @kernel
@@ -50,7 +61,7 @@ def expand_storage(grid, at, inside, allowed, order, outer_first, around, share,
         if not possible or (outer_first >= 0 and factors[outer_first] == 1):
             continue
         if value_of(aim, fixed + inside.floors[below], idle * inside.idle[below]) >= limit:
-            if aim.power == 0 and fixed + inside.floors[below] >= limit:
+            if aim.kind == ENERGY and fixed + inside.floors[below] >= limit:
                 break  # the others cost no less
             continue
         start, stop = inside.offsets[below], inside.offsets[below + 1]
@@ -70,33 +81,33 @@ def expand_storage(grid, at, inside, allowed, order, outer_first, around, share,
 
 
 @kernel
-def expand_fanout(grid, at, inside, choices, saved, around, share, leak, fixed, idle, aim, limit):
+def expand_fanout(grid, at, inside, array, around, share, leak, fixed, idle, aim, limit):
     """All ways to use a fan-out that can still come below `limit`: (tile inside, bound, fixed, shares, product)."""
     dims, tensors = grid.bounds.shape[0], share.shape[0]
     factors = np.ones(dims, np.int64)
     shares = np.ones(tensors)
-    room = choices.shape[0]
+    room = array.choices.shape[0]
     tiles, costs, fixed_out = np.empty(room, np.int64), np.empty(room), np.empty(room)
     share_out, products = np.empty((room, tensors)), np.empty(room)
     count = 0
-    for s in range(choices.shape[0]):
-        below = tile_inside(grid, at, choices[s], factors)
+    for s in range(array.choices.shape[0]):
+        below = tile_inside(grid, at, array.choices[s], factors)
         if below < 0 or inside.offsets[below] == inside.offsets[below + 1]:
             continue
         here, product = fixed, 1
         for d in range(dims):
             product *= factors[d]
         for t in range(tensors):
-            here -= saved[t] * (sharing(grid, factors, t) - 1.0)
+            here -= array.saved[t] * (sharing(grid, factors, t) - 1.0)
         if value_of(aim, here + inside.floors[below], idle / product * inside.idle[below]) >= limit:
             continue
         fan_shares(grid, below, factors, shares)
         for t in range(tensors):
             shares[t] *= share[t]
-        cost = least_value(
-            inside.labels, inside.offsets[below], inside.offsets[below + 1], around, shares, leak / product, here,
-            idle / product, aim,
-        )  # fmt: skip
+        labels = inside.labels[inside.offsets[below] : inside.offsets[below + 1]].copy()
+        for m in range(labels.shape[0]):
+            set_spans(grid, below, factors, array.linked, labels[m])
+        cost = least_value(labels, 0, labels.shape[0], around, shares, leak / product, here, idle / product, aim)
         if cost < limit:
             tiles[count], costs[count], fixed_out[count], products[count] = below, cost, here, product
             for t in range(tensors):

@@ -9,18 +9,17 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from dse.energy.ert import Ert
-from dse.errors import InputError
 from dse.mapper import Found
 from dse.mapper.bounds import lift
 from dse.mapper.expand import boundary_cost, expand_fanout, expand_storage
 from dse.mapper.infeasible import explain
-from dse.mapper.labels import Aim
+from dse.mapper.labels import DELAY, ENERGY, ENERGY_DELAY, Aim, value_of
 from dse.mapper.leaves import Best, Evaluator
 from dse.mapper.lift import Inside
 from dse.mapper.reuse import WINDOW, Around, Floats, enter
@@ -28,9 +27,9 @@ from dse.mapper.space import Mapspace, Tiling, keep_choices, mapspace, remember
 from dse.mapper.stages import Stages, build_stages
 from dse.model import evaluate
 from dse.problem import Problem
-from dse.spec import Spec
+from dse.spec import Fanout, Spec
 
-OBJECTIVES = ("energy", "edp", "delay")
+MOST_NODES = 1_000_000  # of a search; beyond it the best mapping so far is returned, not as optimal
 TOLERANCE = 1e-11  # relative: bounds and energies are sums of floats in different orders
 BEAM = 64  # labels of a stage in the narrow search for a first good mapping
 FIRST_LOOK = 100  # nodes of that search
@@ -66,35 +65,77 @@ class _Children:
         return _Children(costs[order], lambda i: node(int(order[i])))
 
 
-def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") -> Found:
+def search(spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
     """See `dse.mapper.search`."""
-    if objective not in OBJECTIVES:
-        raise InputError("objective", f"found {objective!r}", OBJECTIVES)
-    best = Best()
-    aim = Aim(int(objective == "edp"), float(problem.macs), np.inf)
-    space = mapspace(spec, problem)
-    for keep in keep_choices(spec, problem):
-        if all(any(t.name in kept for kept in keep.values()) for t in problem.data_spaces):
-            _search(space, spec, ert, keep, aim, best)
-    if best.mapping is None or best.tiling is None:
+    macs = float(problem.macs)
+    if objective == "energy":
+        best = _best(spec, problem, ert, Aim(ENERGY, macs, 0.0, math.inf))
+    elif objective == "edp":
+        _, least = _slowest(spec, problem, ert)
+        best = _best(spec, problem, ert, Aim(ENERGY_DELAY, macs, least * (1 - ROOM), math.inf))
+    else:
+        prices, _ = _slowest(spec, problem, ert)
+        best = _best(spec, problem, prices, Aim(DELAY, macs, 0.0, math.inf))
+        if best.mapping is not None:
+            proven = best.proven
+            best = _best(spec, problem, ert, Aim(ENERGY, macs, 0.0, best.value * (1 + ROOM)))
+            best.proven = best.proven and proven
+    if best.mapping is None:
         return Found(None, None, False, explain(spec, problem))
-    remember(space, best.tiling)
     evaluation = evaluate(spec, problem, best.mapping, ert)
     assert math.isclose(evaluation.energy_pj, best.energy, rel_tol=1e-9), "the two access models disagree"
-    return Found(best.mapping, evaluation, True)
+    return Found(best.mapping, evaluation, best.proven)
 
 
-def _search(
-    space: Mapspace, spec: Spec, ert: Ert, keep: dict[str, frozenset[str]], aim: Aim, best: Best
-) -> None:
+def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim) -> Best:
+    """The best mapping under every choice of what is kept."""
+    best, space = Best(), mapspace(spec, problem)
+    for walk in _walks(spec, space, ert, aim):
+        if best.mapping is None:
+            best.value = min(best.value, walk.good_value() * (1 + ROOM))
+        walk.explore(lift(space, walk.stages, aim, best.value * (1 - TOLERANCE)), best)
+    if best.tiling is not None:
+        remember(space, best.tiling)
+    return best
+
+
+def _walks(spec: Spec, space: Mapspace, ert: Ert, aim: Aim) -> Iterator[_Walk]:
     compute = space.problem.macs * ert.compute(spec.compute.name)
-    evaluator = Evaluator(space, spec, ert, keep, compute)
-    base = compute - evaluator.rounding_slack()
-    stages = build_stages(space, spec, ert, keep, base)
-    walk = _Walk(space, stages, aim, evaluator, base)
-    if best.mapping is None:
-        best.value = min(best.value, walk.good_value() * (1 + ROOM))
-    walk.explore(lift(space, stages, aim, best.value * (1 - TOLERANCE)), best)
+    for keep in keep_choices(spec, space.problem):
+        if all(any(t in kept for kept in keep.values()) for t in space.tensors):
+            evaluator = Evaluator(space, spec, ert, keep, compute)
+            base = compute - evaluator.rounding_slack()
+            yield _Walk(space, build_stages(space, spec, ert, keep, base), aim, evaluator, base)
+
+
+def _slowest(spec: Spec, problem: Problem, ert: Ert) -> tuple[Ert, float]:
+    """The bandwidth that makes every mapping take longest: its cycles as prices, and how many it takes at least.
+
+    Cycles are those of the slowest level, so those of any level, at its accesses over all instances and as many
+    instances as there can be, are a lower bound of them that is made like an energy.
+    """
+    space, aim = mapspace(spec, problem), Aim(DELAY, float(problem.macs), 0.0, math.inf)
+    free = {s.name: dict.fromkeys(("read", "write", "update", "leak"), 0.0) for s in spec.storages}
+    free[spec.compute.name] = {"compute": 0.0}
+    slowest, most = Ert(free), 0.0
+    instances = 1
+    for level in spec.levels:
+        if isinstance(level, Fanout):
+            instances *= level.mesh_x * level.mesh_y
+            continue
+        for bandwidth, actions in (
+            (level.read_bandwidth, ("read",)),
+            (level.write_bandwidth, ("write", "update")),
+            (level.shared_bandwidth, ("read", "write", "update")),
+        ):
+            if bandwidth is None:
+                continue
+            prices = Ert({**free, level.name: {**free[level.name], **dict.fromkeys(
+                actions, level.block_size / (instances * bandwidth))}})  # fmt: skip
+            least = min((walk.root_value() for walk in _walks(spec, space, prices, aim)), default=0.0)
+            if math.isfinite(least) and least > most:
+                slowest, most = prices, least
+    return slowest, most
 
 
 @dataclass(frozen=True)
@@ -106,6 +147,14 @@ class _Walk:
     aim: Aim
     evaluator: Evaluator
     base: float  # pJ that every mapping costs at least
+
+    def root_value(self) -> float:
+        """The bound of all mappings."""
+        tables = lift(self.space, self.stages, self.aim, math.inf)
+        whole = tables[-1].offsets[-2:]
+        label = tables[-1].labels[whole[0] : whole[1]]
+        energy = self.base + np.min(label[:, 0], initial=math.inf)
+        return float(value_of(self.aim, energy, np.min(label[:, 1], initial=math.inf)))
 
     def good_value(self) -> float:
         """The objective of a good mapping: an answer to a similar question, or what a narrow search finds."""
@@ -121,7 +170,7 @@ class _Walk:
         outermost_first = reversed(self.stages.stages)
         return all(stage.wanted[tile] for stage, tile in zip(outermost_first, tiling.tiles, strict=False))
 
-    def explore(self, tables: list[Inside], best: Best, most: float = math.inf) -> None:
+    def explore(self, tables: list[Inside], best: Best, most: int = MOST_NODES) -> None:
         """Looks at nodes, best first, until none can be better than `best`, or at `most` of them."""
         space, count = self.space, len(self.space.tensors)
         whole = len(space.boxes) - 1
@@ -145,7 +194,10 @@ class _Walk:
             self._dive(tables, root, best)
         push(_Children(np.zeros(1), lambda _: root), 0)
         looked = 0
-        while queue and looked < most:
+        while queue:
+            if looked >= most:
+                best.proven = False
+                return
             cost, _, i, children = heapq.heappop(queue)
             limit = best.value * (1 - TOLERANCE)
             if cost >= limit:
@@ -181,9 +233,8 @@ class _Walk:
         grid, array = self.space.grid, self.stages.stages[node.stage].array
         assert array is not None
         tiles, costs, fixed, shares, products = expand_fanout(
-            grid, node.tile, inside, array.choices, array.saved, node.around, node.share, node.leak, node.fixed,
-            node.idle, self.aim, limit,
-        )  # fmt: skip
+            grid, node.tile, inside, array, node.around, node.share, node.leak, node.fixed, node.idle, self.aim, limit
+        )
 
         def child(i: int) -> _Node:
             spread = (grid.coefficient * (grid.value[node.tile] - grid.value[tiles[i]])).sum(axis=2)
@@ -238,7 +289,8 @@ class _Walk:
         """The surrounding that the loops between a node's tile and `tile` make, `first` being the innermost."""
         if first < 0:
             return node.around
-        new = Around(*(a.copy() for a in node.around))
+        around = node.around
+        new = Around(around.run.copy(), around.windows.copy(), around.counts.copy(), around.direct.copy())
         order = self.stages.stages[node.stage].order
         value = self.space.grid.value
         enter(self.space.grid, order, first, tile, value[node.tile] // value[tile], node.around, new)

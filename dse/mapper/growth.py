@@ -19,7 +19,7 @@ import numpy as np
 from dse.mapper.space import placements
 from dse.mapper.tiles import Ints, Tiles
 from dse.problem import Problem
-from dse.spec import Fanout, LoopConstraint, Spec, Storage
+from dse.spec import Fanout, Spec, Storage
 
 Levels = tuple[Storage | Fanout, ...]
 _SIZES = ("depth", "memory_depth", "data_storage_depth", "entries", "sizeKB")
@@ -106,17 +106,6 @@ def _tiles(problem: Problem) -> Tiles:
     return Tiles(problem)
 
 
-def permits(constraint: LoopConstraint, dimension: str, factor: int) -> bool:
-    """Whether a level with this constraint may have this factor."""
-    if dimension in constraint.factors:
-        return factor == constraint.factors[dimension]
-    return constraint.at_least.get(dimension, 1) <= factor <= constraint.at_most.get(dimension, factor)
-
-
-def loops_of(level: Storage | Fanout) -> LoopConstraint:
-    return level.spatial if isinstance(level, Fanout) else level.temporal
-
-
 def size_attribute(storage: Storage) -> str | None:
     """The attribute that gives a memory's size; None if it was set directly, in words."""
     for name in _SIZES:
@@ -172,7 +161,7 @@ class _Room:
     def __init__(self, tiles: Tiles, problem: Problem, levels: Levels) -> None:
         self.tiles, self.problem, self.levels = tiles, problem, levels
         self.permitted = [
-            [[n for n in tiles.divisors[d] if permits(loops_of(level), name, n)] for d, name in enumerate(tiles.names)]
+            [[n for n in tiles.divisors[d] if level.loops.permits(name, n)] for d, name in enumerate(tiles.names)]
             for level in levels
         ]
         self.words = {t.name: tiles.words(t.axes) for t in problem.data_spaces}

@@ -13,8 +13,6 @@ from dse.mapper.growth import (
     Levels,
     growths,
     has_mapping,
-    loops_of,
-    permits,
     size_attribute,
 )
 from dse.problem import Problem
@@ -95,7 +93,7 @@ def _contradiction(spec: Spec, problem: Problem, dimension: str) -> str:
     repaired = [replace(spec, levels=_permitting(spec.levels, dimension, factors)) for factors in repairs]
     best = next((i for i, candidate in enumerate(repaired) if has_mapping(candidate, problem)), 0)
     changes = _listed(
-        f"{_relation(dimension, _loosened(loops_of(spec.levels[i]), dimension, n))} at {spec.levels[i].name}"
+        f"{_relation(dimension, _loosened(spec.levels[i].loops, dimension, n))} at {spec.levels[i].name}"
         for i, n in repairs[best].items()
     )
     line = f"factors of {dimension} {_conflict(spec.levels, dimension, bound)}, the layer has {bound}: {changes}"
@@ -105,7 +103,7 @@ def _contradiction(spec: Spec, problem: Problem, dimension: str) -> str:
 
 def _conflict(levels: Levels, dimension: str, bound: int) -> str:
     """What the factors of a dimension multiply to under which constraints: the ones that tell it is not the bound."""
-    loops = [loops_of(level) for level in levels]
+    loops = [level.loops for level in levels]
     fixed = math.prod(c.factors.get(dimension, 1) for c in loops)
     least = math.prod(c.factors.get(dimension, c.at_least.get(dimension, 1)) for c in loops)
     most = math.prod(c.factors.get(dimension, c.at_most.get(dimension, bound)) for c in loops)
@@ -126,7 +124,7 @@ def _constraints(levels: Levels, dimension: str, *signs: str) -> str:
     """
     named: dict[str, list[str]] = {}
     for level in levels:
-        terms = _terms(loops_of(level), dimension)
+        terms = _terms(level.loops, dimension)
         kept = {sign: n for sign, n in terms.items() if not signs or (sign in signs and n > 1)}
         named.setdefault(_relation(dimension, kept), []).append(level.name)
     common = max(named, key=lambda relation: len(named[relation]))
@@ -159,7 +157,7 @@ def _permitting(levels: Levels, dimension: str, factors: dict[int, int]) -> Leve
     """The levels with constraints on a dimension loosened for these factors, by level."""
     changed: list[Storage | Fanout] = list(levels)
     for i, factor in factors.items():
-        level, constraint = levels[i], loops_of(levels[i])
+        level, constraint = levels[i], levels[i].loops
         for sign, n in _loosened(constraint, dimension, factor).items():
             field = _FIELDS[sign]
             values: dict[str, Any] = {field: {**getattr(constraint, field), dimension: n}}
@@ -175,7 +173,7 @@ def _products(levels: Levels, dimension: str, bound: int) -> set[int]:
     """Divisors of a bound that the levels' factors can multiply to."""
     found = {1}
     for level in levels:
-        factors = [n for n in _divisors(bound) if permits(loops_of(level), dimension, n)]
+        factors = [n for n in _divisors(bound) if level.loops.permits(dimension, n)]
         found = {p * n for p in found for n in factors if bound % (p * n) == 0}
     return found
 
@@ -190,7 +188,7 @@ def _repairs(levels: Levels, dimension: str, bound: int) -> list[dict[int, int]]
         others = _products((*levels[:i], *levels[i + 1 :]), dimension, bound)
         for n in _divisors(bound):
             if bound // n in others:
-                single.append((_distance(loops_of(level), dimension, n), i, n))
+                single.append((_distance(level.loops, dimension, n), i, n))
     return [{i: n} for _, i, n in sorted(single)] or [_nearest_factors(levels, dimension, bound)]
 
 
@@ -201,12 +199,12 @@ def _nearest_factors(levels: Levels, dimension: str, bound: int) -> dict[int, in
         longer: dict[int, tuple[int, float, tuple[int, ...]]] = {}
         for product, (changes, distance, factors) in reached.items():
             for n in _divisors(bound // product):
-                far = _distance(loops_of(level), dimension, n)
+                far = _distance(level.loops, dimension, n)
                 candidate = (changes + (far > 1), distance * far, (*factors, -n))
                 longer[product * n] = min(candidate, longer.get(product * n, candidate))
         reached = longer
     chosen = [-n for n in reached[bound][2]]
-    return {i: n for i, n in enumerate(chosen) if not permits(loops_of(levels[i]), dimension, n)}
+    return {i: n for i, n in enumerate(chosen) if not levels[i].loops.permits(dimension, n)}
 
 
 def _distance(constraint: LoopConstraint, dimension: str, n: int) -> float:

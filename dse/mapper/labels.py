@@ -9,7 +9,8 @@ closed_t the reads whose reuse is settled but whose multicast is not, and idle t
 
 `label = [K0, idle, fill_0, read_0, closed_0, fill_1, ..., extent_0, span_0, extent_1, ...]`: behind the costs stand,
 for every axis that several dimensions share, the extent of the open tile and how far a fan-out directly outside it
-spreads its children. They decide how much a sliding window can reuse. A negative extent stands for any up to its size.
+spreads its children. They decide how much a sliding window can reuse. A negative extent stands for any up to its
+size, and for that of compute units under a fan-out.
 """
 
 from __future__ import annotations
@@ -24,20 +25,30 @@ from dse.mapper.reuse import extent_of, reuse_factor
 CAP = 64  # labels a tile may have; beyond it two are merged into one that is below both
 
 
-class Aim(NamedTuple):
-    """What is minimised: energy x delay ^ power, among mappings that take no more than `most_cycles`."""
+ENERGY, ENERGY_DELAY, DELAY = 0, 1, 2  # kinds of aim
 
-    power: int
+
+class Aim(NamedTuple):
+    """What is minimised, among mappings that take no more than `most_cycles`.
+
+    Where the kind is `DELAY`, the energies of bounds stand for cycles that some bandwidth makes a mapping take.
+    """
+
+    kind: int
     macs: float
+    least_cycles: float  # that every mapping takes
     most_cycles: float
 
 
 @kernel
 def value_of(aim, energy, idle):
     """The objective at an energy (pJ), `idle` being cycles / operations; inf where that takes too long."""
-    if idle * aim.macs > aim.most_cycles:
+    cycles = max(idle * aim.macs, aim.least_cycles)
+    if cycles > aim.most_cycles:
         return np.inf
-    return energy * idle * aim.macs if aim.power else energy
+    if aim.kind == ENERGY:
+        return energy
+    return energy * cycles if aim.kind == ENERGY_DELAY else max(energy, cycles)
 
 
 @kernel
@@ -227,6 +238,13 @@ def floors_of(grid, labels, offsets, share, linkable, out):
     for tile in range(offsets.shape[0] - 1):
         for m in range(offsets[tile], offsets[tile + 1]):
             out[m] = floor_of(grid, tile, labels[m], share, linkable)
+
+
+@kernel
+def values_of(aim, floors, beyond, labels, idle_beyond, out):
+    """The least objective that each label can lead to."""
+    for m in range(floors.shape[0]):
+        out[m] = value_of(aim, floors[m] + beyond, labels[m, 1] * idle_beyond)
 
 
 @kernel

@@ -11,7 +11,7 @@ import numpy as np
 
 from dse.energy.ert import Ert
 from dse.mapper.exact import exact_energy
-from dse.mapper.labels import Aim, value_of
+from dse.mapper.labels import DELAY, Aim, value_of
 from dse.mapper.orders import loop_orders, mesh_arrangements
 from dse.mapper.reuse import Flags, Ints
 from dse.mapper.space import Mapspace, Tiling
@@ -27,6 +27,7 @@ class Best:
     energy: float = math.inf
     mapping: Mapping | None = None
     tiling: Tiling | None = None
+    proven: bool = True  # the search was not cut short
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,7 @@ class Evaluator:
     ) -> None:
         self.space, self.keep, self.compute_energy = space, keep, compute_energy
         levels = self.levels = tuple(reversed(spec.levels))
-        self.kept = np.array(
-            [[isinstance(v, Storage) and t in keep[v.name] for t in space.tensors] for v in levels]
-        )
+        self.kept = np.array([[isinstance(v, Storage) and t in keep[v.name] for t in space.tensors] for v in levels])
         self.energies = [
             ert.storage(level.name) if isinstance(level, Storage) else dict.fromkeys(("read", "write", "update"), 0.0)
             for level in levels
@@ -96,7 +95,7 @@ class Evaluator:
                 self.block, self.leak, self.bandwidth, self.mesh_x, self.mesh_y, self.link_allowed, self.shared_axis,
             )  # fmt: skip
             energy += self.compute_energy
-            value = value_of(aim, energy, cycles / aim.macs)
+            value = float(cycles) if aim.kind == DELAY else value_of(aim, energy, cycles / aim.macs)
             if value < best.value * (1 - 1e-12):
                 best.value, best.energy = value, energy
                 best.mapping, best.tiling = self._mapping(choice), tiling

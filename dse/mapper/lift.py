@@ -18,6 +18,7 @@ from dse.mapper.reuse import (
     fan_shares,
     first_loops,
     reuse_factor,
+    set_spans,
     sharing,
     spread,
     surround,
@@ -128,7 +129,8 @@ def add_loops(grid, label, around, closed, share, new):
         for a in range(grid.axis_column.shape[1]):
             column = grid.axis_column[t, a]
             if column >= 0:
-                new[column + 1] = 0.0  # the repeated tile comes between: no neighbour helps
+                if closed[t] or label[column] >= 0.0:
+                    new[column + 1] = 0.0  # the repeated tile comes between: no neighbour helps
                 if closed[t]:
                     new[column] = 0.0
 
@@ -147,6 +149,8 @@ def add_boundary(grid, at, label, boundary, macs):
         label[2 + 3 * t] += grid.words[at, t] * boundary.fill_price[t]
         label[3 + 3 * t] = grid.words[at, t] * boundary.parent_price[t]
         settle(label, t, boundary.share_outside[t])
+        if label[2 + 3 * t] + label[3 + 3 * t] == 0.0:
+            continue
         for a in range(grid.axis_column.shape[1]):
             column = grid.axis_column[t, a]
             if column >= 0:
@@ -327,11 +331,7 @@ def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corne
                         new[4 + 3 * t] += new[3 + 3 * t]
                         new[3 + 3 * t] = 0.0
                     settle(new, t, array.share_outside[t])
-                    if array.linked[t]:
-                        for a in range(grid.axis_column.shape[1]):
-                            column = grid.axis_column[t, a]
-                            if column >= 0:
-                                new[column + 1] = spread(grid, below, factors, t, a)
+                set_spans(grid, below, factors, array.linked, new)
                 new[0] += array.leak_outside * aim.macs * new[1]
                 if not keep_idle:
                     new[1] = 0.0

@@ -103,6 +103,17 @@ def spread(grid, tile, factors, t, a):
 
 
 @kernel
+def set_spans(grid, tile, factors, linked, label):
+    """Writes into a label how far a fan-out spreads the tiles of open tensors that neighbours may pass on."""
+    for t in range(linked.shape[0]):
+        if linked[t] and label[2 + 3 * t] + label[3 + 3 * t] > 0.0:
+            for a in range(grid.axis_column.shape[1]):
+                column = grid.axis_column[t, a]
+                if column >= 0:
+                    label[column + 1] = spread(grid, tile, factors, t, a)
+
+
+@kernel
 def fan_shares(grid, tile, factors, shares):
     """Fills `shares` with the fraction of the children's reads of each tensor that reach the parent."""
     product = 1
@@ -179,18 +190,22 @@ def window(grid, t, r, below, factors, row):
 
 @kernel
 def reuse_factor(label, run, windows, count, direct):
-    """Least fraction g of its accesses that a tensor needs: repeated tiles, sliding windows and neighbours at best."""
+    """Least fraction g of its accesses that a tensor needs: repeated tiles, sliding windows and neighbours at best.
+
+    Neighbours compare what they need with what the step before needed: nothing after a repetition, except at compute
+    units (whose extent is negative), and only windows that do not overlap need the same at every step.
+    """
     best = 1.0
     for i in range(count):
         n, step, column = windows[i, 0], windows[i, 1], int(windows[i, 2])
         extent, span = abs(label[column]), label[column + 1]
         slab = min(1.0, step / extent) if extent > 0.0 else 1.0
-        same, apart = windows[i, 4], slab == 1.0 or label[column] < 0.0
-        linked = direct and span >= step  # a neighbour may hold what is needed
-        if linked:
+        apart = slab == 1.0 or label[column] < 0.0
+        near = direct or label[column] < 0.0
+        if near and span >= step:  # a neighbour may hold what is needed
             slab = min(slab, step / (windows[i, 3] + step - 1.0))
-        other = windows[i, 6] + windows[i, 7] * slab
-        if linked and apart:
+        same, other = windows[i, 4], windows[i, 6] + windows[i, 7] * slab
+        if near and span > 0.0 and apart:
             same, other = windows[i, 5], 0.0
         best = min(best, ((n - 1.0) * slab + 1.0 / same + (1.0 - 1.0 / same) * other) / n)
     return best / run
@@ -259,11 +274,7 @@ def first_loops(grid, order, factors, out):
             e = out[i]
             same = True
             for t in range(grid.relevant.shape[0]):
-                if (
-                    grid.relevant[t, d] != grid.relevant[t, e]
-                    or grid.axis_of[t, d] >= 0
-                    or grid.axis_of[t, e] >= 0
-                ):
+                if grid.relevant[t, d] != grid.relevant[t, e] or grid.axis_of[t, d] >= 0 or grid.axis_of[t, e] >= 0:
                     same = False
                     break
             if same:

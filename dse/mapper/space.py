@@ -79,7 +79,7 @@ _spaces: dict[object, Mapspace] = {}
 def mapspace(spec: Spec, problem: Problem) -> Mapspace:
     """The mapspace of a layer; a few are remembered."""
     levels = tuple(reversed(spec.levels))
-    key = (problem, repr([_loops(level).canonical() for level in levels]),
+    key = (problem, repr([level.loops.canonical() for level in levels]),
            tuple((v.mesh_x, v.mesh_y) if isinstance(v, Fanout) else None for v in levels))  # fmt: skip
     if key not in _spaces:
         while len(_spaces) >= _REMEMBERED:
@@ -93,14 +93,13 @@ def remember(space: Mapspace, answer: Tiling) -> None:
     space.answers[:] = [answer, *(a for a in space.answers if a != answer)][:_ANSWERS]
 
 
-def _loops(level: Storage | Fanout) -> LoopConstraint:
-    return level.spatial if isinstance(level, Fanout) else level.temporal
-
-
 def _build(levels: tuple[Storage | Fanout, ...], problem: Problem) -> Mapspace:
     dims = _dims(problem)
     grid, boxes, label_width = _grid(problem, dims)
     stages = tuple(_constraint(level, dims, len(problem.dimensions)) for level in levels)
+    reach = _reach(stages, dims, grid.quotient)
+    if not all(v.loops.permits(d, 1) for v in levels for d in problem.dimensions if d not in dims.names):
+        reach = [np.zeros_like(tiles) for tiles in reach]
     return Mapspace(
         problem=problem,
         dims=dims.names,
@@ -113,7 +112,7 @@ def _build(levels: tuple[Storage | Fanout, ...], problem: Problem) -> Mapspace:
         label_width=label_width,
         corners=_corners(grid),
         stages=stages,
-        reach=tuple(_reach(stages, dims, grid.quotient)),
+        reach=tuple(reach),
     )
 
 
@@ -153,7 +152,7 @@ def _positions(dims: Dims, of: Callable[[int, int], int]) -> Ints:
     """(D, max count, max count): position among the divisors of what two divisors give, -1 if it is none of them."""
     width = dims.divisors.shape[1]
     table = np.full((len(dims.names), width, width), -1, np.int64)
-    for d, count in enumerate(dims.counts):
+    for d, count in enumerate(dims.counts.tolist()):
         values = dims.divisors[d, :count].tolist()
         place = {v: i for i, v in enumerate(values)}
         for (i, a), (j, b) in itertools.product(enumerate(values), repeat=2):
@@ -168,9 +167,9 @@ def _grid(problem: Problem, dims: Dims) -> tuple[Grid, Floats, int]:
     coefficient = np.zeros((len(spaces), axes, len(dims.names)), np.int64)
     for t, space in enumerate(spaces):
         for a, axis in enumerate(space.axes):
-            for d, c in axis:
-                if d in dims.names:
-                    coefficient[t, a, dims.names.index(d)] += abs(c)
+            for name, c in axis:
+                if name in dims.names:
+                    coefficient[t, a, dims.names.index(name)] += abs(c)
     shared = (coefficient > 0).sum(axis=2) > 1  # (T, A)
     axis_of = np.full((len(spaces), len(dims.names)), -1, np.int64)
     for t, a, i in itertools.product(*map(range, coefficient.shape)):
@@ -219,7 +218,7 @@ def _constraint(level: Storage | Fanout, dims: Dims, dimensions: int) -> Constra
     if isinstance(level, Fanout):
         choices = _spatial_choices(level, dims, dimensions)
         return Constraint(np.zeros((count, width, width), bool), inner, outer, free, free, choices)
-    constraint = _loops(level)
+    constraint = level.loops
     _order(constraint, dims, inner, outer, free)
     limited = {*constraint.factors, *constraint.at_most, *constraint.at_least}
     unlimited = np.array([name not in limited for name in dims.names])
@@ -250,19 +249,13 @@ def _reach(stages: tuple[Constraint, ...], dims: Dims, quotient: Ints) -> list[F
     return [f.ravel() for f in found]
 
 
-def _permitted(constraint: LoopConstraint, dimension: str, factor: int) -> bool:
-    if dimension in constraint.factors:
-        return factor == constraint.factors[dimension]
-    return constraint.at_least.get(dimension, 1) <= factor <= constraint.at_most.get(dimension, factor)
-
-
 def _allowed(constraint: LoopConstraint, dims: Dims) -> Flags:
     width = dims.divisors.shape[1]
     table = np.zeros((len(dims.names), width, width), bool)
     for d, name in enumerate(dims.names):
         values = dims.divisors[d, : dims.counts[d]].tolist()
         for (i, at), (j, below) in itertools.product(enumerate(values), repeat=2):
-            table[d, i, j] = at % below == 0 and _permitted(constraint, name, at // below)
+            table[d, i, j] = at % below == 0 and constraint.permits(name, at // below)
     return table
 
 
@@ -290,7 +283,7 @@ def _spatial_choices(fanout: Fanout, dims: Dims, dimensions: int) -> Ints:
             n = int(dims.divisors[d, i])
             if used * n > room:
                 break
-            if _permitted(fanout.spatial, dims.names[d], n):
+            if fanout.spatial.permits(dims.names[d], n):
                 extend((*prefix, i), used * n)
 
     extend((), 1)

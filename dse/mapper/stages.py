@@ -44,9 +44,7 @@ class Stages:
     last_fanout: int  # the outermost fan-out, -1 if there is none: what leaks further out is known from there on
 
 
-def build_stages(
-    space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, frozenset[str]], base: float
-) -> Stages:
+def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, frozenset[str]], base: float) -> Stages:
     """Prices every access of a mapspace.
 
     Args:
@@ -116,9 +114,7 @@ def build_stages(
             )  # fmt: skip
             order = Order(loops.inner, loops.outer, loops.free, _inward(space, levels, kept, k))
             outside_here = np.empty(len(wanted))
-            boundary_floors(
-                space.grid, boundary, wanted, least_share[k + 1], linkable, space.label_width, outside_here
-            )
+            boundary_floors(space.grid, boundary, wanted, least_share[k + 1], linkable, space.label_width, outside_here)
             least = float(outside_here.min())
             outside_here += rest
             rest += least

@@ -9,22 +9,29 @@ from collections.abc import Iterator
 from dse.energy.ert import Ert
 from dse.errors import InputError
 from dse.mapping import Loops, Mapping
-from dse.model import evaluate
+from dse.model import Evaluation, evaluate
 from dse.problem import Problem
 from dse.spec import Fanout, LoopConstraint, Spec
 
 
-def least_energy(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") -> tuple[float | None, int]:
-    """(least energy in pJ of all mappings, number of mappings tried); None if nothing fits."""
-    best, tried = None, 0
+def least(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") -> tuple[float | int, ...] | None:
+    """The least energy (pJ), energy x delay (pJ cycles), or cycles and energy of all mappings; None if nothing fits."""
+    best = None
     for mapping in every_mapping(spec, problem):
         try:
-            energy = evaluate(spec, problem, mapping, ert).energy_pj
+            found = cost(evaluate(spec, problem, mapping, ert), objective)
         except InputError:
             continue  # a tile that does not fit
-        tried += 1
-        best = energy if best is None else min(best, energy)
-    return best, tried
+        best = found if best is None else min(best, found)
+    return best
+
+
+def cost(evaluation: Evaluation, objective: str) -> tuple[float | int, ...]:
+    if objective == "energy":
+        return (evaluation.energy_pj,)
+    if objective == "edp":
+        return (evaluation.energy_pj * evaluation.cycles,)
+    return (evaluation.cycles, evaluation.energy_pj)
 
 
 def every_mapping(spec: Spec, problem: Problem) -> Iterator[Mapping]:

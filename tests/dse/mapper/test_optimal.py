@@ -12,7 +12,7 @@ from dse.energy.ert import Ert
 from dse.mapper import search
 from dse.problem import CONV_DIMENSIONS, conv_problem
 from dse.spec_reader import SpecFile
-from tests.dse.mapper.brute_force import every_mapping, least_energy
+from tests.dse.mapper.brute_force import cost, every_mapping, least
 
 TENSORS = ("Weights", "Inputs", "Outputs")
 
@@ -23,6 +23,8 @@ def _memory(name: str, draw: Any, keep: dict[str, list[str]], depth: int | None)
     attributes: dict[str, Any] = {"datawidth": datawidth, "width": datawidth * block}
     if depth is not None:
         attributes["depth"] = depth
+    for limit in draw(st.sampled_from([(), (), (), ("read_bandwidth",), ("write_bandwidth", "shared_bandwidth")])):
+        attributes[limit] = draw(st.sampled_from([0.25, 0.5, 1, 3]))
     node = {"!": "Component", "name": name, "class": "SRAM", "attributes": attributes}
     node["constraints"] = {"dataspace": keep}
     return node
@@ -93,19 +95,24 @@ def energies(draw: Any, names: list[str], leak: bool) -> Ert:
     return Ert({**tables, "mac": {"compute": 0.5}})
 
 
-@given(st.data())
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-def test_equals_brute_force(data: st.DataObject) -> None:
+def check(data: st.DataObject) -> None:
     problem = conv_problem(data.draw(layers()))
     spec = SpecFile(data.draw(hardware()), "hardware").instance(dimensions=problem.dimensions, tensors=TENSORS)
     ert = energies(data.draw, [s.name for s in spec.storages], data.draw(st.integers(0, 4)) == 0)
+    objective = data.draw(st.sampled_from(["energy", "energy", "edp", "delay"]))
     size = sum(1 for _ in zip(every_mapping(spec, problem), range(4001), strict=False))
     if size > 4000:
         return
-    least, _ = least_energy(spec, problem, ert)
-    found = search(spec, problem, ert)
-    if least is None:
+    expected = least(spec, problem, ert, objective)
+    found = search(spec, problem, ert, objective)
+    if expected is None:
         assert found.mapping is None and found.reason
     else:
         assert found.optimal and found.evaluation is not None
-        assert found.evaluation.energy_pj == pytest.approx(least, rel=1e-9)
+        assert cost(found.evaluation, objective) == pytest.approx(expected, rel=1e-9)
+
+
+@given(st.data())
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+def test_equals_brute_force(data: st.DataObject) -> None:
+    check(data)
