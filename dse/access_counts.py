@@ -10,19 +10,11 @@ from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 
 from dse.child_accesses import Stats, Vector, child_accesses
-from dse.mapping import Loops, Mapping
-from dse.problem import DataSpace, Problem
-from dse.spec import Fanout, Spec, Storage
-
-
-@dataclass(frozen=True)
-class NestLevel:
-    """A level of the nest, innermost first: its spatial loops lie inside its temporal loops."""
-
-    storage: Storage | None
-    fanout: Fanout | None
-    spatial: Loops
-    temporal: Loops
+from dse.errors import InputError
+from dse.imperfect import Children, Unfinished, WalkLoop, walk_accesses
+from dse.mapping import Mapping
+from dse.nest import Level, Loop, Nest
+from dse.problem import DataSpace
 
 
 @dataclass
@@ -30,7 +22,6 @@ class Tile:
     """Running counts of one tensor at one level while bypassed levels are folded outwards."""
 
     size: int
-    instances: int
     fanout: int
     content: float
     by_multicast: Stats
@@ -40,93 +31,110 @@ class Tile:
     peer: float = 0.0
 
 
-def nest_levels(spec: Spec, mapping: Mapping) -> list[NestLevel]:
-    """The levels of a mapping, innermost first."""
-    levels = []
-    for level in reversed(spec.levels):
-        if isinstance(level, Fanout):
-            levels.append(NestLevel(None, level, mapping.x[level.name] + mapping.y[level.name], ()))
-        else:
-            levels.append(NestLevel(level, None, (), mapping.temporal[level.name]))
-    return levels
+def tensor_counts(nest: Nest, tensor: DataSpace, mapping: Mapping) -> list[tuple[Level, int, int, int, int]]:
+    """(level, tile, reads, fills, updates) of a tensor at every level that keeps it, innermost first.
 
-
-def tensor_counts(
-    nest: list[NestLevel], problem: Problem, tensor: DataSpace, mapping: Mapping
-) -> list[tuple[str, Tile, int, int, int]]:
-    """(level, tile, reads, fills, updates) of a tensor at every level that keeps it, innermost first."""
-    tiles = _tiles(nest, problem, tensor)
-    keep = [level.storage is not None and tensor.name in mapping.keep[level.storage.name] for level in nest]
+    Raises:
+        InputError: remainders leave fewer accesses than words are written first, which Timeloop cannot count.
+    """
+    tiles = _tiles(nest, tensor)
+    keep = [level.storage is not None and tensor.name in mapping.keep[level.storage.name] for level in nest.levels]
     _fold_bypassed(tiles, keep)
     outermost = max(i for i, kept in enumerate(keep) if kept)
     for i in range(outermost, 0, -1):
         if tiles[i].link_transfers:
-            tiles[i - 1].peer += tiles[i].link_transfers / tiles[i - 1].instances
+            tiles[i - 1].peer += tiles[i].link_transfers / nest.levels[i - 1].instances
     out = []
-    for i, tile in enumerate(tiles):
-        storage = nest[i].storage
-        if storage is None or not keep[i]:
+    for i, (level, tile) in enumerate(zip(nest.levels, tiles, strict=True)):
+        if not keep[i]:
             continue
         share = 0.0 if i == outermost else tile.fill_share
         accesses = tile.content + tile.peer
         if tensor.read_write:
             reads, updates = _round(accesses - tile.partition), _round(tile.content)
             fills = _round(share + tile.peer - (0 if i == outermost else tile.partition))
+            if accesses < tile.partition or fills < 0:
+                raise InputError(
+                    f"mapping: {level.name}", f"remainders leave fewer accesses to {tensor.name} than the "
+                    f"{tile.partition} words written first: Timeloop cannot count that"
+                )  # fmt: skip
         else:
             reads, updates, fills = _round(accesses), 0, int(share + tile.peer)
-        out.append((storage.name, tile, reads, fills, updates))
+        out.append((level, tile.size, reads, fills, updates))
     return out
 
 
-def _tiles(nest: list[NestLevel], problem: Problem, tensor: DataSpace) -> list[Tile]:
-    """Every level's tile and the accesses its child makes, as if every level kept the tensor."""
-    inside = dict.fromkeys(problem.dimensions, 1)
-    strides: list[tuple[int, int, Vector]] = []  # (level, factor, translation) of temporal loops, innermost first
-    spatial: list[list[tuple[int, Vector]]] = []
-    below: list[tuple[int, ...]] = []  # extents of the child's tile
-    sizes, union_sizes = [], []
-    for i, level in enumerate(nest):
-        below.append(_extents(tensor, inside))
-        spatial.append([])
-        for d, n in level.spatial:
-            spatial[i].append((n, _translation(tensor, d, inside[d])))
-            inside[d] *= n
-        union_sizes.append(math.prod(_extents(tensor, inside)))
-        for d, n in level.temporal:
-            strides.append((i, n, _translation(tensor, d, inside[d])))
-            inside[d] *= n
-        sizes.append(math.prod(_extents(tensor, inside)))
+def compute_count(nest: Nest) -> int:
+    """Operations that Timeloop counts under remainders: those of the average unit times the units it charges."""
+    innermost = nest.levels[0]
+    stats, _ = _imperfect_accesses(nest, 0, DataSpace("", ()), links=False)
+    executed = sum(multicast * steps for (multicast, _), steps in stats.items())
+    return int(executed / innermost.fanout_size * int(innermost.average_instances * innermost.fanout_size))
 
-    tiles = []
-    instances = 1
-    per_level_instances = [0] * len(nest)
-    for i in range(len(nest) - 1, -1, -1):
-        per_level_instances[i] = instances
-        instances *= math.prod(n for n, _ in spatial[i])
-    for i, level in enumerate(nest):
-        outside = [(n, t) for at, n, t in strides if at >= i]
-        stats, links = child_accesses(
-            below[i], outside, spatial[i], level.fanout, is_compute=i == 0,
-            links=level.fanout is not None and tensor.name not in level.fanout.no_link_transfer,
-        )  # fmt: skip
-        fanout = math.prod(n for n, _ in spatial[i])
-        tile = Tile(sizes[i], per_level_instances[i], fanout, sum(stats.values()), stats, links)
-        tiles.append(tile)
+
+def _tiles(nest: Nest, tensor: DataSpace) -> list[Tile]:
+    """Every level's tile and the accesses its child makes, as if every level kept the tensor."""
+    levels = nest.levels
+    accesses = _perfect_accesses(nest, tensor) if nest.perfect else [
+        _imperfect_accesses(nest, i, tensor, links=_links(level, tensor)) for i, level in enumerate(levels)
+    ]  # fmt: skip
+    tiles = [
+        Tile(_size(tensor, level.own), level.fanout_size, sum(stats.values()), stats, links)
+        for level, (stats, links) in zip(levels, accesses, strict=True)
+    ]
     tiles[-1].partition = tiles[-1].size
-    for i in range(len(nest) - 2, -1, -1):
+    for i in range(len(levels) - 2, -1, -1):
         parent = tiles[i + 1]
-        whole = union_sizes[i + 1] if spatial[i + 1] else tiles[i].size
+        whole = _size(tensor, levels[i + 1].union) if levels[i + 1].spatial else tiles[i].size
         tiles[i].partition = parent.partition * tiles[i].size // whole
         tiles[i].fill_share = sum(a * m / parent.fanout for (m, _), a in sorted(parent.by_multicast.items()))
     return tiles
 
 
-def _extents(tensor: DataSpace, inside: MappingType[str, int]) -> tuple[int, ...]:
-    return tuple(1 + sum(abs(c) * (inside[d] - 1) for d, c in axis) for axis in tensor.axes)
+def _perfect_accesses(nest: Nest, tensor: DataSpace) -> list[tuple[Stats, float]]:
+    outside = [(loop.factor, _move(tensor, loop)) for level in nest.levels for loop in level.temporal]
+    out = []
+    for i, level in enumerate(nest.levels):
+        box = _extents(tensor, {d: extent.whole for d, extent in level.child.items()})
+        spatial = [(loop.factor, _move(tensor, loop)) for loop in level.spatial]
+        links = _links(level, tensor)
+        out.append(child_accesses(box, outside, spatial, level.fanout, is_compute=i == 0, links=links))
+        outside = outside[len(level.temporal) :]
+    return out
 
 
-def _translation(tensor: DataSpace, dimension: str, stride: int) -> Vector:
-    return tuple(sum(c * stride for d, c in axis if d == dimension) for axis in tensor.axes)
+def _imperfect_accesses(nest: Nest, at: int, tensor: DataSpace, *, links: bool) -> tuple[Stats, float]:
+    level = nest.levels[at]
+
+    def loops(which: tuple[Loop, ...], spatial: bool) -> list[WalkLoop]:
+        return [WalkLoop(x.dimension, x.factor, x.last, _move(tensor, x), spatial, x.remainder_inside) for x in which]
+
+    def extents(unfinished: Unfinished) -> Vector:
+        return _extents(tensor, {d: e.whole if d in unfinished else e.last for d, e in level.child.items()})
+
+    outside = loops(level.temporal, False)
+    for outer in nest.levels[at + 1 :]:
+        outside += loops(outer.spatial, True) + loops(outer.temporal, False)
+    children = Children(tuple(loops(level.spatial, True)), level.fanout, links and bool(level.spatial))
+    return walk_accesses(tuple(reversed(outside)), children, extents, own_loop=bool(level.temporal), is_compute=at == 0)
+
+
+def _links(level: Level, tensor: DataSpace) -> bool:
+    """Whether neighbours may pass a tensor on."""
+    return level.fanout is not None and tensor.name not in level.fanout.no_link_transfer
+
+
+def _size(tensor: DataSpace, covered: MappingType[str, int]) -> int:
+    return math.prod(_extents(tensor, covered))
+
+
+def _extents(tensor: DataSpace, covered: MappingType[str, int]) -> Vector:
+    return tuple(1 + sum(abs(c) * (covered[d] - 1) for d, c in axis) for axis in tensor.axes)
+
+
+def _move(tensor: DataSpace, loop: Loop) -> Vector:
+    """Translation of a tensor's tile from one iteration of a loop to the next."""
+    return tuple(sum(c * loop.stride for d, c in axis if d == loop.dimension) for axis in tensor.axes)
 
 
 def _fold_bypassed(tiles: list[Tile], keep: list[bool]) -> None:

@@ -16,6 +16,7 @@ from dse.spec import Fanout
 
 Vector = tuple[int, ...]
 Stats = dict[tuple[int, int], float]  # (multicast factor, number of distinct boxes) -> words
+Groups = Counter[int]  # multicast factor -> number of distinct boxes
 
 
 def child_accesses(
@@ -41,8 +42,8 @@ def child_accesses(
         Accesses by multicast factor (words, over the layer), and words passed between neighbours.
     """
     steps = _steps(box, outside, is_compute)
-    children = _child_offsets(spatial)
-    groups = Counter(Counter(children).values())  # multicast factor -> number of distinct boxes
+    children = child_offsets(spatial)
+    groups = multicast_groups(children)
     stats: Stats = {}
     link_transfers = 0.0
     for weight, size, moved in steps:
@@ -50,10 +51,7 @@ def child_accesses(
             continue
         chosen, served = groups, 0
         if links and moved is not None and len(children) > 1:
-            linked = _linked(children, moved, fanout)
-            rest = Counter(Counter(v for v, hit in zip(children, linked, strict=True) if not hit).values())
-            if sum(rest.values()) < sum(groups.values()):
-                chosen, served = rest, sum(linked)
+            chosen, served = with_links(children, children, moved, fanout)
         link_transfers += served * size * weight
         for key in chosen.items():
             stats[key] = stats.get(key, 0.0) + key[1] * size * weight
@@ -117,7 +115,7 @@ def _new_part(box: tuple[int, ...], move: Vector) -> int:
     return math.prod(box) // box[axis] * step
 
 
-def _child_offsets(spatial: list[tuple[int, Vector]]) -> list[Vector]:
+def child_offsets(spatial: list[tuple[int, Vector]]) -> list[Vector]:
     """Offset of each child's box from the first child's; the innermost spatial loop runs fastest."""
     offsets: list[Vector] = []
     for n, t in spatial:
@@ -127,21 +125,38 @@ def _child_offsets(spatial: list[tuple[int, Vector]]) -> list[Vector]:
     return offsets or [()]
 
 
-def _linked(children: list[Vector], moved: Vector, fanout: Fanout | None) -> list[bool]:
+def multicast_groups(children: list[Vector]) -> Groups:
+    """How many boxes go to how many children each; children with equal offsets share one."""
+    return Counter(Counter(children).values())
+
+
+def with_links(
+    children: list[Vector], before: list[Vector], moved: Vector, fanout: Fanout | None
+) -> tuple[Groups, int]:
+    """Multicast groups and how many children a neighbour serves, if that leaves fewer boxes; else no child is served.
+
+    Args:
+        children: offsets of the boxes that the children need, `before`: of those they received in the step before.
+        moved: translation of the first child's box since then.
+    """
+    linked = _linked(children, before, moved, fanout)
+    every = multicast_groups(children)
+    rest = multicast_groups([v for v, hit in zip(children, linked, strict=True) if not hit])
+    return (rest, sum(linked)) if sum(rest.values()) < sum(every.values()) else (every, 0)
+
+
+def _linked(children: list[Vector], before: list[Vector], moved: Vector, fanout: Fanout | None) -> list[bool]:
     """Which children find what they need at a neighbour: the neighbour's box before equals the child's box now.
 
     Children are numbered in the order of the spatial loops and laid out row by row on the physical mesh, also where
     the loops use only part of a row: that is how Timeloop numbers them.
     """
     assert fanout is not None
-    count = len(children)
     width = fanout.mesh_x
-    height = max(fanout.mesh_y, -(-count // width))
-    hits = [False] * count
+    hits = [False] * len(children)
     for i, offset in enumerate(children):
-        h, v = i % width, i // width
-        neighbours = [i - width] * (v > 0) + [i + width] * (v < height - 1)
-        neighbours += [i - 1] * (h > 0) + [i + 1] * (h < width - 1)
+        h = i % width
+        neighbours = [i - width, i + width] + [i - 1] * (h > 0) + [i + 1] * (h < width - 1)
         wanted = tuple(o + m for o, m in zip(offset, moved, strict=True))
-        hits[i] = any(0 <= j < count and children[j] == wanted for j in neighbours)
+        hits[i] = any(0 <= j < len(before) and before[j] == wanted for j in neighbours)
     return hits

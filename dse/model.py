@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping as MappingType
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dse.access_counts import NestLevel, nest_levels, tensor_counts
+from dse.access_counts import compute_count, tensor_counts
 from dse.energy.ert import Ert
 from dse.errors import InputError
 from dse.mapping import Mapping
+from dse.nest import Level, Nest, nest_of
 from dse.problem import Problem
 from dse.spec import Spec, Storage
 
 
 @dataclass(frozen=True)
 class Accesses:
-    """Scalar accesses of one tensor at one level, per instance, and their energy over all instances."""
+    """Scalar accesses of one tensor at one level, per instance, and their energy over all instances.
 
-    tile: int  # words kept
+    Remainders leave instances idle at times: then `instances` is the average, rounded down as Timeloop does.
+    """
+
+    tile: int  # words kept at most
     instances: int
     reads: int
     fills: int
@@ -72,25 +76,26 @@ def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evalua
     Raises:
         InputError: a kept tile that does not fit its level, or an energy that the table lacks.
     """
-    nest = nest_levels(spec, mapping)
+    nest = nest_of(spec, problem, mapping)
     counts: dict[str, dict[str, Accesses]] = {}
     for tensor in problem.data_spaces:
-        for name, tile, reads, fills, updates in tensor_counts(nest, problem, tensor, mapping):
-            counts.setdefault(name, {})[tensor.name] = Accesses(tile.size, tile.instances, reads, fills, updates, 0.0)
+        for level, tile, reads, fills, updates in tensor_counts(nest, tensor, mapping):
+            accesses = Accesses(tile, level.instances, reads, fills, updates, 0.0)
+            counts.setdefault(level.name, {})[tensor.name] = accesses
     _check_capacity(spec, counts)
 
-    spatial = math.prod(n for level in nest for _, n in level.spatial)
-    compute_cycles = math.prod(n for level in nest for _, n in level.temporal)
-    cycles = max([compute_cycles, *(_level_cycles(s, counts.get(s.name, {}), compute_cycles) for s in spec.storages)])
+    steps = nest.compute_cycles
+    cycles = max(_level_cycles(m, counts.get(m.name, {}), steps) for m in nest.levels if m.storage is not None)
     levels = {
         s.name: {t: _with_energy(s, a, ert.storage(s.name)) for t, a in counts[s.name].items()}
         for s in reversed(spec.storages)
         if s.name in counts
     }
-    compute_pj = problem.macs * ert.compute(spec.compute.name)
+    computes = problem.macs if nest.perfect else compute_count(nest)
+    compute_pj = computes * ert.compute(spec.compute.name)
     leak_pj = _leakage(nest, cycles, ert)
     energy = compute_pj + leak_pj + sum(a.energy_pj for tensors in levels.values() for a in tensors.values())
-    return Evaluation(energy, cycles, problem.macs, spatial, compute_pj, leak_pj, levels, spec.compute.name)
+    return Evaluation(energy, cycles, computes, nest.computes, compute_pj, leak_pj, levels, spec.compute.name)
 
 
 def _check_capacity(spec: Spec, counts: MappingType[str, MappingType[str, Accesses]]) -> None:
@@ -104,10 +109,13 @@ def _check_capacity(spec: Spec, counts: MappingType[str, MappingType[str, Access
             )
 
 
-def _level_cycles(storage: Storage, tensors: MappingType[str, Accesses], compute_cycles: int) -> int:
-    """Cycles a level needs by its bandwidths, at least the compute cycles."""
-    reads = sum(a.reads / compute_cycles for a in tensors.values())
-    writes = sum((a.fills + a.updates) / compute_cycles for a in tensors.values())
+def _level_cycles(level: Level, tensors: MappingType[str, Accesses], compute_cycles: int) -> int:
+    """Cycles a memory needs by its bandwidths, at least the compute cycles."""
+    storage = level.storage
+    assert storage is not None
+    spread = level.most_instances / level.instances  # all instances share what the charged ones access
+    reads = sum(math.ceil(a.reads / spread) / compute_cycles for a in tensors.values())
+    writes = sum(math.ceil((a.fills + a.updates) / spread) / compute_cycles for a in tensors.values())
     slowdown = 1.0
     for limit, demand in (
         (storage.read_bandwidth, reads),
@@ -124,14 +132,13 @@ def _with_energy(storage: Storage, a: Accesses, energies: MappingType[str, float
         -(-count // storage.block_size) * energies[action]
         for action, count in (("read", a.reads), ("write", a.fills), ("update", a.updates))
     )
-    return Accesses(a.tile, a.instances, a.reads, a.fills, a.updates, energy)
+    return replace(a, energy_pj=energy)
 
 
-def _leakage(nest: list[NestLevel], cycles: int, ert: Ert) -> float:
-    """Leakage in pJ: every instance that the mapping uses leaks in every cycle."""
-    total, instances = 0.0, 1
-    for level in reversed(nest):
-        if level.storage is not None:
-            total += ert.storage(level.storage.name)["leak"] * cycles * instances
-        instances *= math.prod(n for _, n in level.spatial)
-    return total
+def _leakage(nest: Nest, cycles: int, ert: Ert) -> float:
+    """Leakage in pJ: the charged instances leak in every cycle."""
+    return sum(
+        ert.storage(level.name)["leak"] * cycles * level.instances
+        for level in reversed(nest.levels)
+        if level.storage is not None
+    )
