@@ -35,7 +35,8 @@ def tensor_counts(nest: Nest, tensor: DataSpace, mapping: Mapping) -> list[tuple
     """(level, tile, reads, fills, updates) of a tensor at every level that keeps it, innermost first.
 
     Raises:
-        InputError: remainders leave fewer accesses than words are written first, which Timeloop cannot count.
+        InputError: Timeloop stops, because it counts fewer accesses than words that are written first; with remainders
+            its rounding can do that.
     """
     tiles = _tiles(nest, tensor)
     keep = [level.storage is not None and tensor.name in mapping.keep[level.storage.name] for level in nest.levels]
@@ -54,10 +55,8 @@ def tensor_counts(nest: Nest, tensor: DataSpace, mapping: Mapping) -> list[tuple
             reads, updates = _round(accesses - tile.partition), _round(tile.content)
             fills = _round(share + tile.peer - (0 if i == outermost else tile.partition))
             if accesses < tile.partition or fills < 0:
-                raise InputError(
-                    f"mapping: {level.name}", f"remainders leave fewer accesses to {tensor.name} than the "
-                    f"{tile.partition} words written first: Timeloop cannot count that"
-                )  # fmt: skip
+                problem = f"Timeloop fails: fewer accesses to {tensor.name} than the {tile.partition} first writes"
+                raise InputError(f"mapping: {level.name}", problem)
         else:
             reads, updates, fills = _round(accesses), 0, int(share + tile.peer)
         out.append((level, tile.size, reads, fills, updates))

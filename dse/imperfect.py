@@ -51,12 +51,12 @@ class _Held(NamedTuple):
 
 
 class _Walked(NamedTuple):
-    """Accesses and words passed between neighbours in one run of a subnest; what it leaves; words of its last loop."""
+    """Accesses and words passed between neighbours in one run of a subnest; what it leaves; for one step, its words."""
 
     stats: dict[tuple[int, int], int]
     links: int
     held: _Held
-    delta: int
+    words: int
 
 
 @dataclass(frozen=True)
@@ -93,18 +93,18 @@ def walk_accesses(
         if loop.spatial:  # child 0 stands for all
             return walk(depth + 1, _inside(unfinished, loop, 0), held)
         stats: Counter[tuple[int, int]] = Counter()
-        links, position, deltas = 0, 0, []
+        links, position, steps = 0, 0, []
         visits = _visits(loop, last_run=loop.dimension not in unfinished)
         for index, times in visits:
             run = walk(depth + 1, _inside(unfinished, loop, index), _moved(held, loop.move, position - index))
             position, held = index, run.held
-            for key, words in run.stats.items():
-                stats[key] += words * times
+            for key, total in run.stats.items():
+                stats[key] += total * times
             links += run.links * times
-            deltas.append(run.delta)
+            steps.append(run.words)
         held = _moved(held, loop.move, position)
         if own_loop and depth == len(outside) - 1:
-            stats = Counter({(1, 1): _charged(loop, deltas, visits)})
+            stats = Counter({(1, 1): _charged(loop, steps, visits)})
         return _Walked(dict(stats), links, held, 0)
 
     run = walk(0, frozenset(), _Held())
@@ -128,14 +128,14 @@ def _visits(loop: WalkLoop, *, last_run: bool) -> list[tuple[int, int]]:
     return [(0, 1), *([(1, n - 3)] if n > 3 else []), (n - 2, 1), (n - 1, 1)]
 
 
-def _charged(loop: WalkLoop, deltas: list[int], visits: list[tuple[int, int]]) -> int:
+def _charged(loop: WalkLoop, steps: list[int], visits: list[tuple[int, int]]) -> int:
     """Words that the innermost loop of a level without a fan-out accesses in one run.
 
     Timeloop charges the words of iteration 1 again for the visit that comes after it.
     """
     if len(visits) > 2 and (loop.last == loop.factor or len(visits) > 3):
-        deltas = [*deltas[:2], deltas[1], *deltas[3:]]
-    return sum(words * times for words, (_, times) in zip(deltas, visits, strict=True))
+        steps = [*steps[:2], steps[1], *steps[3:]]
+    return sum(words * times for words, (_, times) in zip(steps, visits, strict=True))
 
 
 def _step(

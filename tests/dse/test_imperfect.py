@@ -221,6 +221,14 @@ def test_thirteen_rows_on_four_columns(layer):
     assert found.leakage_pj == 3 * 0.5 * 7
 
 
+def test_rounding_that_timeloop_stops_at(layer):
+    spec, _ = layer
+    last = {("regs", "P"): 1, ("regs", "Q"): 2}
+    chosen = mapping(dram=(("P", 3), ("Q", 2)), on_x=(), regs=(("P", 5), ("Q", 3)), remainders=last)
+    with pytest.raises(InputError, match="dram: Timeloop fails: fewer accesses to Outputs than the 55 first writes"):
+        evaluate(spec, conv_problem({"P": 11, "Q": 5}), chosen, ERT)
+
+
 def test_remainders_read_back(layer):
     spec, problem = layer
     entries = directives(spec, problem, mapping())
