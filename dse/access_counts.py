@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dse.child_accesses import Stats, Vector, child_accesses
 from dse.errors import InputError
-from dse.imperfect import Children, Unfinished, WalkLoop, walk_accesses
+from dse.imperfect import Box, Children, Unfinished, WalkLoop, walk_accesses
 from dse.mapping import Mapping
 from dse.nest import Level, Loop, Nest
 from dse.problem import DataSpace
@@ -108,14 +108,16 @@ def _imperfect_accesses(nest: Nest, at: int, tensor: DataSpace, *, links: bool) 
     def loops(which: tuple[Loop, ...], spatial: bool) -> list[WalkLoop]:
         return [WalkLoop(x.dimension, x.factor, x.last, _move(tensor, x), spatial, x.remainder_inside) for x in which]
 
-    def extents(unfinished: Unfinished) -> Vector:
-        return _extents(tensor, {d: e.whole if d in unfinished else e.last for d, e in level.child.items()})
+    def tile(unfinished: Unfinished) -> Box:
+        steps = {d: (e.whole if d in unfinished else e.last) - 1 for d, e in level.child.items()}
+        low = tuple(sum(min(0, c * steps[d]) for d, c in axis) for axis in tensor.axes)
+        return low, tuple(1 + sum(max(0, c * steps[d]) for d, c in axis) for axis in tensor.axes)
 
     outside = loops(level.temporal, False)
     for outer in nest.levels[at + 1 :]:
         outside += loops(outer.spatial, True) + loops(outer.temporal, False)
     children = Children(tuple(loops(level.spatial, True)), level.fanout, links and bool(level.spatial))
-    return walk_accesses(tuple(reversed(outside)), children, extents, own_loop=bool(level.temporal), is_compute=at == 0)
+    return walk_accesses(tuple(reversed(outside)), children, tile, own_loop=bool(level.temporal), is_compute=at == 0)
 
 
 def _links(level: Level, tensor: DataSpace) -> bool:

@@ -71,7 +71,7 @@ class Children:
 def walk_accesses(
     outside: tuple[WalkLoop, ...],
     children: Children,
-    extents: Callable[[Unfinished], Vector],
+    tile: Callable[[Unfinished], Box],
     *,
     own_loop: bool,
     is_compute: bool,
@@ -80,7 +80,7 @@ def walk_accesses(
 
     Args:
         outside: the loops around the children of the level, outermost first, without those in `children`.
-        extents: the extents of a child's tile, by the dimensions that are not in their last run.
+        tile: what child 0 covers in the first iteration, by the dimensions that are not in their last run.
         own_loop: the innermost of `outside` belongs to a level without a fan-out, which is what counts the accesses.
         is_compute: the child is the compute unit, which holds nothing between two steps.
     """
@@ -88,7 +88,7 @@ def walk_accesses(
     @cache
     def walk(depth: int, unfinished: Unfinished, held: _Held) -> _Walked:
         if depth == len(outside):
-            return _step(children, extents, unfinished, held, is_compute)
+            return _step(children, tile, unfinished, held, is_compute)
         loop = outside[depth]
         if loop.spatial:  # child 0 stands for all
             return walk(depth + 1, _inside(unfinished, loop, 0), held)
@@ -139,14 +139,13 @@ def _charged(loop: WalkLoop, steps: list[int], visits: list[tuple[int, int]]) ->
 
 
 def _step(
-    children: Children, extents: Callable[[Unfinished], Vector], unfinished: Unfinished, held: _Held, is_compute: bool
+    children: Children, tile: Callable[[Unfinished], Box], unfinished: Unfinished, held: _Held, is_compute: bool
 ) -> _Walked:
     """One step: what child 0 lacks, how many children lack the like, and which of them have it from a neighbour."""
     runs = tuple(loop.factor if loop.dimension in unfinished else loop.last for loop in children.loops)
     for loop in children.loops:
         unfinished = _inside(unfinished, loop, 0)
-    size = extents(unfinished)
-    box = (tuple(0 for _ in size), size)
+    box = tile(unfinished)
     needed, after = ((box,), held) if is_compute else _needed(box, held)
     if children.links:
         after = after._replace(needed=needed, children=runs)

@@ -38,14 +38,14 @@ def points(box):
 class LiteralWalk:
     """Every step that Timeloop evaluates, one after the other; tiles and what they lack are sets of points."""
 
-    def __init__(self, outside, children, mesh, extents, own_loop, is_compute, links):
-        self.outside, self.children, self.mesh, self.extents = outside, children, mesh, extents
+    def __init__(self, outside, children, mesh, tile, own_loop, is_compute, links):
+        self.outside, self.children, self.mesh, self.tile = outside, children, mesh, tile
         self.own_loop, self.is_compute, self.links = own_loop, is_compute, links
         self.stats: Counter = Counter()
         self.passed = 0
         self.held = self.move = None
         self.before: dict = {}
-        axes = len(extents(frozenset()))
+        axes = len(tile(frozenset())[0])
         self.run(0, (0,) * axes, 1, frozenset())
 
     def run(self, depth, at, weight, unfinished):
@@ -76,7 +76,7 @@ class LiteralWalk:
     def step(self, at, weight, unfinished):
         runs = [x.factor if x.dimension in unfinished else x.last for x in self.children]
         unfinished |= {x.dimension for x in self.children if x.last > 1}
-        box = tuple((x, x + e) for x, e in zip(at, self.extents(unfinished), strict=True))
+        box = tuple((x + low, x + high) for x, low, high in zip(at, *self.tile(unfinished), strict=True))
         need = points(box)
         if self.held is not None and not self.is_compute:
             move = middle_move(self.held, box)
@@ -118,7 +118,7 @@ class LiteralWalk:
 @st.composite
 def ragged_nests(draw):
     """Loops of two dimensions around a tile that itself is smaller in the last run of a dimension."""
-    coefficient = {"A": (draw(st.integers(1, 3)), 0), "B": draw(st.sampled_from([(0, 1), (1, 0), (0, 0)]))}
+    coefficient = {"A": (draw(st.sampled_from([1, 2, 3, -1])), 0), "B": draw(st.sampled_from([(0, 1), (1, 0), (0, 0)]))}
     covered = {}
     for d in "AB":
         whole = draw(st.integers(1, 3))
@@ -138,24 +138,27 @@ def ragged_nests(draw):
     children = [loop(d, True) for d in draw(st.permutations("AB"))[: draw(st.integers(0, 2))]]
     outside = [loop(draw(st.sampled_from("AB")), draw(st.integers(0, 3)) == 0) for _ in range(draw(st.integers(0, 4)))]
 
-    def extents(unfinished):
-        size = {d: whole if d in unfinished else last for d, (whole, last) in tile.items()}
-        return tuple(1 + sum(coefficient[d][axis] * (size[d] - 1) for d in "AB") for axis in range(2))
+    def box(unfinished):
+        ends = {d: (whole if d in unfinished else last) - 1 for d, (whole, last) in tile.items()}
+        reach = [[coefficient[d][axis] * ends[d] for d in "AB"] for axis in range(2)]
+        return tuple(sum(min(0, r) for r in axis) for axis in reach), tuple(
+            1 + sum(max(0, r) for r in axis) for axis in reach
+        )
 
     own_loop = not children and bool(outside) and not outside[0].spatial
-    return tuple(reversed(outside)), tuple(children), extents, own_loop
+    return tuple(reversed(outside)), tuple(children), box, own_loop
 
 
 @given(ragged_nests(), st.sampled_from([(4, 4), (16, 1), (5, 4)]))
 @settings(max_examples=800, deadline=None)
 def test_the_walk_equals_a_literal_one(nest, mesh):
-    outside, children, extents, own_loop = nest
+    outside, children, tile, own_loop = nest
     for is_compute, links in itertools.product((False, True), repeat=2):
-        expected = LiteralWalk(outside, children, mesh, extents, own_loop, is_compute, links)
+        expected = LiteralWalk(outside, children, mesh, tile, own_loop, is_compute, links)
         found = walk_accesses(
             outside,
             Children(children, Fanout("pe", *mesh, LoopConstraint()), links and bool(children)),
-            extents,
+            tile,
             own_loop=own_loop,
             is_compute=is_compute,
         )
@@ -171,10 +174,9 @@ def test_without_remainders_the_walk_equals_the_closed_form(nest, is_compute, li
     stats, passed = child_accesses(extents, outside, spatial, fanout, is_compute=is_compute, links=links)
     loops = tuple(WalkLoop("A", n, n, move, False, False) for n, move in reversed(outside))
     children = tuple(WalkLoop("A", n, n, move, True, False) for n, move in spatial)
-    found, found_passed = walk_accesses(
-        loops, Children(children, fanout, links and bool(spatial)), lambda _: extents, own_loop=False,
-        is_compute=is_compute,
-    )  # fmt: skip
+    box = (tuple(0 for _ in extents), extents)
+    loops_on_mesh = Children(children, fanout, links and bool(spatial))
+    found, found_passed = walk_accesses(loops, loops_on_mesh, lambda _: box, own_loop=False, is_compute=is_compute)
     assert found == pytest.approx({k: v for k, v in stats.items() if v})
     assert found_passed == passed
 
