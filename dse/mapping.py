@@ -11,7 +11,7 @@ from typing import Any
 
 from dse.errors import InputError
 from dse.problem import Problem
-from dse.spec import Fanout, Spec
+from dse.spec import Fanout, Spec, Storage
 
 Loops = tuple[tuple[str, int], ...]  # (dimension, factor), innermost first, factors above 1 only
 
@@ -21,18 +21,28 @@ class Mapping:
     """Where every loop of a problem runs.
 
     `temporal[storage]`, `x[fanout]` and `y[fanout]` hold the non-trivial loops of a level, innermost first; `keep`
-    holds the tensors each storage keeps.
+    holds the tensors each storage keeps. `remainders[level, dimension]` is given for imperfect loops only: the
+    iterations of their last run, fewer than the factor (Timeloop's residual).
     """
 
     temporal: MappingType[str, Loops] = field(hash=False)
     x: MappingType[str, Loops] = field(hash=False)
     y: MappingType[str, Loops] = field(hash=False)
     keep: MappingType[str, frozenset[str]] = field(hash=False)
+    remainders: MappingType[tuple[str, str], int] = field(default_factory=dict, hash=False)
 
-    def factor(self, dimension: str) -> int:
-        """Product of all factors of a dimension; equals its bound in a complete mapping."""
-        every = (*self.temporal.values(), *self.x.values(), *self.y.values())
-        return math.prod(n for loops in every for d, n in loops if d == dimension)
+    def loops(self, level: Storage | Fanout) -> Loops:
+        """All loops of a level, innermost first."""
+        return self.x[level.name] + self.y[level.name] if isinstance(level, Fanout) else self.temporal[level.name]
+
+    def covered(self, spec: Spec, dimension: str) -> int:
+        """Indices of a dimension that all its loops cover; equals its bound in a complete mapping."""
+        covered = 1
+        for level in spec.levels:
+            for d, n in self.loops(level):
+                if d == dimension:
+                    covered = (covered - 1) * n + self.remainders.get((level.name, d), n)
+        return covered
 
 
 def directives(spec: Spec, problem: Problem, mapping: Mapping) -> list[dict[str, Any]]:
@@ -47,29 +57,32 @@ def directives(spec: Spec, problem: Problem, mapping: Mapping) -> list[dict[str,
             bypass = [t.name for t in problem.data_spaces if t.name not in kept]
             out.append({"target": level.name, "type": "datatype", "keep": kept, "bypass": bypass})
     for level in reversed(spec.levels):
+        last = {d: n for (name, d), n in mapping.remainders.items() if name == level.name}
         if isinstance(level, Fanout):
             x, y = mapping.x[level.name], mapping.y[level.name]
             # Trivial loops go behind the real ones of their axis; `split` counts the loops that lie on X.
             trivial_on_x = not y
-            factors, order = _directive_loops(problem, x, y)
+            factors, order = _directive_loops(problem, last, x, y)
             split = len(problem.dimensions) if trivial_on_x and level.mesh_y == 1 else len(x)
             out.append(
                 {"target": level.name, "type": "spatial", "factors": factors, "permutation": order, "split": split}
             )
-            factors, order = _directive_loops(problem, ())
+            factors, order = _directive_loops(problem, {})
         else:
-            factors, order = _directive_loops(problem, mapping.temporal[level.name])
+            factors, order = _directive_loops(problem, last, mapping.temporal[level.name])
         out.append({"target": level.name, "type": "temporal", "factors": factors, "permutation": order})
     return out
 
 
-def _directive_loops(problem: Problem, *parts: Loops) -> tuple[str, str]:
+def _directive_loops(problem: Problem, last: MappingType[str, int], *parts: Loops) -> tuple[str, str]:
+    """`factors` and `permutation` of a directive; `last` are the remainders of its loops."""
     loops = [loop for part in parts for loop in part]
     factor: dict[str, int] = {}
     for d, n in loops:
         factor[d] = factor.get(d, 1) * n
     order = list(dict.fromkeys([d for d, _ in loops] + list(problem.dimensions)))
-    return " ".join(f"{d}{factor.get(d, 1)}" for d in problem.dimensions), "".join(order)
+    factors = {d: f"{factor.get(d, 1)},{last[d]}" if d in last else f"{factor.get(d, 1)}" for d in problem.dimensions}
+    return " ".join(f"{d}{n}" for d, n in factors.items()), "".join(order)
 
 
 def parse_directives(spec: Spec, problem: Problem, entries: Any, where: object) -> Mapping:
@@ -79,7 +92,7 @@ def parse_directives(spec: Spec, problem: Problem, entries: Any, where: object) 
 
     Raises:
         InputError: an unknown target, field or dimension; factors that do not multiply up to the problem; a
-            fan-out or split that the hardware does not have.
+            remainder that no loop further out makes possible; a fan-out or split that the hardware does not have.
     """
     if isinstance(entries, dict) and set(entries) == {"mapping"}:
         entries = entries["mapping"]
@@ -90,6 +103,7 @@ def parse_directives(spec: Spec, problem: Problem, entries: Any, where: object) 
     temporal: dict[str, Loops] = dict.fromkeys(storages, ())
     x: dict[str, Loops] = dict.fromkeys(fanouts, ())
     y: dict[str, Loops] = dict.fromkeys(fanouts, ())
+    remainders: dict[str, dict[str, int]] = {}
     keep = {s.name: {t.name for t in problem.data_spaces if s.keep.get(t.name, True)} for s in spec.storages}
     for i, entry in enumerate(entries):
         here = f"{where}: mapping[{i}]"
@@ -103,29 +117,45 @@ def parse_directives(spec: Spec, problem: Problem, entries: Any, where: object) 
             _set_keep(keep.get(target), entry, problem, here)
         elif kind == "temporal":
             _fields(entry, {"target", "type", "factors", "permutation"}, here)
-            loops, _ = _loops(entry, problem, here)
+            loops, _, last_runs = _loops(entry, problem, here)
             if target in fanouts and loops:
                 raise InputError(f"{here}.factors", f"{target} is a fan-out", "temporal loops at a storage level")
             if target in storages:
-                temporal[target] = loops
+                temporal[target], remainders[target] = loops, last_runs
         elif kind == "spatial":
             _fields(entry, {"target", "type", "factors", "permutation", "split"}, here)
-            loops, order = _loops(entry, problem, here)
+            loops, order, last_runs = _loops(entry, problem, here)
             if target not in fanouts:
                 if loops:
                     raise InputError(f"{here}.target", f"{target} has no fan-out", list(fanouts))
                 continue
+            remainders[target] = last_runs
             split = entry.get("split", len(order))
             x[target] = tuple((d, n) for d, n in loops if order.index(d) < split)
             y[target] = tuple((d, n) for d, n in loops if order.index(d) >= split)
             _check_mesh(fanouts[target], x[target], y[target], here)
         else:
             raise InputError(f"{here}.type", f"found {kind!r}", "datatype, temporal, spatial")
-    mapping = Mapping(temporal, x, y, {name: frozenset(k) for name, k in keep.items()})
-    for d, bound in problem.bound.items():
-        if mapping.factor(d) != bound:
-            raise InputError(where, f"the factors of {d} multiply to {mapping.factor(d)}", f"{bound}, its size")
+    last = {(target, d): n for target, of in remainders.items() for d, n in of.items()}
+    mapping = Mapping(temporal, x, y, {name: frozenset(k) for name, k in keep.items()}, last)
+    _check_covered(spec, problem, mapping, where)
     return mapping
+
+
+def _check_covered(spec: Spec, problem: Problem, mapping: Mapping, where: object) -> None:
+    for d, bound in problem.bound.items():
+        covered = mapping.covered(spec, d)
+        if covered != bound:
+            kind = "cover" if any(dimension == d for _, dimension in mapping.remainders) else "multiply to"
+            raise InputError(where, f"the factors of {d} {kind} {covered}", f"{bound}, its size")
+        loops = ((level.name, n) for level in spec.levels for x, n in mapping.loops(level) if x == d)
+        name, factor = next(loops, ("", 1))
+        if (name, d) in mapping.remainders:
+            last = mapping.remainders[name, d]
+            raise InputError(
+                where, f"{d}{factor},{last} at {name}: no loop of {d} further out has a last run",
+                f"{d}{last}, or a remainder where {d} has a loop further out",
+            )  # fmt: skip
 
 
 def _target(name: Any) -> str:
@@ -153,22 +183,29 @@ def _set_keep(kept: set[str] | None, entry: MappingType[str, Any], problem: Prob
                 kept.discard(tensor)
 
 
-def _loops(entry: MappingType[str, Any], problem: Problem, where: str) -> tuple[Loops, list[str]]:
+def _loops(entry: MappingType[str, Any], problem: Problem, where: str) -> tuple[Loops, list[str], dict[str, int]]:
+    """Loops, innermost first; the order of all dimensions; remainders: ``P4,1`` is 4 iterations, 1 in the last run."""
     factors: dict[str, int] = {}
+    remainders: dict[str, int] = {}
     text = entry.get("factors", "")
-    for item in text if isinstance(text, list) else re.split(r"[\s,]+", str(text).strip()):
-        if not item:
+    for item in text if isinstance(text, list) else re.split(r"\s+|,(?!\d)", str(text)):
+        if not str(item).strip():
             continue
         match = re.fullmatch(r"([A-Za-z]+)=?(\d+)(?:,(\d+))?", str(item).strip())
         if not match or match[1] not in problem.bound or int(match[2]) < 1:
             raise InputError(f"{where}.factors", f"found {item!r}", f"dimension and factor, such as "
                              f"{problem.dimensions[0]}2; dimensions: {', '.join(problem.dimensions)}")  # fmt: skip
-        if match[1] in factors:
-            raise InputError(f"{where}.factors", f"{match[1]} is given twice")
-        factors[match[1]] = int(match[2])
+        d, factor, last = match[1], int(match[2]), int(match[3] or match[2])
+        if d in factors:
+            raise InputError(f"{where}.factors", f"{d} is given twice")
+        if not 1 <= last <= factor:
+            raise InputError(f"{where}.factors", f"{item}: a last run of {last}", f"1 to {factor}, the factor")
+        factors[d] = factor
+        if last < factor:
+            remainders[d] = last
     order = _order(entry.get("permutation", ""), problem, f"{where}.permutation")
     order += [d for d in problem.dimensions if d not in order]
-    return tuple((d, factors[d]) for d in order if factors.get(d, 1) > 1), order
+    return tuple((d, factors[d]) for d in order if factors.get(d, 1) > 1), order, remainders
 
 
 def _order(found: Any, problem: Problem, where: str) -> list[str]:
@@ -192,13 +229,15 @@ def loop_nest(spec: Spec, mapping: Mapping) -> str:
     """The mapping in one line, outermost first: ``glb_ifmap[P2 C4] | inter_row_spatial[x: S3] | ...``."""
     parts: list[str] = []
 
-    def text(loops: Sequence[tuple[str, int]]) -> str:
-        return " ".join(f"{d}{n}" for d, n in reversed(loops))
+    def text(level: str, loops: Sequence[tuple[str, int]]) -> str:
+        last = mapping.remainders
+        return " ".join(f"{d}{n},{last[level, d]}" if (level, d) in last else f"{d}{n}" for d, n in reversed(loops))
 
     for level in spec.levels:
+        name = level.name
         if isinstance(level, Fanout):
-            axes = [f"{a}: {text(m[level.name])}" for a, m in (("x", mapping.x), ("y", mapping.y)) if m[level.name]]
-            parts.append(f"{level.name}[{', '.join(axes)}]")
-        elif mapping.temporal[level.name]:
-            parts.append(f"{level.name}[{text(mapping.temporal[level.name])}]")
+            axes = [f"{a}: {text(name, m[name])}" for a, m in (("x", mapping.x), ("y", mapping.y)) if m[name]]
+            parts.append(f"{name}[{', '.join(axes)}]")
+        elif mapping.temporal[name]:
+            parts.append(f"{name}[{text(name, mapping.temporal[name])}]")
     return " | ".join(parts)

@@ -73,7 +73,7 @@ def _slab(extents, move):
 @kernel
 def _children_accesses(extents, times, shifts, outside, spatial_n, spatial_shift, spatial, mesh_x, mesh_y, is_compute,
                        may_link, weights, stats):  # fmt: skip
-    """Accesses by (multicast, boxes) into `stats` and words passed between neighbours; see dse.model.child_accesses."""
+    """Accesses by (multicast, boxes) into `stats` and words passed between neighbours; see dse.child_accesses."""
     axes = extents.shape[0]
     volume = 1
     for a in range(axes):

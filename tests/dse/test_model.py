@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dse.child_accesses import child_accesses
 from dse.energy.ert import Ert
 from dse.errors import InputError
 from dse.mapping import Mapping, directives, parse_directives
-from dse.model import child_accesses, evaluate
+from dse.model import evaluate
 from dse.problem import conv_problem
 from dse.spec import Fanout, LoopConstraint
 from dse.spec_reader import SpecFile
