@@ -257,10 +257,7 @@ class _Walk:
         for t in np.flatnonzero(boundary.keep):
             fixed -= boundary.saved[t]
             if boundary.has_parent[t]:
-                fixed += boundary_cost(
-                    grid, node.tile, t, node.span[t], around, boundary.fill_price[t], boundary.parent_price[t],
-                    share[t], self.space.label_width,
-                )  # fmt: skip
+                fixed += self._boundary(node, int(t), share[t])
             share[t] = 1.0
         leak = node.leak + self.stages.leak[k] * self.aim.macs
         tiles, firsts, costs = expand_storage(
@@ -275,6 +272,19 @@ class _Walk:
             )  # fmt: skip
 
         return _Children.ranked(costs, child)
+
+    def _boundary(self, node: _Node, t: int, share: float) -> float:
+        """The least pJ of moving a tensor into a node's level: a bound, or exactly where windows and neighbours act."""
+        if node.around.counts[t]:
+            exact = self.evaluator.least_boundary(node.stage, t, (*node.tiles, node.tile), node.firsts)
+            if exact is not None:
+                return exact
+        boundary = self.stages.stages[node.stage].boundary
+        assert boundary is not None
+        return float(boundary_cost(
+            self.space.grid, node.tile, t, node.span[t], node.around, boundary.fill_price[t], boundary.parent_price[t],
+            share, self.space.label_width,
+        ))  # fmt: skip
 
     def _moved_inward(self, node: _Node) -> int:
         """The innermost loop of the level directly outside if this one would do as well with it; see docs/mapper.md."""

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from dse.mapper.reuse import Flags, Ints
 from dse.mapper.space import Mapspace, Tiling
 from dse.mapping import Loops, Mapping
 from dse.spec import Fanout, Spec, Storage
+
+ALL, NONE = -1, -2  # who asks for the arrangements of a stage
+MOST_ORDERS = 256  # that a boundary is counted in
 
 
 @dataclass
@@ -69,8 +73,9 @@ class Evaluator:
         self.link_allowed = np.array(
             [[isinstance(v, Fanout) and t not in v.no_link_transfer for t in names] for v in levels]
         )
-        self.shared_axis = (space.grid.axis_of >= 0).any(axis=1)
-        self.arrangements: dict[tuple[int, int, int, int], list[_Arrangement]] = {}
+        self.shared_axis: Flags = np.asarray((space.grid.axis_of >= 0).any(axis=1))
+        self.arrangements: dict[tuple[int, int, int, int, int], list[_Arrangement]] = {}
+        self.one_tensor = [self._of_one(t) for t in range(len(names))]
 
     def rounding_slack(self) -> float:
         """pJ by which truncated averages of links and multicasts can undercut the bounds, which do not round."""
@@ -86,7 +91,7 @@ class Evaluator:
         tiles, firsts = tiling.tiles, tiling.firsts
         stages = range(len(self.levels) - 1, -1, -1)
         per_stage = [
-            self._arrangements(k, tiles[depth], tiles[depth + 1], firsts[depth]) for depth, k in enumerate(stages)
+            self._arrangements(k, tiles[depth], tiles[depth + 1], firsts[depth], ALL) for depth, k in enumerate(stages)
         ]
         for choice in itertools.product(*per_stage):
             nest = np.concatenate([arrangement.rows for arrangement in reversed(choice)])
@@ -100,18 +105,70 @@ class Evaluator:
                 best.value, best.energy = value, energy
                 best.mapping, best.tiling = self._mapping(choice), tiling
 
-    def _arrangements(self, k: int, outside: int, inside: int, first: int) -> list[_Arrangement]:
-        """The ways to order what lies between two tiles at stage k; leaves have most of them in common."""
-        key = (k, outside, inside, first)
+    def _of_one(self, t: int) -> tuple[Any, ...]:
+        """What `exact_energy` needs to know of one tensor alone."""
+        one = slice(t, t + 1)
+        return (
+            self.space.grid.coefficient[one], self.space.read_write[one], np.ascontiguousarray(self.kept[:, one]),
+            np.ascontiguousarray(self.link_allowed[:, one]), self.shared_axis[one],
+        )  # fmt: skip
+
+    def least_boundary(self, k: int, t: int, tiles: tuple[int, ...], firsts: tuple[int, ...]) -> float | None:
+        """pJ that moving a tensor's tiles into level k takes in the best order of the loops outside, counted exactly.
+
+        Args:
+            tiles: tile above each stage, outermost first, down to that of k.
+            firsts: innermost loop of each stage outside k, outermost first.
+
+        None if there are too many orders to try.
+        """
+        value, grid = self.space.grid.value, self.space.grid
+        parent = next(j for j in range(k + 1, len(self.levels)) if self.kept[j, t])
+        per_stage, number, settled = [], 1, False
+        for j in range(k + 1, len(self.levels)):
+            depth = len(self.levels) - 1 - j
+            outside, inside = tiles[depth], tiles[depth + 1]
+            found = self._arrangements(j, outside, inside, firsts[depth], NONE if settled else t)
+            per_stage.append(found)
+            number *= len(found)
+            if isinstance(self.levels[j], Storage):
+                moved = (value[outside] > value[inside]) & grid.relevant[t]
+                settled = settled or bool((moved & (grid.axis_of[t] < 0)).any())
+        if number > MOST_ORDERS:
+            return None
+        tile = [(k, d, n, 0) for d, n in enumerate(value[tiles[-1]]) if n > 1]  # their order does not matter outside
+        rest = np.array(tile, np.int64).reshape(len(tile), 4)
+        nothing = np.zeros(len(self.levels))
+        read, fill = nothing.copy(), nothing.copy()
+        read[parent], fill[k] = self.read[parent], self.fill[k]
+        coefficient, read_write, kept, link_allowed, shared_axis = self.one_tensor[t]
+        least = math.inf
+        for choice in itertools.product(*per_stage):
+            energy, _ = exact_energy(
+                np.concatenate([rest, *(a.rows for a in choice)]), coefficient, read_write, kept, read, fill, nothing,
+                self.block, nothing, self.bandwidth, self.mesh_x, self.mesh_y, link_allowed, shared_axis,
+            )  # fmt: skip
+            least = min(least, energy)
+        return least
+
+    def _arrangements(self, k: int, outside: int, inside: int, first: int, who: int) -> list[_Arrangement]:
+        """The ways to order what lies between two tiles at stage k that tensor `who` can tell apart; ALL or NONE too.
+
+        Leaves have most of them in common.
+        """
+        key = (k, outside, inside, first, who)
         if key in self.arrangements:
             return self.arrangements[key]
         names, level = self.space.dims, self.levels[k]
         factors = self.space.grid.value[outside] // self.space.grid.value[inside]
+        asks = np.array([who in (ALL, t) for t in range(len(self.space.tensors))])
         if isinstance(level, Fanout):
-            linkable = bool((self.link_allowed[k] & (self.shared_axis | (k == 0))).any()) and self._child_keeps(k)
+            children = np.asarray(np.ones_like(asks) if k == 0 else self.kept[k - 1] & self.shared_axis)
+            linkable = bool((self.link_allowed[k] & children & asks).any())
             pairs = mesh_arrangements(level, self.space.problem, names, factors, linkable)
         else:
-            orders = loop_orders(factors, first, self._open_below(k), self.space.grid, level.temporal, names)
+            below = np.asarray(self.kept[:k].any(axis=0) | bool(isinstance(self.levels[0], Fanout) and k > 0))
+            orders = loop_orders(factors, first, below & asks, self.space.grid, level.temporal, names)
             pairs = ((order, ()) for order in orders)
         found = []
         for loops, on_y in pairs:
@@ -119,14 +176,6 @@ class Evaluator:
             found.append(_Arrangement(loops, on_y, np.array(rows, np.int64).reshape(len(rows), 4)))
         self.arrangements[key] = found
         return found
-
-    def _child_keeps(self, k: int) -> bool:
-        return k == 0 or bool((self.kept[k - 1] & self.shared_axis).any())
-
-    def _open_below(self, k: int) -> Flags:
-        """Tensors whose accesses depend on the order of the loops at stage k."""
-        below = self.kept[:k].any(axis=0)
-        return np.asarray(below | bool(isinstance(self.levels[0], Fanout) and k > 0))
 
     def _mapping(self, choice: tuple[_Arrangement, ...]) -> Mapping:
         temporal: dict[str, Loops] = {}

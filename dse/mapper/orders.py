@@ -56,15 +56,15 @@ def loop_orders(
             yield prefix
             return
         choices = candidates(left)
-        if all(s == CLOSED for s in state):
+        if not prefix and first in choices:
+            choices = [first]
+        elif all(s == CLOSED for s in state):
             choices = choices[:1]
         else:
             for d in choices:
                 if all(s == CLOSED or not grid.relevant[t, d] for t, s in enumerate(state)):
                     choices = [d]
                     break
-        if not prefix and first in choices:
-            choices = [first]
         for d in choices:
             yield from extend([*prefix, d], [e for e in left if e != d], after(state, d))
 
