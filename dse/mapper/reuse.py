@@ -40,6 +40,7 @@ class Order(NamedTuple):
     outer: Ints  # (D,) dimensions fixed outermost
     free: Flags  # (D,) dimensions whose place is open
     inward: Flags  # (D,) never innermost: such a loop does at least as well one level further in
+    outward: Flags  # (D,) innermost only alone: such a loop does at least as well outside the others
 
 
 class Around(NamedTuple):
@@ -262,12 +263,14 @@ def first_loops(grid, order, factors, out):
         if factors[d] > 1:
             out[0] = d
             return 1
-    count, any_free = 0, False
+    count, any_free, last = 0, False, -1
     for d in range(dims):
         if not order.free[d] or factors[d] <= 1:
             continue
         any_free = True
-        if order.inward[d]:
+        if order.outward[d]:
+            last = d
+        if order.inward[d] or order.outward[d]:
             continue
         known = False
         for i in range(count):
@@ -283,6 +286,9 @@ def first_loops(grid, order, factors, out):
         if not known:
             out[count] = d
             count += 1
+    if count == 0 and last >= 0:
+        out[0] = last
+        return 1
     if any_free:
         return count
     for i in range(dims):

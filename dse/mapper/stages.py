@@ -112,7 +112,7 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
                 kept[k], has_parent[k], np.where(kept[k] & has_parent[k], fill[k], 0.0), parent_price[k], saved[k],
                 float(leak[k]) if k < last_fanout else 0.0, least_share[k], least_share[k + 1],
             )  # fmt: skip
-            order = Order(loops.inner, loops.outer, loops.free, _inward(space, levels, kept, k))
+            order = Order(loops.inner, loops.outer, loops.free, _inward(space, levels, kept, k), loops.outward)
             outside_here = np.empty(len(wanted))
             boundary_floors(space.grid, boundary, wanted, least_share[k + 1], linkable, space.label_width, outside_here)
             least = float(outside_here.min())
