@@ -19,7 +19,7 @@ from dse.mapper import Found
 from dse.mapper.bounds import lift
 from dse.mapper.expand import boundary_cost, expand_fanout, expand_storage
 from dse.mapper.infeasible import explain
-from dse.mapper.labels import DELAY, ENERGY, ENERGY_DELAY, Aim, value_of
+from dse.mapper.labels import BOUND_DELAY, DELAY, ENERGY, ENERGY_DELAY, Aim, value_of
 from dse.mapper.leaves import Best, Evaluator
 from dse.mapper.lift import Inside
 from dse.mapper.reuse import WINDOW, Around, Floats, enter
@@ -69,28 +69,28 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
     """See `dse.mapper.search`."""
     macs = float(problem.macs)
     if objective == "energy":
-        best = _best(spec, problem, ert, Aim(ENERGY, macs, 0.0, math.inf))
+        first = _best(spec, problem, ert, Aim(ENERGY, macs))
+        best = _best(spec, problem, ert, Aim(DELAY, macs, most_energy=first.value * (1 + TOLERANCE)), first.tiling)
     elif objective == "edp":
         _, least = _slowest(spec, problem, ert)
-        best = _best(spec, problem, ert, Aim(ENERGY_DELAY, macs, least * (1 - ROOM), math.inf))
+        best = first = _best(spec, problem, ert, Aim(ENERGY_DELAY, macs, least_cycles=least * (1 - ROOM)))
     else:
         prices, _ = _slowest(spec, problem, ert)
-        best = _best(spec, problem, prices, Aim(DELAY, macs, 0.0, math.inf))
-        if best.mapping is not None:
-            proven = best.proven
-            best = _best(spec, problem, ert, Aim(ENERGY, macs, 0.0, best.value * (1 + ROOM)))
-            best.proven = best.proven and proven
+        first = _best(spec, problem, prices, Aim(BOUND_DELAY, macs))
+        best = _best(spec, problem, ert, Aim(ENERGY, macs, most_cycles=first.value * (1 + ROOM)))
     if best.mapping is None:
         return Found(None, None, False, explain(spec, problem))
     evaluation = evaluate(spec, problem, best.mapping, ert)
     assert math.isclose(evaluation.energy_pj, best.energy, rel_tol=1e-9), "the two access models disagree"
-    return Found(best.mapping, evaluation, best.proven)
+    return Found(best.mapping, evaluation, first.proven and best.proven)
 
 
-def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim) -> Best:
-    """The best mapping under every choice of what is kept."""
+def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, like: Tiling | None = None) -> Best:
+    """The best mapping under every choice of what is kept, or under that of a tiling."""
     best, space = Best(), mapspace(spec, problem)
     for walk in _walks(spec, space, ert, aim):
+        if like is not None and walk.evaluator.keep != like.keep:
+            continue
         if best.mapping is None:
             best.value = min(best.value, walk.good_value() * (1 + ROOM))
         walk.explore(lift(space, walk.stages, aim, best.value * (1 - TOLERANCE)), best)
@@ -114,7 +114,7 @@ def _slowest(spec: Spec, problem: Problem, ert: Ert) -> tuple[Ert, float]:
     Cycles are those of the slowest level, so those of any level, at its accesses over all instances and as many
     instances as there can be, are a lower bound of them that is made like an energy.
     """
-    space, aim = mapspace(spec, problem), Aim(DELAY, float(problem.macs), 0.0, math.inf)
+    space, aim = mapspace(spec, problem), Aim(BOUND_DELAY, float(problem.macs))
     free = {s.name: dict.fromkeys(("read", "write", "update", "leak"), 0.0) for s in spec.storages}
     free[spec.compute.name] = {"compute": 0.0}
     slowest, most = Ert(free), 0.0

@@ -25,30 +25,33 @@ from dse.mapper.reuse import extent_of, reuse_factor
 CAP = 64  # labels a tile may have; beyond it two are merged into one that is below both
 
 
-ENERGY, ENERGY_DELAY, DELAY = 0, 1, 2  # kinds of aim
+ENERGY, ENERGY_DELAY, DELAY, BOUND_DELAY = 0, 1, 2, 3  # kinds of aim
 
 
 class Aim(NamedTuple):
-    """What is minimised, among mappings that take no more than `most_cycles`.
+    """What is minimised, among mappings that take no more than `most_cycles` and `most_energy` (pJ).
 
-    Where the kind is `DELAY`, the energies of bounds stand for cycles that some bandwidth makes a mapping take.
+    Where the kind is `BOUND_DELAY`, delay is minimised and energies stand for cycles that a bandwidth makes it take.
     """
 
     kind: int
     macs: float
-    least_cycles: float  # that every mapping takes
-    most_cycles: float
+    least_cycles: float = 0.0  # that every mapping takes
+    most_cycles: float = np.inf
+    most_energy: float = np.inf
 
 
 @kernel
 def value_of(aim, energy, idle):
     """The objective at an energy (pJ), `idle` being cycles / operations; inf where that takes too long."""
     cycles = max(idle * aim.macs, aim.least_cycles)
-    if cycles > aim.most_cycles:
+    if cycles > aim.most_cycles or energy > aim.most_energy:
         return np.inf
     if aim.kind == ENERGY:
         return energy
-    return energy * cycles if aim.kind == ENERGY_DELAY else max(energy, cycles)
+    if aim.kind == ENERGY_DELAY:
+        return energy * cycles
+    return max(energy, cycles) if aim.kind == BOUND_DELAY else cycles
 
 
 @kernel

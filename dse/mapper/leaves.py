@@ -12,7 +12,7 @@ import numpy as np
 
 from dse.energy.ert import Ert
 from dse.mapper.exact import exact_energy
-from dse.mapper.labels import DELAY, Aim, value_of
+from dse.mapper.labels import BOUND_DELAY, Aim, value_of
 from dse.mapper.orders import loop_orders, mesh_arrangements
 from dse.mapper.reuse import Flags, Ints
 from dse.mapper.space import Mapspace, Tiling
@@ -100,7 +100,7 @@ class Evaluator:
                 self.block, self.leak, self.bandwidth, self.mesh_x, self.mesh_y, self.link_allowed, self.shared_axis,
             )  # fmt: skip
             energy += self.compute_energy
-            value = float(cycles) if aim.kind == DELAY else value_of(aim, energy, cycles / aim.macs)
+            value = float(cycles) if aim.kind == BOUND_DELAY else value_of(aim, energy, cycles / aim.macs)
             if value < best.value * (1 - 1e-12):
                 best.value, best.energy = value, energy
                 best.mapping, best.tiling = self._mapping(choice), tiling

@@ -275,6 +275,7 @@ class Array(NamedTuple):
     linked: Flags  # (T,) neighbours may pass a tensor on
     saved: Floats  # (T,) pJ that first writes inside save at most, per unit of sharing
     share_outside: Floats  # (T,) least fraction that the fan-outs from here to the parent can leave
+    linkable: Flags  # (T,) the next stage is a fan-out whose children may pass the tensor on
     innermost: bool  # its children are the compute units
     leak_outside: float  # pJ per cycle of the levels outside if this is the outermost fan-out, else 0
 
@@ -335,5 +336,8 @@ def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corne
                 new[0] += array.leak_outside * aim.macs * new[1]
                 if not keep_idle:
                     new[1] = 0.0
+                floor = floor_of(grid, at, new, array.share_outside, array.linkable) + limit.outside[at]
+                if value_of(aim, floor, new[1] * limit.idle) >= limit.value:
+                    continue
                 row_counts[row] = insert(rows[row], row_counts[row], new, corners)
     return packed(rows, row_of, row_counts)

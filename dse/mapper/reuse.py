@@ -140,7 +140,7 @@ def window(grid, t, r, below, factors, row):
 
     Fills `row` with: n, its iterations; step of the window; column of its axis in a label; extent of the tile; most
     iterations of other loops outside that could move the window along its axis before one along another does; the same
-    where neighbours pass data on; and a, b of the least fraction a + b x slab that a step of these other loops needs.
+    where neighbours pass data on, which loops that leave the tensor in place allow too; and a, b of the least fraction a + b x slab that a step of these other loops needs.
 
     Such a step moves the window by its own stride less those of the loops that rewind, r's included. It needs nothing
     if that is 0 and a slab if it is the window's step. The strides of the loops beyond r have a common divisor, so
@@ -157,6 +157,9 @@ def window(grid, t, r, below, factors, row):
     same, passed, divisor = 1.0, 1.0, 0
     zero, twice = False, False
     for d in range(dims):
+        if not grid.relevant[t, d]:  # it takes the window back, perhaps to where a neighbour's was
+            passed *= grid.bounds[d] // grid.value[below, d]
+            continue
         b = grid.axis_of[t, d]
         if b < 0:
             continue

@@ -101,7 +101,7 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
             most_shared = np.minimum(mesh[k], np.where(space.grid.relevant, 1, space.grid.bounds).prod(axis=1))
             rest -= float((saved_inside[k] * (most_shared - 1)).sum())
             array = Array(
-                loops.choices, holds & _passing(space, level), saved_inside[k], least_share[k + 1], k == 0,
+                loops.choices, holds & _passing(space, level), saved_inside[k], least_share[k + 1], linkable, k == 0,
                 float(leak[k:].sum()) if k == last_fanout else 0.0,
             )  # fmt: skip
             outside_here = np.where(wanted, rest, np.inf)

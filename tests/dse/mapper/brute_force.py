@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Iterator
@@ -14,24 +15,24 @@ from dse.problem import Problem
 from dse.spec import Fanout, LoopConstraint, Spec
 
 
-def least(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") -> tuple[float | int, ...] | None:
-    """The least energy (pJ), energy x delay (pJ cycles), or cycles and energy of all mappings; None if nothing fits."""
-    best = None
+def least(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") -> tuple[float, float] | None:
+    """What the best of all mappings costs, in the order of importance; None if nothing fits.
+
+    Energy (pJ) and cycles, energy x delay (pJ cycles) and 0, or cycles and energy. Equal but for rounding is equal.
+    """
+    costs = []
     for mapping in every_mapping(spec, problem):
-        try:
-            found = cost(evaluate(spec, problem, mapping, ert), objective)
-        except InputError:
-            continue  # a tile that does not fit
-        best = found if best is None else min(best, found)
-    return best
+        with contextlib.suppress(InputError):  # a tile that does not fit
+            costs.append(cost(evaluate(spec, problem, mapping, ert), objective))
+    if not costs:
+        return None
+    first = min(c[0] for c in costs)
+    return first, min(c[1] for c in costs if c[0] <= first * (1 + 1e-10))
 
 
-def cost(evaluation: Evaluation, objective: str) -> tuple[float | int, ...]:
-    if objective == "energy":
-        return (evaluation.energy_pj,)
-    if objective == "edp":
-        return (evaluation.energy_pj * evaluation.cycles,)
-    return (evaluation.cycles, evaluation.energy_pj)
+def cost(evaluation: Evaluation, objective: str) -> tuple[float, float]:
+    energy, cycles = evaluation.energy_pj, float(evaluation.cycles)
+    return {"energy": (energy, cycles), "edp": (energy * cycles, 0.0), "delay": (cycles, energy)}[objective]
 
 
 def every_mapping(spec: Spec, problem: Problem) -> Iterator[Mapping]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dse.energy.ert import Ert
 from dse.mapper import search
+from dse.mapper.space import keep_choices
 from dse.problem import CONV_DIMENSIONS, conv_problem
 from dse.spec_reader import SpecFile
 from tests.dse.mapper.brute_force import cost, every_mapping, least
@@ -109,7 +110,9 @@ def check(data: st.DataObject) -> None:
         assert found.mapping is None and found.reason
     else:
         assert found.optimal and found.evaluation is not None
-        assert cost(found.evaluation, objective) == pytest.approx(expected, rel=1e-9)
+        equal = len(keep_choices(spec, problem)) == 1  # between equal energies cycles decide under one choice only
+        count = 2 if objective != "energy" or equal else 1
+        assert cost(found.evaluation, objective)[:count] == pytest.approx(expected[:count], rel=1e-9)
 
 
 @given(st.data())
