@@ -94,6 +94,7 @@ def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, like: Tiling | None 
         if best.mapping is None:
             best.value = min(best.value, walk.good_value() * (1 + ROOM))
         walk.explore(lift(space, walk.stages, aim, best.value * (1 - TOLERANCE)), best)
+    assert best.mapping is not None or math.isinf(best.value), "a mapping was found that the bounds exclude"
     if best.tiling is not None:
         remember(space, best.tiling)
     return best

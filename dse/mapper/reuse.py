@@ -139,8 +139,9 @@ def window(grid, t, r, below, factors, row):
     """What decides the reuse of a sliding window if the first loop a tensor sees is that over `r` of a level.
 
     Fills `row` with: n, its iterations; step of the window; column of its axis in a label; extent of the tile; most
-    iterations of other loops outside that could move the window along its axis before one along another does; the same
-    where neighbours pass data on, which loops that leave the tensor in place allow too; and a, b of the least fraction a + b x slab that a step of these other loops needs.
+    iterations of other loops outside that could move the window along its axis before one along another does; most
+    iterations outside whose steps neighbours could serve; and a, b of the least fraction a + b x slab that a step of
+    the former loops needs.
 
     Such a step moves the window by its own stride less those of the loops that rewind, r's included. It needs nothing
     if that is 0 and a slab if it is the window's step. The strides of the loops beyond r have a common divisor, so
@@ -180,6 +181,9 @@ def window(grid, t, r, below, factors, row):
                 divisor = np.gcd(divisor, stride)
         else:
             passes = stride <= extent_of(grid, below, t, b) - 1
+            for e in range(dims):  # two dimensions of an axis can take each other's step back
+                if e != d and grid.axis_of[t, e] == b and grid.value[below, e] < grid.bounds[e]:
+                    passes = True
         if passes:
             passed *= outside
     row[0], row[1], row[2], row[3], row[4], row[5] = n, step, grid.axis_column[t, a], extent, same, passed

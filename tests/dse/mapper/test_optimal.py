@@ -15,6 +15,7 @@ from dse.problem import CONV_DIMENSIONS, conv_problem
 from dse.spec_reader import SpecFile
 from tests.dse.mapper.brute_force import cost, every_mapping, least
 
+LARGEST = 8000  # mappings that are tried one by one
 TENSORS = ("Weights", "Inputs", "Outputs")
 
 
@@ -73,7 +74,7 @@ def hardware(draw: Any) -> dict[str, Any]:
 
 @st.composite
 def layers(draw: Any) -> dict[str, int]:
-    shape = draw(st.sampled_from(["sliding", "channels", "mixed", "grouped"]))
+    shape = draw(st.sampled_from(["sliding", "channels", "mixed", "grouped", "plane"]))
     sizes = st.sampled_from([2, 3, 4])
     if shape == "sliding":
         layer = {"P": draw(sizes), "R": draw(st.sampled_from([2, 3])), "M": draw(st.sampled_from([1, 2]))}
@@ -81,6 +82,13 @@ def layers(draw: Any) -> dict[str, int]:
         layer = {"C": draw(sizes), "M": draw(sizes), "Q": draw(st.sampled_from([1, 2]))}
     elif shape == "grouped":
         layer = {"G": draw(st.sampled_from([2, 3])), "Q": draw(sizes), "S": draw(st.sampled_from([1, 2, 3]))}
+    elif shape == "plane":
+        layer = {
+            "P": draw(sizes),
+            "Q": draw(sizes),
+            "R": draw(st.sampled_from([2, 3])),
+            "S": draw(st.sampled_from([1, 2])),
+        }
     else:
         layer = {"P": draw(sizes), "Q": 2, "S": draw(st.sampled_from([1, 3]))}
     for coefficient in ("Hstride", "Wstride", "Hdilation"):
@@ -101,8 +109,8 @@ def check(data: st.DataObject) -> None:
     spec = SpecFile(data.draw(hardware()), "hardware").instance(dimensions=problem.dimensions, tensors=TENSORS)
     ert = energies(data.draw, [s.name for s in spec.storages], data.draw(st.integers(0, 4)) == 0)
     objective = data.draw(st.sampled_from(["energy", "energy", "edp", "delay"]))
-    size = sum(1 for _ in zip(every_mapping(spec, problem), range(4001), strict=False))
-    if size > 4000:
+    size = sum(1 for _ in zip(every_mapping(spec, problem), range(LARGEST + 1), strict=False))
+    if size > LARGEST:
         return
     expected = least(spec, problem, ert, objective)
     found = search(spec, problem, ert, objective)
