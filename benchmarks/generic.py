@@ -1,8 +1,8 @@
 """The mapper on architectures of other kinds, most of them hardly constrained: CPU seconds a search.
 
 Maps eleven layers on each architecture of archs/, whose energies are in the .ert.yaml beside it. Every search runs in a
-process that is ended after --timeout seconds of wall time; importing and loading or compiling the mapper are not counted.
-`--write FOLDER` writes the layers as problem files, for `enos mapper ARCH PROBLEM ERT`.
+process that is ended after --timeout seconds of wall time; loading and compiling the mapper are not counted. `--write
+FOLDER` only writes the layers as problem files, for `enos mapper ARCH PROBLEM ERT`.
 
 usage: python benchmarks/generic.py [--arch NAME]... [--layer NAME]... [--objective energy|edp|delay] [--timeout S]
        [--write FOLDER]
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from measure import GIB, own_peak_rss, print_table
+from measure import GIB, own_peak_rss, print_head, print_row
 
 from dse.energy.ert import read_ert
 from dse.errors import InputError
@@ -65,28 +65,36 @@ class Answer:
 
 def main() -> None:
     options = _options()
-    if options.write:
+    if options.write is not None:
         options.write.mkdir(exist_ok=True)
         for name, layer in LAYERS.items():  # JSON is YAML
             (options.write / f"{name}.yaml").write_text(json.dumps(problem_document(layer)) + "\n", encoding="utf-8")
+        return
     for arch in options.arch or _archs():
         print(f"\n{arch}:\n", flush=True)
-        rows, total, peak = [], 0.0, 0
-        worker: _Worker | None = None
-        for layer in options.layer or LAYERS:
-            worker = worker or _Worker(arch, options.objective)
-            answer = worker.search(layer, options.timeout)
-            total, peak = total + answer.cpu_s, max(peak, answer.peak_rss)
-            if answer.problem:
-                rows.append([layer, "", "", f"**{answer.problem}**"])
-                worker.end()
-                worker = None
-            else:
-                rows.append([layer, f"{answer.cpu_s:.2f}", f"{answer.pj_per_mac:.4f}", "yes" if answer.optimal else "**no**"])
-        if worker:
-            worker.end()
-        print_table(["layer", "CPU s", "pJ / MAC", "optimal"], rows)
+        total, peak = _run(arch, options)
         print(f"\n{total:.2f} CPU s; peak memory {peak / GIB:.3f} GiB", flush=True)
+
+
+def _run(arch: str, options: argparse.Namespace) -> tuple[float, int]:
+    """Prints a row for each layer; CPU seconds of all searches that ended, and the most memory of one process."""
+    total, peak = 0.0, 0
+    worker: _Worker | None = None
+    print_head(["layer", "CPU s", "pJ / MAC", "optimal"])
+    for layer in options.layer or LAYERS:
+        worker = worker or _Worker(arch, options.objective)
+        answer = worker.search(layer, options.timeout)
+        total, peak = total + answer.cpu_s, max(peak, answer.peak_rss)
+        if answer.problem:
+            print_row([layer, "", "", f"**{answer.problem}**"])
+            worker.end()
+            worker = None
+        else:
+            optimal = "yes" if answer.optimal else "**no**"
+            print_row([layer, f"{answer.cpu_s:.2f}", f"{answer.pj_per_mac:.4f}", optimal])
+    if worker:
+        worker.end()
+    return total, peak
 
 
 def _archs() -> list[str]:
@@ -99,7 +107,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--layer", action="append", choices=list(LAYERS), help="only this one; repeatable")
     parser.add_argument("--objective", choices=OBJECTIVES, default="energy")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="wall seconds of a search")
-    parser.add_argument("--write", type=Path, help="folder for the layers as problem files")
+    parser.add_argument("--write", type=Path, help="only write the layers as problem files, to this folder")
     return parser.parse_args()
 
 
