@@ -1,8 +1,8 @@
 """The mapper on architectures of other kinds, most of them hardly constrained: CPU seconds a search.
 
 Maps eleven layers on each architecture of archs/, whose energies are in the .ert.yaml beside it. Every search runs in a
-process that is ended after --timeout seconds of wall time; loading and compiling the mapper are not counted. `--write
-FOLDER` only writes the layers as problem files, for `enos mapper ARCH PROBLEM ERT`.
+process that is ended after --timeout CPU seconds; loading and compiling the mapper are not counted. `--write FOLDER`
+only writes the layers as problem files, for `enos mapper ARCH PROBLEM ERT`.
 
 usage: python benchmarks/generic.py [--arch NAME]... [--layer NAME]... [--objective energy|edp|delay] [--timeout S]
        [--write FOLDER]
@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
+import resource
+import signal
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -28,7 +31,6 @@ from dse.problem import conv_problem, problem_document
 
 ARCHS = Path(__file__).with_name("archs")
 TIMEOUT_S = 120.0
-_START_S = 300.0  # that importing and compiling the mapper may take
 
 
 def _layer(g: int, c: int, m: int, p: int, r: int, stride: int = 1) -> dict[str, int]:
@@ -82,8 +84,8 @@ def _run(arch: str, options: argparse.Namespace) -> tuple[float, int]:
     worker: _Worker | None = None
     print_head(["layer", "CPU s", "pJ / MAC", "optimal"])
     for layer in options.layer or LAYERS:
-        worker = worker or _Worker(arch, options.objective)
-        answer = worker.search(layer, options.timeout)
+        worker = worker or _Worker(arch, options.objective, options.timeout)
+        answer = worker.search(layer)
         total, peak = total + answer.cpu_s, max(peak, answer.peak_rss)
         if answer.problem:
             print_row([layer, "", "", f"**{answer.problem}**"])
@@ -106,7 +108,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--arch", action="append", choices=_archs(), help="only this one; repeatable")
     parser.add_argument("--layer", action="append", choices=list(LAYERS), help="only this one; repeatable")
     parser.add_argument("--objective", choices=OBJECTIVES, default="energy")
-    parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="wall seconds of a search")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="CPU seconds of a search")
     parser.add_argument("--write", type=Path, help="only write the layers as problem files, to this folder")
     return parser.parse_args()
 
@@ -114,25 +116,28 @@ def _options() -> argparse.Namespace:
 class _Worker:
     """A process that searches on one architecture, layer by layer."""
 
-    def __init__(self, arch: str, objective: str) -> None:
+    def __init__(self, arch: str, objective: str, timeout: float) -> None:
+        self._timeout = timeout
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, arch, objective), daemon=True)
+        self._process = context.Process(target=_work, args=(theirs, arch, objective, timeout), daemon=True)
         self._process.start()
         theirs.close()
-        self._unfit = self._answer().problem if self._pipe.poll(_START_S) else "did not start"
+        self._unfit = self._answer().problem
 
-    def search(self, layer: str, timeout: float) -> Answer:
+    def search(self, layer: str) -> Answer:
         if self._unfit:
             return Answer(problem=self._unfit)
         self._pipe.send(layer)
-        return self._answer() if self._pipe.poll(timeout) else Answer(problem=f"over {timeout:g} s")
+        return self._answer()
 
     def _answer(self) -> Answer:
         try:
             answer = self._pipe.recv()
         except EOFError:
             self._process.join()
+            if self._process.exitcode == -signal.SIGXCPU:
+                return Answer(problem=f"over {self._timeout:g} s")
             return Answer(problem=f"process ended with {self._process.exitcode}")
         assert isinstance(answer, Answer)
         return answer
@@ -142,11 +147,15 @@ class _Worker:
         self._process.join()
 
 
-def _work(pipe: Connection, arch: str, objective: str) -> None:
-    """Answers the warm-up, then one layer after the other; a killed parent ends it."""
+def _work(pipe: Connection, arch: str, objective: str, timeout: float) -> None:
+    """Answers the warm-up, then one layer after the other, until it is killed."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     pipe.send(_search(arch, WARM_UP, objective))
     while True:
-        pipe.send(_search(arch, LAYERS[pipe.recv()], objective))
+        layer = LAYERS[pipe.recv()]
+        # A signal's handler would have to wait for the compiled loops; this limit ends the process inside them too.
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + timeout), resource.RLIM_INFINITY))
+        pipe.send(_search(arch, layer, objective))
 
 
 def _search(arch: str, layer: dict[str, int], objective: str) -> Answer:
