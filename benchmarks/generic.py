@@ -51,7 +51,8 @@ LAYERS = {
     "depthwise_14": _layer(576, 1, 1, 14, 3),
     "fc": _layer(1, 4096, 1000, 1, 1),
 }
-WARM_UP = _layer(2, 4, 4, 4, 3, 2)
+WARM_UP = _layer(1, 2, 2, 2, 2)
+_WARM_UP_S = 300.0  # CPU seconds that loading or compiling the mapper may take
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,17 @@ class _Worker:
 def _work(pipe: Connection, arch: str, objective: str, timeout: float) -> None:
     """Answers the warm-up, then one layer after the other, until it is killed."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _allow(_WARM_UP_S)
     pipe.send(_search(arch, WARM_UP, objective))
     while True:
         layer = LAYERS[pipe.recv()]
-        # A signal's handler would have to wait for the compiled loops; this limit ends the process inside them too.
-        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + timeout), resource.RLIM_INFINITY))
+        _allow(timeout)
         pipe.send(_search(arch, layer, objective))
+
+
+def _allow(seconds: float) -> None:
+    """Ends this process when it has run for so much longer; a signal's handler would wait for the compiled loops."""
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds), resource.RLIM_INFINITY))
 
 
 def _search(arch: str, layer: dict[str, int], objective: str) -> Answer:
