@@ -29,7 +29,7 @@ from dse.model import evaluate
 from dse.problem import Problem
 from dse.spec import Fanout, Spec
 
-MOST_NODES = 1_000_000  # of a search; beyond it the best mapping so far is returned, not as optimal
+MOST_NODES = 50_000  # of a search; beyond it the best mapping so far is returned, not as optimal
 TOLERANCE = 1e-11  # relative: bounds and energies are sums of floats in different orders
 BEAM = 64  # labels of a stage in the narrow search for a first good mapping
 FIRST_LOOK = 100  # nodes of that search

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dse.mapper.jit import kernel
-from dse.mapper.reuse import extent_of, reuse_factor
+from dse.mapper.reuse import label_columns, reuse_factor, widest_spread
 
 CAP = 64  # labels a tile may have; beyond it two are merged into one that is below both
 
@@ -188,10 +188,11 @@ def window_floor(grid, tile, t, d, label, linkable):
         whole = 1
         for e in range(grid.bounds.shape[0]):
             whole += grid.coefficient[t, a, e] * (grid.bounds[e] - 1)
-        least = min(least, step / (whole + step - 1.0))
+        least *= step / (whole + step - 1.0)
     elif span >= step:
-        least = min(least, step / (extent_of(grid, tile, t, a) + step - 1.0))
-    if linkable or span > 0.0 or label[column] < 0.0:
+        least *= step / (span + step)
+    begin, end = label_columns(grid, t)
+    if linkable or label[column] < 0.0 or widest_spread(label, begin, end) > 0.0:
         return 0.5 * least
     for e in range(grid.bounds.shape[0]):
         if e != d and grid.axis_of[t, e] == a and grid.value[tile, e] < grid.bounds[e]:

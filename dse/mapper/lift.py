@@ -64,7 +64,8 @@ def least_slide(grid, tile, t):
         a = grid.axis_of[t, d]
         if a >= 0:
             step = grid.coefficient[t, a, d] * grid.value[tile, d]
-            least = min(least, 0.5 * step / (extent_of(grid, tile, t, a) + step - 1.0))
+            extent = extent_of(grid, tile, t, a)
+            least = min(least, 0.5 * min(1.0, step / extent) * step / (extent + step - 1.0))
     return least
 
 

@@ -13,7 +13,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-WINDOW = 8  # entries of a window, see `window`
+WINDOW = 10  # entries of a window, see `window`
 
 
 class Grid(NamedTuple):
@@ -135,13 +135,33 @@ def sharing(grid, factors, t):
 
 
 @kernel
+def label_columns(grid, t):
+    """Where the shared axes of a tensor begin and end in a label."""
+    begin, end = 0, 0
+    for a in range(grid.axis_column.shape[1]):
+        if grid.axis_column[t, a] >= 0:
+            begin = grid.axis_column[t, a] if end == 0 else begin
+            end = grid.axis_column[t, a] + 2
+    return begin, end
+
+
+@kernel
+def widest_spread(label, begin, end):
+    """The farthest that a fan-out directly outside spreads its children along any axis of a tensor."""
+    widest = 0.0
+    for column in range(begin, end, 2):
+        widest = max(widest, label[column + 1])
+    return widest
+
+
+@kernel
 def window(grid, t, r, below, factors, row):
     """What decides the reuse of a sliding window if the first loop a tensor sees is that over `r` of a level.
 
     Fills `row` with: n, its iterations; step of the window; column of its axis in a label; extent of the tile; most
     iterations of other loops outside that could move the window along its axis before one along another does; most
     iterations outside whose steps neighbours could serve; and a, b of the least fraction a + b x slab that a step of
-    the former loops needs.
+    the former loops needs; first and last column of the tensor's axes in a label.
 
     Such a step moves the window by its own stride less those of the loops that rewind, r's included. It needs nothing
     if that is 0 and a slab if it is the window's step. The strides of the loops beyond r have a common divisor, so
@@ -187,6 +207,7 @@ def window(grid, t, r, below, factors, row):
         if passes:
             passed *= outside
     row[0], row[1], row[2], row[3], row[4], row[5] = n, step, grid.axis_column[t, a], extent, same, passed
+    row[8], row[9] = label_columns(grid, t)
     row[6], row[7] = 0.0, 0.0
     if divisor == 0 or 2 * step % divisor != 0:
         row[6] = 1.0
@@ -201,7 +222,8 @@ def reuse_factor(label, run, windows, count, direct):
     """Least fraction g of its accesses that a tensor needs: repeated tiles, sliding windows and neighbours at best.
 
     Neighbours compare what they need with what the step before needed: nothing after a repetition, except at compute
-    units (whose extent is negative), and only windows that do not overlap need the same at every step.
+    units (whose extent is negative), and only windows that do not overlap need the same at every step. Loops that
+    cancel along the window's axis may leave a step along another one, where neighbours have it.
     """
     best = 1.0
     for i in range(count):
@@ -210,11 +232,13 @@ def reuse_factor(label, run, windows, count, direct):
         slab = min(1.0, step / extent) if extent > 0.0 else 1.0
         apart = slab == 1.0 or label[column] < 0.0
         near = direct or label[column] < 0.0
-        if near and span >= step:  # a neighbour may hold what is needed
-            slab = min(slab, step / (windows[i, 3] + step - 1.0))
+        if near and span >= step:  # all but the last of each chain of children this far apart have a neighbour
+            slab *= step / (span + step)
         same, other = windows[i, 4], windows[i, 6] + windows[i, 7] * slab
-        if near and span > 0.0 and apart:
-            same, other = windows[i, 5], 0.0
+        widest = widest_spread(label, int(windows[i, 8]), int(windows[i, 9]))
+        if near and apart and widest > 0.0:
+            free = label[column] < 0.0 or other == 0.0
+            same, other = windows[i, 5], 0.0 if free else min(slab, 1.0 / (widest + 1.0))
         best = min(best, ((n - 1.0) * slab + 1.0 / same + (1.0 - 1.0 / same) * other) / n)
     return best / run
 
