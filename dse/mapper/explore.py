@@ -211,14 +211,21 @@ class _Walk:
             else:
                 push(self._expand(tables, node, limit), 0)
 
-    def _dive(self, tables: list[Inside], node: _Node, best: Best) -> None:
-        """Follows the best bound straight down to a mapping."""
-        while node.stage >= 0:
-            children = self._expand(tables, node, math.inf)
-            if not len(children.costs):
+    def _dive(self, tables: list[Inside], root: _Node, best: Best) -> None:
+        """Follows the best bounds straight down to a mapping, and back up where the narrow tables leave none."""
+        path = [(_Children(np.zeros(1), lambda _: root), 0)]
+        for _ in range(FIRST_LOOK):
+            while path and path[-1][1] == len(path[-1][0].costs):
+                path.pop()
+            if not path:
                 return
-            node = children.node(0)
-        self.evaluator.try_orders(self._tiling(node), self.aim, best)
+            children, i = path.pop()
+            path.append((children, i + 1))
+            node = children.node(i)
+            if node.stage < 0:
+                self.evaluator.try_orders(self._tiling(node), self.aim, best)
+                return
+            path.append((self._expand(tables, node, math.inf), 0))
 
     def _tiling(self, node: _Node) -> Tiling:
         return Tiling(self.evaluator.keep, (*node.tiles, node.tile), node.firsts)
