@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dse.child_accesses import Stats, Vector, child_accesses
 from dse.errors import InputError
@@ -22,13 +24,21 @@ class Tile:
     """Running counts of one tensor at one level while bypassed levels are folded outwards."""
 
     size: int
-    fanout: int
+    fanout: float
     content: float
     by_multicast: Stats
     link_transfers: float
     fill_share: float = 0.0
     partition: int = 0
     peer: float = 0.0
+
+
+class KeptTile(NamedTuple):
+    """What the average instance of a level that keeps a tensor accesses; the outermost one has no parent to fill it."""
+
+    level: Level
+    tile: Tile
+    outermost: bool
 
 
 def tensor_counts(nest: Nest, tensor: DataSpace, mapping: Mapping) -> list[tuple[Level, int, int, int, int]]:
@@ -38,22 +48,13 @@ def tensor_counts(nest: Nest, tensor: DataSpace, mapping: Mapping) -> list[tuple
         InputError: Timeloop stops, because it counts fewer accesses than words that are written first; with remainders
             its rounding can do that.
     """
-    tiles = _tiles(nest, tensor)
-    keep = [level.storage is not None and tensor.name in mapping.keep[level.storage.name] for level in nest.levels]
-    _fold_bypassed(tiles, keep)
-    outermost = max(i for i, kept in enumerate(keep) if kept)
-    for i in range(outermost, 0, -1):
-        if tiles[i].link_transfers:
-            tiles[i - 1].peer += tiles[i].link_transfers / nest.levels[i - 1].instances
     out = []
-    for i, (level, tile) in enumerate(zip(nest.levels, tiles, strict=True)):
-        if not keep[i]:
-            continue
-        share = 0.0 if i == outermost else tile.fill_share
+    for level, tile, outermost in kept_tiles(nest, tensor, mapping, [level.fanout_size for level in nest.levels]):
+        share = 0.0 if outermost else tile.fill_share
         accesses = tile.content + tile.peer
         if tensor.read_write:
             reads, updates = _round(accesses - tile.partition), _round(tile.content)
-            fills = _round(share + tile.peer - (0 if i == outermost else tile.partition))
+            fills = _round(share + tile.peer - (0 if outermost else tile.partition))
             if accesses < tile.partition or fills < 0:
                 problem = f"Timeloop fails: fewer accesses to {tensor.name} than the {tile.partition} first writes"
                 raise InputError(f"mapping: {level.name}", problem)
@@ -61,6 +62,26 @@ def tensor_counts(nest: Nest, tensor: DataSpace, mapping: Mapping) -> list[tuple
             reads, updates, fills = _round(accesses), 0, int(share + tile.peer)
         out.append((level, tile.size, reads, fills, updates))
     return out
+
+
+def kept_tiles(nest: Nest, tensor: DataSpace, mapping: Mapping, children: Sequence[float]) -> list[KeptTile]:
+    """A tensor at every level that keeps it, not rounded, innermost first.
+
+    Args:
+        children: by how many of them each level's accesses are shared, innermost level first.
+    """
+    tiles = _tiles(nest, tensor, children)
+    keep = [level.storage is not None and tensor.name in mapping.keep[level.storage.name] for level in nest.levels]
+    _fold_bypassed(tiles, keep)
+    outermost = max(i for i, kept in enumerate(keep) if kept)
+    for i in range(outermost, 0, -1):
+        if tiles[i].link_transfers:
+            tiles[i - 1].peer += tiles[i].link_transfers / nest.levels[i - 1].instances
+    return [
+        KeptTile(level, tile, i == outermost)
+        for i, (level, tile) in enumerate(zip(nest.levels, tiles, strict=True))
+        if keep[i]
+    ]
 
 
 def compute_count(nest: Nest) -> int:
@@ -71,15 +92,15 @@ def compute_count(nest: Nest) -> int:
     return int(executed / innermost.fanout_size * int(innermost.average_instances * innermost.fanout_size))
 
 
-def _tiles(nest: Nest, tensor: DataSpace) -> list[Tile]:
+def _tiles(nest: Nest, tensor: DataSpace, children: Sequence[float]) -> list[Tile]:
     """Every level's tile and the accesses its child makes, as if every level kept the tensor."""
     levels = nest.levels
     accesses = _perfect_accesses(nest, tensor) if nest.perfect else [
         _imperfect_accesses(nest, i, tensor, links=_links(level, tensor)) for i, level in enumerate(levels)
     ]  # fmt: skip
     tiles = [
-        Tile(_size(tensor, level.own), level.fanout_size, sum(stats.values()), stats, links)
-        for level, (stats, links) in zip(levels, accesses, strict=True)
+        Tile(_size(tensor, level.own), fanout, sum(stats.values()), stats, links)
+        for level, fanout, (stats, links) in zip(levels, children, accesses, strict=True)
     ]
     tiles[-1].partition = tiles[-1].size
     for i in range(len(levels) - 2, -1, -1):
