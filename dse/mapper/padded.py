@@ -19,9 +19,9 @@ from dse.mapper.padding import paddings
 from dse.mapping import Loops, Mapping
 from dse.model import Evaluation, evaluate
 from dse.problem import Problem
-from dse.spec import Fanout, Spec
+from dse.spec import Fanout, Spec, Storage
 
-MOST_PADDINGS = 32  # that are searched; layers of usual sizes have a few
+MOST_PADDINGS = 24  # that are searched
 LOSS = 1e-9  # relative: a mapping with remainders is taken only if it gains more than this
 
 Search = Callable[[Spec, Problem, Ert, str], Found]
@@ -40,18 +40,16 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str, perfect: Sear
         objective: one of `dse.mapper.OBJECTIVES`, taken of `dse.fair.fair_energy` and of Timeloop's cycles.
         perfect: finds the best mapping without remainders.
 
-    The mapping is not proven to be optimal, unless no padding lets the fan-outs do more.
+    The mapping is not proven to be optimal, unless there was no padding to search.
     """
     found = perfect(spec, problem, ert, objective)
-    candidates = paddings(spec, problem)[:MOST_PADDINGS]
-    if not candidates:
-        return found
-    best = None
+    best, searched = None, False
     if found.mapping is not None and found.evaluation is not None:
         best = _choice(spec, problem, ert, objective, found.mapping)
-    for padding in candidates:
+    for padding in paddings(spec, problem, MOST_PADDINGS):
         if objective == "delay" and best is not None and padding.steps > best.evaluation.cycles:
             break
+        searched = True
         padded = perfect(spec, replace(problem, bounds=padding.bounds), ert, objective)
         if padded.mapping is None:
             continue
@@ -59,7 +57,7 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str, perfect: Sear
         choice = _choice(spec, problem, ert, objective, mapping) if permitted(spec, problem, mapping) else None
         if choice is not None and (best is None or _better(choice.value, best.value)):
             best = choice
-    return found if best is None else Found(best.mapping, best.evaluation, False)
+    return found if best is None or not searched else Found(best.mapping, best.evaluation, False)
 
 
 def _choice(spec: Spec, problem: Problem, ert: Ert, objective: str, mapping: Mapping) -> _Choice | None:
@@ -115,5 +113,9 @@ def with_remainders(spec: Spec, problem: Problem, padded: Mapping) -> Mapping:
 
 def permitted(spec: Spec, problem: Problem, mapping: Mapping) -> bool:
     """Whether the factors, of which the outermost may have become smaller, are still as the constraints demand."""
-    factors = {level.name: dict(mapping.loops(level)) for level in spec.levels}
-    return all(level.loops.permits(d, factors[level.name].get(d, 1)) for level in spec.levels for d in problem.dimensions)
+
+    def allowed(level: Storage | Fanout) -> bool:
+        factors = dict(mapping.loops(level))
+        return all(level.loops.permits(d, factors.get(d, 1)) for d in problem.dimensions)
+
+    return all(map(allowed, spec.levels))

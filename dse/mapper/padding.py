@@ -22,35 +22,31 @@ _MOST = 20_000  # uses of all fan-outs so far
 
 @dataclass(frozen=True)
 class Padding:
-    """A layer raised to `bounds`. With the factors that asked for them its fan-outs leave `steps` steps."""
+    """A layer raised to `bounds`: with the factors that ask for them, fan-outs leave `steps` steps to the time axis."""
 
     bounds: tuple[int, ...]
     steps: int
 
 
-def paddings(spec: Spec, problem: Problem) -> list[Padding]:
-    """The paddings that leave fewer steps than any mapping of the layer as it is, fewest first.
+def paddings(spec: Spec, problem: Problem, most: int) -> list[Padding]:
+    """The paddings that leave the fewest steps, at most so many; of equal ones the smaller first.
 
-    A factor s of a dimension of size N leaves ceil(N / s) steps, and asks for the next multiple of s. A padding is
-    left out where one that is nowhere larger leaves no more steps.
+    A factor s of a dimension of size N leaves ceil(N / s) steps, and asks for the next multiple of s.
     """
     uses = np.ones((1, len(problem.dimensions)), np.int64)
     for level in spec.levels:
         if isinstance(level, Fanout):
             uses = _fewest_steps(problem, _products(problem, uses, _fanout_uses(level, problem)), _MOST)
-    bounds = np.array(problem.bounds)
-    runs = -(-bounds // uses)
+    runs = -(-np.array(problem.bounds) // uses)
     padded, steps = uses * runs, runs.prod(axis=1)
-    perfect = (padded == bounds).all(axis=1)
-    fewer = steps < steps[perfect].min(initial=problem.macs + 1)
-    padded, steps = padded[fewer], steps[fewer]
-    kept: list[Padding] = []
-    smaller = np.zeros((0, len(bounds)), np.int64)
-    for i in np.lexsort((padded.prod(axis=1), steps)):
-        if not (smaller <= padded[i]).all(axis=1).any():
-            smaller = np.vstack((smaller, padded[i]))
-            kept.append(Padding(tuple(padded[i].tolist()), int(steps[i])))
-    return kept
+    found: dict[tuple[int, ...], Padding] = {}
+    for i in np.lexsort((*padded.T, padded.prod(axis=1), steps)):
+        bounds = tuple(padded[i].tolist())
+        if bounds != problem.bounds:
+            found.setdefault(bounds, Padding(bounds, int(steps[i])))
+        if len(found) == most:
+            break
+    return list(found.values())
 
 
 def _fanout_uses(fanout: Fanout, problem: Problem) -> Ints:
