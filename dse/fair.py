@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping as MappingType
 from itertools import pairwise
 
-from dse.access_counts import KeptTile, kept_tiles
+from dse.access_counts import KeptTile, Serving, kept_tiles, served_operations
 from dse.energy.ert import Ert
 from dse.mapping import Mapping
 from dse.model import Evaluation
@@ -23,17 +23,20 @@ from dse.spec import Spec, Storage
 def fair_energy(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert, evaluation: Evaluation) -> float:
     """Energy in pJ over the layer; `evaluation`'s own for a mapping without remainders.
 
-    Every operation of the layer counts, a level's instances count with the fraction of their average, and a level is
-    filled with what its parents deliver.
+    Every operation of the layer counts; a level's instances count with the fraction of their average; a level is
+    filled with what its parents deliver; and where the walk finds more or fewer operations inside a level than the
+    layer has, because one child stands for all, the level's accesses are scaled by that.
     """
     if not mapping.remainders:
         return evaluation.energy_pj
     nest = nest_of(spec, problem, mapping)
     average = [level.average_instances for level in nest.levels]
-    children = [1.0, *(inner / outer for inner, outer in pairwise(average))]  # of the innermost nothing is folded
+    children = [1.0, *(inner / outer for inner, outer in pairwise(average))]  # nobody asks for the innermost's
+    weights = [problem.macs / (served_operations(nest, i) * instances) for i, instances in enumerate(average)]
+    serving = list(map(Serving, children, weights))
     total = problem.macs * ert.compute(spec.compute.name)
     for tensor in problem.data_spaces:
-        for kept in kept_tiles(nest, tensor, mapping, children):
+        for kept in kept_tiles(nest, tensor, mapping, serving):
             total += _energy(kept, ert.storage(kept.level.name), read_write=tensor.read_write)
     for level in nest.levels:
         if level.storage is not None:

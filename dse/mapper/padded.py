@@ -37,7 +37,7 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str, perfect: Sear
     """The best mapping of those that `perfect` finds for the layer and for its paddings.
 
     Args:
-        objective: one of `dse.mapper.OBJECTIVES`, taken of `dse.fair.fair_energy` and of Timeloop's cycles.
+        objective: one of `dse.mapper.OBJECTIVES`; mappings are compared by `fair_value`.
         perfect: finds the best mapping without remainders.
 
     The mapping is not proven to be optimal, unless there was no padding to search.
@@ -72,8 +72,11 @@ def _choice(spec: Spec, problem: Problem, ert: Ert, objective: str, mapping: Map
 def fair_value(
     spec: Spec, problem: Problem, mapping: Mapping, ert: Ert, evaluation: Evaluation, objective: str
 ) -> tuple[float, float]:
-    """What the search minimises: energy (pJ), energy x delay (pJ cycles), or delay (cycles); then energy."""
-    energy = fair_energy(spec, problem, mapping, ert, evaluation)
+    """What the search minimises: energy (pJ), energy x delay (pJ cycles), or delay (cycles); then energy.
+
+    Energy is the larger one of Timeloop's and of `dse.fair`, so that by neither a remainder is taken that costs more.
+    """
+    energy = max(evaluation.energy_pj, fair_energy(spec, problem, mapping, ert, evaluation))
     first = {"energy": energy, "edp": energy * evaluation.cycles, "delay": float(evaluation.cycles)}
     return first[objective], energy
 
