@@ -7,6 +7,7 @@ minus one has as its digit there. docs/imperfect.md says which of these mappings
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from dse.problem import Problem
 from dse.spec import Fanout, Spec, Storage
 
 MOST_PADDINGS = 24  # that are searched
-LOSS = 1e-9  # relative: a mapping with remainders is taken only if it gains more than this
+NOISE = 1e-9  # relative: values that differ by less are equal
 
 Search = Callable[[Spec, Problem, Ert, str], Found]
 
@@ -82,7 +83,8 @@ def fair_value(
 
 
 def _better(value: tuple[float, float], than: tuple[float, float]) -> bool:
-    return tuple(v * (1 + LOSS) for v in value) < than
+    pairs = zip(value, than, strict=True)
+    return next((a < b for a, b in pairs if not math.isclose(a, b, rel_tol=NOISE)), False)
 
 
 def with_remainders(spec: Spec, problem: Problem, padded: Mapping) -> Mapping:
