@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dse.child_accesses import Stats, Vector, child_accesses
 from dse.errors import InputError
@@ -22,13 +24,28 @@ class Tile:
     """Running counts of one tensor at one level while bypassed levels are folded outwards."""
 
     size: int
-    fanout: int
+    fanout: float
     content: float
     by_multicast: Stats
     link_transfers: float
     fill_share: float = 0.0
     partition: int = 0
     peer: float = 0.0
+
+
+class Serving(NamedTuple):
+    """How many children an instance of a level serves, and what the accesses counted for it are multiplied by."""
+
+    children: float
+    weight: float
+
+
+class KeptTile(NamedTuple):
+    """What the average instance of a level that keeps a tensor accesses; the outermost one has no parent to fill it."""
+
+    level: Level
+    tile: Tile
+    outermost: bool
 
 
 def tensor_counts(nest: Nest, tensor: DataSpace, mapping: Mapping) -> list[tuple[Level, int, int, int, int]]:
@@ -38,22 +55,13 @@ def tensor_counts(nest: Nest, tensor: DataSpace, mapping: Mapping) -> list[tuple
         InputError: Timeloop stops, because it counts fewer accesses than words that are written first; with remainders
             its rounding can do that.
     """
-    tiles = _tiles(nest, tensor)
-    keep = [level.storage is not None and tensor.name in mapping.keep[level.storage.name] for level in nest.levels]
-    _fold_bypassed(tiles, keep)
-    outermost = max(i for i, kept in enumerate(keep) if kept)
-    for i in range(outermost, 0, -1):
-        if tiles[i].link_transfers:
-            tiles[i - 1].peer += tiles[i].link_transfers / nest.levels[i - 1].instances
     out = []
-    for i, (level, tile) in enumerate(zip(nest.levels, tiles, strict=True)):
-        if not keep[i]:
-            continue
-        share = 0.0 if i == outermost else tile.fill_share
+    for level, tile, outermost in kept_tiles(nest, tensor, mapping):
+        share = 0.0 if outermost else tile.fill_share
         accesses = tile.content + tile.peer
         if tensor.read_write:
             reads, updates = _round(accesses - tile.partition), _round(tile.content)
-            fills = _round(share + tile.peer - (0 if i == outermost else tile.partition))
+            fills = _round(share + tile.peer - (0 if outermost else tile.partition))
             if accesses < tile.partition or fills < 0:
                 problem = f"Timeloop fails: fewer accesses to {tensor.name} than the {tile.partition} first writes"
                 raise InputError(f"mapping: {level.name}", problem)
@@ -61,6 +69,28 @@ def tensor_counts(nest: Nest, tensor: DataSpace, mapping: Mapping) -> list[tuple
             reads, updates, fills = _round(accesses), 0, int(share + tile.peer)
         out.append((level, tile.size, reads, fills, updates))
     return out
+
+
+def kept_tiles(
+    nest: Nest, tensor: DataSpace, mapping: Mapping, serving: Sequence[Serving] | None = None
+) -> list[KeptTile]:
+    """A tensor at every level that keeps it, not rounded, innermost first.
+
+    Args:
+        serving: of every level, innermost first; None takes Timeloop's: all children, accesses as they are.
+    """
+    tiles = _tiles(nest, tensor, serving or [Serving(level.fanout_size, 1.0) for level in nest.levels])
+    keep = [level.storage is not None and tensor.name in mapping.keep[level.storage.name] for level in nest.levels]
+    _fold_bypassed(tiles, keep)
+    outermost = max(i for i, kept in enumerate(keep) if kept)
+    for i in range(outermost, 0, -1):
+        if tiles[i].link_transfers:
+            tiles[i - 1].peer += tiles[i].link_transfers / nest.levels[i - 1].instances
+    return [
+        KeptTile(level, tile, i == outermost)
+        for i, (level, tile) in enumerate(zip(nest.levels, tiles, strict=True))
+        if keep[i]
+    ]
 
 
 def compute_count(nest: Nest) -> int:
@@ -71,15 +101,22 @@ def compute_count(nest: Nest) -> int:
     return int(executed / innermost.fanout_size * int(innermost.average_instances * innermost.fanout_size))
 
 
-def _tiles(nest: Nest, tensor: DataSpace) -> list[Tile]:
+def served_operations(nest: Nest, at: int) -> float:
+    """Operations that Timeloop's walk of a nest with remainders finds inside the children of an instance of a level."""
+    every = DataSpace("", tuple(((d, 1),) for d in nest.levels[at].own))
+    stats, _ = _imperfect_accesses(nest, at, every, links=False, hold=False)
+    return sum(stats.values())
+
+
+def _tiles(nest: Nest, tensor: DataSpace, serving: Sequence[Serving]) -> list[Tile]:
     """Every level's tile and the accesses its child makes, as if every level kept the tensor."""
     levels = nest.levels
     accesses = _perfect_accesses(nest, tensor) if nest.perfect else [
         _imperfect_accesses(nest, i, tensor, links=_links(level, tensor)) for i, level in enumerate(levels)
     ]  # fmt: skip
     tiles = [
-        Tile(_size(tensor, level.own), level.fanout_size, sum(stats.values()), stats, links)
-        for level, (stats, links) in zip(levels, accesses, strict=True)
+        _tile(_size(tensor, level.own), stats, links, served)
+        for level, (stats, links), served in zip(levels, accesses, serving, strict=True)
     ]
     tiles[-1].partition = tiles[-1].size
     for i in range(len(levels) - 2, -1, -1):
@@ -88,6 +125,11 @@ def _tiles(nest: Nest, tensor: DataSpace) -> list[Tile]:
         tiles[i].partition = parent.partition * tiles[i].size // whole
         tiles[i].fill_share = sum(a * m / parent.fanout for (m, _), a in sorted(parent.by_multicast.items()))
     return tiles
+
+
+def _tile(size: int, stats: Stats, links: float, served: Serving) -> Tile:
+    stats = {key: words * served.weight for key, words in stats.items()}
+    return Tile(size, served.children, sum(stats.values()), stats, links * served.weight)
 
 
 def _perfect_accesses(nest: Nest, tensor: DataSpace) -> list[tuple[Stats, float]]:
@@ -102,7 +144,10 @@ def _perfect_accesses(nest: Nest, tensor: DataSpace) -> list[tuple[Stats, float]
     return out
 
 
-def _imperfect_accesses(nest: Nest, at: int, tensor: DataSpace, *, links: bool) -> tuple[Stats, float]:
+def _imperfect_accesses(
+    nest: Nest, at: int, tensor: DataSpace, *, links: bool, hold: bool = True
+) -> tuple[Stats, float]:
+    """As `child_accesses`; without `hold` the children hold nothing between two steps, as the compute unit."""
     level = nest.levels[at]
 
     def loops(which: tuple[Loop, ...], spatial: bool) -> list[WalkLoop]:
@@ -117,7 +162,8 @@ def _imperfect_accesses(nest: Nest, at: int, tensor: DataSpace, *, links: bool) 
     for outer in nest.levels[at + 1 :]:
         outside += loops(outer.spatial, True) + loops(outer.temporal, False)
     children = Children(tuple(loops(level.spatial, True)), level.fanout, links and bool(level.spatial))
-    return walk_accesses(tuple(reversed(outside)), children, tile, own_loop=bool(level.temporal), is_compute=at == 0)
+    forgets = at == 0 or not hold
+    return walk_accesses(tuple(reversed(outside)), children, tile, own_loop=bool(level.temporal), is_compute=forgets)
 
 
 def _links(level: Level, tensor: DataSpace) -> bool:

@@ -44,6 +44,7 @@ class Plan:
     jobs: tuple[Job, ...]
     engine: Engine
     objective: str
+    imperfect: bool = False
 
     @cached_property
     def engine_label(self) -> str:
@@ -57,6 +58,7 @@ class Batch:
     jobs: tuple[Job, ...]
     engine: Engine
     objective: str
+    imperfect: bool
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def map_workload(
     engine: Engine | str = "native",
     jobs: int = -1,
     objective: str = "energy",
+    imperfect: bool = False,
     progress: Progress | None = None,
 ) -> CostTable:
     """The cost table of a network: the best mapping of every layer under every candidate.
@@ -100,13 +103,16 @@ def map_workload(
         engine: an engine or its name.
         jobs: processes; -1 takes every core.
         objective: what the mapper minimises.
+        imperfect: the mapper also looks among mappings with remainders (docs/imperfect.md).
         progress: is called once the store has been read, and after each result.
 
     Raises:
         InputError: a wrong file, field or name. A layer without a mapping is no error but a row that says why.
     """
     # What the rows are, and the key of each: layers x candidates, the specification rendered for each candidate.
-    plan = make_plan(workload, arch=arch, candidates=candidates, engine=engine, objective=objective)
+    plan = make_plan(
+        workload, arch=arch, candidates=candidates, engine=engine, objective=objective, imperfect=imperfect
+    )
     (table,) = map_plans([plan], store=store, jobs=jobs, progress=progress)
     return table
 
@@ -150,13 +156,16 @@ def stored_table(
     store: Path | str | None = None,
     engine: Engine | str = "native",
     objective: str = "energy",
+    imperfect: bool = False,
 ) -> CostTable:
     """The cost table from the store alone; arguments as in `map_workload`.
 
     Raises:
         InputError: also where the store lacks rows, with their number.
     """
-    plan = make_plan(workload, arch=arch, candidates=candidates, engine=engine, objective=objective)
+    plan = make_plan(
+        workload, arch=arch, candidates=candidates, engine=engine, objective=objective, imperfect=imperfect
+    )
     with Store(store, create=False) as opened:
         results = read_results([plan], opened)
         lacking = sum(job.key not in results for job in plan.jobs)
@@ -174,6 +183,7 @@ def make_plan(
     candidates: CandidatesLike = None,
     engine: Engine | str = "native",
     objective: str = "energy",
+    imperfect: bool = False,
 ) -> Plan:
     """Loads everything a table depends on and names its jobs; arguments as in `map_workload`."""
     workload = load_workload(workload)
@@ -183,7 +193,8 @@ def make_plan(
     if candidates is None or isinstance(candidates, (str, Path)):
         candidates = load_candidates(candidates)
     instances = [instance_for(specification, candidate, like, library) for candidate in candidates]
-    return plan_for(workload, instances, load_engine(engine) if isinstance(engine, str) else engine, objective)
+    loaded = load_engine(engine) if isinstance(engine, str) else engine
+    return plan_for(workload, instances, loaded, objective, imperfect)
 
 
 def load_workload(workload: WorkloadLike) -> Workload:
@@ -191,18 +202,22 @@ def load_workload(workload: WorkloadLike) -> Workload:
     return workload if isinstance(workload, Workload) else read_workload(find_workload(workload))
 
 
-def plan_for(workload: Workload, instances: Sequence[Instance], engine: Engine, objective: str) -> Plan:
+def plan_for(
+    workload: Workload, instances: Sequence[Instance], engine: Engine, objective: str, imperfect: bool = False
+) -> Plan:
     """The jobs of every layer on every instance of an accelerator."""
     problems = {layer.name: layer.problem for layer in workload.layers}
     check_objective(objective)
-    settings = {"engine": [engine.name, engine.version], "objective": objective}
+    settings: dict[str, object] = {"engine": [engine.name, engine.version], "objective": objective}
+    if imperfect:  # without it, keys are those of stores that were made before there was the option
+        settings["imperfect"] = True
     hardware = [{**settings, **_hardware(instance)} for instance in instances]
     jobs = [
         Job(name, problem, instance, content_key({**decides, "problem": problem.canonical()}))
         for name, problem in problems.items()
         for instance, decides in zip(instances, hardware, strict=True)
     ]
-    return Plan(workload.name, tuple(jobs), engine, objective)
+    return Plan(workload.name, tuple(jobs), engine, objective, imperfect)
 
 
 def _hardware(instance: Instance) -> dict[str, object]:
@@ -235,7 +250,7 @@ def missing_batches(plans: Sequence[Plan], results: Container[str]) -> list[Batc
                 batches.setdefault(job.problem, {}).setdefault(number, []).append(job)
     largest_first = sorted(batches, key=lambda problem: -problem.macs)
     return [
-        Batch(tuple(jobs), plans[number].engine, plans[number].objective)
+        Batch(tuple(jobs), plans[number].engine, plans[number].objective, plans[number].imperfect)
         for problem in largest_first
         for number, jobs in sorted(batches[problem].items())
     ]
@@ -250,7 +265,7 @@ def search_all(batches: Sequence[Batch], workers: int) -> Iterator[tuple[str, Re
     if workers == 1 or len(batches) < 2:
         for batch in batches:
             for job in batch.jobs:
-                yield job.key, _search(batch.engine, job, batch.objective)
+                yield job.key, _search(batch, job)
         return
     import joblib
 
@@ -266,15 +281,16 @@ def search_all(batches: Sequence[Batch], workers: int) -> Iterator[tuple[str, Re
         raise InputError(where, problem)
 
 
-def _search(engine: Engine, job: Job, objective: str) -> Result:
-    found = engine.search(job.instance.spec, job.problem, job.instance.ert, objective)
-    return result_of(found, job.instance, job.problem)
+def _search(batch: Batch, job: Job) -> Result:
+    instance = job.instance
+    found = batch.engine.search(instance.spec, job.problem, instance.ert, batch.objective, batch.imperfect)
+    return result_of(found, instance, job.problem)
 
 
 def _search_batch(batch: Batch) -> list[tuple[str, Result]] | str:
     """What a worker does; wrong input comes back as text."""
     try:
-        return [(job.key, _search(batch.engine, job, batch.objective)) for job in batch.jobs]
+        return [(job.key, _search(batch, job)) for job in batch.jobs]
     except InputError as e:
         return str(e)
 

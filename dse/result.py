@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from dse.mapping import directives, loop_nest
 if TYPE_CHECKING:
     from dse.instance import Instance
     from dse.mapper import Found
+    from dse.mapping import Mapping
+    from dse.model import Evaluation
     from dse.problem import Problem
     from dse.table import Row
 
@@ -29,7 +32,7 @@ class Result:
     energy_pj: float = 0.0
     compute_pj: float = 0.0
     cycles: int = 0
-    compute_instances: int = 0
+    compute_instances: float = 0  # in use on average, while there are no stalls
     levels: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict, hash=False)
     mapping: list[dict[str, Any]] = field(default_factory=list, hash=False)  # Timeloop's directives
     nest: str = ""  # the same in one line
@@ -58,11 +61,18 @@ def result_of(found: Found, instance: Instance, problem: Problem) -> Result:
         energy_pj=evaluation.energy_pj,
         compute_pj=evaluation.compute_energy_pj,
         cycles=evaluation.cycles,
-        compute_instances=evaluation.compute_instances,
+        compute_instances=_busy(problem, found.mapping, evaluation),
         levels={level: {t: asdict(a) for t, a in tensors.items()} for level, tensors in evaluation.levels.items()},
         mapping=directives(instance.spec, problem, found.mapping),
         nest=loop_nest(instance.spec, found.mapping),
     )
+
+
+def _busy(problem: Problem, mapping: Mapping, evaluation: Evaluation) -> float:
+    """Compute units that work in an average step: all that are used, but for remainders."""
+    if not mapping.remainders:
+        return evaluation.compute_instances
+    return problem.macs / math.prod(n for loops in mapping.temporal.values() for _, n in loops)
 
 
 def table_row(workload: str, layer: str, problem: Problem, instance: Instance, engine: str, result: Result) -> Row:

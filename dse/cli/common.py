@@ -37,11 +37,18 @@ def workload_options(function: _Function, *, required: bool = True) -> _Function
             click.option(
                 "--objective", type=click.Choice(OBJECTIVES), help="What a mapping minimises; default: energy."
             ),
+            imperfect_option,
             click.option("--store", type=FILE, help="Store of results; default: $ENOS_STORE or the user's cache."),
         )
     ):
         function = option(function)
     return function
+
+
+def imperfect_option(function: _Function) -> _Function:
+    return click.option(
+        "--imperfect", is_flag=True, help="Look among mappings with remainders, too; they fill fan-outs better."
+    )(function)
 
 
 def json_option(function: _Function) -> _Function:

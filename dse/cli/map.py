@@ -49,6 +49,7 @@ def map_(
     operators: Path | None,
     engine: str,
     objective: str | None,
+    imperfect: bool,
     store: Path | None,
     jobs: int,
     output: tuple[Path, ...],
@@ -83,6 +84,7 @@ def map_(
             jobs=jobs,
             progress=progress,
             objective=objective or "energy",
+            imperfect=imperfect,
         )
     for path in output:
         save_table(table.save, path)

@@ -55,6 +55,7 @@ def sweep(
     operators: Path | None,
     engine: str,
     objective: str | None,
+    imperfect: bool,
     store: Path | None,
     settings: tuple[str, ...],
     config: Path | None,
@@ -94,6 +95,7 @@ def sweep(
         only=only or said.candidates,
         engine=engine,
         objective=objective or said.objective or "energy",
+        imperfect=imperfect or said.imperfect,
     )
     reports: list[Report] = []
     with progress_bar("sweeping") as show:

@@ -23,6 +23,7 @@ def table(
     operators: Path | None,
     engine: str,
     objective: str | None,
+    imperfect: bool,
     store: Path | None,
     output: tuple[Path, ...],
     breakdown: str | None,
@@ -38,7 +39,13 @@ def table(
     for path in output:
         check_table_file(path)
     costs = stored_table(
-        workload, arch=arch, candidates=operators, store=store, engine=engine, objective=objective or "energy"
+        workload,
+        arch=arch,
+        candidates=operators,
+        store=store,
+        engine=engine,
+        objective=objective or "energy",
+        imperfect=imperfect,
     )
     for path in output:
         save_table(costs.save, path)

@@ -33,7 +33,7 @@ class NativeEngine:
     def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
         return evaluate(spec, problem, mapping, ert)
 
-    def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
+    def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str, imperfect: bool = False) -> Found:
         from dse.mapper import search
 
-        return search(spec, problem, ert, objective)
+        return search(spec, problem, ert, objective, imperfect)

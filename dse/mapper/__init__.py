@@ -1,4 +1,7 @@
-"""The mapper: the best mapping of a layer, with proof, over Timeloop's perfect-factor mapspace."""
+"""The mapper: the best mapping of a layer, with proof, over Timeloop's perfect-factor mapspace.
+
+As an option also mappings with remainders, without proof.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ VERSION = "3"
 class Found:
     """The result of a search: a mapping with its evaluation, or the reason why there is none.
 
-    `optimal` says that no mapping of the mapspace is better.
+    `optimal` says that no mapping without remainders is better, and that none with remainders was looked for.
     """
 
     mapping: Mapping | None
@@ -34,11 +37,12 @@ class Found:
     reason: str = ""
 
 
-def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") -> Found:
+def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", imperfect: bool = False) -> Found:
     """The best mapping.
 
     Args:
         objective: one of `OBJECTIVES`.
+        imperfect: also looks among mappings with remainders, where fan-outs do more with them; docs/imperfect.md.
 
     `Found.mapping` is None, with a reason, where nothing fits the hardware and its constraints. Which of several
     equally good mappings is found does not depend on what was searched before.
@@ -49,6 +53,10 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") ->
     check_objective(objective)
     from dse.mapper import explore  # numba takes a while to load, and a warm store needs none of it
 
+    if imperfect:
+        from dse.mapper import padded
+
+        return padded.search(spec, problem, ert, objective, explore.search)
     return explore.search(spec, problem, ert, objective)
 
 

@@ -11,7 +11,7 @@ from dse.documents import read_yaml
 from dse.errors import InputError
 from dse.sweep.axes import Axis, combine, parse_axis, parse_zip
 
-FIELDS = ("workload", "arch", "operators", "candidates", "set", "zip", "objective")
+FIELDS = ("workload", "arch", "operators", "candidates", "set", "zip", "objective", "imperfect")
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class SweepConfig:
     candidates: tuple[str, ...] = ()
     axes: tuple[Axis, ...] = ()
     objective: str | None = None
+    imperfect: bool = False
 
 
 def read_sweep(path: Path | str) -> SweepConfig:
@@ -40,6 +41,7 @@ def read_sweep(path: Path | str) -> SweepConfig:
     zip:                                 # and of these groups, each of which varies in step
     - {pe_column.meshX: [7, 14], pe_row.meshY: [24, 12]}
     objective: energy
+    imperfect: true                      # also mappings with remainders; default: false
     ```
 
     Raises:
@@ -66,6 +68,7 @@ def read_sweep(path: Path | str) -> SweepConfig:
         candidates=_names(document.get("candidates", []), f"{path}: candidates"),
         axes=combine(crossed + zipped),
         objective=_text(document, "objective", path),
+        imperfect=_flag(document, "imperfect", path),
     )
 
 
@@ -78,6 +81,13 @@ def _text(document: dict[str, Any], key: str, path: Path | str) -> str | None:
     value = document.get(key)
     if value is not None and (not isinstance(value, str) or not value):
         raise InputError(f"{path}: {key}", f"found {value!r}", "a text")
+    return value
+
+
+def _flag(document: dict[str, Any], key: str, path: Path | str) -> bool:
+    value = document.get(key, False)
+    if not isinstance(value, bool):
+        raise InputError(f"{path}: {key}", f"found {value!r}", "true or false")
     return value
 
 

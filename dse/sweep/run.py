@@ -63,6 +63,7 @@ def sweep(
     engine: Engine | str = "native",
     jobs: int = -1,
     objective: str = "energy",
+    imperfect: bool = False,
     progress: Progress | None = None,
 ) -> SweepTable:
     """Maps a network on every architecture that some settings span, each layer and candidate to a proven optimum.
@@ -84,7 +85,7 @@ def sweep(
         arch: Timeloop v4 specification; None takes the shipped one.
         candidates: operators and precisions, or their file; None takes the shipped ones.
         only: names of the candidates to take, such as ``T8``; all of them if it is empty.
-        store, engine, jobs, objective, progress: as in `dse.pipeline.map_workload`.
+        store, engine, jobs, objective, imperfect, progress: as in `dse.pipeline.map_workload`.
 
     Raises:
         InputError: a wrong file, path or value; a sweep none of whose points can be mapped. A point that lies outside
@@ -92,7 +93,10 @@ def sweep(
     """
     axes = axes_of(settings, "settings")
     axes += tuple(parse_zip(dict(group), f"zipped[{i}]") for i, group in enumerate(zipped))
-    plan = plan_sweep(workload, axes, arch=arch, candidates=candidates, only=only, engine=engine, objective=objective)
+    plan = plan_sweep(
+        workload, axes, arch=arch, candidates=candidates, only=only, engine=engine, objective=objective,
+        imperfect=imperfect,
+    )  # fmt: skip
     return run_sweep(plan, store=store, jobs=jobs, progress=progress)
 
 
@@ -105,6 +109,7 @@ def plan_sweep(
     only: Sequence[str] = (),
     engine: Engine | str = "native",
     objective: str = "energy",
+    imperfect: bool = False,
 ) -> SweepPlan:
     """Loads everything and checks every point; arguments and errors as in `sweep`."""
     points = points_of(axes)
@@ -128,7 +133,7 @@ def plan_sweep(
             except InputError as e:
                 instances[candidate.name] = Refusal(status, str(e).removeprefix(f"{altered.where}: "))
         usable = [found for found in instances.values() if isinstance(found, Instance)]
-        plan = plan_for(workload, usable, loaded, objective) if usable else None
+        plan = plan_for(workload, usable, loaded, objective, imperfect) if usable else None
         return Site(point, instances, plan, _cycle_seconds(altered))
 
     sites = tuple(map(site, points))

@@ -31,7 +31,7 @@ class FakeEngine:
     def evaluate(self, spec, problem, mapping, ert):
         return evaluate(spec, problem, mapping, ert)
 
-    def search(self, spec, problem, ert, objective):
+    def search(self, spec, problem, ert, objective, imperfect=False):
         time.sleep(self.seconds)
         if self.log:
             with open(self.log, "a") as f:  # noqa: PTH123

@@ -124,7 +124,7 @@ def test_wrong_input_that_only_the_engine_sees_is_one_error(store, jobs):
 
 
 class _Picky(FakeEngine):
-    def search(self, spec, problem, ert, objective):
+    def search(self, spec, problem, ert, objective, imperfect=False):
         raise InputError("objective", f"found {objective!r}", "energy")
 
 

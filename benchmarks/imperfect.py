@@ -1,0 +1,58 @@
+"""What mappings with remainders bring on the shipped 168-PE array, on layers of published networks.
+
+Prints a Markdown table; energies are Timeloop's and, for mappings with remainders, those without its rounding.
+
+usage: python benchmarks/imperfect.py
+"""
+
+from __future__ import annotations
+
+import time
+
+from dse.candidates import load_candidates
+from dse.fair import fair_energy
+from dse.instance import instance_for, library_for, read_arch
+from dse.mapper import search
+from dse.problem import conv_problem
+
+LAYERS = {
+    "AlexNet conv1": {"C": 3, "M": 96, "P": 55, "Q": 55, "R": 11, "S": 11, "Hstride": 4, "Wstride": 4},
+    "AlexNet conv2, a group": {"C": 48, "M": 128, "P": 27, "Q": 27, "R": 5, "S": 5},
+    "AlexNet conv3": {"C": 256, "M": 384, "P": 13, "Q": 13, "R": 3, "S": 3},
+    "SqueezeNet 1.0 fire2 squeeze": {"C": 96, "M": 16, "P": 55, "Q": 55},
+    "ShuffleNet v2 stage 2 depthwise": {"G": 58, "P": 28, "Q": 28, "R": 3, "S": 3},
+    "ShuffleNet v2 stage 3 pointwise": {"C": 116, "M": 116, "P": 14, "Q": 14},
+    "ShuffleNet v2 stage 4 pointwise": {"C": 232, "M": 232, "P": 7, "Q": 7},
+    "GoogLeNet 4e 3x3": {"C": 160, "M": 320, "P": 14, "Q": 14, "R": 3, "S": 3},
+}
+OBJECTIVES = ("edp", "delay")
+
+
+def main() -> None:
+    arch = read_arch()
+    (candidate,) = (c for c in load_candidates() if c.name == "T8")
+    print("| layer | objective | | utilisation | cycles | energy, uJ | without rounding, uJ | EDP, nJ s | CPU s |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, layer in LAYERS.items():
+        problem = conv_problem(layer)
+        instance = instance_for(arch, candidate, problem, library_for(arch))
+        search(instance.spec, problem, instance.ert)  # compiles
+        for objective in OBJECTIVES:
+            for imperfect in (False, True):
+                start = time.process_time()
+                found = search(instance.spec, problem, instance.ert, objective, imperfect)
+                seconds = time.process_time() - start
+                assert found.mapping is not None and found.evaluation is not None
+                fair = fair_energy(instance.spec, problem, found.mapping, instance.ert, found.evaluation)
+                energy, cycles = found.evaluation.energy_pj, found.evaluation.cycles
+                used = problem.macs / cycles / instance.spec.pe_count
+                edp = max(energy, fair) * cycles * 1e-12  # nJ s at 1 ns a cycle
+                kind = "remainders" if imperfect else "perfect"
+                print(
+                    f"| {name} | {objective} | {kind} | {used:.1%} | {cycles:,} | {energy / 1e6:.2f} | "
+                    f"{fair / 1e6:.2f} | {edp:.4g} | {seconds:.2f} |"
+                )
+
+
+if __name__ == "__main__":
+    main()
