@@ -11,29 +11,38 @@ from dse.mapper.space import Mapspace
 from dse.mapper.stages import Stage, Stages
 
 
-def lift(space: Mapspace, stages: Stages, aim: Aim, limit: float, beam: int | None = None) -> list[Inside]:
+def lift(
+    space: Mapspace,
+    stages: Stages,
+    aim: Aim,
+    limit: float,
+    beam: int | None = None,
+    within: list[Inside] | None = None,
+) -> list[Inside]:
     """Labels of every tile: entry 0 is the compute unit's, entry k + 1 that of the tiles at stage k.
 
     Args:
         limit: labels that cannot lead to an objective below it are left out.
         beam: keeps only so many of a stage's most promising labels; then the bounds hold for a part of the mapspace.
+        within: tables outside whose tiles there is nothing to look for.
     """
     timed = aim.kind != ENERGY or aim.most_cycles < np.inf
     leaking = bool(stages.leak.any())
     tables = [_compute_unit(space, stages, timed)]
     for k, stage in enumerate(stages.stages):
         bound = Limit(limit, stage.outside, stage.least_idle)
+        wanted = stage.wanted if within is None else stage.wanted & (np.diff(within[k + 1].offsets) > 0)
         if stage.array is not None:
             keep_idle = timed or (leaking and k != stages.last_fanout)
             labels, offsets = lift_fanout(
-                space.grid, tables[-1], space.times, stage.array, stage.wanted, bound, aim, keep_idle, space.corners
+                space.grid, tables[-1], space.times, stage.array, wanted, bound, aim, keep_idle, space.corners
             )
         else:
             assert stage.boundary is not None and stage.order is not None
             idle_counts = timed or (leaking and k < stages.last_fanout)
             scalar = bool(stage.boundary.share.min() == 1.0) and not idle_counts
             labels, offsets = lift_storage(
-                space.grid, tables[-1], stage.loops.allowed, stage.order, stage.boundary, stage.wanted, bound, aim,
+                space.grid, tables[-1], stage.allowed, stage.order, stage.boundary, wanted, bound, aim,
                 scalar, space.corners,
             )  # fmt: skip
         tables.append(_promising(space, stage, labels, offsets, aim, limit, beam))

@@ -70,7 +70,9 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
     macs = float(problem.macs)
     if objective == "energy":
         first = _best(spec, problem, ert, Aim(ENERGY, macs))
-        best = _best(spec, problem, ert, Aim(DELAY, macs, most_energy=first.value * (1 + TOLERANCE)), first.tiling)
+        best = _best(
+            spec, problem, ert, Aim(DELAY, macs, most_energy=first.value * (1 + TOLERANCE) + first.rounding), first
+        )
     elif objective == "edp":
         _, least = _slowest(spec, problem, ert)
         best = first = _best(spec, problem, ert, Aim(ENERGY_DELAY, macs, least_cycles=least * (1 - ROOM)))
@@ -85,15 +87,21 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
     return Found(best.mapping, evaluation, first.proven and best.proven)
 
 
-def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, like: Tiling | None = None) -> Best:
-    """The best mapping under every choice of what is kept, or under that of a tiling."""
+def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, like: Best | None = None) -> Best:
+    """The best mapping under every choice of what is kept, or only under that of `like`, among its tiles."""
     best, space = Best(), mapspace(spec, problem)
     for walk in _walks(spec, space, ert, aim):
-        if like is not None and walk.evaluator.keep != like.keep:
+        if like is not None and (like.tiling is None or walk.evaluator.keep != like.tiling.keep):
             continue
         if best.mapping is None:
             best.value = min(best.value, walk.good_value() * (1 + ROOM))
-        walk.explore(lift(space, walk.stages, aim, best.value * (1 - TOLERANCE)), best)
+        before = best.value
+        tables = lift(
+            space, walk.stages, aim, best.value * (1 - TOLERANCE), within=like.tables if like is not None else None
+        )
+        walk.explore(tables, best)
+        if best.value < before:
+            best.tables = tables
     assert best.mapping is not None or math.isinf(best.value), "a mapping was found that the bounds exclude"
     if best.tiling is not None:
         remember(space, best.tiling)
@@ -269,7 +277,7 @@ class _Walk:
             share[t] = 1.0
         leak = node.leak + self.stages.leak[k] * self.aim.macs
         tiles, firsts, costs = expand_storage(
-            grid, node.tile, inside, stage.loops.allowed, order, self._moved_inward(node), around, share,
+            grid, node.tile, inside, stage.allowed, order, self._moved_inward(node), around, share,
             leak if k <= self.stages.last_fanout else 0.0, fixed, node.idle, self.aim, limit,
         )  # fmt: skip
 

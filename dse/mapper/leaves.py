@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping as MappingType
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,13 @@ import numpy as np
 from dse.energy.ert import Ert
 from dse.mapper.exact import exact_energy
 from dse.mapper.labels import BOUND_DELAY, Aim, value_of
-from dse.mapper.orders import loop_orders, mesh_arrangements
+from dse.mapper.lift import Inside
+from dse.mapper.orders import CLOSED, OPEN, SLID, loop_orders, mesh_arrangements
 from dse.mapper.reuse import Flags, Ints
 from dse.mapper.space import Mapspace, Tiling
 from dse.mapping import Loops, Mapping
 from dse.spec import Fanout, Spec, Storage
 
-ALL, NONE = -1, -2  # who asks for the arrangements of a stage
 MOST_ORDERS = 256  # that a boundary is counted in
 
 
@@ -32,6 +33,7 @@ class Best:
     mapping: Mapping | None = None
     tiling: Tiling | None = None
     proven: bool = True  # the search was not cut short
+    tables: list[Inside] = field(default_factory=list)  # bounds of the tiles that could lead to it or better
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Evaluator:
             [[isinstance(v, Fanout) and t not in v.no_link_transfer for t in names] for v in levels]
         )
         self.shared_axis: Flags = np.asarray((space.grid.axis_of >= 0).any(axis=1))
-        self.arrangements: dict[tuple[int, int, int, int, int], list[_Arrangement]] = {}
+        self.arrangements: dict[tuple[Any, ...], list[_Arrangement]] = {}
         self.one_tensor = [self._of_one(t) for t in range(len(names))]
 
     def rounding_slack(self) -> float:
@@ -88,11 +90,18 @@ class Evaluator:
 
     def try_orders(self, tiling: Tiling, aim: Aim, best: Best) -> None:
         """Evaluates a tiling in all orders that start with its innermost loops."""
-        tiles, firsts = tiling.tiles, tiling.firsts
-        stages = range(len(self.levels) - 1, -1, -1)
-        per_stage = [
-            self._arrangements(k, tiles[depth], tiles[depth + 1], firsts[depth], ALL) for depth, k in enumerate(stages)
-        ]
+        tiles, outermost = tiling.tiles, len(self.levels) - 1
+        everyone = range(len(self.space.tensors))
+        # What loops further in have done to the tiles of each tensor, one for each level that keeps it.
+        seen = [[SLID] if isinstance(self.levels[0], Fanout) else [] for _ in everyone]
+        per_stage: list[list[_Arrangement]] = []
+        for k in range(len(self.levels)):
+            outside, inside = tiles[outermost - k], tiles[outermost - k + 1]
+            state = tuple(SLID if SLID in s else OPEN if OPEN in s else CLOSED for s in seen)
+            per_stage.insert(0, self._arrangements(k, outside, inside, tiling.firsts[outermost - k], state, everyone))
+            if isinstance(self.levels[k], Storage):
+                for t in everyone:
+                    seen[t] = [self._after(s, t, outside, inside) for s in seen[t]] + [OPEN] * int(self.kept[k, t])
         for choice in itertools.product(*per_stage):
             nest = np.concatenate([arrangement.rows for arrangement in reversed(choice)])
             energy, cycles = exact_energy(
@@ -122,18 +131,18 @@ class Evaluator:
 
         None if there are too many orders to try.
         """
-        value, grid = self.space.grid.value, self.space.grid
+        value = self.space.grid.value
         parent = next(j for j in range(k + 1, len(self.levels)) if self.kept[j, t])
-        per_stage, number, settled = [], 1, False
+        per_stage, number, status = [], 1, OPEN
         for j in range(k + 1, len(self.levels)):
             depth = len(self.levels) - 1 - j
             outside, inside = tiles[depth], tiles[depth + 1]
-            found = self._arrangements(j, outside, inside, firsts[depth], NONE if settled else t)
+            state = tuple(status if u == t else CLOSED for u in range(len(self.space.tensors)))
+            found = self._arrangements(j, outside, inside, firsts[depth], state, [t])
             per_stage.append(found)
             number *= len(found)
             if isinstance(self.levels[j], Storage):
-                moved = (value[outside] > value[inside]) & grid.relevant[t]
-                settled = settled or bool((moved & (grid.axis_of[t] < 0)).any())
+                status = self._after(status, t, outside, inside)
         if number > MOST_ORDERS:
             return None
         tile = [(k, d, n, 0) for d, n in enumerate(value[tiles[-1]]) if n > 1]  # their order does not matter outside
@@ -151,24 +160,35 @@ class Evaluator:
             least = min(least, energy)
         return least
 
-    def _arrangements(self, k: int, outside: int, inside: int, first: int, who: int) -> list[_Arrangement]:
-        """The ways to order what lies between two tiles at stage k that tensor `who` can tell apart; ALL or NONE too.
+    def _after(self, status: int, t: int, outside: int, inside: int) -> int:
+        """What has happened to a tensor's tile once the loops between two tiles have run too."""
+        grid = self.space.grid
+        moved = (grid.value[outside] > grid.value[inside]) & grid.relevant[t]
+        if (moved & (grid.axis_of[t] < 0)).any():
+            return CLOSED
+        return max(status, SLID) if moved.any() else status
 
-        Leaves have most of them in common.
+    def _arrangements(
+        self, k: int, outside: int, inside: int, first: int, state: tuple[int, ...], tensors: Sequence[int]
+    ) -> list[_Arrangement]:
+        """The ways to order what lies between two tiles at stage k; leaves have most of them in common.
+
+        Args:
+            state: what the loops further in have done to each tensor; CLOSED if it need not tell them apart.
+            tensors: those to which neighbours in a fan-out matter.
         """
-        key = (k, outside, inside, first, who)
+        key = (k, outside, inside, first, state, len(tensors))
         if key in self.arrangements:
             return self.arrangements[key]
         names, level = self.space.dims, self.levels[k]
         factors = self.space.grid.value[outside] // self.space.grid.value[inside]
-        asks = np.array([who in (ALL, t) for t in range(len(self.space.tensors))])
         if isinstance(level, Fanout):
-            children = np.asarray(np.ones_like(asks) if k == 0 else self.kept[k - 1] & self.shared_axis)
-            linkable = bool((self.link_allowed[k] & children & asks).any())
+            linkable = any(
+                self.link_allowed[k, t] and (k == 0 or (self.kept[k - 1, t] and self.shared_axis[t])) for t in tensors
+            )
             pairs = mesh_arrangements(level, self.space.problem, names, factors, linkable)
         else:
-            below = np.asarray(self.kept[:k].any(axis=0) | bool(isinstance(self.levels[0], Fanout) and k > 0))
-            orders = loop_orders(factors, first, below & asks, self.space.grid, level.temporal, names)
+            orders = loop_orders(factors, first, state, self.space.grid, level.temporal, names)
             pairs = ((order, ()) for order in orders)
         found = []
         for loops, on_y in pairs:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from dse.mapper.reuse import Grid, Ints
 from dse.mapper.space import placements
@@ -12,13 +11,13 @@ from dse.mapping import Loops
 from dse.problem import Problem
 from dse.spec import Fanout, LoopConstraint
 
-OPEN, WINDOW, CLOSED = 0, 1, 2  # no loop that moves the tensor yet; only sliding windows; reuse is settled
+OPEN, SLID, CLOSED = 0, 1, 2  # no loop has moved a tensor yet; only along axes it slides on; order no longer matters
 
 
 def loop_orders(
     factors: Ints,
     first: int,
-    open_below: Any,
+    status: Sequence[int],
     grid: Grid,
     constraint: LoopConstraint,
     names: tuple[str, ...],
@@ -26,8 +25,11 @@ def loop_orders(
     """Orders (innermost first) of a level's loops that begin with loop `first`.
 
     A tensor's accesses are settled by the loops up to the first that moves it along an axis of its own: further out
-    the order makes no difference to it. Until then a loop that only tensors with settled accesses notice is placed
-    at once: it can only lengthen runs of reuse.
+    the order makes no difference to it. Before any loop moves it, one that leaves it in place can only lengthen a run
+    of reuse, so one that no tensor objects to is placed at once.
+
+    Args:
+        status: OPEN, SLID or CLOSED for each tensor.
     """
     loops = [d for d in range(len(names)) if factors[d] > 1]
     if not loops:
@@ -35,13 +37,12 @@ def loop_orders(
         return
     inner = [names.index(n) for n in constraint.inner if n in names]
     outer = [names.index(n) for n in constraint.outer if n in names]
-    status = [OPEN if open_below[t] else CLOSED for t in range(len(grid.relevant))]
 
     def after(state: list[int], d: int) -> list[int]:
         new = list(state)
         for t, s in enumerate(state):
             if s != CLOSED and grid.relevant[t, d]:
-                new[t] = WINDOW if grid.axis_of[t, d] >= 0 else CLOSED
+                new[t] = SLID if grid.axis_of[t, d] >= 0 else CLOSED
         return new
 
     def candidates(left: list[int]) -> list[int]:
@@ -62,13 +63,13 @@ def loop_orders(
             choices = choices[:1]
         else:
             for d in choices:
-                if all(s == CLOSED or not grid.relevant[t, d] for t, s in enumerate(state)):
+                if all(s == CLOSED or (s == OPEN and not grid.relevant[t, d]) for t, s in enumerate(state)):
                     choices = [d]
                     break
         for d in choices:
             yield from extend([*prefix, d], [e for e in left if e != d], after(state, d))
 
-    for order in extend([], loops, status):
+    for order in extend([], loops, list(status)):
         yield tuple((names[d], int(factors[d])) for d in order)
 
 

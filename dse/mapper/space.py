@@ -43,7 +43,6 @@ class Constraint:
     free: Flags  # (D,) dimensions whose place is open
     open: Flags  # (D,) dimensions whose place and factor are open
     choices: Ints  # (choices, D) divisor positions of a fan-out's factors
-    outward: Flags  # (D,) dimensions that lie outside all others of the level
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,6 @@ def _build(levels: tuple[Storage | Fanout, ...], problem: Problem) -> Mapspace:
     dims = _dims(problem)
     grid, boxes, label_width = _grid(problem, dims)
     stages = tuple(_constraint(level, dims, len(problem.dimensions)) for level in levels)
-    _keep_outermost(stages, levels, grid)
     reach = _reach(stages, dims, grid.quotient)
     if not all(v.loops.permits(d, 1) for v in levels for d in problem.dimensions if d not in dims.names):
         reach = [np.zeros_like(tiles) for tiles in reach]
@@ -219,33 +217,14 @@ def _constraint(level: Storage | Fanout, dims: Dims, dimensions: int) -> Constra
     nothing = np.zeros((0, count), np.int64)
     if isinstance(level, Fanout):
         choices = _spatial_choices(level, dims, dimensions)
-        return Constraint(np.zeros((count, width, width), bool), inner, outer, free, free, choices, free.copy())
+        return Constraint(np.zeros((count, width, width), bool), inner, outer, free, free, choices)
     constraint = level.loops
     _order(constraint, dims, inner, outer, free)
     limited = {*constraint.factors, *constraint.at_most, *constraint.at_least}
     unlimited = np.array([name not in limited for name in dims.names])
     # A loop that is added outermost must not have to lie inside one that the constraints put there.
     at_liberty = free & unlimited & bool(outer[0] < 0)
-    return Constraint(_allowed(constraint, dims), inner, outer, free, at_liberty, nothing, np.zeros(count, bool))
-
-
-def _keep_outermost(stages: tuple[Constraint, ...], levels: tuple[Storage | Fanout, ...], grid: Grid) -> None:
-    """Leaves loops that move every tensor along axes of their own to the outermost level that may loop at all.
-
-    Such a loop repeats everything inside with other data, groups of a convolution for one. Anywhere further in it only
-    makes tiles larger and interrupts reuse (docs/mapper.md).
-    """
-    single = np.eye(grid.divisors.shape[1], dtype=bool)
-    loops = [k for k, stage in enumerate(stages) if isinstance(levels[k], Fanout) or (stage.allowed & ~single).any()]
-    if not loops or isinstance(levels[loops[-1]], Fanout):
-        return
-    outermost = stages[loops[-1]]
-    everywhere = np.asarray((grid.relevant & (grid.axis_of < 0)).all(axis=0)) & outermost.open
-    outermost.outward[:] = everywhere
-    for k, stage in enumerate(stages[: loops[-1]]):
-        for d in np.flatnonzero(everywhere):
-            if not isinstance(levels[k], Fanout) and stage.allowed[d, 0, 0]:
-                stage.allowed[d] &= single
+    return Constraint(_allowed(constraint, dims), inner, outer, free, at_liberty, nothing)
 
 
 def _reach(stages: tuple[Constraint, ...], dims: Dims, quotient: Ints) -> list[Flags]:

@@ -21,6 +21,7 @@ class Stage:
 
     level: Storage | Fanout
     loops: Constraint
+    allowed: Flags  # (D, max count, max count) as in `loops`, without factors that do better further out
     wanted: Flags  # (tiles,) that the constraints outside can leave and that fit
     boundary: Boundary | None
     order: Order | None
@@ -86,6 +87,7 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
                 saved_inside[k, t] += saved[j, t] * math.prod(mesh[j:k])
     last_fanout = max((k for k, level in enumerate(levels) if isinstance(level, Fanout)), default=-1)
 
+    outermost, outward = _outward(space, levels, kept, price)
     stages: list[Stage] = []
     rest, least_idle = base, 1.0  # of everything further out
     for k in range(count - 1, -1, -1):
@@ -112,14 +114,17 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
                 kept[k], has_parent[k], np.where(kept[k] & has_parent[k], fill[k], 0.0), parent_price[k], saved[k],
                 float(leak[k]) if k < last_fanout else 0.0, least_share[k], least_share[k + 1],
             )  # fmt: skip
-            order = Order(loops.inner, loops.outer, loops.free, _inward(space, levels, kept, k), loops.outward)
+            order = Order(
+                loops.inner, loops.outer, loops.free, _inward(space, levels, kept, k), outward & (k == outermost)
+            )
             outside_here = np.empty(len(wanted))
             boundary_floors(space.grid, boundary, wanted, least_share[k + 1], linkable, space.label_width, outside_here)
             least = float(outside_here.min())
             outside_here += rest
             rest += least
         stages.insert(0, Stage(
-            level, loops, wanted, boundary, order, array, linkable, least_share[k + 1], beyond, outside_here, least_idle
+            level, loops, _without(loops, outward) if k < outermost else loops.allowed, wanted, boundary, order, array,
+            linkable, least_share[k + 1], beyond, outside_here, least_idle,
         ))  # fmt: skip
         least_idle /= mesh[k]
     return Stages(kept, tuple(stages), compute_price, leak, least_share[0], last_fanout)
@@ -127,6 +132,52 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
 
 def _passing(space: Mapspace, fanout: Fanout) -> Flags:
     return np.array([t not in fanout.no_link_transfer for t in space.tensors])
+
+
+def _outward(space: Mapspace, levels: tuple[Storage | Fanout, ...], kept: Flags, price: Floats) -> tuple[int, Flags]:
+    """The outermost level that may loop at all, and the dimensions whose loops do at least as well outside all others.
+
+    These are dimensions that move every tensor along an axis of its own, such as groups: their loops repeat everything
+    inside with other data, and further in only make tiles larger and interrupt reuse. Where neighbours pass data on at
+    a higher price than the parent's, an interruption can pay; then there are none (docs/mapper.md).
+    """
+    grid, nothing = space.grid, np.zeros(len(space.dims), bool)
+    single = np.eye(grid.divisors.shape[1], dtype=bool)
+    looping = [k for k, v in enumerate(levels) if isinstance(v, Fanout) or (space.stages[k].allowed & ~single).any()]
+    if not looping or isinstance(levels[looping[-1]], Fanout):
+        return -1, nothing
+    everywhere = np.asarray((grid.relevant & (grid.axis_of < 0)).all(axis=0)) & space.stages[looping[-1]].open
+    for k, level in enumerate(levels):
+        if not isinstance(level, Fanout):
+            continue
+        for t in np.flatnonzero((grid.axis_of >= 0).any(axis=1) & _passing(space, level)).tolist():
+            children = price[k - 1, t] if k and kept[k - 1, t] else 0.0
+            parent = price[next(j for j in range(k, len(levels)) if kept[j, t]), t]
+            if k == 0 or children * _most_alike(space, k, t) > parent:
+                return -1, nothing
+    return looping[-1], everywhere
+
+
+def _most_alike(space: Mapspace, k: int, t: int) -> int:
+    """How many children of a fan-out can need the same box of a tensor."""
+    grid, most = space.grid, 1
+    for choice in space.stages[k].choices:
+        factors = grid.divisors[np.arange(len(choice)), choice]
+        alike = int(factors[~grid.relevant[t]].prod())
+        for a in set(grid.axis_of[t][grid.axis_of[t] >= 0].tolist()):
+            along = factors[grid.axis_of[t] == a]
+            alike *= int(along.prod() // along.max())
+        most = max(most, alike)
+    return most
+
+
+def _without(loops: Constraint, outward: Flags) -> Flags:
+    """The allowed factors without those of dimensions that lie further out, where a level can do without them."""
+    allowed = loops.allowed.copy()
+    for d in np.flatnonzero(outward):
+        if allowed[d, 0, 0]:
+            allowed[d] &= np.eye(allowed.shape[1], dtype=bool)
+    return allowed
 
 
 def _inward(space: Mapspace, levels: tuple[Storage | Fanout, ...], kept: Flags, k: int) -> Flags:
