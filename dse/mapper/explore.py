@@ -70,9 +70,7 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
     macs = float(problem.macs)
     if objective == "energy":
         first = _best(spec, problem, ert, Aim(ENERGY, macs))
-        best = _best(
-            spec, problem, ert, Aim(DELAY, macs, most_energy=first.value * (1 + TOLERANCE) + first.rounding), first
-        )
+        best = _best(spec, problem, ert, Aim(DELAY, macs, most_energy=first.value * (1 + TOLERANCE)), first)
     elif objective == "edp":
         _, least = _slowest(spec, problem, ert)
         best = first = _best(spec, problem, ert, Aim(ENERGY_DELAY, macs, least_cycles=least * (1 - ROOM)))
