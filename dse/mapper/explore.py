@@ -10,7 +10,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,7 +70,7 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
     macs = float(problem.macs)
     if objective == "energy":
         first = _best(spec, problem, ert, Aim(ENERGY, macs))
-        best = _best(spec, problem, ert, Aim(DELAY, macs, most_energy=first.value * (1 + TOLERANCE)), first)
+        best = _fastest(first)
     elif objective == "edp":
         _, least = _slowest(spec, problem, ert)
         best = first = _best(spec, problem, ert, Aim(ENERGY_DELAY, macs, least_cycles=least * (1 - ROOM)))
@@ -85,24 +85,32 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
     return Found(best.mapping, evaluation, first.proven and best.proven)
 
 
-def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, like: Best | None = None) -> Best:
-    """The best mapping under every choice of what is kept, or only under that of `like`, among its tiles."""
+def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim) -> Best:
+    """The best mapping under every choice of what is kept."""
     best, space = Best(), mapspace(spec, problem)
     for walk in _walks(spec, space, ert, aim):
-        if like is not None and (like.tiling is None or walk.evaluator.keep != like.tiling.keep):
-            continue
         if best.mapping is None:
             best.value = min(best.value, walk.good_value() * (1 + ROOM))
         before = best.value
-        tables = lift(
-            space, walk.stages, aim, best.value * (1 - TOLERANCE), within=like.tables if like is not None else None
-        )
+        tables = lift(space, walk.stages, aim, best.value * (1 - TOLERANCE))
         walk.explore(tables, best)
         if best.value < before:
-            best.tables = tables
+            best.within = (walk, tables)
     assert best.mapping is not None or math.isinf(best.value), "a mapping was found that the bounds exclude"
     if best.tiling is not None:
         remember(space, best.tiling)
+    return best
+
+
+def _fastest(first: Best) -> Best:
+    """Of the mappings with the energy of `first` that keep the same tensors, the one of fewest cycles."""
+    if first.within is None:
+        return first
+    walk, tables = first.within
+    aim = Aim(DELAY, walk.aim.macs, most_energy=first.value * (1 + TOLERANCE))
+    again = replace(walk, aim=aim)
+    best = Best(again.value_at(first.tiling) * (1 + ROOM))
+    again.explore(lift(walk.space, walk.stages, aim, best.value, within=tables), best)
     return best
 
 
@@ -165,12 +173,19 @@ class _Walk:
 
     def good_value(self) -> float:
         """The objective of a good mapping: an answer to a similar question, or what a narrow search finds."""
-        best, keep = Best(), self.evaluator.keep
-        for answer in self.space.answers:
-            if answer.keep == keep and self._fits(answer):
-                self.evaluator.try_orders(answer, self.aim, best)
-        if best.mapping is None:
-            self.explore(lift(self.space, self.stages, self.aim, math.inf, BEAM), best, FIRST_LOOK)
+        keep = self.evaluator.keep
+        known = [a for a in self.space.answers if a.keep == keep and self._fits(a)]
+        if known:
+            return min(self.value_at(answer) for answer in known)
+        best = Best()
+        self.explore(lift(self.space, self.stages, self.aim, math.inf, BEAM), best, FIRST_LOOK)
+        return best.value
+
+    def value_at(self, tiling: Tiling | None) -> float:
+        """The objective of a tiling in its best order."""
+        best = Best()
+        if tiling is not None:
+            self.evaluator.try_orders(tiling, self.aim, best)
         return best.value
 
     def _fits(self, tiling: Tiling) -> bool:

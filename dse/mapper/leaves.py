@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ class Best:
     mapping: Mapping | None = None
     tiling: Tiling | None = None
     proven: bool = True  # the search was not cut short
-    tables: list[Inside] = field(default_factory=list)  # bounds of the tiles that could lead to it or better
+    within: tuple[Any, list[Inside]] | None = None  # the search that found it, and its bounds
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class Evaluator:
         )
         self.shared_axis: Flags = np.asarray((space.grid.axis_of >= 0).any(axis=1))
         self.arrangements: dict[tuple[Any, ...], list[_Arrangement]] = {}
+        self.moved: dict[tuple[int, int], list[int]] = {}
         self.one_tensor = [self._of_one(t) for t in range(len(names))]
 
     def rounding_slack(self) -> float:
@@ -162,11 +163,12 @@ class Evaluator:
 
     def _after(self, status: int, t: int, outside: int, inside: int) -> int:
         """What has happened to a tensor's tile once the loops between two tiles have run too."""
-        grid = self.space.grid
-        moved = (grid.value[outside] > grid.value[inside]) & grid.relevant[t]
-        if (moved & (grid.axis_of[t] < 0)).any():
-            return CLOSED
-        return max(status, SLID) if moved.any() else status
+        if (outside, inside) not in self.moved:
+            grid = self.space.grid
+            moved = grid.relevant & (grid.value[outside] > grid.value[inside])
+            settled = (moved & (grid.axis_of < 0)).any(axis=1)
+            self.moved[outside, inside] = np.where(settled, CLOSED, np.where(moved.any(axis=1), SLID, OPEN)).tolist()
+        return max(status, self.moved[outside, inside][t])
 
     def _arrangements(
         self, k: int, outside: int, inside: int, first: int, state: tuple[int, ...], tensors: Sequence[int]
