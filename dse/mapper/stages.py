@@ -152,7 +152,10 @@ def _outward(space: Mapspace, levels: tuple[Storage | Fanout, ...], kept: Flags,
             continue
         for t in np.flatnonzero((grid.axis_of >= 0).any(axis=1) & _passing(space, level)).tolist():
             children = price[k - 1, t] if k and kept[k - 1, t] else 0.0
-            parent = price[next(j for j in range(k, len(levels)) if kept[j, t]), t]
+            outside = [j for j in range(k, len(levels)) if kept[j, t]]
+            if not outside:
+                continue
+            parent = price[outside[0], t]
             if k == 0 or children * _most_alike(space, k, t) > parent:
                 return -1, nothing
     return looping[-1], everywhere
