@@ -87,16 +87,20 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
 
 def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim) -> Best:
     """The best mapping under every choice of what is kept."""
-    best, space = Best(), mapspace(spec, problem)
+    best, space, fallback = Best(), mapspace(spec, problem), Best()
     for walk in _walks(spec, space, ert, aim):
         if best.mapping is None:
-            best.value = min(best.value, walk.good_value() * (1 + ROOM))
+            good = walk.good()
+            fallback = good if good.value < fallback.value else fallback
+            best.value = min(best.value, good.value * (1 + ROOM))
         before = best.value
         tables = lift(space, walk.stages, aim, best.value * (1 - TOLERANCE))
         walk.explore(tables, best)
         if best.value < before:
             best.within = (walk, tables)
-    assert best.mapping is not None or math.isinf(best.value), "a mapping was found that the bounds exclude"
+    if best.mapping is None and fallback.mapping is not None:
+        assert not best.proven, "a mapping was found that the bounds exclude"
+        best = replace(fallback, proven=False)  # the search was cut short before it came to a mapping of its own
     if best.tiling is not None:
         remember(space, best.tiling)
     return best
@@ -109,9 +113,9 @@ def _fastest(first: Best) -> Best:
     walk, tables = first.within
     aim = Aim(DELAY, walk.aim.macs, most_energy=first.value * (1 + TOLERANCE))
     again = replace(walk, aim=aim)
-    best = Best(again.value_at(first.tiling) * (1 + ROOM))
+    best = Best(again.at([first.tiling] if first.tiling is not None else []).value * (1 + ROOM))
     again.explore(lift(walk.space, walk.stages, aim, best.value, within=tables), best)
-    return best
+    return best if best.mapping is not None else first
 
 
 def _walks(spec: Spec, space: Mapspace, ert: Ert, aim: Aim) -> Iterator[_Walk]:
@@ -171,22 +175,22 @@ class _Walk:
         energy = self.base + np.min(label[:, 0], initial=math.inf)
         return float(value_of(self.aim, energy, np.min(label[:, 1], initial=math.inf)))
 
-    def good_value(self) -> float:
-        """The objective of a good mapping: an answer to a similar question, or what a narrow search finds."""
+    def good(self) -> Best:
+        """A good mapping: an answer to a similar question, or what a narrow search finds."""
         keep = self.evaluator.keep
         known = [a for a in self.space.answers if a.keep == keep and self._fits(a)]
         if known:
-            return min(self.value_at(answer) for answer in known)
+            return self.at(known)
         best = Best()
         self.explore(lift(self.space, self.stages, self.aim, math.inf, BEAM), best, FIRST_LOOK)
-        return best.value
+        return best
 
-    def value_at(self, tiling: Tiling | None) -> float:
-        """The objective of a tiling in its best order."""
+    def at(self, tilings: list[Tiling]) -> Best:
+        """The best of some tilings in their best orders."""
         best = Best()
-        if tiling is not None:
+        for tiling in tilings:
             self.evaluator.try_orders(tiling, self.aim, best)
-        return best.value
+        return best
 
     def _fits(self, tiling: Tiling) -> bool:
         outermost_first = reversed(self.stages.stages)

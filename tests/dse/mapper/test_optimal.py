@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dse.energy.ert import Ert
-from dse.mapper import search
+from dse.mapper import OBJECTIVES, search
 from dse.mapper.space import keep_choices
 from dse.problem import CONV_DIMENSIONS, conv_problem
 from dse.spec_reader import SpecFile
@@ -127,3 +128,26 @@ def check(data: st.DataObject) -> None:
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 def test_equals_brute_force(data: st.DataObject) -> None:
     check(data)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("nodes", [0, 1, 3])
+def test_a_search_cut_short_says_so_and_still_answers(
+    monkeypatch: pytest.MonkeyPatch, objective: str, nodes: int
+) -> None:
+    explore = importlib.import_module("dse.mapper.explore")
+    monkeypatch.setattr(explore._Walk.explore, "__defaults__", (nodes,))
+    problem = conv_problem({"C": 4, "M": 4, "P": 4, "R": 3})
+    memory = {"!": "Component", "class": "SRAM"}
+    nodes_ = [
+        {**memory, "name": "dram", "attributes": {"datawidth": 8, "width": 8}},
+        {"!": "Container", "name": "pe", "spatial": {"meshX": 4}},
+        {**memory, "name": "regs", "attributes": {"datawidth": 8, "width": 8, "depth": 12},
+         "constraints": {"dataspace": {"keep": list(TENSORS)}}},
+        {"!": "Component", "name": "mac", "class": "intmac"},
+    ]  # fmt: skip
+    document = {"architecture": {"version": 0.4, "nodes": nodes_}}
+    spec = SpecFile(document, "hardware").instance(dimensions=problem.dimensions, tensors=TENSORS)
+    prices = {n: {"read": 1.0, "write": 1.0, "update": 1.0, "leak": 0.0} for n in ("dram", "regs")}
+    found = search(spec, problem, Ert({**prices, "mac": {"compute": 0.5}}), objective)
+    assert found.mapping is not None and not found.optimal
