@@ -6,10 +6,12 @@ Same rules, same arithmetic; `tests/dse/mapper` holds the two against each other
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from dse.mapper.jit import kernel
+from dse.mapper.reuse import Floats, Ints
 
 MAX_KEYS = 64
 
@@ -197,17 +199,24 @@ def _children_accesses(extents, times, shifts, outside, spatial_n, spatial_shift
     return used, links
 
 
+class Counts(NamedTuple):
+    """Accesses of each instance in words before they are rounded, (K, T) but for the last two."""
+
+    content: Floats  # what children take, or bring
+    given: Floats  # what comes from the level outside; 0 at the outermost that keeps the tensor
+    peer: Floats  # what neighbours pass on
+    partition: Ints  # what the first write of an output saves
+    instances: Ints  # (K,)
+    cycles: int
+
+
 @kernel
-def exact_energy(
-    nest, coefficient, read_write, keep, read, fill, update, block, leak, bandwidth,
-    mesh_x, mesh_y, link_allowed, has_shared_axis,
-):  # fmt: skip
-    """Energy in pJ (without the compute units) and cycles of a mapping given as loops, innermost first.
+def exact_counts(nest, coefficient, keep, mesh_x, mesh_y, link_allowed, has_shared_axis):
+    """The `Counts` of a mapping given as loops, innermost first.
 
     Args:
         nest: (loops, 4) level, dimension, factor and whether spatial; a level's spatial loops come before its temporal
             ones.
-        bandwidth: (K, 3) read, write and shared limits in words per cycle, inf where there is none.
     """
     stages, tensors = keep.shape
     axes, dims = coefficient.shape[1], coefficient.shape[2]
@@ -223,9 +232,10 @@ def exact_energy(
             cycles *= n[i]
     for k in range(stages - 2, -1, -1):
         instances[k] = instances[k + 1] * fanout[k + 1]
-    energy = 0.0
-    reads_of = np.zeros(stages)
-    writes_of = np.zeros(stages)
+    found = Counts(
+        np.zeros((stages, tensors)), np.zeros((stages, tensors)), np.zeros((stages, tensors)),
+        np.zeros((stages, tensors), np.int64), instances, cycles,
+    )  # fmt: skip
     sizes = np.zeros(stages, np.int64)
     unions = np.zeros(stages, np.int64)
     content = np.zeros(stages)
@@ -327,31 +337,53 @@ def exact_energy(
         for k in range(outermost + 1):
             if not keep[k, t]:
                 continue
-            accesses = content[k] + peer[k]
-            given = 0.0 if k == outermost else share[k]
+            found.content[k, t], found.peer[k, t] = content[k], peer[k]
+            found.given[k, t] = 0.0 if k == outermost else share[k]
+            found.partition[k, t] = partition[k]
+    return found
+
+
+@kernel
+def priced(counts, read_write, keep, read, fill, update, block, leak, bandwidth):
+    """Energy in pJ (without the compute units) and cycles, with Timeloop's rounding.
+
+    Args:
+        bandwidth: (K, 3) read, write and shared limits in words per cycle, inf where there is none.
+    """
+    energy, slowest = 0.0, counts.cycles
+    for k in range(keep.shape[0]):
+        reads, writes = 0.0, 0.0
+        for t in range(keep.shape[1]):
+            if not keep[k, t]:
+                continue
+            outermost = True
+            for j in range(k + 1, keep.shape[0]):
+                outermost = outermost and not keep[j, t]
+            content, peer, given = counts.content[k, t], counts.peer[k, t], counts.given[k, t]
             if read_write[t]:
-                r = math.floor(accesses - partition[k] + 0.5)
-                u = math.floor(content[k] + 0.5)
-                f = math.floor(given + peer[k] - (0 if k == outermost else partition[k]) + 0.5)
+                first = counts.partition[k, t]
+                r = math.floor(content + peer - first + 0.5)
+                u = math.floor(content + 0.5)
+                f = math.floor(given + peer - (0 if outermost else first) + 0.5)
             else:
-                r = math.floor(accesses + 0.5)
+                r = math.floor(content + peer + 0.5)
                 u = 0.0
-                f = math.floor(given + peer[k])
-            energy += instances[k] * (
+                f = math.floor(given + peer)
+            energy += counts.instances[k] * (
                 math.ceil(r / block[k]) * read[k]
                 + math.ceil(f / block[k]) * fill[k]
                 + math.ceil(u / block[k]) * update[k]
             )
-            reads_of[k] += r / cycles
-            writes_of[k] += (f + u) / cycles
-    slowest = cycles
-    for k in range(stages):
+            reads += r / counts.cycles
+            writes += (f + u) / counts.cycles
         slowdown = 1.0
-        demand = (reads_of[k], writes_of[k], reads_of[k] + writes_of[k])
-        for b in range(3):
-            if bandwidth[k, b] < demand[b]:
-                slowdown = min(slowdown, bandwidth[k, b] / demand[b])
-        slowest = max(slowest, math.ceil(cycles / slowdown))
-    for k in range(stages):
-        energy += leak[k] * slowest * instances[k]
+        if bandwidth[k, 0] < reads:
+            slowdown = min(slowdown, bandwidth[k, 0] / reads)
+        if bandwidth[k, 1] < writes:
+            slowdown = min(slowdown, bandwidth[k, 1] / writes)
+        if bandwidth[k, 2] < reads + writes:
+            slowdown = min(slowdown, bandwidth[k, 2] / (reads + writes))
+        slowest = max(slowest, math.ceil(counts.cycles / slowdown))
+    for k in range(keep.shape[0]):
+        energy += leak[k] * slowest * counts.instances[k]
     return energy, slowest

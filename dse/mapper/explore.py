@@ -123,7 +123,7 @@ def _walks(spec: Spec, space: Mapspace, ert: Ert, aim: Aim) -> Iterator[_Walk]:
     for keep in keep_choices(spec, space.problem):
         if all(any(t in kept for kept in keep.values()) for t in space.tensors):
             evaluator = Evaluator(space, spec, ert, keep, compute)
-            base = compute - evaluator.rounding_slack()
+            base = compute - evaluator.slack()
             yield _Walk(space, build_stages(space, spec, ert, keep, base), aim, evaluator, base)
 
 

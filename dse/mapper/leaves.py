@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from dse.energy.ert import Ert
-from dse.mapper.exact import exact_energy
+from dse.mapper.exact import exact_counts, priced
 from dse.mapper.labels import BOUND_DELAY, Aim, value_of
 from dse.mapper.lift import Inside
 from dse.mapper.orders import CLOSED, OPEN, SLID, loop_orders, mesh_arrangements
-from dse.mapper.reuse import Flags, Ints
-from dse.mapper.space import Mapspace, Tiling
+from dse.mapper.reuse import Flags, Floats, Ints
+from dse.mapper.space import BoundaryCounts, Mapspace, Tiling
 from dse.mapping import Loops, Mapping
 from dse.spec import Fanout, Spec, Storage
 
 MOST_ORDERS = 256  # that a boundary is counted in
+MOST_BOUNDARIES = 20_000  # whose counts are kept
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Best:
 
 @dataclass(frozen=True)
 class _Arrangement:
-    """The loops of one stage in one order: temporal ones, or those on X and on Y; and as rows of `exact_energy`."""
+    """The loops of one stage in one order: temporal ones, or those on X and on Y; and as rows of `exact_counts`."""
 
     loops: Loops
     on_y: Loops
@@ -76,18 +77,43 @@ class Evaluator:
             [[isinstance(v, Fanout) and t not in v.no_link_transfer for t in names] for v in levels]
         )
         self.shared_axis: Flags = np.asarray((space.grid.axis_of >= 0).any(axis=1))
+        self.rounding = self._rounding()
         self.arrangements: dict[tuple[Any, ...], list[_Arrangement]] = {}
+        # Candidates that keep the same tensors and differ in energies have these counts in common.
+        self.boundaries = space.boundaries.setdefault((self.kept.tobytes(), self.link_allowed.tobytes()), {})
         self.moved: dict[tuple[int, int], list[int]] = {}
         self.one_tensor = [self._of_one(t) for t in range(len(names))]
 
-    def rounding_slack(self) -> float:
-        """pJ by which truncated averages of links and multicasts can undercut the bounds, which do not round."""
-        slack, copies = 0.0, 1
+    def _rounding(self) -> tuple[Floats, Floats]:
+        """pJ by which rounded averages can undercut the bounds, which do not round: (K, T) of writes and of reads.
+
+        A count is whole unless neighbours pass words on, or boxes are shared unevenly, in a fan-out directly outside
+        the level, or in one inside it whose children do not keep the tensor.
+        """
+        writes, reads = np.zeros(self.kept.shape), np.zeros(self.kept.shape)
+        copies = 1
         for k in range(len(self.levels) - 1, -1, -1):
-            kept = int((self.kept[k] & self.shared_axis).sum())
-            slack += kept * copies * float(self.read[k] + self.fill[k])
+            for t in np.flatnonzero(self.kept[k] & self.shared_axis).tolist():
+                if self._under_fanout(k):
+                    writes[k, t] = copies * self.fill[k] / self.block[k]  # truncated
+                if self._under_fanout(k) or self._uneven(k, t):
+                    words = self.read[k] + self.update[k] * self.space.read_write[t]
+                    reads[k, t] = 0.5 * copies * words / self.block[k]  # rounded to nearest
             copies *= int(self.mesh_x[k] * self.mesh_y[k])
-        return float(slack)
+        return writes, reads
+
+    def _under_fanout(self, k: int) -> bool:
+        """Whether level k is what a fan-out directly outside it multiplies."""
+        return k + 1 < len(self.levels) and isinstance(self.levels[k + 1], Fanout)
+
+    def _uneven(self, k: int, t: int) -> bool:
+        """Whether a fan-out inside level k, but outside the next that keeps the tensor, has children without it."""
+        inside = range(max((j for j in range(k) if self.kept[j, t]), default=-1) + 1, k)
+        return any(isinstance(self.levels[j], Fanout) and j > 0 and not self.kept[j - 1, t] for j in inside)
+
+    def slack(self) -> float:
+        """pJ by which rounding can undercut the bounds of a whole mapping."""
+        return float(sum(rounded.sum() for rounded in self.rounding))
 
     def try_orders(self, tiling: Tiling, aim: Aim, best: Best) -> None:
         """Evaluates a tiling in all orders that start with its innermost loops."""
@@ -105,9 +131,13 @@ class Evaluator:
                     seen[t] = [self._after(s, t, outside, inside) for s in seen[t]] + [OPEN] * int(self.kept[k, t])
         for choice in itertools.product(*per_stage):
             nest = np.concatenate([arrangement.rows for arrangement in reversed(choice)])
-            energy, cycles = exact_energy(
-                nest, self.space.grid.coefficient, self.space.read_write, self.kept, self.read, self.fill, self.update,
-                self.block, self.leak, self.bandwidth, self.mesh_x, self.mesh_y, self.link_allowed, self.shared_axis,
+            counts = exact_counts(
+                nest, self.space.grid.coefficient, self.kept, self.mesh_x, self.mesh_y, self.link_allowed,
+                self.shared_axis,
+            )  # fmt: skip
+            energy, cycles = priced(
+                counts, self.space.read_write, self.kept, self.read, self.fill, self.update, self.block, self.leak,
+                self.bandwidth,
             )  # fmt: skip
             energy += self.compute_energy
             value = float(cycles) if aim.kind == BOUND_DELAY else value_of(aim, energy, cycles / aim.macs)
@@ -116,15 +146,17 @@ class Evaluator:
                 best.mapping, best.tiling = self._mapping(choice), tiling
 
     def _of_one(self, t: int) -> tuple[Any, ...]:
-        """What `exact_energy` needs to know of one tensor alone."""
+        """What `exact_counts` needs to know of one tensor alone."""
         one = slice(t, t + 1)
         return (
-            self.space.grid.coefficient[one], self.space.read_write[one], np.ascontiguousarray(self.kept[:, one]),
+            self.space.grid.coefficient[one], np.ascontiguousarray(self.kept[:, one]), self.mesh_x, self.mesh_y,
             np.ascontiguousarray(self.link_allowed[:, one]), self.shared_axis[one],
         )  # fmt: skip
 
     def least_boundary(self, k: int, t: int, tiles: tuple[int, ...], firsts: tuple[int, ...]) -> float | None:
         """pJ that moving a tensor's tiles into level k takes in the best order of the loops outside, counted exactly.
+
+        What rounding can undercut a bound by is contained where it is known here, so that it need not be subtracted.
 
         Args:
             tiles: tile above each stage, outermost first, down to that of k.
@@ -132,8 +164,35 @@ class Evaluator:
 
         None if there are too many orders to try.
         """
+        key = (k, t, tiles, firsts)
+        if key not in self.boundaries:
+            if len(self.boundaries) >= MOST_BOUNDARIES:
+                self.boundaries.clear()
+            self.boundaries[key] = self._boundary_counts(k, t, tiles, firsts)
+        counted = self.boundaries[key]
+        if counted is None:
+            return None
+        parent = self._parent(k, t)
+        writes, reads = self.rounding
+        least = math.inf
+        for content, given, peer, parents, children in counted:
+            taken, brought, known = content / self.block[parent], (given + peer) / self.block[k], 0.0
+            if not self.space.read_write[t]:
+                brought, known = math.ceil(math.floor(given + peer) / self.block[k]), float(writes[k, t])
+                if not self._under_fanout(parent):  # no neighbours: nothing else is read there
+                    taken = math.ceil(math.floor(content + 0.5) / self.block[parent])
+                    known += float(reads[parent, t])
+                if not self._uneven(k, t):  # what children take of this level is whole, so only this part is rounded
+                    peer = math.floor(peer + 0.5)
+                    known += float(reads[k, t])
+            price = self.read[parent] + self.update[parent] * self.space.read_write[t]
+            energy = parents * taken * price + children * (brought * self.fill[k] + peer / self.block[k] * self.read[k])
+            least = min(least, energy + known)
+        return least
+
+    def _boundary_counts(self, k: int, t: int, tiles: tuple[int, ...], firsts: tuple[int, ...]) -> BoundaryCounts:
+        """The counts of every order that a tensor can tell apart, each once."""
         value = self.space.grid.value
-        parent = next(j for j in range(k + 1, len(self.levels)) if self.kept[j, t])
         per_stage, number, status = [], 1, OPEN
         for j in range(k + 1, len(self.levels)):
             depth = len(self.levels) - 1 - j
@@ -148,18 +207,19 @@ class Evaluator:
             return None
         tile = [(k, d, n, 0) for d, n in enumerate(value[tiles[-1]]) if n > 1]  # their order does not matter outside
         rest = np.array(tile, np.int64).reshape(len(tile), 4)
-        nothing = np.zeros(len(self.levels))
-        read, fill = nothing.copy(), nothing.copy()
-        read[parent], fill[k] = self.read[parent], self.fill[k]
-        coefficient, read_write, kept, link_allowed, shared_axis = self.one_tensor[t]
-        least = math.inf
+        parent = self._parent(k, t)
+        distinct = set()
         for choice in itertools.product(*per_stage):
-            energy, _ = exact_energy(
-                np.concatenate([rest, *(a.rows for a in choice)]), coefficient, read_write, kept, read, fill, nothing,
-                self.block, nothing, self.bandwidth, self.mesh_x, self.mesh_y, link_allowed, shared_axis,
-            )  # fmt: skip
-            least = min(least, energy)
-        return least
+            counts = exact_counts(np.concatenate([rest, *(a.rows for a in choice)]), *self.one_tensor[t])
+            distinct.add((
+                float(counts.content[parent, 0]), float(counts.given[k, 0]), float(counts.peer[k, 0]),
+                int(counts.instances[parent]), int(counts.instances[k]),
+            ))  # fmt: skip
+        return tuple(distinct)
+
+    def _parent(self, k: int, t: int) -> int:
+        """The next level out that keeps a tensor."""
+        return next(j for j in range(k + 1, len(self.levels)) if self.kept[j, t])
 
     def _after(self, status: int, t: int, outside: int, inside: int) -> int:
         """What has happened to a tensor's tile once the loops between two tiles have run too."""

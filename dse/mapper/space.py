@@ -54,6 +54,10 @@ class Tiling:
     firsts: tuple[int, ...]  # innermost loop of each stage, outermost first; -1 for none
 
 
+BoundaryCounts = tuple[tuple[float, float, float, int, int], ...] | None
+"""Content of the parent; given to and passed between the children; instances of both: a row for each order of loops."""
+
+
 @dataclass(frozen=True)
 class Mapspace:
     """Everything the search needs to know about a layer and the loops that the specification allows."""
@@ -71,6 +75,7 @@ class Mapspace:
     stages: tuple[Constraint, ...]  # innermost first
     reach: tuple[Flags, ...]  # reach[k + 1]: the tiles at stage k that the constraints further out can leave
     answers: list[Tiling] = field(default_factory=list)  # recent ones; a candidate's is often good for the next
+    boundaries: dict[object, dict[object, BoundaryCounts]] = field(default_factory=dict)  # counted so far
 
 
 _spaces: dict[object, Mapspace] = {}
