@@ -1,8 +1,9 @@
-"""The network loss of Eq. 2: accuracy, plus regularisers for computing and for transmission energy."""
+"""What the network loss of Eq. 2 adds to accuracy: regularisers for computing and for transmission energy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,46 @@ from dse.candidates import Candidate
 from dse.errors import InputError
 from dse.table import CostTable, Transmission
 
+if TYPE_CHECKING:
+    from search.searchable import SearchableNetwork
 
-def network_loss(accuracy_loss: Tensor, energy: Tensor, lam: float) -> Tensor:
-    """L_net = L_acc + lambda * energy (Eq. 2a); `energy` is a share of the all-typical total, lambda dimensionless."""
-    return accuracy_loss + lam * energy
+
+class Regulariser(Protocol):
+    """What a search adds to the accuracy loss (Eq. 2a), with the state that it keeps from step to step."""
+
+    def __call__(self, model: SearchableNetwork) -> Tensor:
+        """The term for the model's present operator weights; a differentiable scalar."""
+
+    def update(self, model: SearchableNetwork) -> None:
+        """Is called after each step of the operator weights."""
+
+    def report(self, model: SearchableNetwork) -> dict[str, float]:
+        """What an epoch's record says of it: energy (expected, a share of the all-typical 8-bit total) and lambda."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None: ...
+
+
+class WeightedEnergy:
+    """lambda * energy with a fixed, dimensionless lambda."""
+
+    def __init__(self, lam: float) -> None:
+        self.lam = lam
+
+    def __call__(self, model: SearchableNetwork) -> Tensor:
+        return self.lam * model.energy()
+
+    def update(self, model: SearchableNetwork) -> None:
+        pass
+
+    def report(self, model: SearchableNetwork) -> dict[str, float]:
+        return {"energy": float(model.energy().detach()), "lambda": self.lam}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
+        pass
 
 
 class ExpectedEnergy(nn.Module):

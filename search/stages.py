@@ -18,7 +18,7 @@ from search.checkpoint import Checkpoint, Record, write_json, write_text
 from search.config import DataChoice, RunConfig
 from search.data import DATASETS, Dataset
 from search.networks import make_network
-from search.objective import reference_pj
+from search.objective import WeightedEnergy, reference_pj
 from search.searchable import SearchableNetwork, searchable, uniform
 from search.strategies import STRATEGIES
 from search.train import accuracy, learn
@@ -103,7 +103,9 @@ def _search(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Recor
     config, data = run.config, dataset(run.config, stage.seed)
     model = first_network(run, stage.seed, config.candidates).to(config.device)
     strategy = STRATEGIES[config.search.mode]
-    history = strategy(model, data, config.search, stage.lam, stage.seed, run.checkpoint(stage), on_epoch)
+    history = strategy(
+        model, data, config.search, WeightedEnergy(stage.lam), stage.seed, run.checkpoint(stage), on_epoch
+    )
     result = _found(model, data)
     text = yaml.safe_dump(result["assignment"], sort_keys=False)
     write_text(run.folder / "assignments" / f"seed{stage.seed}-lambda{stage.lam!r}.yaml", text)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from search.checkpoint import Checkpoint, Record, Stateful
 from search.config import Search
 from search.data import Dataset
-from search.objective import network_loss
+from search.objective import Regulariser
 from search.searchable import SearchableNetwork
 from search.train import OnEpoch, accuracy, batches, batches_per_epoch, set_lr
 
@@ -22,7 +22,7 @@ def bilevel(
     model: SearchableNetwork,
     data: Dataset,
     settings: Search,
-    lam: float,
+    regulariser: Regulariser,
     seed: int,
     checkpoint: Checkpoint,
     on_epoch: OnEpoch,
@@ -30,7 +30,8 @@ def bilevel(
     """Updates alpha on a validation batch, then theta on a training batch, until the epochs are over (Algorithm 1)."""
     of_alpha = torch.optim.Adam(model.alphas(), lr=settings.alpha_lr)
     of_theta = torch.optim.Adam(model.thetas(), lr=settings.lr)
-    parts: dict[str, Stateful] = {"model": model, "of_alpha": of_alpha, "of_theta": of_theta}
+    parts: dict[str, Stateful] = {"model": model, "of_alpha": of_alpha, "of_theta": of_theta,
+                                  "regulariser": regulariser}  # fmt: skip
     history = checkpoint.restore(**parts)
     for record in history:
         on_epoch(record)
@@ -44,7 +45,8 @@ def bilevel(
             if epoch >= settings.warmup_epochs:
                 # 1. Update alpha by descending the loss on the validation set.
                 held_out, held_out_labels = next(validation)
-                _descend(network_loss(_task(model, held_out, held_out_labels), model.energy(), lam), of_alpha)
+                _descend(_task(model, held_out, held_out_labels) + regulariser(model), of_alpha)
+                regulariser.update(model)
             # 2. Update theta by descending the loss on the training set; the energy does not depend on theta.
             losses.append(_descend(_task(model, images, labels), of_theta))
         history.append(
@@ -52,7 +54,7 @@ def bilevel(
                 "epoch": epoch + 1,
                 "loss": float(torch.stack(losses).mean()),
                 "validation_accuracy": accuracy(model, data.validation),
-                "energy": float(model.energy().detach()),
+                **regulariser.report(model),
                 "seconds": round(time.monotonic() - began, 3),
             }
         )

@@ -9,6 +9,7 @@ from search.checkpoint import Checkpoint
 from search.config import Search, Training
 from search.data import digits
 from search.networks.squeezenet import squeezenet_cifar
+from search.objective import WeightedEnergy
 from search.searchable import searchable
 from search.strategies import STRATEGIES
 from search.train import batches, learn, set_lr
@@ -46,7 +47,9 @@ def search_with(lam: float, table, tmp_path: Path, **settings: object):  # type:
     torch.manual_seed(0)
     model = searchable(tiny().module, table)
     chosen = Search(**{"epochs": 4, "warmup_epochs": 1, "alpha_lr": 0.2, **settings})
-    STRATEGIES["bilevel"](model, digits(), chosen, lam, 0, Checkpoint(tmp_path / f"{lam}.pt"), lambda record: None)
+    STRATEGIES["bilevel"](
+        model, digits(), chosen, WeightedEnergy(lam), 0, Checkpoint(tmp_path / f"{lam}.pt"), lambda record: None
+    )
     return model
 
 
