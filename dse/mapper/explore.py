@@ -122,7 +122,7 @@ def _walks(spec: Spec, space: Mapspace, ert: Ert, aim: Aim) -> Iterator[_Walk]:
     compute = space.problem.macs * ert.compute(spec.compute.name)
     for keep in keep_choices(spec, space.problem):
         if all(any(t in kept for kept in keep.values()) for t in space.tensors):
-            evaluator = Evaluator(space, spec, ert, keep, compute)
+            evaluator = Evaluator(space, spec, ert, keep, compute, whole_accesses=aim.kind != BOUND_DELAY)
             base = compute - evaluator.slack()
             yield _Walk(space, build_stages(space, spec, ert, keep, base), aim, evaluator, base)
 
@@ -307,8 +307,8 @@ class _Walk:
         return _Children.ranked(costs, child)
 
     def _boundary(self, node: _Node, t: int, share: float) -> float:
-        """The least pJ of moving a tensor into a node's level: a bound, or exactly where windows and neighbours act."""
-        if node.around.counts[t]:
+        """The least pJ of moving a tensor into a node's level: a bound, or exact where windows or rounding act."""
+        if node.around.counts[t] or self.evaluator.rounds(node.stage, t):
             exact = self.evaluator.least_boundary(node.stage, t, (*node.tiles, node.tile), node.firsts)
             if exact is not None:
                 return exact

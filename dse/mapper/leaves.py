@@ -50,9 +50,17 @@ class Evaluator:
     """Evaluates tilings exactly, in every order that can make a difference."""
 
     def __init__(
-        self, space: Mapspace, spec: Spec, ert: Ert, keep: MappingType[str, frozenset[str]], compute_energy: float
+        self,
+        space: Mapspace,
+        spec: Spec,
+        ert: Ert,
+        keep: MappingType[str, frozenset[str]],
+        compute_energy: float,
+        whole_accesses: bool,
     ) -> None:
+        """`whole_accesses`: prices are for accesses of a whole block, as energies are; bandwidths count words."""
         self.space, self.keep, self.compute_energy = space, keep, compute_energy
+        self.whole_accesses = whole_accesses
         levels = self.levels = tuple(reversed(spec.levels))
         self.kept = np.array([[isinstance(v, Storage) and t in keep[v.name] for t in space.tensors] for v in levels])
         self.energies = [
@@ -78,6 +86,9 @@ class Evaluator:
         )
         self.shared_axis: Flags = np.asarray((space.grid.axis_of >= 0).any(axis=1))
         self.rounding = self._rounding()
+        self.least_energy: dict[
+            tuple[tuple[int, ...], tuple[int, ...]], float
+        ] = {}  # of the tilings tried so far, for a search that goes on
         self.arrangements: dict[tuple[Any, ...], list[_Arrangement]] = {}
         # Candidates that keep the same tensors and differ in energies have these counts in common.
         self.boundaries = space.boundaries.setdefault((self.kept.tobytes(), self.link_allowed.tobytes()), {})
@@ -117,6 +128,8 @@ class Evaluator:
 
     def try_orders(self, tiling: Tiling, aim: Aim, best: Best) -> None:
         """Evaluates a tiling in all orders that start with its innermost loops."""
+        if self.least_energy.get((tiling.tiles, tiling.firsts), 0.0) > aim.most_energy:
+            return
         tiles, outermost = tiling.tiles, len(self.levels) - 1
         everyone = range(len(self.space.tensors))
         # What loops further in have done to the tiles of each tensor, one for each level that keeps it.
@@ -129,6 +142,7 @@ class Evaluator:
             if isinstance(self.levels[k], Storage):
                 for t in everyone:
                     seen[t] = [self._after(s, t, outside, inside) for s in seen[t]] + [OPEN] * int(self.kept[k, t])
+        least = math.inf
         for choice in itertools.product(*per_stage):
             nest = np.concatenate([arrangement.rows for arrangement in reversed(choice)])
             counts = exact_counts(
@@ -140,10 +154,12 @@ class Evaluator:
                 self.bandwidth,
             )  # fmt: skip
             energy += self.compute_energy
+            least = min(least, energy)
             value = float(cycles) if aim.kind == BOUND_DELAY else value_of(aim, energy, cycles / aim.macs)
             if value < best.value * (1 - 1e-12):
                 best.value, best.energy = value, energy
                 best.mapping, best.tiling = self._mapping(choice), tiling
+        self.least_energy[tiling.tiles, tiling.firsts] = least
 
     def _of_one(self, t: int) -> tuple[Any, ...]:
         """What `exact_counts` needs to know of one tensor alone."""
@@ -152,6 +168,15 @@ class Evaluator:
             self.space.grid.coefficient[one], np.ascontiguousarray(self.kept[:, one]), self.mesh_x, self.mesh_y,
             np.ascontiguousarray(self.link_allowed[:, one]), self.shared_axis[one],
         )  # fmt: skip
+
+    def _accesses(self, words: float, k: int) -> float:
+        """Accesses to level k that some words take."""
+        blocks = words / float(self.block[k])
+        return math.ceil(blocks) if self.whole_accesses else blocks
+
+    def rounds(self, k: int, t: int) -> bool:
+        """Whether an exact count of a boundary gives something back that was subtracted for its rounding."""
+        return bool(self.rounding[0][k, t] + self.rounding[1][k, t] > 0.0)
 
     def least_boundary(self, k: int, t: int, tiles: tuple[int, ...], firsts: tuple[int, ...]) -> float | None:
         """pJ that moving a tensor's tiles into level k takes in the best order of the loops outside, counted exactly.
@@ -178,9 +203,9 @@ class Evaluator:
         for content, given, peer, parents, children in counted:
             taken, brought, known = content / self.block[parent], (given + peer) / self.block[k], 0.0
             if not self.space.read_write[t]:
-                brought, known = math.ceil(math.floor(given + peer) / self.block[k]), float(writes[k, t])
+                brought, known = self._accesses(math.floor(given + peer), k), float(writes[k, t])
                 if not self._under_fanout(parent):  # no neighbours: nothing else is read there
-                    taken = math.ceil(math.floor(content + 0.5) / self.block[parent])
+                    taken = self._accesses(math.floor(content + 0.5), parent)
                     known += float(reads[parent, t])
                 if not self._uneven(k, t):  # what children take of this level is whole, so only this part is rounded
                     peer = math.floor(peer + 0.5)
