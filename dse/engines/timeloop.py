@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dse.energy.ert import Ert
+from dse.engines import MAPPINGS
 from dse.errors import InputError
 from dse.mapper import VERSION as NATIVE_VERSION
 from dse.mapper import Found
@@ -25,11 +28,10 @@ if TYPE_CHECKING:
 ADAPTER_VERSION = 1
 """Part of every store key: changes whenever what is given to Timeloop, or how its output is read, changes."""
 
-MAPPINGS = ("timeloop", "native")
-"""Who finds the mappings that Timeloop's numbers are for."""
-
 SECONDS = 60.0
 _MODEL_SECONDS = 600.0
+_MODEL_STATS, _MAPPER_STATS = "timeloop-model.stats.txt", "timeloop-mapper.stats.txt"
+_MAPPER_MAPPING = "timeloop-mapper.map.yaml"
 _FIRST_TIMEOUT = 200_000
 _NO_TIMEOUT = 2**32 - 1
 
@@ -69,20 +71,29 @@ class TimeloopEngine:
 
     @property
     def settings(self) -> dict[str, object]:
-        """What else decides an answer, for the store's key."""
+        """What else decides an answer, for the store's key: the program, and how it searches."""
         if self.mapping == "native":
-            return {"mapping": "native"}
-        attempts: list[object] = [dict(a) for a in self._attempts("energy")]
-        return {"mapping": "timeloop", "seconds": self.seconds, "attempts": attempts}
+            return {"mapping": "native", "program": _digest(self._program("timeloop-model"))}
+        return {
+            "mapping": "timeloop",
+            "program": _digest(self._program("timeloop-mapper")),
+            "seconds": self.seconds,
+            "attempts": self._attempts("energy"),  # the objective has its own place in the key
+        }
+
+    @property
+    def batches_candidates(self) -> bool:
+        """Searches of `timeloop-mapper` have nothing in common."""
+        return self.mapping == "native"
 
     def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
         """Timeloop's accesses, energy and cycles of a mapping; InputError with its words if it refuses the mapping."""
-        program = _program(self.installation.model, "timeloop-model")
+        program = self._program("timeloop-model")
         entries = directives(spec, problem, mapping)
         document = front_end.model_input(self._front_end, spec, problem, ert, entries)
-        run = process.run(program, document, ("timeloop-model.stats.txt",), _MODEL_SECONDS, self.grace)
-        text = _result(run, program, "timeloop-model.stats.txt", _MODEL_SECONDS)
-        return stats.parse_stats(text, spec, problem, "timeloop-model.stats.txt")
+        run = process.run(program, document, (_MODEL_STATS,), _MODEL_SECONDS, self.grace)
+        text = _result(run, program, _MODEL_STATS, _MODEL_SECONDS)
+        return stats.parse_stats(text, spec, problem, _MODEL_STATS)
 
     def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str, imperfect: bool = False) -> Found:
         """The best mapping found within the limits; it is never known to be optimal.
@@ -97,7 +108,7 @@ class TimeloopEngine:
         for mapper in self._attempts(objective):
             run = self._run_mapper(spec, problem, ert, mapper)
             if not logs.found_no_mapping(run.log):
-                return _found(run, spec, problem, self.seconds, self.installation)
+                return self._found(run, spec, problem)
             reason = logs.no_mapping_reason(run.log)
             if run.stopped:
                 reason += f"; stopped after {self.seconds:g} s"
@@ -135,10 +146,21 @@ class TimeloopEngine:
         return [first, wider]
 
     def _run_mapper(self, spec: Spec, problem: Problem, ert: Ert, mapper: MappingType[str, Any]) -> Run:
-        program = _program(self.installation.mapper, "timeloop-mapper")
+        program = self._program("timeloop-mapper")
         document = front_end.mapper_input(self._front_end, spec, problem, ert, mapper)
-        outputs = ("timeloop-mapper.stats.txt", "timeloop-mapper.map.yaml")
-        return process.run(program, document, outputs, self.seconds, self.grace)
+        return process.run(program, document, (_MAPPER_STATS, _MAPPER_MAPPING), self.seconds, self.grace)
+
+    def _found(self, run: Run, spec: Spec, problem: Problem) -> Found:
+        text = _result(run, self._program("timeloop-mapper"), _MAPPER_STATS, self.seconds)
+        evaluation = stats.parse_stats(text, spec, problem, _MAPPER_STATS)
+        mapping = stats.parse_mapping(run.files.get(_MAPPER_MAPPING, ""), spec, problem, _MAPPER_MAPPING)
+        return Found(mapping, evaluation, False)
+
+    def _program(self, name: str) -> Path:
+        path = {"timeloop-model": self.installation.model, "timeloop-mapper": self.installation.mapper}[name]
+        if path is None:
+            raise InputError("--engine timeloop", f"the program {name} is not on PATH")
+        return path
 
     @property
     def _front_end(self) -> str:
@@ -146,19 +168,10 @@ class TimeloopEngine:
         return self.installation.front_end
 
 
-def _program(path: Path | None, name: str) -> Path:
-    if path is None:
-        raise InputError("--engine timeloop", f"the program {name} is not on PATH")
-    return path
-
-
-def _found(run: Run, spec: Spec, problem: Problem, seconds: float, installation: Installation) -> Found:
-    program = _program(installation.mapper, "timeloop-mapper")
-    text = _result(run, program, "timeloop-mapper.stats.txt", seconds)
-    evaluation = stats.parse_stats(text, spec, problem, "timeloop-mapper.stats.txt")
-    mapping_text = run.files.get("timeloop-mapper.map.yaml", "")
-    mapping = stats.parse_mapping(mapping_text, spec, problem, "timeloop-mapper.map.yaml")
-    return Found(mapping, evaluation, False)
+@cache
+def _digest(program: Path) -> str:
+    """Names the content of a program, of which no version can be asked: another build may answer otherwise."""
+    return hashlib.sha256(program.read_bytes()).hexdigest()[:16]
 
 
 def _result(run: Run, program: Path, output: str, seconds: float) -> str:

@@ -105,9 +105,7 @@ def _storage(storage: Storage) -> _Node:
     }
     if storage.capacity is not None:
         whole_rows = storage.capacity % storage.block_size == 0
-        attributes |= (
-            {"depth": storage.capacity // storage.block_size} if whole_rows else {"entries": storage.capacity}
-        )
+        attributes |= {"depth": storage.capacity // storage.block_size} if whole_rows else {"entries": storage.capacity}
     for name in ("read_bandwidth", "write_bandwidth", "shared_bandwidth"):
         if (bandwidth := getattr(storage, name)) is not None:
             attributes[name] = bandwidth

@@ -22,9 +22,7 @@ from dse.timeloop.documents import problem_v4, v4_specification
 _VERSION = "0.4"
 
 
-def mapper_input(
-    front_end: str, spec: Spec, problem: Problem, ert: Ert, mapper: Mapping[str, Any]
-) -> dict[str, Any]:
+def mapper_input(front_end: str, spec: Spec, problem: Problem, ert: Ert, mapper: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that `timeloop-mapper` reads, as one document.
 
     Args:

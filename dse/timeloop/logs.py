@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 _NO_MAPPING = "no valid mappings found"
-_CAUSES = re.compile(r"^(.*\bERROR\b.*|.*Assertion .*failed.*|.*what\(\):.*|.*Failed to run.*|.*error:.*)$", re.MULTILINE)
+_CAUSES = re.compile(
+    r"^(.*\bERROR\b.*|.*Assertion .*failed.*|.*what\(\):.*|.*Failed to run.*|.*error:.*)$", re.MULTILINE
+)
 _STATEMENT = re.compile(r"STATEMENT: (.*?),? *terminating search\.")
 _FAILURE = re.compile(r"Level: (\S+)\s+Fail count: (\d+).*?Fail reason: (.*?)$", re.DOTALL | re.MULTILINE)
 _LONGEST = 300

@@ -133,7 +133,7 @@ def _finished(process: subprocess.Popen[bytes], seconds: float) -> bool:
         except subprocess.TimeoutExpired:
             if left <= 0:
                 return False
-        if parent is not None and not parent.is_alive():
+        if parent is not None and os.getppid() != parent.pid:  # joblib gives no sentinel to ask
             raise SystemExit("the process that asked for this search is gone")
 
 
