@@ -11,7 +11,7 @@ from dse.problem import Problem
 from dse.spec import Compute, Fanout, LoopConstraint, Spec, Storage
 
 VERSION = 0.4
-TOP = "system"
+TOP = "enos_system"
 
 METRICS = {"energy": ["energy"], "edp": ["edp"], "delay": ["delay", "energy"]}
 """Timeloop's `optimization_metrics` for each objective; a later metric decides among equals."""
@@ -75,25 +75,31 @@ def problem_v4(problem: Problem) -> dict[str, Any]:
 
 
 def _nodes(spec: Spec) -> list[_Node]:
+    """The nodes. A fan-out becomes a container, or a part of the component whose name it has: names are unique."""
     nodes = [_Node("!Container", {"name": TOP})]
-    for level in spec.levels:
-        nodes.append(_container(level) if isinstance(level, Fanout) else _storage(level))
-    return [*nodes, _compute(spec.compute)]
+    for level in (*spec.levels, spec.compute):
+        if isinstance(level, Fanout):
+            nodes.append(_Node("!Container", _fanout(level)))
+            continue
+        node = _compute(level) if isinstance(level, Compute) else _storage(level)
+        if nodes[-1]["name"] == node["name"]:
+            own = nodes.pop()
+            constraints = {**node.get("constraints", {}), **own.get("constraints", {})}
+            node = _Node(node.tag, {**node, **own, **({"constraints": constraints} if constraints else {})})
+        nodes.append(node)
+    return nodes
 
 
-def _container(fanout: Fanout) -> _Node:
-    """A fan-out as a container, which Timeloop turns into a level of the fan-out's name."""
+def _fanout(fanout: Fanout) -> dict[str, Any]:
+    """The fields of the node that Timeloop turns into a level of the fan-out's name."""
     spatial = _loops(fanout.spatial)
     if fanout.no_link_transfer:
         spatial["no_link_transfer"] = sorted(fanout.no_link_transfer)
-    return _Node(
-        "!Container",
-        {
-            "name": fanout.name.removeprefix("inter_").removesuffix("_spatial"),
-            "spatial": {"meshX": fanout.mesh_x, "meshY": fanout.mesh_y},
-            **({"constraints": {"spatial": spatial}} if spatial else {}),
-        },
-    )
+    return {
+        "name": fanout.name.removeprefix("inter_").removesuffix("_spatial"),
+        "spatial": {"meshX": fanout.mesh_x, "meshY": fanout.mesh_y},
+        **({"constraints": {"spatial": spatial}} if spatial else {}),
+    }
 
 
 def _storage(storage: Storage) -> _Node:

@@ -20,6 +20,7 @@ from dse.spec import Spec
 from dse.timeloop.documents import problem_v4, v4_specification
 
 _VERSION = "0.4"
+_LONGEST = 500
 
 
 def mapper_input(front_end: str, spec: Spec, problem: Problem, ert: Ert, mapper: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +66,11 @@ def transpile(front_end: str, text: str) -> dict[str, Any]:
             specification = module.Specification.from_yaml_files(str(path))
             flat = calls._specification_to_yaml_string(specification, for_model=False)
     except (Exception, SystemExit) as e:  # whatever the front end or a module it needs raises
-        raise InputError(front_end, f"the front end fails: {type(e).__name__}: {' '.join(str(e).split())[:500]}") from e
+        cause: BaseException = e
+        while cause.__cause__ is not None:  # the front end wraps an error once for each part of the document around it
+            cause = cause.__cause__
+        text = " ".join(str(cause).split())[:_LONGEST]
+        raise InputError(front_end, f"the front end fails: {type(cause).__name__}: {text}") from e
     document = parse_yaml(flat, front_end)
     if not isinstance(document, dict) or "architecture" not in document:
         raise InputError(front_end, "the front end made no flat specification")

@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -25,9 +26,13 @@ _LOG = "log.txt"
 _POLL_SECONDS = 0.05
 _LOG_BYTES = 65536  # of the start and of the end of a log
 
-# Outlives us, in a session of its own: standard input ends when we do, be it by `kill -9`, and then the program's
-# process group and its folder go, too.
-_WATCH = 'read _; kill -9 -- "-$1" 2>/dev/null; rm -rf -- "$2"'
+# Waits for a line. If its input ends without one, because we were killed, it ends the program's process group and
+# removes the folder. It outlives us: it has a session of its own and, in the background, is no child of ours.
+_WATCH = 'exec 3<&0; { read _ || { kill -9 -- "-$1"; rm -rf -- "$2"; }; } <&3 &'
+
+
+class _OrphanError(Exception):
+    """The process that gave this one its work is gone."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,8 @@ def run(
     Raises:
         InputError: the program cannot be started.
     """
-    with tempfile.TemporaryDirectory(prefix="enos-timeloop-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    folder = Path(tempfile.mkdtemp(prefix="enos-timeloop-"))
+    try:
         # JSON is YAML in which all text is quoted.
         (folder / _INPUT).write_text(json.dumps(document), encoding="utf-8")
         with _started(program, folder) as process:
@@ -76,8 +81,12 @@ def run(
                     killed = True
                     _signal(process, signal.SIGKILL)
             code = process.wait()
-        files = {output: _read(folder / output) for output in outputs if (folder / output).is_file()}
-        return Run(code, _excerpt(folder / _LOG), files, stopped, killed)
+            files = {output: _read(folder / output) for output in outputs if (folder / output).is_file()}
+            return Run(code, _excerpt(folder / _LOG), files, stopped, killed)
+    except _OrphanError:
+        os._exit(1)  # a worker of joblib would wait for more work
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def environment() -> dict[str, str]:
@@ -87,7 +96,7 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _started(program: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The program in a session of its own, watched; its group is killed when the context is left."""
+    """The program in a session of its own, watched; when the context is left, its group and its folder are gone."""
     with (folder / _LOG).open("wb") as log:
         try:
             process = subprocess.Popen(
@@ -114,11 +123,9 @@ def _started(program: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         _signal(process, signal.SIGKILL)
         process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
         if watch is not None:
-            watch.kill()
-            watch.wait()
-            if watch.stdin is not None:
-                watch.stdin.close()
+            watch.communicate(b"\n")
 
 
 def _finished(process: subprocess.Popen[bytes], seconds: float) -> bool:
@@ -134,7 +141,7 @@ def _finished(process: subprocess.Popen[bytes], seconds: float) -> bool:
             if left <= 0:
                 return False
         if parent is not None and os.getppid() != parent.pid:  # joblib gives no sentinel to ask
-            raise SystemExit("the process that asked for this search is gone")
+            raise _OrphanError
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:
@@ -149,6 +156,8 @@ def _read(path: Path) -> str:
 
 def _excerpt(path: Path) -> str:
     """The start and the end of a file of any length."""
+    if not path.is_file():
+        return ""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(_LOG_BYTES)
