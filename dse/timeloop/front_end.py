@@ -37,7 +37,7 @@ def mapper_input(front_end: str, spec: Spec, problem: Problem, ert: Ert, mapper:
     kept = ("architecture", "problem", "mapspace", "architecture_constraints")
     document = {key: flat[key] for key in kept if key in flat}
     # The front end adds settings of its own, which differ between its versions; only ours are part of a result's key.
-    return document | {"mapper": {"version": _VERSION, **mapper}} | _energies(spec, flat, ert)
+    return document | {"mapper": {"version": _VERSION, **mapper}} | energy_tables(spec, flat, ert)
 
 
 def model_input(
@@ -52,7 +52,7 @@ def model_input(
         "architecture": flat["architecture"],
         "problem": {"version": _VERSION, **problem_v4(problem)},
         "mapping": directives,
-    } | _energies(spec, flat, ert)
+    } | energy_tables(spec, flat, ert)
 
 
 def transpile(front_end: str, text: str) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _architecture(front_end: str, spec: Spec, problem: Problem) -> dict[str, Any
 _transpiled = lru_cache(maxsize=32)(transpile)
 
 
-def _energies(spec: Spec, flat: Mapping[str, Any], ert: Ert) -> dict[str, Any]:
+def energy_tables(spec: Spec, flat: Mapping[str, Any], ert: Ert) -> dict[str, Any]:
     """Timeloop's energy and area tables. Every level has an entry: one without would get built-in energies.
 
     With both tables no estimator is run. Areas are not asked for; they are 0.

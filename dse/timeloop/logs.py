@@ -22,7 +22,9 @@ def no_mapping_reason(log: str) -> str:
     """Timeloop's own reason: why the search ended, and with diagnostics what was in the way at which level."""
     ends = list(dict.fromkeys(_STATEMENT.findall(log)))
     failures = sorted(_FAILURE.findall(log), key=lambda failure: -int(failure[1]))
-    parts = [*ends, *(f"{level}: {reason.strip()} ({count} times)" for level, count, reason in failures)]
+    # Timeloop runs the reasons for both axes of a fan-out together.
+    listed = [(level, count, reason.strip().replace("mapped", ", mapped").removeprefix(", ")) for level, count, reason in failures]
+    parts = [*ends, *(f"{level}: {reason} ({count} times)" for level, count, reason in listed)]
     return "; ".join([_NO_MAPPING, *parts])
 
 
