@@ -48,9 +48,7 @@ class SpecFile:
     def __init__(self, document: Any, where: object) -> None:
         if not isinstance(document, dict) or "architecture" not in document:
             raise InputError(where, "no `architecture` key", "a Timeloop v4 specification")
-        for key in document:
-            if key not in _TOP_LEVEL:
-                raise InputError(where, f"unknown top-level key {key!r}", sorted(_TOP_LEVEL))
+        _check_top_level(document, where)
         architecture = document["architecture"]
         if not isinstance(architecture, dict) or not isinstance(architecture.get("nodes"), list):
             raise InputError(f"{where}: architecture.nodes", "is missing", "a list of nodes, outermost first")
@@ -95,7 +93,14 @@ def _top_level(path: Path | str) -> dict[str, Any]:
     document = parse_yaml(read_text(path), path)
     if not isinstance(document, dict):
         raise InputError(path, "has no top-level keys", sorted(_TOP_LEVEL))
+    _check_top_level(document, path)
     return document
+
+
+def _check_top_level(document: dict[str, Any], where: object) -> None:
+    for key in document:
+        if key not in _TOP_LEVEL:
+            raise InputError(where, f"unknown top-level key {key!r}", sorted(_TOP_LEVEL))
 
 
 def _joined(key: str, before: Any, value: Any, where: object) -> Any:

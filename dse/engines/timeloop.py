@@ -14,7 +14,7 @@ from dse.energy.ert import Ert
 from dse.engines import MAPPINGS
 from dse.errors import InputError
 from dse.mapper import VERSION as NATIVE_VERSION
-from dse.mapper import Found
+from dse.mapper import Found, check_objective
 from dse.mapping import Mapping, directives
 from dse.model import Evaluation
 from dse.problem import Problem
@@ -65,6 +65,8 @@ class TimeloopEngine:
             raise InputError("--mapping", f"found {self.mapping!r}", MAPPINGS)
         if not 0 < self.seconds < float("inf"):
             raise InputError("--seconds", f"found {self.seconds!r}", "a number above 0")
+        if self.threads < 1:
+            raise InputError("threads", f"found {self.threads!r}", "a whole number, at least 1")
 
     @property
     def version(self) -> str:
@@ -106,6 +108,7 @@ class TimeloopEngine:
         if self.mapping == "native":
             return self._search_natively(spec, problem, ert, objective, imperfect)
         self.check_imperfect(imperfect)
+        check_objective(objective)
         reason = ""
         for mapper in self._attempts(objective):
             run = self._run_mapper(spec, problem, ert, mapper)
@@ -130,7 +133,9 @@ class TimeloopEngine:
         evaluation = self.evaluate(spec, problem, found.mapping, ert)
         # The proof is one over the native model: it holds where that and Timeloop agree, as far as digits are printed.
         agree = math.isclose(evaluation.energy_pj, found.evaluation.energy_pj, rel_tol=1e-6, abs_tol=_PRINTED_PJ)
-        return Found(found.mapping, evaluation, found.optimal and agree and evaluation.cycles == found.evaluation.cycles)
+        return Found(
+            found.mapping, evaluation, found.optimal and agree and evaluation.cycles == found.evaluation.cycles
+        )
 
     def _attempts(self, objective: str) -> list[dict[str, Any]]:
         """Timeloop's `mapper` section of each try: the wider search comes if the one before found nothing.

@@ -23,7 +23,10 @@ def no_mapping_reason(log: str) -> str:
     ends = list(dict.fromkeys(_STATEMENT.findall(log)))
     failures = sorted(_FAILURE.findall(log), key=lambda failure: -int(failure[1]))
     # Timeloop runs the reasons for both axes of a fan-out together.
-    listed = [(level, count, reason.strip().replace("mapped", ", mapped").removeprefix(", ")) for level, count, reason in failures]
+    listed = [
+        (level, count, reason.strip().replace("mapped", ", mapped").removeprefix(", "))
+        for level, count, reason in failures
+    ]
     parts = [*ends, *(f"{level}: {reason} ({count} times)" for level, count, reason in listed)]
     return "; ".join([_NO_MAPPING, *parts])
 

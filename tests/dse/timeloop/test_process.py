@@ -76,7 +76,8 @@ class TestProcesses:
     def test_nothing_outlives_us(self, tmp_path, own_temporary_folder, number):
         pids = tmp_path / "pids"
         stand_in = program(tmp_path, IGNORES.format(pids=pids))
-        code = f"from dse.timeloop.process import run; from pathlib import Path; run(Path({str(stand_in)!r}), {{}}, (), 60)"
+        code = "from dse.timeloop.process import run; from pathlib import Path; "
+        code += f"run(Path({str(stand_in)!r}), {{}}, (), 60)"
         ours = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[3], stderr=subprocess.DEVNULL)
         until(lambda: pids.exists() and len(pids.read_text().split()) == 3)
         child, own, folder = pids.read_text().split()
