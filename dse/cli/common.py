@@ -16,11 +16,10 @@ import click
 
 from dse.engines import MAPPINGS, load_engine
 from dse.errors import InputError
-from dse.instance import ArchLike
 from dse.mapper import OBJECTIVES
-from dse.spec_reader import SpecFile
 
 if TYPE_CHECKING:
+    from dse.instance import ArchLike
     from dse.pipeline import Progress, Report
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -103,6 +102,8 @@ def arch_with(arch: Path | None, include: tuple[Path, ...]) -> ArchLike:
         return arch
     if arch is None:
         raise InputError("--include", "has nothing to go with", "--arch FILE")
+    from dse.spec_reader import SpecFile  # not every command needs it
+
     return SpecFile.read(arch, include)
 
 

@@ -21,7 +21,7 @@ from dse.problem import Problem
 from dse.spec import Spec
 from dse.timeloop import front_end, logs, process, stats
 from dse.timeloop.documents import METRICS
-from dse.timeloop.installation import Installation, require
+from dse.timeloop.installation import require
 
 if TYPE_CHECKING:
     from dse.timeloop.process import Run
@@ -36,6 +36,22 @@ _MAPPER_MAPPING = "timeloop-mapper.map.yaml"
 _PRINTED_PJ = 0.2  # what rounding to two decimals can make of a sum of some tens of energies
 _FIRST_TIMEOUT = 200_000
 _NO_TIMEOUT = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What a search or an evaluation runs; `front_end` is a module, such as ``pytimeloop.timeloopfe.v4``."""
+
+    mapper: Path
+    model: Path
+    front_end: str
+
+    @staticmethod
+    def installed() -> Programs:
+        """Those of this machine; InputError that names what is missing."""
+        found = require("--engine timeloop")
+        assert found.mapper is not None and found.model is not None and found.front_end is not None
+        return Programs(found.mapper, found.model, found.front_end)
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,7 @@ class TimeloopEngine:
     threads: int = 1
     victory_condition: int = 0
     grace: float = process.GRACE_SECONDS
-    installation: Installation = field(default_factory=lambda: require("--engine timeloop"))
+    programs: Programs = field(default_factory=Programs.installed)
     name: str = "timeloop"
 
     def __post_init__(self) -> None:
@@ -77,10 +93,10 @@ class TimeloopEngine:
     def settings(self) -> dict[str, object]:
         """What else decides an answer, for the store's key: the program, and how it searches."""
         if self.mapping == "native":
-            return {"mapping": "native", "program": _digest(self._program("timeloop-model"))}
+            return {"mapping": "native", "program": _digest(self.programs.model)}
         return {
             "mapping": "timeloop",
-            "program": _digest(self._program("timeloop-mapper")),
+            "program": _digest(self.programs.mapper),
             "seconds": self.seconds,
             "attempts": self._attempts("energy"),  # the objective has its own place in the key
         }
@@ -92,9 +108,9 @@ class TimeloopEngine:
 
     def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
         """Timeloop's accesses, energy and cycles of a mapping; InputError with its words if it refuses the mapping."""
-        program = self._program("timeloop-model")
+        program = self.programs.model
         entries = directives(spec, problem, mapping)
-        document = front_end.model_input(self._front_end, spec, problem, ert, entries)
+        document = front_end.model_input(self.programs.front_end, spec, problem, ert, entries)
         run = process.run(program, document, (_MODEL_STATS,), _MODEL_SECONDS, self.grace)
         text = _result(run, program, _MODEL_STATS, _MODEL_SECONDS)
         return stats.parse_stats(text, spec, problem, _MODEL_STATS)
@@ -156,26 +172,14 @@ class TimeloopEngine:
         return [first, wider]
 
     def _run_mapper(self, spec: Spec, problem: Problem, ert: Ert, mapper: MappingType[str, Any]) -> Run:
-        program = self._program("timeloop-mapper")
-        document = front_end.mapper_input(self._front_end, spec, problem, ert, mapper)
-        return process.run(program, document, (_MAPPER_STATS, _MAPPER_MAPPING), self.seconds, self.grace)
+        document = front_end.mapper_input(self.programs.front_end, spec, problem, ert, mapper)
+        return process.run(self.programs.mapper, document, (_MAPPER_STATS, _MAPPER_MAPPING), self.seconds, self.grace)
 
     def _found(self, run: Run, spec: Spec, problem: Problem) -> Found:
-        text = _result(run, self._program("timeloop-mapper"), _MAPPER_STATS, self.seconds)
+        text = _result(run, self.programs.mapper, _MAPPER_STATS, self.seconds)
         evaluation = stats.parse_stats(text, spec, problem, _MAPPER_STATS)
         mapping = stats.parse_mapping(run.files.get(_MAPPER_MAPPING, ""), spec, problem, _MAPPER_MAPPING)
         return Found(mapping, evaluation, False)
-
-    def _program(self, name: str) -> Path:
-        path = {"timeloop-model": self.installation.model, "timeloop-mapper": self.installation.mapper}[name]
-        if path is None:
-            raise InputError("--engine timeloop", f"the program {name} is not on PATH")
-        return path
-
-    @property
-    def _front_end(self) -> str:
-        assert self.installation.front_end is not None
-        return self.installation.front_end
 
 
 @cache

@@ -44,7 +44,6 @@ def program(folder, script, name="timeloop-mapper"):
     return path
 
 
-def installation(**programs):
-    """An installation that has these programs and nothing else."""
-    nothing = dict.fromkeys(("model", "mapper", "accelergy", "front_end"))
-    return dataclasses.replace(find(), **(nothing | programs))
+def nothing_installed():
+    """What is found on a machine without Timeloop and Accelergy."""
+    return dataclasses.replace(find(), model=None, mapper=None, accelergy=None, front_end=None)

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from dse.engines.timeloop import TimeloopEngine
+from dse.engines.timeloop import Programs, TimeloopEngine
 from dse.errors import InputError
 from dse.pipeline import make_plan, missing_batches
 from dse.workload import Layer, Workload
 from tests.dse.conftest import refused
-from tests.dse.timeloop.recordings import FOLDER, installation, program, recorded, small_inputs
+from tests.dse.timeloop.recordings import FOLDER, nothing_installed, program, recorded, small_inputs
 
 SPEC, PROBLEM, ERT = small_inputs()
 LAYER = {"N": 1, "G": 1, "C": 4, "M": 8, "P": 6, "Q": 6, "R": 3, "S": 3}
@@ -27,8 +27,7 @@ def stand_in(monkeypatch, tmp_path):
 
     def make(script, **settings):
         path = program(tmp_path, script)
-        found = installation(model=path, mapper=path, front_end="none")
-        return TimeloopEngine(**{"seconds": 5.0, "grace": 0.3, **settings}, installation=found)
+        return TimeloopEngine(**{"seconds": 5.0, "grace": 0.3, **settings}, programs=Programs(path, path, "none"))
 
     return make
 
@@ -74,13 +73,13 @@ def test_nothing_but_a_whole_result_is_one(stand_in, script, line):
 
 def test_a_program_that_does_not_stop_is_no_answer(stand_in):
     script = f"trap '' INT; cp {FOLDER}/search/timeloop-* .; while :; do sleep 0.05; done"
-    with pytest.raises(InputError, match=r"did not stop after 0\.5 s and was killed"):
-        search(stand_in(script, seconds=0.5))
+    with pytest.raises(InputError, match=r"did not stop after 1\.5 s and was killed"):
+        search(stand_in(script, seconds=1.5))
 
 
 def test_a_program_that_dies_at_its_limit_says_so(stand_in):
-    with pytest.raises(InputError, match=r"\(exit code 9 at its limit of 0.5 s\)"):
-        search(stand_in("trap 'exit 9' INT; while :; do sleep 0.05; done", seconds=0.5))
+    with pytest.raises(InputError, match=r"\(exit code 9 at its limit of 1.5 s\)"):
+        search(stand_in("trap 'exit 9' INT; while :; do sleep 0.05; done", seconds=1.5))
 
 
 def test_a_search_that_finds_nothing_is_repeated_wider_and_says_why(stand_in, tmp_path):
@@ -136,7 +135,7 @@ def test_another_build_of_the_program_has_other_keys(stand_in, tmp_path):
     before = keys(stand_in("exit 0"))
     (tmp_path / "newer").mkdir()
     newer = program(tmp_path / "newer", "exit 1")
-    assert before.isdisjoint(keys(TimeloopEngine(seconds=5.0, installation=installation(mapper=newer))))
+    assert before.isdisjoint(keys(TimeloopEngine(seconds=5.0, programs=Programs(newer, newer, "none"))))
 
 
 def test_a_kill_loses_only_the_searches_under_way(stand_in):
@@ -150,13 +149,13 @@ def test_a_kill_loses_only_the_searches_under_way(stand_in):
 
 
 @pytest.fixture
-def nothing_installed(monkeypatch):
-    found = installation()
+def without_timeloop(monkeypatch):
+    found = nothing_installed()
     monkeypatch.setattr("dse.timeloop.installation.find", lambda: found)
 
 
 @pytest.mark.parametrize("mapping", [(), ("--mapping", "native")])
-def test_without_timeloop_there_is_one_line_and_no_work(run, workload, own_store, nothing_installed, mapping):
+def test_without_timeloop_there_is_one_line_and_no_work(run, workload, own_store, without_timeloop, mapping):
     line = refused(run("map", workload, "--engine", "timeloop", *mapping))
     assert "timeloop-mapper" in line and "https://" in line
     assert not own_store.exists()
