@@ -17,6 +17,9 @@ METRICS = {"energy": ["energy"], "edp": ["edp"], "delay": ["delay", "energy"]}
 """Timeloop's `optimization_metrics` for each objective; a later metric decides among equals."""
 
 
+Units = tuple[str, ...]  # dimensions of size 1
+
+
 class _Node(dict[str, Any]):
     """A node with a YAML tag."""
 
@@ -41,8 +44,9 @@ def v4_specification(spec: Spec, problem: Problem, mapper: Mapping[str, Any] | N
 
     Components are of Timeloop's own classes: what an access costs comes with the energy table of a run.
     """
+    units = tuple(d for d, bound in problem.bound.items() if bound == 1)
     document: dict[str, Any] = {
-        "architecture": {"version": VERSION, "nodes": _nodes(spec)},
+        "architecture": {"version": VERSION, "nodes": _nodes(spec, units)},
         "problem": {"version": VERSION, **problem_v4(problem)},
     }
     if mapper is not None:
@@ -74,14 +78,14 @@ def problem_v4(problem: Problem) -> dict[str, Any]:
     return {"shape": shape, "instance": {**problem.bound, **{f"k{value}": value for value in values}}}
 
 
-def _nodes(spec: Spec) -> list[_Node]:
+def _nodes(spec: Spec, units: Units) -> list[_Node]:
     """The nodes. A fan-out becomes a container, or a part of the component whose name it has: names are unique."""
     nodes = [_Node("!Container", {"name": TOP})]
     for level in (*spec.levels, spec.compute):
         if isinstance(level, Fanout):
-            nodes.append(_Node("!Container", _fanout(level)))
+            nodes.append(_Node("!Container", _fanout(level, units)))
             continue
-        node = _compute(level) if isinstance(level, Compute) else _storage(level)
+        node = _compute(level) if isinstance(level, Compute) else _storage(level, units)
         if nodes[-1]["name"] == node["name"]:
             own = nodes.pop()
             constraints = {**node.get("constraints", {}), **own.get("constraints", {})}
@@ -90,9 +94,9 @@ def _nodes(spec: Spec) -> list[_Node]:
     return nodes
 
 
-def _fanout(fanout: Fanout) -> dict[str, Any]:
+def _fanout(fanout: Fanout, units: Units) -> dict[str, Any]:
     """The fields of the node that Timeloop turns into a level of the fan-out's name."""
-    spatial = _loops(fanout.spatial)
+    spatial = _loops(fanout.spatial, units)
     if fanout.no_link_transfer:
         spatial["no_link_transfer"] = sorted(fanout.no_link_transfer)
     return {
@@ -102,7 +106,7 @@ def _fanout(fanout: Fanout) -> dict[str, Any]:
     }
 
 
-def _storage(storage: Storage) -> _Node:
+def _storage(storage: Storage, units: Units) -> _Node:
     unlimited = storage.capacity is None
     attributes: dict[str, Any] = {
         "datawidth": storage.datawidth,
@@ -122,7 +126,7 @@ def _storage(storage: Storage) -> _Node:
     }
     if any(kept.values()):
         constraints["dataspace"] = {word: tensors for word, tensors in kept.items() if tensors}
-    if temporal := _loops(storage.temporal):
+    if temporal := _loops(storage.temporal, units):
         constraints["temporal"] = temporal
     return _Node(
         "!Component",
@@ -139,15 +143,22 @@ def _compute(compute: Compute) -> _Node:
     return _Node("!Component", {"name": compute.name, "class": "compute", "attributes": {"datawidth": 8}})
 
 
-def _loops(constraint: LoopConstraint) -> dict[str, Any]:
+def _loops(constraint: LoopConstraint, units: Units) -> dict[str, Any]:
+    """Constraints on the loops of a level.
+
+    The front end lists loops of one iteration that a permutation leaves out as the innermost ones. With a `split` that
+    would move other loops from X to Y, so they are listed here, as the outermost.
+    """
     factors = [
         f"{dimension}{relation}{value}"
         for relation, bounds in (("=", constraint.factors), ("<=", constraint.at_most), (">=", constraint.at_least))
         for dimension, value in bounds.items()
     ]
     found: dict[str, Any] = {"factors": factors} if factors else {}
-    if constraint.inner or constraint.outer:
-        found["permutation"] = [*constraint.inner, *(["_", *constraint.outer] if constraint.outer else [])]
+    ones = [*units, *(d for d, n in constraint.factors.items() if n == 1 and d not in units)]
+    outer = [*constraint.outer, *(d for d in ones if d not in (*constraint.inner, *constraint.outer))]
+    if constraint.inner or outer:
+        found["permutation"] = [*constraint.inner, *(["_", *outer] if outer else [])]
     if constraint.split is not None:
         found["split"] = constraint.split
     return found

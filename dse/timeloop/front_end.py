@@ -16,7 +16,7 @@ from dse.documents import parse_yaml
 from dse.energy.ert import Ert
 from dse.errors import InputError
 from dse.problem import Problem
-from dse.spec import Spec
+from dse.spec import Fanout, Spec
 from dse.timeloop.documents import problem_v4, v4_specification
 
 _VERSION = "0.4"
@@ -51,8 +51,18 @@ def model_input(
     return {
         "architecture": flat["architecture"],
         "problem": {"version": _VERSION, **problem_v4(problem)},
-        "mapping": directives,
+        "mapping": [_with_links(entry, spec) for entry in directives],
     } | energy_tables(spec, flat, ert)
+
+
+def _with_links(directive: dict[str, Any], spec: Spec) -> dict[str, Any]:
+    """A directive with the fan-out's constraint on links, of which `timeloop-model` knows nothing else."""
+    if directive["type"] != "spatial":
+        return directive
+    fanout = next(level for level in spec.levels if level.name == directive["target"])
+    if not isinstance(fanout, Fanout) or not fanout.no_link_transfer:
+        return directive
+    return {**directive, "no_link_transfer": sorted(fanout.no_link_transfer)}
 
 
 def transpile(front_end: str, text: str) -> dict[str, Any]:

@@ -16,17 +16,22 @@ import yaml
 
 from dse.candidates import load_candidates
 from dse.documents import read_yaml
+from dse.energy.ert import Ert, read_ert
 from dse.engines.native import NativeEngine
 from dse.engines.timeloop import TimeloopEngine
 from dse.errors import InputError
-from dse.instance import instance_for, library_for, read_arch
+from dse.instance import instance_for, library_for, read_arch, spec_for
+from dse.mapping import parse_directives
 from dse.pipeline import map_workload
+from dse.problem import conv_problem, problem_from_document
+from dse.spec import Fanout, LoopConstraint
 from dse.store import Store
 from dse.timeloop import front_end, process
 from dse.timeloop.installation import find, require
 from dse.workload import find_workload, read_workload
 from tests.dse.test_golden import CASES, GOLDEN, IMPERFECT, equals_recorded, variables, write_inputs
 from tests.dse.timeloop.recordings import small_case, small_inputs
+from tests.dse.timeloop.test_documents import constrained
 
 
 def missing():
@@ -98,6 +103,42 @@ def test_a_search_of_timeloop_mapper(name, objective):
     best = NativeEngine().search(on.spec, problem, on.ert, objective)
     value = {"energy": lambda e: e.energy_pj, "edp": lambda e: e.energy_pj * e.cycles, "delay": lambda e: e.cycles}
     assert value[objective](found.evaluation) >= value[objective](best.evaluation) * (1 - 1e-6)
+
+
+def test_constraints_of_every_kind_hold():
+    spec, _ = constrained()
+    dram, fanout, shared = spec.levels
+    dram = dataclasses.replace(dram, temporal=LoopConstraint(at_least={"M": 2}, inner=("P",), outer=("C",)))
+    quick = [dataclasses.replace(x, read_bandwidth=None, shared_bandwidth=None) for x in (dram, shared)]
+    spec = dataclasses.replace(spec, levels=(quick[0], fanout, quick[1]))
+    problem = conv_problem({"N": 2, "C": 8, "M": 16, "P": 6, "Q": 5, "R": 3, "S": 3, "Hstride": 2})
+    ert = Ert({"dram": {"read": 50.0, "write": 60.0}, "shared": {"read": 1.0, "write": 2.0, "leak": 0.5},
+               "mac": {"compute": 3.0}})  # fmt: skip
+    found = TimeloopEngine(seconds=2.0).search(spec, problem, ert, "delay")
+    shared = dict(found.mapping.temporal["shared"])
+    assert shared["C"] == 2 and shared.get("M", 1) <= 4 and shared["P"] >= 2
+    order = [d for d, _ in found.mapping.temporal["dram"]]
+    assert {"M", "C"} <= set(order) and order[-1] == "C" and "P" not in order[1:]
+    assert found.mapping.x["inter_shared_spatial"] == (("M", 2),)  # the fastest use the split's only loop on X
+    agree(found.evaluation, NativeEngine().evaluate(spec, problem, found.mapping, ert))
+
+
+@pytest.mark.parametrize("without", [(), ("Inputs",), ("Inputs", "Weights", "Outputs")])
+@pytest.mark.parametrize("path", [p for p in CASES if "random_link" in p.stem], ids=lambda p: p.stem)
+def test_fan_outs_whose_links_are_turned_off(path, without):
+    case = json.loads(path.read_text())
+    shape = read_yaml(GOLDEN / "problem.yaml")["problem"]["shape"]
+    problem = problem_from_document({"shape": shape, "instance": case["instance"]}, "problem")
+    widths = {k: case[k] for k in ("act_bits", "weight_bits", "psum_bits")}
+    spec = spec_for(read_arch(GOLDEN / "arch.yaml"), problem, widths)
+    levels = [
+        dataclasses.replace(x, no_link_transfer=frozenset(without)) if isinstance(x, Fanout) else x for x in spec.levels
+    ]
+    spec = dataclasses.replace(spec, levels=tuple(levels))
+    mapping = parse_directives(spec, problem, case["mapping"], path)
+    ert = read_ert(GOLDEN / "ert.yaml")
+    native = NativeEngine().evaluate(spec, problem, mapping, ert)
+    agree(TimeloopEngine().evaluate(spec, problem, mapping, ert), native)
 
 
 def test_a_layer_that_fits_nowhere_gets_timeloops_reason():
