@@ -66,12 +66,10 @@ def run(
         outputs: names of the files that are wanted.
 
     Raises:
-        InputError: the program cannot be started.
+        InputError: the program cannot be started, or there is no room for its files.
     """
-    folder = Path(tempfile.mkdtemp(prefix="enos-timeloop-"))
+    folder = _folder(document)
     try:
-        # JSON is YAML in which all text is quoted.
-        (folder / _INPUT).write_text(json.dumps(document), encoding="utf-8")
         with _started(program, folder) as process:
             stopped = killed = False
             if not _finished(process, seconds):
@@ -87,6 +85,17 @@ def run(
         os._exit(1)  # a worker of joblib would wait for more work
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder(document: Mapping[str, Any]) -> Path:
+    """A new folder that holds the input."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="enos-timeloop-"))
+        # JSON is YAML in which all text is quoted.
+        (folder / _INPUT).write_text(json.dumps(document), encoding="utf-8")
+    except OSError as e:
+        raise InputError(tempfile.gettempdir(), f"cannot be written to: {(e.strerror or str(e)).lower()}") from None
+    return folder
 
 
 def environment() -> dict[str, str]:
