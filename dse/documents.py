@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import yaml
 from dse.errors import InputError
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_JINJA = re.compile(r"\{[{%].{0,60}")  # such as {{ include_text('components.yaml') }} in Timeloop's examples
 
 TAG = "!"  # key under which a node's YAML tag (Component, Container, Parallel) is kept
 
@@ -50,8 +53,12 @@ def parse_yaml(text: str, where: object) -> Any:
     Raises:
         InputError: on a syntax error, with the line it stands on.
     """
-    if "{%" in text or "{{" in text:
-        raise InputError(where, "jinja templates are not read", "plain YAML; render the template first")
+    if template := _JINJA.search(text):
+        raise InputError(
+            f"{where}: line {text.count(chr(10), 0, template.start()) + 1}",
+            f"jinja templates are not read: {template[0].strip()}",
+            "plain YAML; render the template first, or give included files with --include",
+        )
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as e:

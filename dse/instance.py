@@ -16,6 +16,7 @@ from dse.spec import Compute, Spec
 from dse.spec_reader import SpecFile
 
 DEFAULT_ARCH = "eyeriss_168.yaml"
+ArchLike = SpecFile | Path | str | None
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,11 @@ class Instance:
         return self.ert.compute(self.spec.compute.name)
 
 
-def read_arch(path: Path | str | None = None) -> SpecFile:
-    """The specification in a file; None reads the shipped one."""
-    return SpecFile.read(path if path is not None else data_dir("arch_specs") / DEFAULT_ARCH)
+def read_arch(arch: ArchLike = None) -> SpecFile:
+    """A specification as it is, or read from its file; None reads the shipped one."""
+    if isinstance(arch, SpecFile):
+        return arch
+    return SpecFile.read(arch if arch is not None else data_dir("arch_specs") / DEFAULT_ARCH)
 
 
 def instance_for(arch: SpecFile, candidate: Candidate, problem: Problem, library: ComponentLibrary) -> Instance:

@@ -14,11 +14,10 @@ from pathlib import Path
 from dse.candidates import Candidate, load_candidates
 from dse.engines import Engine, load_engine
 from dse.errors import InputError
-from dse.instance import Instance, instance_for, library_for, read_arch
+from dse.instance import ArchLike, Instance, instance_for, library_for, read_arch
 from dse.mapper import check_objective
 from dse.problem import Problem
 from dse.result import Result, result_of, table_row
-from dse.spec_reader import SpecFile
 from dse.store import Store, content_key
 from dse.table import CostTable
 from dse.workload import Workload, find_workload, read_workload
@@ -84,7 +83,7 @@ CandidatesLike = Sequence[Candidate] | Path | str | None
 def map_workload(
     workload: WorkloadLike,
     *,
-    arch: Path | str | None = None,
+    arch: ArchLike = None,
     candidates: CandidatesLike = None,
     store: Path | str | None = None,
     engine: Engine | str = "native",
@@ -151,7 +150,7 @@ def map_plans(
 def stored_table(
     workload: WorkloadLike,
     *,
-    arch: Path | str | None = None,
+    arch: ArchLike = None,
     candidates: CandidatesLike = None,
     store: Path | str | None = None,
     engine: Engine | str = "native",
@@ -179,7 +178,7 @@ def stored_table(
 def make_plan(
     workload: WorkloadLike,
     *,
-    arch: SpecFile | Path | str | None = None,
+    arch: ArchLike = None,
     candidates: CandidatesLike = None,
     engine: Engine | str = "native",
     objective: str = "energy",
@@ -187,7 +186,7 @@ def make_plan(
 ) -> Plan:
     """Loads everything a table depends on and names its jobs; arguments as in `map_workload`."""
     workload = load_workload(workload)
-    specification = arch if isinstance(arch, SpecFile) else read_arch(arch)
+    specification = read_arch(arch)
     library = library_for(specification)
     like = workload.layers[0].problem  # all layers have the same dimensions and tensors
     if candidates is None or isinstance(candidates, (str, Path)):
@@ -209,8 +208,10 @@ def plan_for(
     problems = {layer.name: layer.problem for layer in workload.layers}
     check_objective(objective)
     settings: dict[str, object] = {"engine": [engine.name, engine.version], "objective": objective}
-    if imperfect:  # without it, keys are those of stores that were made before there was the option
+    if imperfect:  # without these, keys are those of stores that were made before there were such options
         settings["imperfect"] = True
+    if engine.settings:
+        settings["engine_settings"] = dict(engine.settings)
     hardware = [{**settings, **_hardware(instance)} for instance in instances]
     jobs = [
         Job(name, problem, instance, content_key({**decides, "problem": problem.canonical()}))
@@ -237,9 +238,9 @@ def read_results(plans: Sequence[Plan], store: Store) -> dict[str, Result]:
 def missing_batches(plans: Sequence[Plan], results: Container[str]) -> list[Batch]:
     """The searches that are left, each key once.
 
-    A batch holds the candidates of one layer in one plan, for a mapper may share work between them, and a kill loses
-    at most the batches under way. The largest layers come first; the batches of a layer shape follow one another in
-    the order of the plans, so that neighbouring points of a sweep do.
+    A batch holds the candidates of one layer in one plan if the engine shares work between them, else one search; a
+    kill loses at most the batches under way. The largest layers come first; the batches of a layer shape follow one
+    another in the order of the plans, so that neighbouring points of a sweep do.
     """
     batches: dict[Problem, dict[int, list[Job]]] = {}
     seen: set[str] = set()
@@ -250,9 +251,10 @@ def missing_batches(plans: Sequence[Plan], results: Container[str]) -> list[Batc
                 batches.setdefault(job.problem, {}).setdefault(number, []).append(job)
     largest_first = sorted(batches, key=lambda problem: -problem.macs)
     return [
-        Batch(tuple(jobs), plans[number].engine, plans[number].objective, plans[number].imperfect)
+        Batch(tuple(part), plans[number].engine, plans[number].objective, plans[number].imperfect)
         for problem in largest_first
         for number, jobs in sorted(batches[problem].items())
+        for part in ([jobs] if plans[number].engine.batches_candidates else [[job] for job in jobs])
     ]
 
 

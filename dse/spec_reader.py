@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,7 @@ class SpecFile:
     def __init__(self, document: Any, where: object) -> None:
         if not isinstance(document, dict) or "architecture" not in document:
             raise InputError(where, "no `architecture` key", "a Timeloop v4 specification")
-        for key in document:
-            if key not in _TOP_LEVEL:
-                raise InputError(where, f"unknown top-level key {key!r}", sorted(_TOP_LEVEL))
+        _check_top_level(document, where)
         architecture = document["architecture"]
         if not isinstance(architecture, dict) or not isinstance(architecture.get("nodes"), list):
             raise InputError(f"{where}: architecture.nodes", "is missing", "a list of nodes, outermost first")
@@ -60,8 +58,17 @@ class SpecFile:
         self.nodes: list[Any] = architecture["nodes"]
 
     @staticmethod
-    def read(path: Path | str) -> SpecFile:
-        return SpecFile(parse_yaml(read_text(path), path), path)
+    def read(path: Path | str, include: Sequence[Path | str] = ()) -> SpecFile:
+        """A specification whose top-level keys may lie in several files; `include` names the others.
+
+        Raises:
+            InputError: a key that two files have. Only `variables` and classes of `components` are put together.
+        """
+        document = _top_level(path)
+        for other in include:
+            for key, value in _top_level(other).items():
+                document[key] = _joined(key, document[key], value, other) if key in document else value
+        return SpecFile(document, " + ".join(map(str, (path, *include))))
 
     def instance(
         self,
@@ -80,6 +87,31 @@ class SpecFile:
                 raise InputError(f"{self.where}: variables", f"{name!r} is not declared", sorted(self.variables))
         scope = self.variables | dict(variables or {})
         return _Reader(self.where, scope, dimensions, tensors).chain(self.nodes)
+
+
+def _top_level(path: Path | str) -> dict[str, Any]:
+    document = parse_yaml(read_text(path), path)
+    if not isinstance(document, dict):
+        raise InputError(path, "has no top-level keys", sorted(_TOP_LEVEL))
+    _check_top_level(document, path)
+    return document
+
+
+def _check_top_level(document: dict[str, Any], where: object) -> None:
+    for key in document:
+        if key not in _TOP_LEVEL:
+            raise InputError(where, f"unknown top-level key {key!r}", sorted(_TOP_LEVEL))
+
+
+def _joined(key: str, before: Any, value: Any, where: object) -> Any:
+    """The value of a top-level key that two files have."""
+    if key not in ("variables", "components") or not isinstance(before, dict) or not isinstance(value, dict):
+        raise InputError(where, f"a second {key!r} beside that of another file", "each key in one file")
+    for name in value:
+        if name in before and name not in ("version", "classes"):
+            raise InputError(f"{where}: {key}", f"a second {name!r} beside that of another file", "each name once")
+    classes = [*(before.get("classes") or []), *(value.get("classes") or [])]
+    return {**value, **before, **({"classes": classes} if key == "components" else {})}
 
 
 class _Reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import sys
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dse.engines import MAPPINGS, load_engine
 from dse.errors import InputError
 from dse.mapper import OBJECTIVES
 
 if TYPE_CHECKING:
+    from dse.instance import ArchLike
     from dse.pipeline import Progress, Report
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -26,14 +29,23 @@ _BAR_AFTER_SECONDS = 2.0
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def workload_options(function: _Function, *, required: bool = True) -> _Function:
-    """WORKLOAD and the options that decide which table it has and where that is stored."""
+def workload_options(function: _Function, *, required: bool = True) -> Callable[..., Any]:
+    """WORKLOAD and the options that decide which table it has and where that is stored.
+
+    The function gets `--include` as part of `arch`, and the options of the engine as an engine.
+    """
+
+    @functools.wraps(function)
+    def call(*, arch: Path | None, include: tuple[Path, ...], **others: Any) -> Any:
+        return function(arch=arch_with(arch, include), **others)
+
+    decorated = engine_options(call)
     for option in reversed(
         (
             click.argument("workload", required=required),
             click.option("--arch", type=FILE, help="Timeloop v4 specification; default: the shipped Eyeriss."),
+            include_option,
             click.option("--operators", type=FILE, help="Operators and precisions; default: the shipped ones."),
-            click.option("--engine", default="native", show_default=True, help="What maps the layers."),
             click.option(
                 "--objective", type=click.Choice(OBJECTIVES), help="What a mapping minimises; default: energy."
             ),
@@ -41,8 +53,58 @@ def workload_options(function: _Function, *, required: bool = True) -> _Function
             click.option("--store", type=FILE, help="Store of results; default: $ENOS_STORE or the user's cache."),
         )
     ):
-        function = option(function)
-    return function
+        decorated = option(decorated)
+    return decorated
+
+
+def engine_options(function: _Function) -> Callable[..., Any]:
+    """Which engine searches, and how; the function gets it as `engine`."""
+
+    @functools.wraps(function)
+    def call(*, engine: str, mapping: str | None, seconds: float | None, **others: Any) -> Any:
+        chosen = {name: value for name, value in (("mapping", mapping), ("seconds", seconds)) if value is not None}
+        if chosen and engine != "timeloop":
+            raise InputError(f"--{next(iter(chosen))}", f"does not go with --engine {engine}", "--engine timeloop")
+        return function(engine=load_engine(engine, **chosen), **others)
+
+    decorated = call
+    for option in (
+        click.option("--seconds", type=float, help="Limit of one search by timeloop-mapper; default: 60."),
+        click.option(
+            "--mapping",
+            type=click.Choice(MAPPINGS),
+            help="With --engine timeloop: who finds the mappings that it evaluates; default: timeloop.",
+        ),
+        engine_option,
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
+def engine_option(function: _Function) -> _Function:
+    return click.option(
+        "--engine",
+        default="native",
+        show_default=True,
+        help="native, or timeloop, which needs the real one installed (docs/timeloop.md).",
+    )(function)
+
+
+def include_option(function: _Function) -> _Function:
+    return click.option(
+        "--include", type=FILE, multiple=True, help="More top-level keys of ARCH: variables, components; repeatable."
+    )(function)
+
+
+def arch_with(arch: Path | None, include: tuple[Path, ...]) -> ArchLike:
+    """A specification in one file, or in several."""
+    if not include:
+        return arch
+    if arch is None:
+        raise InputError("--include", "has nothing to go with", "--arch FILE")
+    from dse.spec_reader import SpecFile  # not every command needs it
+
+    return SpecFile.read(arch, include)
 
 
 def imperfect_option(function: _Function) -> _Function:

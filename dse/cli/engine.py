@@ -8,13 +8,26 @@ from typing import Any, TypeVar
 
 import click
 
-from dse.cli.common import FILE, check_writable, echo_json, imperfect_option, json_option, text_table, uj, write_text
+from dse.cli.common import (
+    FILE,
+    arch_with,
+    check_writable,
+    echo_json,
+    engine_option,
+    engine_options,
+    imperfect_option,
+    include_option,
+    json_option,
+    text_table,
+    uj,
+    write_text,
+)
 from dse.documents import read_yaml
 from dse.energy.ert import Ert, read_ert
-from dse.engines import load_engine
+from dse.engines import Engine, load_engine
 from dse.errors import InputError
 from dse.fair import fair_energy
-from dse.instance import embedded_energies, library_for, read_arch, spec_for
+from dse.instance import ArchLike, embedded_energies, library_for, read_arch, spec_for
 from dse.mapper import OBJECTIVES
 from dse.mapping import directives, loop_nest, parse_directives
 from dse.model import Evaluation
@@ -36,9 +49,18 @@ def _var_option(function: _Function) -> _Function:
 @click.argument("mapping", type=FILE)
 @click.argument("ert", type=FILE, required=False)
 @_var_option
+@include_option
+@engine_option
 @json_option
 def model(
-    arch: Path, problem: Path, mapping: Path, ert: Path | None, variables: tuple[str, ...], as_json: bool
+    arch: Path,
+    problem: Path,
+    mapping: Path,
+    ert: Path | None,
+    variables: tuple[str, ...],
+    include: tuple[Path, ...],
+    engine: str,
+    as_json: bool,
 ) -> None:
     """Evaluates one mapping, as timeloop-model does.
 
@@ -49,11 +71,12 @@ def model(
     Example:
       enos model arch.yaml problem.yaml mapping.yaml ERT.yaml --var act_bits=4 --json
     """
-    layer, spec, energies = _read(arch, problem, ert, variables)
+    loaded = load_engine(engine)
+    layer, spec, energies = _read(arch_with(arch, include), problem, ert, variables)
     document = read_yaml(mapping)
     entries = document["mapping"] if isinstance(document, dict) and "mapping" in document else document
     chosen = parse_directives(spec, layer, entries, mapping)
-    evaluation = load_engine("native").evaluate(spec, layer, chosen, energies)
+    evaluation = loaded.evaluate(spec, layer, chosen, energies)
     if as_json:
         echo_json(evaluation.document())
     else:
@@ -65,6 +88,8 @@ def model(
 @click.argument("problem", type=FILE)
 @click.argument("ert", type=FILE, required=False)
 @_var_option
+@include_option
+@engine_options
 @click.option(
     "--objective", type=click.Choice(OBJECTIVES), default="energy", show_default=True, help="What is minimised."
 )
@@ -76,6 +101,8 @@ def mapper(
     problem: Path,
     ert: Path | None,
     variables: tuple[str, ...],
+    include: tuple[Path, ...],
+    engine: Engine,
     objective: str,
     imperfect: bool,
     output: Path | None,
@@ -95,8 +122,8 @@ def mapper(
     """
     if output is not None:
         check_writable(output)
-    layer, spec, energies = _read(arch, problem, ert, variables)
-    found = load_engine("native").search(spec, layer, energies, objective, imperfect)
+    layer, spec, energies = _read(arch_with(arch, include), problem, ert, variables)
+    found = engine.search(spec, layer, energies, objective, imperfect)
     if found.mapping is None or found.evaluation is None:
         raise InputError("no mapping", found.reason)
     entries = directives(spec, layer, found.mapping)
@@ -114,7 +141,7 @@ def mapper(
         click.echo(f"Mapping: {output}")
 
 
-def _read(arch: Path, problem: Path, ert: Path | None, variables: tuple[str, ...]) -> tuple[Problem, Spec, Ert]:
+def _read(arch: ArchLike, problem: Path, ert: Path | None, variables: tuple[str, ...]) -> tuple[Problem, Spec, Ert]:
     document = read_yaml(problem)
     if not isinstance(document, dict) or "problem" not in document:
         raise InputError(problem, "no `problem` key", "a Timeloop v4 problem file")
@@ -123,7 +150,7 @@ def _read(arch: Path, problem: Path, ert: Path | None, variables: tuple[str, ...
     spec = spec_for(specification, layer, _parse_variables(variables))
     if ert is not None:
         return layer, spec, read_ert(ert)
-    return layer, spec, embedded_energies(spec, library_for(specification), arch)
+    return layer, spec, embedded_energies(spec, library_for(specification), specification.where)
 
 
 def _parse_variables(texts: tuple[str, ...]) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from dse.cli.common import (
     uj,
     workload_options,
 )
+from dse.engines import Engine
+from dse.instance import ArchLike
 from dse.pipeline import Report, map_workload
 from dse.store import default_path
 from dse.totals import PAPER_E_OP_RATIO, Total, e_op_ratio, explain, uniform_totals
@@ -45,9 +47,9 @@ if TYPE_CHECKING:
 @json_option
 def map_(
     workload: str,
-    arch: Path | None,
+    arch: ArchLike,
     operators: Path | None,
-    engine: str,
+    engine: Engine,
     objective: str | None,
     imperfect: bool,
     store: Path | None,

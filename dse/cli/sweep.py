@@ -23,7 +23,9 @@ from dse.cli.common import (
     text_table,
     workload_options,
 )
+from dse.engines import Engine
 from dse.errors import InputError
+from dse.instance import ArchLike
 from dse.pipeline import Report
 from dse.store import default_path
 from dse.sweep.axes import combine, format_number, parse_set
@@ -51,9 +53,9 @@ _MOST_REASONS = 20
 @json_option
 def sweep(
     workload: str | None,
-    arch: Path | None,
+    arch: ArchLike,
     operators: Path | None,
-    engine: str,
+    engine: Engine,
     objective: str | None,
     imperfect: bool,
     store: Path | None,

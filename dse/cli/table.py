@@ -8,7 +8,9 @@ import click
 
 from dse.breakdown import level_energies
 from dse.cli.common import FILE, check_table_file, save_table, text_table, uj, workload_options
+from dse.engines import Engine
 from dse.errors import InputError
+from dse.instance import ArchLike
 from dse.pipeline import stored_table
 from dse.table import CostTable
 
@@ -19,9 +21,9 @@ from dse.table import CostTable
 @click.option("--breakdown", metavar="CANDIDATE", help="Print each layer's energy by level and tensor, such as T8.")
 def table(
     workload: str,
-    arch: Path | None,
+    arch: ArchLike,
     operators: Path | None,
-    engine: str,
+    engine: Engine,
     objective: str | None,
     imperfect: bool,
     store: Path | None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping as Settings
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dse.errors import InputError
 
@@ -15,17 +16,29 @@ if TYPE_CHECKING:
     from dse.spec import Spec
 
 
+NAMES = ("native", "timeloop")
+MAPPINGS = ("timeloop", "native")
+"""Who finds the mappings whose costs Timeloop computes."""
+
+
 class Engine(Protocol):
     """One way to get from a layer and an accelerator to energies.
 
-    `name` and `version` are part of every result's key in the store: an engine whose answers change must change its
-    version.
+    `name`, `version` and `settings` are part of every result's key in the store: an engine whose answers change must
+    change its version, and what a user can set about it must be in its settings (JSON data).
     """
 
     @property
     def name(self) -> str: ...
     @property
     def version(self) -> str: ...
+    @property
+    def settings(self) -> Settings[str, object]: ...
+
+    @property
+    def batches_candidates(self) -> bool:
+        """Whether one process should search all candidates of a layer, because they have work in common."""
+        ...
 
     def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
         """Accesses, energy and cycles of a mapping; InputError if it does not fit the hardware."""
@@ -34,10 +47,14 @@ class Engine(Protocol):
         """The best mapping, with `imperfect` also of those with remainders, or the reason why there is none."""
 
 
-def load_engine(name: str) -> Engine:
-    """The engine called `name`; InputError for a name that is none."""
-    if name != "native":
-        raise InputError("engine", f"found {name!r}", "native")
-    from dse.engines.native import NativeEngine
+def load_engine(name: str, **settings: Any) -> Engine:
+    """The engine called `name`; InputError for a name that is none, a wrong setting, or one that is not installed."""
+    if name == "native":
+        from dse.engines.native import NativeEngine
 
-    return NativeEngine()
+        return NativeEngine(**settings)
+    if name == "timeloop":
+        from dse.engines.timeloop import TimeloopEngine
+
+        return TimeloopEngine(**settings)
+    raise InputError("engine", f"found {name!r}", NAMES)

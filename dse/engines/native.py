@@ -22,6 +22,7 @@ class NativeEngine:
     """Needs nothing but this package."""
 
     name: str = "native"
+    batches_candidates: bool = True
 
     @property
     def version(self) -> str:
@@ -29,6 +30,10 @@ class NativeEngine:
         from dse.mapper import VERSION
 
         return str(VERSION)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {}
 
     def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
         return evaluate(spec, problem, mapping, ert)

@@ -11,7 +11,7 @@ from dse.candidates import Candidate, load_candidates
 from dse.engines import Engine, load_engine
 from dse.errors import InputError
 from dse.expressions import evaluate
-from dse.instance import Instance, candidate_spec, library_for, read_arch, with_energies
+from dse.instance import ArchLike, Instance, candidate_spec, library_for, read_arch, with_energies
 from dse.pipeline import CandidatesLike, Plan, Progress, WorkloadLike, load_workload, map_plans, plan_for
 from dse.spec_reader import SpecFile
 from dse.sweep.axes import Axis, Point, parse_zip, points_of
@@ -56,7 +56,7 @@ def sweep(
     settings: Mapping[str, Any],
     *,
     zipped: Sequence[Mapping[str, Any]] = (),
-    arch: Path | str | None = None,
+    arch: ArchLike = None,
     candidates: CandidatesLike = None,
     only: Sequence[str] = (),
     store: Path | str | None = None,
@@ -104,7 +104,7 @@ def plan_sweep(
     workload: WorkloadLike,
     axes: Sequence[Axis],
     *,
-    arch: Path | str | None = None,
+    arch: ArchLike = None,
     candidates: CandidatesLike = None,
     only: Sequence[str] = (),
     engine: Engine | str = "native",

@@ -27,6 +27,11 @@ class FakeEngine:
     version: str = "1"
     seconds: float = 0.0
     log: str = ""
+    batches_candidates: bool = True
+
+    @property
+    def settings(self):
+        return {}
 
     def evaluate(self, spec, problem, mapping, ert):
         return evaluate(spec, problem, mapping, ert)

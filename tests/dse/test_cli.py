@@ -183,7 +183,7 @@ def test_wrong_specifications_problems_and_tables(run, fc, tmp_path):
 
 
 def test_wrong_arguments_of_map(run, quick, workload, own_store, tmp_path):
-    assert "found 'timeloop' (allowed: native)" in refused(run("map", workload, "--engine", "timeloop"))
+    assert "found 'guess' (allowed: native, timeloop)" in refused(run("map", workload, "--engine", "guess"))
     assert "--jobs" in refused(run("map", workload, "--jobs", "0"))
     assert ".csv, .parquet, .json" in refused(run("map", workload, "--output", tmp_path / "t.txt"))
     assert "no such folder" in refused(run("map", workload, "--output", tmp_path / "none" / "t.csv"))

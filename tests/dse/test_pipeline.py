@@ -209,8 +209,8 @@ def test_unknown_component_class_and_engine(engine, store, tmp_path):
     arch = edited(tmp_path, r"class: SRAM_spad", "class: SRAM_imaginary")
     with pytest.raises(InputError, match="SRAM_imaginary"):
         run(engine, store, arch=arch)
-    with pytest.raises(InputError, match=r"engine: found 'timeloop' \(allowed: native\)"):
-        run("timeloop", store)
+    with pytest.raises(InputError, match=r"engine: found 'guess' \(allowed: native, timeloop\)"):
+        run("guess", store)
 
 
 def test_an_operators_file_with_an_unknown_action(engine, store, tmp_path):
