@@ -1,0 +1,1 @@
+"""The real Timeloop and Accelergy: finding them, giving them our files, reading what they answer."""
