@@ -75,6 +75,12 @@ class ComponentLibrary:
         energies.setdefault("leak", 0.0)
         return energies
 
+    def primitive(
+        self, component_class: str, action: str, attributes: Mapping[str, Any], arguments: Mapping[str, Any], where: str
+    ) -> float:
+        """Energy in pJ of one action of a primitive; the tables have the same for all arguments."""
+        return primitive_energy(self.tables, component_class, action, attributes, where)
+
     def _names(self) -> list[str]:
         return [*sorted(self.classes), *PRIMITIVE_CLASSES]
 
@@ -82,7 +88,7 @@ class ComponentLibrary:
         """Energy of an action of the component itself: the largest over the ranges of its arguments."""
         compound = self.classes.get(component_class)
         if compound is None:
-            return primitive_energy(self.tables, component_class, action, attributes, where)
+            return self.primitive(component_class, action, attributes, {}, where)
         bindings = _bindings(compound, attributes, where)
         combinations = _combinations(compound.actions[action], bindings, f"{where}: {component_class}.{action}")
         return max(self._energy(component_class, attributes, action, a, where, ()) for a in combinations)
@@ -101,7 +107,7 @@ class ComponentLibrary:
         if compound is None:
             if primitive_actions(component_class) is None:
                 raise InputError(where, f"unknown component class {component_class!r}", self._names())
-            return primitive_energy(self.tables, component_class, action, attributes, where)
+            return self.primitive(component_class, action, attributes, arguments, where)
         if component_class in outer:
             raise InputError(where, f"class {component_class} contains itself: {' > '.join((*outer, component_class))}")
         if action not in compound.actions:

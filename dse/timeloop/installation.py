@@ -175,9 +175,7 @@ def _config_file() -> Path | None:
     return next((c.absolute() for c in candidates if c.is_file()), None)
 
 
-def _plug_ins(
-    config: Path | None, package: Path | None, program: Path | None, problems: list[str]
-) -> Iterator[PlugIn]:
+def _plug_ins(config: Path | None, package: Path | None, program: Path | None, problems: list[str]) -> Iterator[PlugIn]:
     """The estimators in the configured folders, else in those of the installation itself."""
     paths: list[Path] = []
     if config is not None:
