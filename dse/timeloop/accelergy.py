@@ -8,7 +8,7 @@ import site
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from dse.energy.components import ComponentLibrary
 from dse.energy.ert import Ert, component_name, read_ert
 from dse.errors import InputError
 from dse.spec import Spec
-from dse.timeloop.component_files import architecture_file, class_files
+from dse.timeloop.component_files import architecture_file, class_files, components
 from dse.timeloop.estimator_tables import queries, table_files
 from dse.timeloop.installation import IMAGE, PAGE, Installation, find
 
@@ -66,7 +66,7 @@ def energies(
             estimate that does not come from our tables, a missing action; what the embedded estimator refuses.
     """
     tables = {name: dict(actions) for name, actions in raw_energies(spec, library, where).tables.items()}
-    for component in (*spec.storages, spec.compute):
+    for component in components(spec):
         if component.name not in tables:
             raise InputError(f"{where}: {component.name}", "Accelergy's table of energies leaves it out")
     for storage in spec.storages:

@@ -44,7 +44,7 @@ _Dumper.add_representer(
 def architecture_file(spec: Spec, library: ComponentLibrary) -> str:
     """The components of a specification, each with its attributes' values: a flat ``architecture``."""
     local = []
-    for component in (*spec.storages, spec.compute):
+    for component in components(spec):
         entry: dict[str, Any] = {"name": _Text(component.name), "class": _Text(component.component)}
         attributes = {**component.attributes, "technology": technology_of(component, library)}
         entry["attributes"] = {key: _value(value) for key, value in attributes.items()}
@@ -54,6 +54,11 @@ def architecture_file(spec: Spec, library: ComponentLibrary) -> str:
     # Accelergy wants a cycle time and a technology at every node; energies from tables need no cycle time.
     top = {"name": SYSTEM, "attributes": {"global_cycle_seconds": 1, "technology": _Text("")}, "local": local}
     return _dump({"architecture": {"version": 0.4, "subtree": [top]}})
+
+
+def components(spec: Spec) -> tuple[Storage | Compute, ...]:
+    """What Accelergy estimates: every memory, and the compute unit."""
+    return (*spec.storages, spec.compute)
 
 
 def technology_of(component: Storage | Compute, library: ComponentLibrary) -> Any:
@@ -74,7 +79,7 @@ def class_files(spec: Spec, library: ComponentLibrary) -> dict[str, str]:
             shipped |= classes
     own = [c for name, c in library.classes.items() if name not in shipped]
     if own:
-        names = {key for component in (*spec.storages, spec.compute) for key in component.attributes}
+        names = {key for component in components(spec) for key in component.attributes}
         rendered = [_class(c, names) for c in own]
         files["own_classes.yaml"] = _dump({"compound_components": {"version": 0.4, "classes": rendered}})
     return files

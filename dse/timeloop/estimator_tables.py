@@ -17,7 +17,7 @@ from typing import Any
 from dse.energy.components import ComponentLibrary
 from dse.energy.tables import selecting_attributes
 from dse.spec import Spec
-from dse.timeloop.component_files import technology_of
+from dse.timeloop.component_files import components, technology_of
 
 # Accelergy hands these to every estimator, as arguments too, and the plug-in wants a column for each argument.
 _HANDED_DOWN = {"global_cycle_seconds": 1, "cycle_seconds": 1, "action_latency_cycles": 1, "n_instances": 1}
@@ -62,7 +62,7 @@ def queries(spec: Spec, library: ComponentLibrary, where: object) -> list[Query]
     """
     inherited = {f.name: getattr(library, f.name) for f in fields(ComponentLibrary)}
     found: dict[Query, None] = {}
-    for component in (*spec.storages, spec.compute):
+    for component in components(spec):
         given = {k: component.attributes.get(k, default) for k, default in _HANDED_DOWN.items()}
         if "cycle_seconds" not in component.attributes:
             given["cycle_seconds"] = given["global_cycle_seconds"]
