@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 from dse.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dse.energy.components import ComponentLibrary
     from dse.energy.ert import Ert
     from dse.mapper import Found
     from dse.mapping import Mapping
@@ -26,6 +29,11 @@ class Engine(Protocol):
     def name(self) -> str: ...
     @property
     def version(self) -> str: ...
+
+    def energies(
+        self, spec: Spec, library: ComponentLibrary, where: object, compute_actions: Iterable[tuple[str, float]]
+    ) -> Ert:
+        """Energies of the components of `spec`, in the form of `dse.instance.embedded_energies`; InputError as it."""
 
     def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
         """Accesses, energy and cycles of a mapping; InputError if it does not fit the hardware."""
