@@ -46,12 +46,12 @@ def architecture_file(spec: Spec, library: ComponentLibrary) -> str:
     local = []
     for component in components(spec):
         entry: dict[str, Any] = {"name": _Text(component.name), "class": _Text(component.component)}
-        attributes = {**component.attributes, "technology": technology_of(component, library)}
+        attributes = {**component.attributes, **handed_down(component, library)}
         entry["attributes"] = {key: _value(value) for key, value in attributes.items()}
         if component.component not in library.classes:
             entry["required_actions"] = list(primitive_actions(component.component) or ())
         local.append(entry)
-    # Accelergy wants a cycle time and a technology at every node; energies from tables need no cycle time.
+    # Accelergy wants these at every node; each component has its own.
     top = {"name": SYSTEM, "attributes": {"global_cycle_seconds": 1, "technology": _Text("")}, "local": local}
     return _dump({"architecture": {"version": 0.4, "subtree": [top]}})
 
@@ -61,11 +61,23 @@ def components(spec: Spec) -> tuple[Storage | Compute, ...]:
     return (*spec.storages, spec.compute)
 
 
-def technology_of(component: Storage | Compute, library: ComponentLibrary) -> Any:
-    """A component's technology: its own, else its class's default, else none (an empty text)."""
+def handed_down(component: Storage | Compute, library: ComponentLibrary) -> dict[str, Any]:
+    """Attributes that Accelergy wants of every component and hands to all primitives in it, also as arguments.
+
+    The technology is the component's own, else its class's default, else none (an empty text). Energies from tables
+    need no times, which only have to be there.
+    """
     component_class = library.classes.get(component.component)
-    default = component_class.attributes.get("technology", "") if component_class else ""
-    return component.attributes.get("technology", "" if default == MUST_SPECIFY else default)
+    default = component_class.attributes.get("technology", MUST_SPECIFY) if component_class else MUST_SPECIFY
+    given = component.attributes
+    seconds = given.get("global_cycle_seconds", 1)
+    return {
+        "technology": given.get("technology", "" if default == MUST_SPECIFY else default),
+        "global_cycle_seconds": seconds,
+        "cycle_seconds": seconds,
+        "action_latency_cycles": given.get("action_latency_cycles", 1),
+        "n_instances": given.get("n_instances", 1),
+    }
 
 
 def class_files(spec: Spec, library: ComponentLibrary) -> dict[str, str]:

@@ -17,10 +17,8 @@ from typing import Any
 from dse.energy.components import ComponentLibrary
 from dse.energy.tables import selecting_attributes
 from dse.spec import Spec
-from dse.timeloop.component_files import components, technology_of
+from dse.timeloop.component_files import components, handed_down
 
-# Accelergy hands these to every estimator, as arguments too, and the plug-in wants a column for each argument.
-_HANDED_DOWN = {"global_cycle_seconds": 1, "cycle_seconds": 1, "action_latency_cycles": 1, "n_instances": 1}
 _ENERGY, _ACTION = "energy", "action"
 
 
@@ -63,11 +61,7 @@ def queries(spec: Spec, library: ComponentLibrary, where: object) -> list[Query]
     inherited = {f.name: getattr(library, f.name) for f in fields(ComponentLibrary)}
     found: dict[Query, None] = {}
     for component in components(spec):
-        given = {k: component.attributes.get(k, default) for k, default in _HANDED_DOWN.items()}
-        if "cycle_seconds" not in component.attributes:
-            given["cycle_seconds"] = given["global_cycle_seconds"]
-        given["technology"] = technology_of(component, library)
-        recorder = _Recorder(**inherited, handed_down=given, queries=found)
+        recorder = _Recorder(**inherited, handed_down=handed_down(component, library), queries=found)
         recorder.energies(component.component, component.attributes, f"{where}: {component.name}")
     return list(found)
 
