@@ -8,7 +8,7 @@ import site
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -88,10 +88,14 @@ def energies(
 
 def raw_energies(spec: Spec, library: ComponentLibrary, where: object, digits: int = DIGITS) -> Ert:
     """The energy reference table as Accelergy writes it; arguments and errors as `energies`."""
+    return _run(tuple(input_files(spec, library, where).items()), digits, str(where))
+
+
+def input_files(spec: Spec, library: ComponentLibrary, where: object) -> dict[str, str]:
+    """Relative path -> text of what Accelergy reads; arguments and errors as `energies`."""
     inputs = {"architecture.yaml": architecture_file(spec, library), **class_files(spec, library)}
     files = {f"{_INPUTS}/{name}": text for name, text in inputs.items()}
-    files |= {f"{_TABLES}/{name}": text for name, text in table_files(queries(spec, library, where)).items()}
-    return _run(tuple(files.items()), digits, str(where))
+    return files | {f"{_TABLES}/{name}": text for name, text in table_files(queries(spec, library, where)).items()}
 
 
 def differences(embedded: Ert, accelergy: Ert, tolerance: float = 1e-12) -> list[Difference]:
@@ -108,30 +112,41 @@ def differences(embedded: Ert, accelergy: Ert, tolerance: float = 1e-12) -> list
 
 @lru_cache(maxsize=1024)
 def _run(files: tuple[tuple[str, str], ...], digits: int, where: str) -> Ert:
+    with tempfile.TemporaryDirectory(prefix="enos-accelergy-") as folder:
+        return run_in(Path(folder), dict(files), digits, where)
+
+
+def run_in(folder: Path, files: Mapping[str, str], digits: int, where: str) -> Ert:
+    """Runs Accelergy in an empty folder, which keeps inputs and ``outputs/``; files as of `input_files`."""
     installation = _require(where)
-    with tempfile.TemporaryDirectory(prefix="enos-accelergy-") as name:
-        folder = Path(name)
-        for path, text in files:
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text, encoding="utf-8")
-        (folder / _OUTPUTS).mkdir()
-        _write_config(folder, installation)
-        log = _call(folder, installation, digits, where)
-        ert = folder / _OUTPUTS / "ERT.yaml"
-        if not ert.is_file() or not ert.stat().st_size:
-            raise InputError(where, f"Accelergy gave no energies: {_reason(log)}")
-        check_estimators(read_yaml(folder / _OUTPUTS / "ERT_summary.yaml"), where)
-        return Ert(read_ert(ert).tables, where)
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+    (folder / _OUTPUTS).mkdir()
+    _write_config(folder, installation)
+    log = _call(folder, installation, digits, where)
+    return read_outputs(folder / _OUTPUTS, log, where)
+
+
+def read_outputs(folder: Path, log: str, where: str) -> Ert:
+    """The table of energies of a run; InputError where there is none (with the reason in `log`) or it is not ours."""
+    ert, summary = folder / "ERT.yaml", folder / "ERT_summary.yaml"
+    if not all(file.is_file() and file.stat().st_size for file in (ert, summary)):
+        raise InputError(where, f"Accelergy gave no energies: {_reason(log)}")
+    check_estimators(read_yaml(summary), where)
+    return Ert(read_ert(ert).tables, where)
 
 
 def _require(where: str) -> Installation:
     found = find()
     if not found.accelergy_works:
         there = found.accelergy_package or found.accelergy
-        lacking = "its table-based plug-in is" if there else "neither its Python package nor the program `accelergy` is"
+        lacking = (
+            "its table-based plug-in is not" if there else "neither its Python package nor the program `accelergy` is"
+        )
         raise InputError(
             where,
-            f"energies were to come from the real Accelergy, but {lacking} there; to install it see {PAGE} "
+            f"energies were to come from the real Accelergy, but {lacking} found; to install it see {PAGE} "
             f"(or the image {IMAGE})",
         )
     return found
