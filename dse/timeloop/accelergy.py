@@ -37,7 +37,7 @@ _TABLES, _INPUTS, _OUTPUTS = "tables", "inputs", "outputs"
 
 
 @dataclass(frozen=True)
-class Difference:
+class EnergyDifference:
     """An action whose energies differ; None where one side has no such component or action."""
 
     component: str
@@ -98,7 +98,7 @@ def input_files(spec: Spec, library: ComponentLibrary, where: object) -> dict[st
     return files | {f"{_TABLES}/{name}": text for name, text in table_files(queries(spec, library, where)).items()}
 
 
-def differences(embedded: Ert, accelergy: Ert, tolerance: float = 1e-12) -> list[Difference]:
+def differences(embedded: Ert, accelergy: Ert, tolerance: float = 1e-12) -> list[EnergyDifference]:
     """Where two tables of the same accelerator differ by more than `tolerance` of the larger energy."""
     found = []
     for component in dict.fromkeys((*embedded.tables, *accelergy.tables)):
@@ -106,7 +106,7 @@ def differences(embedded: Ert, accelergy: Ert, tolerance: float = 1e-12) -> list
         for action in dict.fromkeys((*ours, *theirs)):
             a, b = ours.get(action), theirs.get(action)
             if a is None or b is None or abs(a - b) > tolerance * max(a, b):
-                found.append(Difference(component, action, a, b))
+                found.append(EnergyDifference(component, action, a, b))
     return found
 
 

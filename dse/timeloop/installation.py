@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -55,10 +55,10 @@ class Installation:
     mapper: Path | None
     accelergy: Path | None
     front_end: str | None
-    accelergy_package: Path | None
-    config: Path | None
-    plug_ins: tuple[PlugIn, ...]
-    versions: Mapping[str, str]
+    accelergy_package: Path | None = None
+    config: Path | None = None
+    plug_ins: tuple[PlugIn, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
     @property

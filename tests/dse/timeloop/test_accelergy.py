@@ -18,7 +18,7 @@ from dse.energy.ert import Ert
 from dse.errors import InputError
 from dse.instance import embedded_energies, spec_for
 from dse.spec_reader import SpecFile
-from dse.timeloop.accelergy import Difference, check_estimators, differences, energies, raw_energies, read_outputs
+from dse.timeloop.accelergy import EnergyDifference, check_estimators, differences, energies, raw_energies, read_outputs
 from dse.timeloop.component_files import architecture_file, class_files
 from dse.timeloop.estimator_tables import Query, table_files
 from dse.timeloop.installation import Installation, PlugIn
@@ -159,10 +159,10 @@ def test_every_kind_of_difference_is_found():
     ours = Ert({"a": {"read": 1.0, "write": 2.0}, "mac": {"compute": 1.0}, "b": {"read": 0.0}})
     theirs = Ert({"a": {"read": 1.0 + 1e-9, "leak": 0.0}, "mac": {"compute": 1.0}, "b": {"read": 1e-30}})
     assert differences(ours, theirs) == [
-        Difference("a", "read", 1.0, 1.0 + 1e-9),
-        Difference("a", "write", 2.0, None),
-        Difference("a", "leak", None, 0.0),
-        Difference("b", "read", 0.0, 1e-30),
+        EnergyDifference("a", "read", 1.0, 1.0 + 1e-9),
+        EnergyDifference("a", "write", 2.0, None),
+        EnergyDifference("a", "leak", None, 0.0),
+        EnergyDifference("b", "read", 0.0, 1e-30),
     ]
     assert differences(ours, ours) == []
 
@@ -251,7 +251,7 @@ def stand_in(monkeypatch, tmp_path):
         program.write_text(f"#!{sys.executable}\n{script}")
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
         plug_in = PlugIn("tables", tmp_path / "plug" / "table.estimator.yaml", table_based=True)
-        found = Installation(None, None, program, None, None, None, (plug_in,), {})
+        found = Installation(None, None, program, None, plug_ins=(plug_in,))
         monkeypatch.setattr(driver, "find", lambda: found)
         driver._run.cache_clear()
         spec, library, actions = CASES["T8"]
@@ -304,12 +304,12 @@ def test_a_run_that_hangs_is_ended(stand_in, monkeypatch):
 
 
 def test_a_missing_installation_is_one_line(monkeypatch):
-    monkeypatch.setattr(driver, "find", lambda: Installation(None, None, None, None, None, None, (), {}))
+    monkeypatch.setattr(driver, "find", lambda: Installation(None, None, None, None))
     driver._run.cache_clear()
     spec, library, actions = CASES["T8"]
     with pytest.raises(InputError, match="but neither its Python package nor the program `accelergy` is found; to"):
         energies(spec, library, "arch.yaml", actions)
-    package = Installation(None, None, None, None, Path("accelergy"), None, (), {})
+    package = Installation(None, None, None, None, Path("accelergy"))
     monkeypatch.setattr(driver, "find", lambda: package)
     with pytest.raises(InputError, match="but its table-based plug-in is not found; to install"):
         energies(spec, library, "arch.yaml", actions)
