@@ -128,9 +128,10 @@ class ComponentLibrary:
                 f"{at}: {use.subcomponent}",
                 (*outer, component_class),
             )
-            scale = _scale(part.energy_scale, {**bindings, **part_attributes}, at) * _scale(
-                use.energy_scale, bindings, at
-            )
+            inner = self.classes.get(part.component_class)
+            # In a part's scale, as in Accelergy, a name means the part's attribute before it means the compound's.
+            own = _bindings(inner, part_attributes, at) if inner else part_attributes
+            scale = _scale(part.energy_scale, {**bindings, **own}, at) * _scale(use.energy_scale, bindings, at)
             total += _count(use, bindings, at) * scale * step
         return total
 

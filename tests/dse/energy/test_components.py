@@ -97,6 +97,18 @@ def test_components_that_have_no_energy(name, attributes, message):
     assert str(e.value).startswith("arch.yaml: architecture.nodes[3]") and message in str(e.value)
 
 
+def test_a_parts_scale_takes_names_from_the_part_first():
+    """As in Accelergy 0.4: `k` is the inner class's own default, not the outer class's."""
+    mine = library(
+        "- name: inner\n  attributes: {k: 2}\n"
+        "  subcomponents: [{name: s, class: aladdin_adder, attributes: {width: 16}}]\n"
+        "  actions: [{name: add, subcomponents: [{name: s, actions: [{name: add}]}]}]\n"
+        "- name: outer\n  attributes: {k: 3, m: 5}\n  subcomponents: [{name: s, class: inner, energy_scale: k * m}]\n"
+        "  actions: [{name: add, subcomponents: [{name: s, actions: [{name: add, repeat: k}]}]}]\n"
+    )
+    assert mine.energies("outer", {}, "a.yaml")["add"] == pytest.approx(2 * 5 * 3 * ADD_16)
+
+
 ONE = "- name: c\n  subcomponents: [{{name: s, class: {cls}, attributes: {{width: 8}}}}]\n  actions: [{action}]\n"
 
 
