@@ -17,6 +17,7 @@ from dse.energy.components import ComponentLibrary
 from dse.energy.ert import Ert
 from dse.errors import InputError
 from dse.instance import embedded_energies, spec_for
+from dse.resources import data_dir
 from dse.spec_reader import SpecFile
 from dse.timeloop.accelergy import EnergyDifference, check_estimators, differences, energies, raw_energies, read_outputs
 from dse.timeloop.component_files import architecture_file, class_files
@@ -175,6 +176,18 @@ def test_shipped_classes_are_given_as_they_are():
     files = class_files(spec, library)
     assert set(files) == {"shipped_compute.yaml", "shipped_storage.yaml"}
     assert 'technology: "45nm"' in files["shipped_storage.yaml"]
+
+
+def test_a_file_with_a_replaced_class_is_not_the_shipped_one(tmp_path):
+    storage = (data_dir("arch_specs") / "components" / "storage.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(storage.replace("n_banks: 1}", "n_banks: 2}"))
+    spec, _, _ = CASES["T8"]
+    files = class_files(spec, ComponentLibrary.load([tmp_path]))
+    assert set(files) == {"shipped_compute.yaml", "own_classes.yaml"}
+    (tmp_path / "written.yaml").write_text(files["own_classes.yaml"])
+    written = read_classes(tmp_path / "written.yaml")
+    assert set(written) == {"regfile_spad", "SRAM_spad", "SRAM_buffer"}
+    assert written["SRAM_spad"].subcomponents["memory"].attributes["n_banks"] == 2
 
 
 def test_own_classes_are_read_back_as_they_were(tmp_path):
