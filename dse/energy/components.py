@@ -112,7 +112,8 @@ class ComponentLibrary:
             raise InputError(where, f"class {component_class} contains itself: {' > '.join((*outer, component_class))}")
         if action not in compound.actions:
             raise InputError(where, f"{component_class} has no action {action!r}", compound.actions)
-        bindings = _bindings(compound, attributes, where) | dict(arguments)
+        bindings = _bindings(compound, attributes, where)  # what the parts are
+        acting = bindings | dict(arguments)  # what they do
         at = f"{where}: {component_class}.{action}"
         total = 0.0
         for use in compound.actions[action].uses:
@@ -124,15 +125,15 @@ class ComponentLibrary:
                 part.component_class,
                 part_attributes,
                 use.action,
-                _evaluate_all(use.arguments, bindings, at),
+                _evaluate_all(use.arguments, acting, at),
                 f"{at}: {use.subcomponent}",
                 (*outer, component_class),
             )
             inner = self.classes.get(part.component_class)
             # In a part's scale, as in Accelergy, a name means the part's attribute before it means the compound's.
             own = _bindings(inner, part_attributes, at) if inner else part_attributes
-            scale = _scale(part.energy_scale, {**bindings, **own}, at) * _scale(use.energy_scale, bindings, at)
-            total += _count(use, bindings, at) * scale * step
+            scale = _scale(part.energy_scale, {**bindings, **own}, at) * _scale(use.energy_scale, acting, at)
+            total += _count(use, acting, at) * scale * step
         return total
 
 

@@ -109,6 +109,16 @@ def test_a_parts_scale_takes_names_from_the_part_first():
     assert mine.energies("outer", {}, "a.yaml")["add"] == pytest.approx(2 * 5 * 3 * ADD_16)
 
 
+def test_an_arguments_name_is_no_attribute_of_the_parts():
+    """As in Accelergy 0.4: an argument counts for what the parts do, not for what they are."""
+    mine = library(
+        "- name: c\n  attributes: {n: 8}\n"
+        "  subcomponents: [{name: s, class: aladdin_adder, attributes: {width: 2 * n}}]\n"
+        "  actions: [{name: go, arguments: {n: 1..4}, subcomponents: [{name: s, actions: [{name: add, repeat: n}]}]}]\n"
+    )
+    assert mine.energies("c", {}, "a.yaml")["go"] == pytest.approx(4 * ADD_16)
+
+
 ONE = "- name: c\n  subcomponents: [{{name: s, class: {cls}, attributes: {{width: 8}}}}]\n  actions: [{action}]\n"
 
 
