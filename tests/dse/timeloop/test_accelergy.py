@@ -23,6 +23,7 @@ from dse.timeloop.accelergy import EnergyDifference, check_estimators, differenc
 from dse.timeloop.component_files import architecture_file, class_files
 from dse.timeloop.estimator_tables import Query, table_files
 from dse.timeloop.installation import Installation, PlugIn
+from tests.dse.timeloop.random_classes import disagreements
 from tests.dse.timeloop.record_ert import FOLDER, OWN_CLASSES, PROBLEM, cases
 
 CASES = cases()
@@ -64,6 +65,13 @@ def test_classes_as_a_user_wrote_them_and_as_we_write_them_are_the_same(real_acc
     spec, library, actions = CASES["own"]
     monkeypatch.setattr(driver, "class_files", lambda *_: {"own.yaml": OWN_CLASSES.read_text()})
     assert differences(embedded_energies(spec, library, "own", actions), energies(spec, library, "own", actions)) == []
+
+
+@pytest.mark.timeloop
+@pytest.mark.parametrize("as_written", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_random_nested_classes(real_accelergy, tmp_path, seed, as_written):
+    assert disagreements(seed, tmp_path, as_written) == []
 
 
 @pytest.mark.timeloop
