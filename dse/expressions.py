@@ -6,7 +6,7 @@ import ast
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from dse.errors import InputError
@@ -74,11 +74,8 @@ def evaluate(value: Any, variables: Mapping[str, Any], where: object) -> Any:
     if text in variables:
         found = variables[text]
         return evaluate(found, {k: v for k, v in variables.items() if k != text}, where)
-    try:
-        tree = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return value
-    if isinstance(tree, (ast.Name, ast.Constant)) or not _is_arithmetic(tree):
+    tree = _arithmetic(text)
+    if tree is None:
         return value
     try:
         return _compute(tree, variables, where)
@@ -88,6 +85,21 @@ def evaluate(value: Any, variables: Mapping[str, Any], where: object) -> Any:
         ) from None
     except (ArithmeticError, TypeError, ValueError, RecursionError) as e:
         raise InputError(where, f"expression {text!r} cannot be computed: {e}") from None
+
+
+def is_expression(text: str, names: Container[str]) -> bool:
+    """Whether `evaluate` computes a string, given variables with these names, and does not keep it as text."""
+    text = text.strip()
+    return bool(_NUMBER.match(text)) or text in names or _arithmetic(text) is not None
+
+
+def _arithmetic(text: str) -> ast.expr | None:
+    """The syntax tree of an arithmetic expression; None for other text and for a lone name or constant."""
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
+    return None if isinstance(tree, (ast.Name, ast.Constant)) or not _is_arithmetic(tree) else tree
 
 
 def _is_arithmetic(tree: ast.expr) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from dse.spec_reader import SpecFile
 
 DEFAULT_ARCH = "eyeriss_168.yaml"
 ArchLike = SpecFile | Path | str | None
+
+Estimate = Callable[[Spec, ComponentLibrary, object, Iterable[tuple[str, float]]], Ert]
+"""Energies of a specification's components: the parameters of `embedded_energies`, in their order."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,24 @@ def read_arch(arch: ArchLike = None) -> SpecFile:
     return SpecFile.read(arch if arch is not None else data_dir("arch_specs") / DEFAULT_ARCH)
 
 
-def instance_for(arch: SpecFile, candidate: Candidate, problem: Problem, library: ComponentLibrary) -> Instance:
+def instance_for(
+    arch: SpecFile,
+    candidate: Candidate,
+    problem: Problem,
+    library: ComponentLibrary,
+    estimate: Estimate | None = None,
+) -> Instance:
     """The specification at the candidate's word widths, its compute unit replaced by the candidate's.
 
     Args:
         problem: any layer of the workload, for the names of dimensions and tensors.
         library: see `library_for`.
+        estimate: what gives the energies, `Engine.energies`; None takes the embedded estimator.
 
     Raises:
         InputError: a specification without the candidate's variables, a component without an energy.
     """
-    return with_energies(candidate_spec(arch, candidate, problem), candidate, library, arch.where)
+    return with_energies(candidate_spec(arch, candidate, problem), candidate, library, arch.where, estimate)
 
 
 def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Spec:
@@ -60,9 +70,11 @@ def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Sp
     return spec.with_compute(Compute(spec.compute.name, candidate.compute_class, attributes))
 
 
-def with_energies(spec: Spec, candidate: Candidate, library: ComponentLibrary, where: object) -> Instance:
-    """The instance on a candidate's specification; InputError as `embedded_energies`."""
-    return Instance(candidate, spec, embedded_energies(spec, library, where, candidate.compute_actions))
+def with_energies(
+    spec: Spec, candidate: Candidate, library: ComponentLibrary, where: object, estimate: Estimate | None = None
+) -> Instance:
+    """The instance on a candidate's specification; `estimate` as in `instance_for`, InputError as it has."""
+    return Instance(candidate, spec, (estimate or embedded_energies)(spec, library, where, candidate.compute_actions))
 
 
 def spec_for(arch: SpecFile, problem: Problem, variables: dict[str, int] | dict[str, object] | None = None) -> Spec:

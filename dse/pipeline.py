@@ -191,8 +191,8 @@ def make_plan(
     like = workload.layers[0].problem  # all layers have the same dimensions and tensors
     if candidates is None or isinstance(candidates, (str, Path)):
         candidates = load_candidates(candidates)
-    instances = [instance_for(specification, candidate, like, library) for candidate in candidates]
     loaded = load_engine(engine) if isinstance(engine, str) else engine
+    instances = [instance_for(specification, candidate, like, library, loaded.energies) for candidate in candidates]
     return plan_for(workload, instances, loaded, objective, imperfect)
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,16 @@ import click
 from dse.cli.common import FILE, echo_json, json_option
 from dse.errors import InputError
 from dse.store import Store, default_path
+from dse.timeloop.installation import IMAGE, PAGE, Installation, find
+from dse.timeloop.probe import probe
 
 _PACKAGES = (
     "enos-dse", "click", "joblib", "matplotlib", "networkx", "numba", "numpy", "pooch", "pyarrow", "pyyaml", "rich",
     "scikit-learn", "torch", "torchvision",
 )  # fmt: skip
 _OPTIONAL = {"torchvision"}
-_MODULES = ("pytimeloop", "timeloopfe", "accelergy")
-_PROGRAMS = ("timeloop-mapper", "timeloop-model", "accelergy")
-_INSTALLATION = "https://timeloop.csail.mit.edu/"
+_NATIVE = "enos map, sweep, mapper, model, table, plot, search, run"
+_REAL = "enos map --engine timeloop"
 
 
 @click.command()
@@ -41,10 +40,7 @@ def doctor(store: Path | None, as_json: bool) -> None:
         "packages": {name: _version(name) for name in _PACKAGES},
         "numba_cache": _numba_cache(),
         "store": _store(store or default_path()),
-        "timeloop": {
-            **{f"module {name}": find_spec(name) is not None for name in _MODULES},
-            **{f"program {name}": shutil.which(name) is not None for name in _PROGRAMS},
-        },
+        "timeloop": _timeloop(find()),
     }
     if as_json:
         echo_json(found)
@@ -61,17 +57,65 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines += [
         f"Compiled loops of the mapper: {found['numba_cache']}",
         f"Store: {found['store']}",
-        "Timeloop and Accelergy:",
     ]
-    lines += [f"  {name:<24} {'found' if there else 'not found'}" for name, there in timeloop.items()]
-    if all(timeloop.values()):
-        lines.append("The real Timeloop is here; answers of the native engine can be checked against it.")
-    else:
-        lines.append(
-            "Nothing is lacking: the native engine evaluates, maps and estimates components by itself. The real "
-            f"Timeloop is only needed to check its answers; to install it see {_INSTALLATION}"
-        )
-    return lines
+    return lines + _timeloop_lines(timeloop)
+
+
+def _timeloop(found: Installation) -> dict[str, Any]:
+    """What there is of the real Timeloop and Accelergy, whether it starts, and what works with it."""
+    broken = probe(found)
+    programs = {"timeloop-model": found.model, "timeloop-mapper": found.mapper, "accelergy": found.accelergy}
+    return {
+        "programs": {name: _text(path) for name, path in programs.items()},
+        "front_end": found.front_end,
+        "accelergy": _text(found.accelergy_package),
+        "versions": dict(found.versions),
+        "configuration": _text(found.config),
+        "plug_ins": [
+            {"name": p.name, "path": str(p.path), "table_based": p.table_based, "dummy": p.dummy}
+            for p in found.plug_ins
+        ],
+        "missing": list(found.missing),
+        "broken": broken,
+        "problems": list(found.problems),
+        "commands": {_NATIVE: True, _REAL: not found.missing and not broken},
+        "installation": PAGE,
+        "image": IMAGE,
+    }
+
+
+def _timeloop_lines(found: dict[str, Any]) -> list[str]:
+    lines = ["Timeloop and Accelergy:"]
+    rows = {**found["programs"], "front end": found["front_end"], "Accelergy": found["accelergy"]}
+    rows["configuration"] = found["configuration"] or "none; Accelergy's defaults hold"
+    for name, value in rows.items():
+        lines.append(f"  {name:<16} {value or 'not found'}")
+    for package, installed in found["versions"].items():
+        lines.append(f"  {'version':<16} {package} {installed} (the programs tell none)")
+    lines += [f"  {'plug-in':<16} {_plug_in(plug_in)}" for plug_in in found["plug_ins"]]
+    lines += [f"  {'broken':<16} {name}: {reason}" for name, reason in found["broken"].items()]
+    lines += [f"  {'problem':<16} {problem}" for problem in found["problems"]]
+    lines += ["Commands:", f"  {_NATIVE}: work; the native engine needs none of the above"]
+    if found["commands"][_REAL]:
+        return [*lines, f"  {_REAL}: works"]
+    lacking = [*(f"{name} is missing" for name in found["missing"]), *(f"{name} is broken" for name in found["broken"])]
+    return [
+        *lines,
+        f"  {_REAL}: does not work: {'; '.join(lacking)}",
+        f"To install the real Timeloop see {PAGE}, or take the image {IMAGE} (latest-amd64, latest-arm64).",
+    ]
+
+
+def _plug_in(plug_in: dict[str, Any]) -> str:
+    if plug_in["table_based"]:
+        return f"{plug_in['name']}: table-based, gives Accelergy the energies of our tables"
+    if plug_in["dummy"]:
+        return f"{plug_in['name']}: DUMMY, invents energies; we never ask it, Timeloop by itself would"
+    return f"{plug_in['name']}: not asked by us"
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _version(package: str) -> str | None:

@@ -27,7 +27,7 @@ from dse.energy.ert import Ert, read_ert
 from dse.engines import Engine, load_engine
 from dse.errors import InputError
 from dse.fair import fair_energy
-from dse.instance import ArchLike, embedded_energies, library_for, read_arch, spec_for
+from dse.instance import ArchLike, library_for, read_arch, spec_for
 from dse.mapper import OBJECTIVES
 from dse.mapping import directives, loop_nest, parse_directives
 from dse.model import Evaluation
@@ -65,14 +65,14 @@ def model(
     """Evaluates one mapping, as timeloop-model does.
 
     ARCH and PROBLEM are Timeloop v4 files (one file may hold both), MAPPING is a list of Timeloop's directives, ERT an
-    energy reference table of Accelergy; without it the embedded component energies are used.
+    energy reference table of Accelergy; without it the engine estimates the components.
 
     \b
     Example:
       enos model arch.yaml problem.yaml mapping.yaml ERT.yaml --var act_bits=4 --json
     """
     loaded = load_engine(engine)
-    layer, spec, energies = _read(arch_with(arch, include), problem, ert, variables)
+    layer, spec, energies = _read(loaded, arch_with(arch, include), problem, ert, variables)
     document = read_yaml(mapping)
     entries = document["mapping"] if isinstance(document, dict) and "mapping" in document else document
     chosen = parse_directives(spec, layer, entries, mapping)
@@ -122,7 +122,7 @@ def mapper(
     """
     if output is not None:
         check_writable(output)
-    layer, spec, energies = _read(arch_with(arch, include), problem, ert, variables)
+    layer, spec, energies = _read(engine, arch_with(arch, include), problem, ert, variables)
     found = engine.search(spec, layer, energies, objective, imperfect)
     if found.mapping is None or found.evaluation is None:
         raise InputError("no mapping", found.reason)
@@ -141,7 +141,9 @@ def mapper(
         click.echo(f"Mapping: {output}")
 
 
-def _read(arch: ArchLike, problem: Path, ert: Path | None, variables: tuple[str, ...]) -> tuple[Problem, Spec, Ert]:
+def _read(
+    engine: Engine, arch: ArchLike, problem: Path, ert: Path | None, variables: tuple[str, ...]
+) -> tuple[Problem, Spec, Ert]:
     document = read_yaml(problem)
     if not isinstance(document, dict) or "problem" not in document:
         raise InputError(problem, "no `problem` key", "a Timeloop v4 problem file")
@@ -150,7 +152,7 @@ def _read(arch: ArchLike, problem: Path, ert: Path | None, variables: tuple[str,
     spec = spec_for(specification, layer, _parse_variables(variables))
     if ert is not None:
         return layer, spec, read_ert(ert)
-    return layer, spec, embedded_energies(spec, library_for(specification), specification.where)
+    return layer, spec, engine.energies(spec, library_for(specification), specification.where, (("compute", 1.0),))
 
 
 def _parse_variables(texts: tuple[str, ...]) -> dict[str, Any]:

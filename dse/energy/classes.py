@@ -125,13 +125,17 @@ def _class(entry: Any, where: str) -> ComponentClass:
 
 
 def _action(entry: Mapping[str, Any], subcomponents: Mapping[str, Subcomponent], where: str) -> Action:
-    uses = []
+    uses: list[Use] = []
     for i, part in enumerate(_list(entry.get("subcomponents"), f"{where}.subcomponents")):
         at = f"{where}.subcomponents[{i}]"
         _mapping(part, at, ("name", "actions"), required=("name", "actions"))
         name, index = _indexed(part["name"], f"{at}.name")
         if name not in subcomponents:
             raise InputError(f"{at}.name", f"there is no subcomponent {name!r}", subcomponents)
+        if any((use.subcomponent, use.index) == (name, index) for use in uses):  # Accelergy keeps the last, silently
+            raise InputError(
+                f"{at}.name", f"a second entry for {part['name']!r}", "one entry that lists all its actions"
+            )
         for j, step in enumerate(_list(part["actions"], f"{at}.actions")):
             # `action_share` of older versions is refused: Accelergy 0.4 ignores it, which loses energy silently.
             _mapping(step, f"{at}.actions[{j}]", ("name", "arguments", "energy_scale", "repeat"), required=("name",))

@@ -75,6 +75,12 @@ class ComponentLibrary:
         energies.setdefault("leak", 0.0)
         return energies
 
+    def primitive(
+        self, component_class: str, action: str, attributes: Mapping[str, Any], arguments: Mapping[str, Any], where: str
+    ) -> float:
+        """Energy in pJ of one action of a primitive; the tables have the same for all arguments."""
+        return primitive_energy(self.tables, component_class, action, attributes, where)
+
     def _names(self) -> list[str]:
         return [*sorted(self.classes), *PRIMITIVE_CLASSES]
 
@@ -82,7 +88,7 @@ class ComponentLibrary:
         """Energy of an action of the component itself: the largest over the ranges of its arguments."""
         compound = self.classes.get(component_class)
         if compound is None:
-            return primitive_energy(self.tables, component_class, action, attributes, where)
+            return self.primitive(component_class, action, attributes, {}, where)
         bindings = _bindings(compound, attributes, where)
         combinations = _combinations(compound.actions[action], bindings, f"{where}: {component_class}.{action}")
         return max(self._energy(component_class, attributes, action, a, where, ()) for a in combinations)
@@ -101,12 +107,13 @@ class ComponentLibrary:
         if compound is None:
             if primitive_actions(component_class) is None:
                 raise InputError(where, f"unknown component class {component_class!r}", self._names())
-            return primitive_energy(self.tables, component_class, action, attributes, where)
+            return self.primitive(component_class, action, attributes, arguments, where)
         if component_class in outer:
             raise InputError(where, f"class {component_class} contains itself: {' > '.join((*outer, component_class))}")
         if action not in compound.actions:
             raise InputError(where, f"{component_class} has no action {action!r}", compound.actions)
-        bindings = _bindings(compound, attributes, where) | dict(arguments)
+        bindings = _bindings(compound, attributes, where)  # what the parts are
+        acting = bindings | dict(arguments)  # what they do
         at = f"{where}: {component_class}.{action}"
         total = 0.0
         for use in compound.actions[action].uses:
@@ -118,14 +125,15 @@ class ComponentLibrary:
                 part.component_class,
                 part_attributes,
                 use.action,
-                _evaluate_all(use.arguments, bindings, at),
+                _evaluate_all(use.arguments, acting, at),
                 f"{at}: {use.subcomponent}",
                 (*outer, component_class),
             )
-            scale = _scale(part.energy_scale, {**bindings, **part_attributes}, at) * _scale(
-                use.energy_scale, bindings, at
-            )
-            total += _count(use, bindings, at) * scale * step
+            inner = self.classes.get(part.component_class)
+            # In a part's scale, as in Accelergy, a name means the part's attribute before it means the compound's.
+            own = _bindings(inner, part_attributes, at) if inner else part_attributes
+            scale = _scale(part.energy_scale, {**bindings, **own}, at) * _scale(use.energy_scale, acting, at)
+            total += _count(use, acting, at) * scale * step
         return total
 
 

@@ -69,6 +69,13 @@ def primitive_actions(component_class: str) -> tuple[str, ...] | None:
     return tuple(primitive.actions) if primitive else None
 
 
+def selecting_attributes(component_class: str) -> tuple[str, ...]:
+    """The attributes of a primitive class that its energies depend on, but for the technology."""
+    name = _short(component_class)
+    extra = {"multiplier": ("width_a", "width_b"), "dram": ("type",)}
+    return (*_PRIMITIVES[name].axes, *extra.get(name, ()))
+
+
 def primitive_energy(
     tables: Tables, component_class: str, action: str, attributes: Mapping[str, Any], where: object
 ) -> float:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dse.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dse.energy.components import ComponentLibrary
     from dse.energy.ert import Ert
     from dse.mapper import Found
     from dse.mapping import Mapping
@@ -39,6 +42,11 @@ class Engine(Protocol):
     def batches_candidates(self) -> bool:
         """Whether one process should search all candidates of a layer, because they have work in common."""
         ...
+
+    def energies(
+        self, spec: Spec, library: ComponentLibrary, where: object, compute_actions: Iterable[tuple[str, float]]
+    ) -> Ert:
+        """Energies of the components of `spec`, in the form of `dse.instance.embedded_energies`; InputError as it."""
 
     def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
         """Accesses, energy and cycles of a mapping; InputError if it does not fit the hardware."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dse.energy.components import ComponentLibrary
 from dse.energy.ert import Ert
+from dse.instance import embedded_energies
 from dse.mapping import Mapping
 from dse.model import Evaluation, evaluate
 from dse.problem import Problem
@@ -34,6 +37,11 @@ class NativeEngine:
     @property
     def settings(self) -> dict[str, object]:
         return {}
+
+    def energies(
+        self, spec: Spec, library: ComponentLibrary, where: object, compute_actions: Iterable[tuple[str, float]]
+    ) -> Ert:
+        return embedded_energies(spec, library, where, compute_actions)
 
     def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
         return evaluate(spec, problem, mapping, ert)

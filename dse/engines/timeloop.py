@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,6 +25,7 @@ from dse.timeloop.documents import METRICS
 from dse.timeloop.installation import require
 
 if TYPE_CHECKING:
+    from dse.energy.components import ComponentLibrary
     from dse.timeloop.process import Run
 
 ADAPTER_VERSION = 1
@@ -105,6 +107,14 @@ class TimeloopEngine:
     def batches_candidates(self) -> bool:
         """Searches of `timeloop-mapper` have nothing in common."""
         return self.mapping == "native"
+
+    def energies(
+        self, spec: Spec, library: ComponentLibrary, where: object, compute_actions: Iterable[tuple[str, float]]
+    ) -> Ert:
+        """Energies of the components of `spec` from the real Accelergy; InputError as `dse.timeloop.accelergy`."""
+        from dse.timeloop import accelergy
+
+        return accelergy.energies(spec, library, where, compute_actions)
 
     def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
         """Timeloop's accesses, energy and cycles of a mapping; InputError with its words if it refuses the mapping."""

@@ -129,7 +129,7 @@ def plan_sweep(
             try:
                 spec = candidate_spec(altered, candidate, like)
                 status = "no_energy"
-                instances[candidate.name] = with_energies(spec, candidate, library, altered.where)
+                instances[candidate.name] = with_energies(spec, candidate, library, altered.where, loaded.energies)
             except InputError as e:
                 instances[candidate.name] = Refusal(status, str(e).removeprefix(f"{altered.where}: "))
         usable = [found for found in instances.values() if isinstance(found, Instance)]

@@ -1,1 +1,1 @@
-"""The real Timeloop and Accelergy, driven: what they read, how they are run, what their output means."""
+"""The real Timeloop and Accelergy: finding them, giving them our files, reading what they answer."""

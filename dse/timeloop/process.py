@@ -31,6 +31,10 @@ _LOG_BYTES = 65536  # of the start and of the end of a log
 _WATCH = 'exec 3<&0; { read _ || { kill -9 "-$1"; rm -rf -- "$2"; }; } <&3 &'
 
 
+# Becomes the program once it is told that the one above watches it; if we are killed before that, it ends.
+_START = 'read _ || exit 1; exec "$@" </dev/null'
+
+
 class _OrphanError(Exception):
     """The process that gave this one its work is gone."""
 
@@ -106,19 +110,17 @@ def environment() -> dict[str, str]:
 @contextlib.contextmanager
 def _started(program: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The program in a session of its own, watched; when the context is left, its group and its folder are gone."""
+    _check(program)
     with (folder / _LOG).open("wb") as log:
-        try:
-            process = subprocess.Popen(
-                [program, _INPUT],
-                cwd=folder,
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except OSError as e:
-            raise InputError(program, f"cannot be run: {(e.strerror or str(e)).lower()}") from None
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", _START, "sh", program, _INPUT],
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     watch = None
     try:
         watch = subprocess.Popen(
@@ -128,6 +130,10 @@ def _started(program: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(b"\n")
+            process.stdin.close()
         yield process
     finally:
         _signal(process, signal.SIGKILL)
@@ -135,6 +141,14 @@ def _started(program: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         shutil.rmtree(folder, ignore_errors=True)
         if watch is not None:
             watch.communicate(b"\n")
+
+
+def _check(program: Path) -> None:
+    """Refuses what cannot be run."""
+    if not program.exists():
+        raise InputError(program, "cannot be run: no such file or directory")
+    if not (program.is_file() and os.access(program, os.X_OK)):
+        raise InputError(program, "cannot be run: permission denied")
 
 
 def _finished(process: subprocess.Popen[bytes], seconds: float) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dse.candidates import load_candidates
+from dse.energy.ert import Ert
 from dse.errors import InputError
 from dse.pipeline import make_plan, map_workload, stored_table
 from dse.resources import data_dir
@@ -173,6 +174,17 @@ def test_engine_version_and_objective_change_keys():
         make_plan(NET, engine=FakeEngine(), objective="delay"),
     ]
     assert len({plan.jobs[0].key for plan in plans}) == 4
+
+
+def test_energies_come_from_the_engine_and_are_part_of_the_key():
+    class Doubled(FakeEngine):
+        def energies(self, *arguments):
+            ert = super().energies(*arguments)
+            return Ert({c: {a: 2 * e for a, e in actions.items()} for c, actions in ert.tables.items()})
+
+    single, doubled = make_plan(NET, engine=FakeEngine()).jobs[0], make_plan(NET, engine=Doubled()).jobs[0]
+    assert doubled.instance.e_op_pj == 2 * single.instance.e_op_pj
+    assert doubled.key != single.key
 
 
 def test_a_layer_without_a_mapping_is_a_row_with_a_reason(engine, store, tmp_path):

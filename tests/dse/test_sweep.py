@@ -67,6 +67,18 @@ def test_a_point_is_the_specification_with_an_edited_size(tmp_path):
     assert len(set(keys.values())) == 4
 
 
+def test_energies_of_each_point_come_from_the_engine():
+    asked = []
+
+    class Asked(FakeEngine):
+        def energies(self, spec, *arguments):
+            asked.append(spec.storage("glb_ifmap").attributes["depth"])
+            return super().energies(spec, *arguments)
+
+    plan_sweep(NET, [parse_set("glb_ifmap.depth=1024,4096")], engine=Asked(), only=["T8"])
+    assert asked == [1024, 4096]
+
+
 def test_the_specification_itself_stays_as_it_is():
     arch = read_arch(ARCH)
     before = json.dumps(arch.document)

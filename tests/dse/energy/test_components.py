@@ -97,6 +97,28 @@ def test_components_that_have_no_energy(name, attributes, message):
     assert str(e.value).startswith("arch.yaml: architecture.nodes[3]") and message in str(e.value)
 
 
+def test_a_parts_scale_takes_names_from_the_part_first():
+    """As in Accelergy 0.4: `k` is the inner class's own default, not the outer class's."""
+    mine = library(
+        "- name: inner\n  attributes: {k: 2}\n"
+        "  subcomponents: [{name: s, class: aladdin_adder, attributes: {width: 16}}]\n"
+        "  actions: [{name: add, subcomponents: [{name: s, actions: [{name: add}]}]}]\n"
+        "- name: outer\n  attributes: {k: 3, m: 5}\n  subcomponents: [{name: s, class: inner, energy_scale: k * m}]\n"
+        "  actions: [{name: add, subcomponents: [{name: s, actions: [{name: add, repeat: k}]}]}]\n"
+    )
+    assert mine.energies("outer", {}, "a.yaml")["add"] == pytest.approx(2 * 5 * 3 * ADD_16)
+
+
+def test_an_arguments_name_is_no_attribute_of_the_parts():
+    """As in Accelergy 0.4: an argument counts for what the parts do, not for what they are."""
+    mine = library(
+        "- name: c\n  attributes: {n: 8}\n"
+        "  subcomponents: [{name: s, class: aladdin_adder, attributes: {width: 2 * n}}]\n"
+        "  actions: [{name: go, arguments: {n: 1..4}, subcomponents: [{name: s, actions: [{name: add, repeat: n}]}]}]\n"
+    )
+    assert mine.energies("c", {}, "a.yaml")["go"] == pytest.approx(4 * ADD_16)
+
+
 ONE = "- name: c\n  subcomponents: [{{name: s, class: {cls}, attributes: {{width: 8}}}}]\n  actions: [{action}]\n"
 
 
@@ -148,6 +170,11 @@ def test_classes_that_cannot_be_evaluated(cls, action, message):
             "- name: c\n  subcomponents: [{name: x, class: aladdin_adder}]\n"
             "  actions: [{name: a, subcomponents: [{name: x, actions: [{name: add, action_share: 2}]}]}]",
             "actions[0].subcomponents[0].actions[0]: unknown field 'action_share'",
+        ),
+        (  # Accelergy would keep the last entry and lose the energy of the first
+            "- name: c\n  subcomponents: [{name: x, class: aladdin_adder}]\n"
+            "  actions: [{name: a, subcomponents: [{name: x, actions: [{name: add}]}, {name: x, actions: [{}]}]}]",
+            "actions[0].subcomponents[1].name: a second entry for 'x' (allowed: one entry that lists all its actions)",
         ),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 
 from dse.engines.timeloop import Programs, TimeloopEngine
 from dse.errors import InputError
+from dse.instance import embedded_energies
 from dse.pipeline import make_plan, missing_batches
 from dse.workload import Layer, Workload
 from tests.dse.conftest import refused
@@ -24,6 +25,7 @@ def stand_in(monkeypatch, tmp_path):
         "dse.engines.timeloop.front_end.mapper_input", lambda front_end, spec, problem, ert, mapper: {"mapper": mapper}
     )
     monkeypatch.setattr("dse.engines.timeloop.front_end.model_input", lambda *args: {})
+    monkeypatch.setattr("dse.timeloop.accelergy.energies", embedded_energies)
 
     def make(script, **settings):
         path = program(tmp_path, script)
