@@ -45,7 +45,7 @@ class Evaluation:
     energy_pj: float
     cycles: int
     computes: int
-    compute_instances: int
+    compute_instances: float
     compute_energy_pj: float
     leakage_pj: float
     levels: MappingType[str, MappingType[str, Accesses]] = field(hash=False)

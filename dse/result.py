@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dse.mapping import Mapping
     from dse.model import Evaluation
     from dse.problem import Problem
+    from dse.spec import Spec
     from dse.table import Row
 
 ACCESSES = ("reads", "fills", "updates")
@@ -65,6 +66,24 @@ def result_of(found: Found, instance: Instance, problem: Problem) -> Result:
         levels={level: {t: asdict(a) for t, a in tensors.items()} for level, tensors in evaluation.levels.items()},
         mapping=directives(instance.spec, problem, found.mapping),
         nest=loop_nest(instance.spec, found.mapping),
+    )
+
+
+def evaluation_of(result: Result, spec: Spec, problem: Problem) -> Evaluation:
+    """The evaluation of a result that has a mapping; the compute units in use may be an average."""
+    from dse.model import Accesses, Evaluation
+
+    levels = {level: {t: Accesses(**a) for t, a in tensors.items()} for level, tensors in result.levels.items()}
+    accesses = sum(a.energy_pj for tensors in levels.values() for a in tensors.values())
+    return Evaluation(
+        energy_pj=result.energy_pj,
+        cycles=result.cycles,
+        computes=problem.macs,
+        compute_instances=result.compute_instances,
+        compute_energy_pj=result.compute_pj,
+        leakage_pj=result.energy_pj - result.compute_pj - accesses,
+        levels=levels,
+        compute_name=spec.compute.name,
     )
 
 

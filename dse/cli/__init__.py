@@ -27,6 +27,7 @@ _COMMANDS = {
     "plot": "dse.cli.plot:plot",
     "model": "dse.cli.engine:model",
     "mapper": "dse.cli.engine:mapper",
+    "check": "dse.cli.check:check",
     "doctor": "dse.cli.doctor:doctor",
 }
 

@@ -22,7 +22,7 @@ _PACKAGES = (
 )  # fmt: skip
 _OPTIONAL = {"torchvision"}
 _NATIVE = "enos map, sweep, mapper, model, table, plot, search, run"
-_REAL = "enos map --engine timeloop"
+_REAL = "enos check, and --engine timeloop"
 
 
 @click.command()

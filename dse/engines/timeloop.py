@@ -95,10 +95,10 @@ class TimeloopEngine:
     def settings(self) -> dict[str, object]:
         """What else decides an answer, for the store's key: the program, and how it searches."""
         if self.mapping == "native":
-            return {"mapping": "native", "program": _digest(self.programs.model)}
+            return {"mapping": "native", "program": program_digest(self.programs.model)}
         return {
             "mapping": "timeloop",
-            "program": _digest(self.programs.mapper),
+            "program": program_digest(self.programs.mapper),
             "seconds": self.seconds,
             "attempts": self._attempts("energy"),  # the objective has its own place in the key
         }
@@ -193,7 +193,7 @@ class TimeloopEngine:
 
 
 @cache
-def _digest(program: Path) -> str:
+def program_digest(program: Path) -> str:
     """Names the content of a program, of which no version can be asked: another build may answer otherwise."""
     return hashlib.sha256(program.read_bytes()).hexdigest()[:16]
 

@@ -69,7 +69,7 @@ def _accesses(level: str, tensor: str, native: Accesses | None, timeloop: Access
     yield from _printed(level, tensor, "energy_pj", native.energy_pj, timeloop.energy_pj)
 
 
-def _exactly(level: str, tensor: str, quantity: str, native: int, timeloop: int) -> Iterator[Difference]:
+def _exactly(level: str, tensor: str, quantity: str, native: float, timeloop: float) -> Iterator[Difference]:
     if native != timeloop:
         yield Difference(level, tensor, quantity, native, timeloop)
 

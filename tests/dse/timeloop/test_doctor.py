@@ -23,7 +23,7 @@ def doctor(run):
     return call
 
 
-REAL = "enos map --engine timeloop"
+REAL = "enos check, and --engine timeloop"
 
 
 def test_nothing_is_there(machine, doctor):
