@@ -33,8 +33,8 @@ from search.checkpoint import Record, write_json, write_text
 from search.config import RunConfig, config_yaml, load_config
 from search.objective import reference_pj
 from search.results import summarise
-from search.searchable import uniform
 from search.stages import Run, Stage, dataset, do_stage, first_network, network_of
+from search.supernet import uniform
 from search.workers import Lock, do_side_by_side
 
 WORKERS_END_S = 30.0

@@ -19,8 +19,8 @@ from search.config import DataChoice, RunConfig
 from search.data import DATASETS, Dataset
 from search.networks import make_network
 from search.objective import WeightedEnergy, reference_pj
-from search.searchable import SearchableNetwork, searchable, uniform
 from search.strategies import STRATEGIES
+from search.supernet import SearchableNetwork, searchable, uniform
 from search.train import accuracy, learn
 
 

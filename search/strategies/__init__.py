@@ -8,8 +8,8 @@ from search.checkpoint import Checkpoint, Record
 from search.config import Search
 from search.data import Dataset
 from search.objective import Regulariser
-from search.searchable import SearchableNetwork
 from search.strategies.bilevel import bilevel
+from search.supernet import SearchableNetwork
 from search.train import OnEpoch
 
 Strategy = Callable[[SearchableNetwork, Dataset, Search, Regulariser, int, Checkpoint, OnEpoch], list[Record]]

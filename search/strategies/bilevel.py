@@ -14,7 +14,7 @@ from search.checkpoint import Checkpoint, Record, Stateful
 from search.config import Search
 from search.data import Dataset
 from search.objective import Regulariser
-from search.searchable import SearchableNetwork
+from search.supernet import SearchableNetwork
 from search.train import OnEpoch, accuracy, batches, batches_per_epoch, set_lr
 
 

@@ -10,8 +10,8 @@ from search.config import Search, Training
 from search.data import digits
 from search.networks.squeezenet import squeezenet_cifar
 from search.objective import WeightedEnergy
-from search.searchable import searchable
 from search.strategies import STRATEGIES
+from search.supernet import searchable
 from search.train import batches, learn, set_lr
 from tests.search.tiny import tiny
 

@@ -10,7 +10,7 @@ from dse.errors import InputError
 from dse.export import Network
 from dse.table import CostTable
 from search.mixed import MixedLayer
-from search.searchable import searchable, uniform
+from search.supernet import searchable, uniform
 from tests.search.conftest import RELATIVE
 
 
