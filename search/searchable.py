@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from dse.candidates import Candidate, load_candidates
@@ -49,6 +51,51 @@ class SearchableNetwork(nn.Module):
     def assignment(self) -> dict[str, str]:
         """Layer -> name of its candidate with the highest operator weight (Algorithm 1, step 2)."""
         return {row: self._mixed[module].choice().name for row, module in self._rows.items()}
+
+    def undecided(self) -> list[str]:
+        """Layers that still have a choice; of the calls of one module, the first."""
+        first: dict[str, str] = {}
+        for row, module in self._rows.items():
+            if self._mixed[module].alpha is not None and self._mixed[module].fixed is None:
+                first.setdefault(module, row)
+        return list(first.values())
+
+    def fix(self, layer: str, candidate: str) -> None:
+        """Assigns `candidate` to `layer` for good (Algorithm 2): it alone is computed, alpha learns there no more.
+
+        Raises:
+            InputError: an unknown layer, or a candidate that is not one of the layer's.
+        """
+        if layer not in self._rows:
+            raise InputError("layer", f"found {layer!r}", self._rows)
+        mixed = self._mixed[self._rows[layer]]
+        names = [c.name for c in mixed.candidates]
+        if candidate not in names:
+            raise InputError(f"assignment.{layer}", f"found {candidate!r}", names)
+        mixed.fix(names.index(candidate))
+
+    @contextmanager
+    def relaxed(self, shares: Sequence[Tensor]) -> Iterator[None]:
+        """Meanwhile the candidates' outputs are weighted with `shares`, in the order of `alphas`, not softmax(alpha).
+
+        The energy stays the expected one of softmax(alpha).
+        """
+        layers = [layer for layer in self._mixed.values() if layer.alpha is not None]
+        try:
+            for layer, share in zip(layers, shares, strict=True):
+                layer.relaxed = share
+            yield
+        finally:
+            for layer in layers:
+                layer.relaxed = None
+
+    def sample(self, generator: torch.Generator) -> dict[str, str]:
+        """An assignment drawn layer by layer from softmax(alpha) (Algorithm 3, step 2)."""
+        drawn = {}
+        for module, layer in self._mixed.items():
+            index = torch.multinomial(layer.probabilities().detach().cpu(), 1, generator=generator)
+            drawn[module] = layer.candidates[int(index)].name
+        return {row: drawn[module] for row, module in self._rows.items()}
 
     def probabilities(self) -> dict[str, dict[str, float]]:
         """Layer -> candidate name -> softmax(alpha), for reports."""
