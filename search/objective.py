@@ -72,7 +72,7 @@ class EnergyBudget:
       candidates by more than a factor e.
 
     lambda has either sign: a budget is meant to be spent. One that no assignment exceeds is no constraint, with
-    lambda = 0. Layers whose operator weights need no gradient count, and stay as they are.
+    lambda = 0. Layers that are pinned or fixed count, and stay as they are.
 
     Args:
         budget: share of the energy of the all-typical 8-bit network.
@@ -92,10 +92,12 @@ class EnergyBudget:
         Raises:
             InputError: a budget below the model's cheapest assignment.
         """
-        every = [costs for _, costs in model.choices(self.quantity)]
-        check_budget(every, self.budget, f"{self.quantity} budget")
-        pairs = [(m.alpha, c) for m, c in model.choices(self.quantity) if m.alpha is not None and m.alpha.requires_grad]
-        if not pairs or self.budget >= sum(costs.max() for costs in every):
+        choices = model.choices(self.quantity)
+        check_budget([costs for _, costs in choices], self.budget, f"{self.quantity} budget")
+        if self.budget >= sum(costs.max() for _, costs in choices):
+            return
+        pairs = [(m.alpha, costs) for m, costs in choices if m.alpha is not None and m.fixed is None]
+        if not pairs:
             return
         alphas, costs = [alpha for alpha, _ in pairs], [c for _, c in pairs]
         logits = _rows([alpha.detach().double().cpu().numpy() for alpha in alphas], -np.inf)

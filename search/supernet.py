@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -78,6 +79,47 @@ class SearchableNetwork(nn.Module):
         """
         return self._choose([_log_weights(layer) for layer in self._mixed.values()], budget, quantity)
 
+    def check_budget(self, budget: float, quantity: Quantity = "energy") -> None:
+        """Raises an InputError that names the smallest possible budget, if no assignment meets this one."""
+        check_budget(self._costs[quantity], budget, f"{quantity} budget")
+
+    def undecided(self) -> list[str]:
+        """Layers that still have a choice; of the calls of one module, the first."""
+        first: dict[str, str] = {}
+        for row, module in self._rows.items():
+            if self._mixed[module].alpha is not None and self._mixed[module].fixed is None:
+                first.setdefault(module, row)
+        return list(first.values())
+
+    def fix(self, layer: str, candidate: str) -> None:
+        """Assigns `candidate` to `layer` for good (Algorithm 2): it alone is computed, alpha learns there no more.
+
+        Raises:
+            InputError: an unknown layer, or a candidate that is not one of the layer's.
+        """
+        if layer not in self._rows:
+            raise InputError("layer", f"found {layer!r}", self._rows)
+        mixed = self._mixed[self._rows[layer]]
+        names = [c.name for c in mixed.candidates]
+        if candidate not in names:
+            raise InputError(f"assignment.{layer}", f"found {candidate!r}", names)
+        mixed.fix(names.index(candidate))
+
+    @contextmanager
+    def relaxed(self, shares: Sequence[Tensor]) -> Iterator[None]:
+        """Meanwhile the candidates' outputs are weighted with `shares`, in the order of `alphas`, not softmax(alpha).
+
+        The energy stays the expected one of softmax(alpha).
+        """
+        layers = [layer for layer in self._mixed.values() if layer.alpha is not None]
+        try:
+            for layer, share in zip(layers, shares, strict=True):
+                layer.relaxed = share
+            yield
+        finally:
+            for layer in layers:
+                layer.relaxed = None
+
     def sample(self, generator: torch.Generator, budget: float | None = None, quantity: Quantity = "energy",
                ) -> dict[str, str]:  # fmt: skip
         """An assignment drawn from softmax(alpha), each layer for itself (Algorithm 3, step 2).
@@ -95,10 +137,6 @@ class SearchableNetwork(nn.Module):
             uniform_noise = torch.rand(len(layer.candidates), generator=generator, dtype=torch.float64)
             noisy.append(_log_weights(layer) - torch.log(-torch.log(uniform_noise)).numpy())
         return self._choose(noisy, budget, quantity)
-
-    def check_budget(self, budget: float, quantity: Quantity = "energy") -> None:
-        """Raises an InputError that names the smallest possible budget, if no assignment meets this one."""
-        check_budget(self._costs[quantity], budget, f"{quantity} budget")
 
     def _choose(self, log_weights: Sequence[FloatArray], budget: float | None, quantity: Quantity) -> dict[str, str]:
         if budget is None:
@@ -209,9 +247,9 @@ def uniform(table: CostTable, candidate: str) -> dict[str, str]:
 
 
 def _log_weights(layer: MixedLayer) -> FloatArray:
-    """log(softmax(alpha)), shape (candidates,)."""
-    if layer.alpha is None:
-        return torch.zeros(1, dtype=torch.float64).numpy()
+    """log(softmax(alpha)), shape (candidates,); -inf beside a candidate that was fixed."""
+    if layer.alpha is None or layer.fixed is not None:
+        return layer.probabilities().detach().double().log().cpu().numpy()
     return layer.alpha.detach().double().log_softmax(0).cpu().numpy()
 
 
