@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from search.supernet import SearchableNetwork
 
 
+STRIDE = 0.02
+"""How far a budget moves the expected cost in one step, as a share of the all-typical 8-bit network's."""
+
+
 class Regulariser(Protocol):
     """What a search adds to the accuracy loss (Eq. 2a), with the state that it keeps from step to step."""
 
@@ -68,8 +72,7 @@ class EnergyBudget:
       least-squares multiplier whatever the scale of the loss.
     - *The projection.* Every layer's probabilities p become p * exp(-t * cost) / sum, with one t for all layers that
       brings the expected energy back to the budget. These are the distributions that meet it and are nearest to p (in
-      Kullback-Leibler divergence). The first steps go towards the budget without leaping: none changes the odds of two
-      candidates by more than a factor e.
+      Kullback-Leibler divergence). The first steps go towards the budget without leaping, by at most `STRIDE` each.
 
     lambda has either sign: a budget is meant to be spent. One that no assignment exceeds is no constraint, with
     lambda = 0. Layers that are pinned or fixed count, and stay as they are.
@@ -101,18 +104,17 @@ class EnergyBudget:
             return
         alphas, costs = [alpha for alpha, _ in pairs], [c for _, c in pairs]
         logits = _rows([alpha.detach().double().cpu().numpy() for alpha in alphas], -np.inf)
-        expected = float(model.expected(self.quantity).detach())
-        held = expected - _mean(logits, _rows(costs, 0.0))
-        self._correct_multiplier(alphas, logits, costs)
-        widest = max(float(np.ptp(c)) for c in costs)
-        tilt = _tilt(logits, _rows(costs, 0.0), self.budget - held, 1 / widest if widest else 0.0)
+        self._correct_multiplier(alphas, logits, _rows(costs, 0.0))
+        expected, now = float(model.expected(self.quantity).detach()), _mean(logits, _rows(costs, 0.0))
+        target = now + float(np.clip(self.budget - expected, -STRIDE, STRIDE))
+        tilt = _tilt(logits, costs, target)
         with torch.no_grad():
             for alpha, c in zip(alphas, costs, strict=True):
                 alpha.sub_(torch.as_tensor(tilt * (c - c.mean())).to(alpha))
 
-    def _correct_multiplier(self, alphas: Sequence[Tensor], logits: FloatArray, costs: Sequence[FloatArray]) -> None:
-        p, c = _softmax(logits), _rows(costs, 0.0)
-        normal = p * (c - (p * c).sum(1, keepdims=True))  # gradient of the expected cost
+    def _correct_multiplier(self, alphas: Sequence[Tensor], logits: FloatArray, costs: FloatArray) -> None:
+        p = _softmax(logits)
+        normal = p * (costs - (p * costs).sum(1, keepdims=True))  # gradient of the expected cost
         length = float((normal**2).sum())
         if length > 1e-20 and all(alpha.grad is not None for alpha in alphas):
             left = _rows([alpha.grad.double().cpu().numpy() for alpha in alphas if alpha.grad is not None], 0.0)
@@ -158,13 +160,24 @@ def _expected(model: SearchableNetwork) -> dict[str, float]:
     return {"energy": float(model.energy().detach()), "latency": float(model.latency().detach())}
 
 
-def _tilt(logits: FloatArray, costs: FloatArray, target: float, most: float) -> float:
-    """The t from -most to most at which softmax(logits - t * costs) costs `target`, or comes nearest to it."""
-    low, high = -most, most
-    for _ in range(50):  # the cost falls with t
+def _tilt(logits: FloatArray, costs: Sequence[FloatArray], target: float) -> float:
+    """The t at which softmax(logits - t * costs) costs `target`; 0 where all candidates of a layer cost the same.
+
+    What only a decided network could cost is not asked for: no probability has to become 0 or 1.
+    """
+    least, most, rows = sum(c.min() for c in costs), sum(c.max() for c in costs), _rows(costs, 0.0)
+    margin = 1e-3 * (most - least)
+    if not margin:
+        return 0.0
+    target = float(np.clip(target, least + margin, most - margin))
+    reach = 1.0
+    while _mean(logits - reach * rows, rows) > target or _mean(logits + reach * rows, rows) < target:
+        reach *= 4
+    low, high = -reach, reach
+    for _ in range(60):  # the cost falls with t
         middle = (low + high) / 2
-        low, high = (middle, high) if _mean(logits - middle * costs, costs) > target else (low, middle)
-    return float((low + high) / 2)
+        low, high = (middle, high) if _mean(logits - middle * rows, rows) > target else (low, middle)
+    return (low + high) / 2
 
 
 def _mean(logits: FloatArray, costs: FloatArray) -> float:
