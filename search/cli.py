@@ -113,7 +113,7 @@ def _finish(config: RunConfig, table: CostTable, out: Path, jobs: int | None, as
     from search.runs import do_run, open_run
 
     opened = open_run(out / config.name, config, table)
-    with _bar("epochs", sum(stage.epochs for stage in opened.stages)) as (bar, task):
+    with _bar("epochs", sum(opened.epochs(stage) for stage in opened.stages)) as (bar, task):
 
         def on_progress(stage: Stage, _: object) -> None:
             bar.update(task, advance=1, description=_describe(stage))

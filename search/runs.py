@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from torch import nn
 
 from dse.documents import read_text
 from dse.errors import InputError
@@ -165,7 +164,9 @@ def _check_fit(run: Run) -> None:
     if network.input_shape[1:] != data.image_shape:
         raise InputError("network", f"takes images of {network.input_shape[1:]}, but {config.data.name} has "
                          f"{data.image_shape}", "network.args that fit the data")  # fmt: skip
-    model: nn.Module = first_network(run, config.seeds[0], config.candidates)
+    model = first_network(run, config.seeds[0], config.candidates)
+    if not model.undecided():
+        raise InputError("candidates", "leave no layer a choice", "two or more that the layers have mappings for")
     with torch.no_grad():
         scores = model(data.train.images[:2].cpu())
     if scores.shape != (2, data.classes):
@@ -176,7 +177,7 @@ def _check_fit(run: Run) -> None:
 def _check_same_config(kept: Path, config: RunConfig) -> None:
     before, now = asdict(load_config(kept)), asdict(config)
     for name, value in before.items():
-        if name != "jobs" and value != now[name]:  # jobs decide no results
+        if name not in ("jobs", "tensorboard") and value != now[name]:  # those decide no results
             raise InputError(kept, f"the run was begun with {name} = {value!r}, now it is {now[name]!r}",
                              "the same configuration, or another name for a new run")  # fmt: skip
 
