@@ -67,7 +67,7 @@ def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
         ("name: a/b", r"run.yaml: name: found 'a/b'"),
         ("name: ..", r"run.yaml: name: found '..'"),
         ("name: x\nlamda: [1]", r"run.yaml: unknown field 'lamda' \(allowed: name, network,.*lambdas"),
-        ("name: x\nsearch: {epoch: 3}", r"run.yaml: search: unknown field 'epoch' \(allowed: mode, epochs"),
+        ("name: x\nsearch: {epoch: 3}", r"run.yaml: search: unknown field 'epoch' \(allowed: mode, warmup_epochs"),
         ("name: x\nsearch: 3", r"run.yaml: search: found 3 \(allowed: a mapping with mode"),
         ("name: x\nsearch: {epochs: 0}", r"run.yaml: search.epochs: found 0 \(allowed: a whole number from 1"),
         ("name: x\nsearch: {epochs: true}", r"search.epochs: found True"),
