@@ -49,6 +49,10 @@ class Compute:
             return functional.cross_entropy(network(images), labels)
 
 
+PLAIN = Compute()
+"""On the CPU, in float32."""
+
+
 @dataclass
 class Epoch:
     """One pass over the training images, out of `of`. Its record has the mean of `losses` and what is in `record`."""
@@ -110,7 +114,7 @@ def learn(
     seed: int,
     checkpoint: Checkpoint,
     on_epoch: OnEpoch,
-    compute: Compute = Compute(),
+    compute: Compute = PLAIN,
 ) -> list[Record]:
     """Trains `network` in place with Adam and a cosine learning rate; continues from the checkpoint if there is one.
 

@@ -15,7 +15,7 @@ from search.config import Search
 from search.data import Dataset
 from search.objective import Regulariser
 from search.searchable import SearchableNetwork
-from search.train import Batch, Compute, Epoch, OnEpoch, accuracy, batches, epochs
+from search.train import PLAIN, Batch, Compute, Epoch, OnEpoch, accuracy, batches, epochs
 
 S_co = TypeVar("S_co", bound=Search, covariant=True)
 
@@ -40,7 +40,7 @@ class Learner(Generic[S_co]):
         seed: int,
         checkpoint: Checkpoint,
         on_epoch: OnEpoch,
-        compute: Compute = Compute(),  # noqa: B008 - frozen
+        compute: Compute = PLAIN,
     ) -> None:
         compute.place(model)
         self.model, self.data, self.settings, self.regulariser = model, data, settings, regulariser

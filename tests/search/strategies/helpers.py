@@ -17,7 +17,7 @@ from search.objective import WeightedEnergy
 from search.searchable import SearchableNetwork, searchable
 from search.strategies import STRATEGIES
 from search.strategies.learner import Learner
-from search.train import Compute
+from search.train import PLAIN, Compute
 from tests.search.conftest import synthetic_table
 from tests.search.tiny import tiny
 
@@ -42,7 +42,7 @@ def make_learner(
     lam: float = 0.5,
     data: Dataset = DATA,
     dropout: bool = False,
-    compute: Compute = Compute(),
+    compute: Compute = PLAIN,
     on_epoch: Callable[[Record], None] = ignore,
     **more: Any,
 ) -> Learner[Any]:

@@ -55,10 +55,6 @@ def test_alpha_learns_on_the_validation_set_where_the_paper_says_so(mode: str, r
     assert torch.equal(*alphas) is not reads
 
 
-class Stopped(Exception):
-    pass
-
-
 def stop_after(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Makes the training end in the middle, when it asks for a further batch."""
     whole, left = train.batches, itertools.count(number, -1)
@@ -66,7 +62,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def batches(*arguments: Any) -> Iterator[Any]:
         for batch in whole(*arguments):
             if next(left) == 0:
-                raise Stopped
+                raise InterruptedError
             yield batch
 
     monkeypatch.setattr("search.train.batches", batches)
@@ -83,7 +79,7 @@ def result(mode: str, path: Path, records: list[Record]) -> Any:
 def test_a_stop_in_any_epoch_changes_nothing(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     history, state = result(mode, tmp_path / "whole.pt", [])
     for number in (2, 7, 6):  # five batches an epoch: in the first one, in the second, in the third
-        with monkeypatch.context() as patched, pytest.raises(Stopped):
+        with monkeypatch.context() as patched, pytest.raises(InterruptedError):
             stop_after(patched, number)
             result(mode, tmp_path / "stopped.pt", [])
     records: list[Record] = []
