@@ -57,7 +57,7 @@ class MixedLayer(nn.Module):
         return self.alpha.softmax(0)
 
     def shares(self) -> Tensor:
-        """What the candidates' outputs are weighted with: `relaxed`, a sample, while there is one, or softmax(alpha)."""
+        """What the candidates' outputs are weighted with: softmax(alpha), or a sample: `relaxed`, if given."""
         return self.probabilities() if self.relaxed is None else self.relaxed
 
     def get_extra_state(self) -> dict[str, Any]:
