@@ -34,6 +34,12 @@ class Regulariser(Protocol):
     def report(self, model: SearchableNetwork) -> dict[str, float]:
         """What an epoch's record says of it: energy and latency (expected, shares of all-typical 8-bit), lambda."""
 
+    def assignment(self, model: SearchableNetwork) -> dict[str, str]:
+        """The most probable assignment that it allows: layer -> candidate."""
+
+    def sample(self, model: SearchableNetwork, generator: torch.Generator) -> dict[str, str]:
+        """An assignment that it allows, drawn from softmax(alpha)."""
+
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None: ...
 
@@ -53,6 +59,12 @@ class WeightedEnergy:
 
     def report(self, model: SearchableNetwork) -> dict[str, float]:
         return {**_expected(model), "lambda": self.lam}
+
+    def assignment(self, model: SearchableNetwork) -> dict[str, str]:
+        return model.assignment()
+
+    def sample(self, model: SearchableNetwork, generator: torch.Generator) -> dict[str, str]:
+        return model.sample(generator)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -122,6 +134,14 @@ class EnergyBudget:
 
     def report(self, model: SearchableNetwork) -> dict[str, float]:
         return {**_expected(model), "lambda": self.lam}
+
+    def assignment(self, model: SearchableNetwork) -> dict[str, str]:
+        """The most probable assignment that meets the budget; see `SearchableNetwork.assignment`."""
+        return model.assignment(self.budget, self.quantity)
+
+    def sample(self, model: SearchableNetwork, generator: torch.Generator) -> dict[str, str]:
+        """An assignment that meets the budget; see `SearchableNetwork.sample`."""
+        return model.sample(generator, self.budget, self.quantity)
 
     def state_dict(self) -> dict[str, Any]:
         return {"lambda": self.lam}

@@ -66,6 +66,17 @@ def test_expected_energy_is_held_at_the_budget_and_the_decided_network_meets_it(
     assert expected_share(table, model.probabilities()) == pytest.approx(budget, rel=1e-3)
 
 
+def test_assignments_and_samples_are_those_that_the_regulariser_allows(table: CostTable) -> None:
+    model, generator = searchable(Four(), table), torch.Generator().manual_seed(0)
+    assert WeightedEnergy(1.0).assignment(model) == model.assignment()
+    for found in (EnergyBudget(0.4).assignment(model), EnergyBudget(0.4).sample(model, generator)):
+        assert 0.98 * 0.4 <= share(table, found) <= 0.4
+    drawn = [share(table, WeightedEnergy(1.0).sample(model, generator)) for _ in range(10)]
+    assert max(drawn) - min(drawn) > 0.05
+    found = LatencyBudget(0.4).sample(model, generator)
+    assert 0.98 * 0.4 <= share(table, found, "latency") <= 0.4
+
+
 def test_a_latency_budget_holds_the_cycles(table: CostTable) -> None:
     torch.manual_seed(0)
     model = searchable(Four(), table)
