@@ -39,16 +39,17 @@ class Space:
         Raises:
             InputError: a precision or an operator that none of them has, or one that leaves a single candidate.
         """
-        bits, operator = self.bits or 8, self.operator or "typical"
-        found = tuple(
-            c
-            for c in candidates
-            if self.space == "both" or (c.bits == bits if self.space == "operators" else c.operator == operator)
-        )
+        if self.space == "both":
+            return tuple(candidates)
+        if self.space == "operators":
+            bits = self.bits or 8
+            what, found = f"at {bits} bits", tuple(c for c in candidates if c.bits == bits)
+        else:
+            operator = self.operator or "typical"
+            what, found = f"of operator {operator!r}", tuple(c for c in candidates if c.operator == operator)
         if len(found) < 2:
-            what = {"operators": f" at {bits} bits", "precisions": f" of operator {operator!r}", "both": ""}[self.space]
             held = ", ".join(c.name for c in found) or "no candidate"
-            problem = f"{self.space!r}{what} holds {held}, so there is nothing to choose"
+            problem = f"{self.space!r} {what} holds {held}, so there is nothing to choose"
             raise InputError("space", problem, f"two or more of {', '.join(c.name for c in candidates)}")
         return found
 
