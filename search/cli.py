@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from dse.table import CostTable
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from search.checkpoint import Record
     from search.config import RunConfig
     from search.stages import Stage
 
@@ -26,6 +27,11 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 _DATA_DIR = click.option(
     "--data-dir", type=_FOLDER, help="Folder of the data set's official files; overrides data.dir of CONFIG."
 )
+_SET = click.option(
+    "--set", "changes", multiple=True, metavar="FIELD=VALUE",
+    help="A field of CONFIG to take instead, as search.mode=sequential; null for its default. Repeatable.",
+)  # fmt: skip
+_DEVICE = click.option("--device", help="Where networks learn: cpu, cuda or cuda:N; overrides device of CONFIG.")
 _JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the results do not depend on it.")
 
 
@@ -34,9 +40,20 @@ _JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the 
 @click.option("--table", required=True, type=_FILE, help="Energies of every layer: what `enos table` wrote.")
 @click.option("--out", type=_FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs' folders.")
 @_DATA_DIR
+@_SET
+@_DEVICE
 @_JOBS
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
-def search(config: Path, table: Path, out: Path, data_dir: Path | None, jobs: int | None, as_json: bool) -> None:
+def search(
+    config: Path,
+    table: Path,
+    out: Path,
+    data_dir: Path | None,
+    changes: tuple[str, ...],
+    device: str | None,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
     """Searches operators and precisions against a cached table of energies.
 
     CONFIG is a run configuration (YAML). A run that was interrupted goes on where it stopped.
@@ -44,8 +61,9 @@ def search(config: Path, table: Path, out: Path, data_dir: Path | None, jobs: in
     \b
     Example:
       enos search squeezenet.yaml --table squeezenet.csv
+      enos search squeezenet.yaml --table squeezenet.csv --set name=sampled --set search.mode=stochastic
     """
-    _finish(_configuration(config, data_dir), CostTable.load(table), out, jobs, as_json)
+    _finish(_configuration(config, data_dir, changes, device), CostTable.load(table), out, jobs, as_json)
 
 
 @click.command()
@@ -53,10 +71,19 @@ def search(config: Path, table: Path, out: Path, data_dir: Path | None, jobs: in
 @click.option("--out", type=_FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs' folders.")
 @click.option("--store", type=_FILE, default=None, help="Store of mappings; default: the one `enos map` uses.")
 @_DATA_DIR
+@_SET
+@_DEVICE
 @_JOBS
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
 def run(
-    config: Path | None, out: Path, store: Path | None, data_dir: Path | None, jobs: int | None, as_json: bool
+    config: Path | None,
+    out: Path,
+    store: Path | None,
+    data_dir: Path | None,
+    changes: tuple[str, ...],
+    device: str | None,
+    jobs: int | None,
+    as_json: bool,
 ) -> None:
     """Does the whole job: export, map, search, relearn, report.
 
@@ -73,7 +100,7 @@ def run(
     from search.config import EXAMPLE
     from search.stages import network_of
 
-    chosen = _configuration(config if config is not None else EXAMPLE, data_dir)
+    chosen = _configuration(config if config is not None else EXAMPLE, data_dir, changes, device)
     workload = export_network(replace(network_of(chosen), name=chosen.name))
     arch = _arch_file(chosen.arch)
     with _bar("searches for a mapping") as (bar, task):
@@ -100,30 +127,35 @@ def report(run: Path) -> None:
     click.echo(f"Page: {write_report(run)}")
 
 
-def _configuration(path: Path, data_dir: Path | None) -> RunConfig:
+def _configuration(path: Path, data_dir: Path | None, changes: Sequence[str], device: str | None) -> RunConfig:
     from search.config import load_config
 
-    config = load_config(path)
+    config = load_config(path, [*changes, *([] if device is None else [f"device={device}"])])
     return config if data_dir is None else replace(config, data=replace(config.data, dir=str(data_dir)))
 
 
 def _finish(config: RunConfig, table: CostTable, out: Path, jobs: int | None, as_json: bool) -> None:
     """Search, relearn and report, which both commands share."""
+    from search.progress import Remaining, in_words
     from search.report import summary, write_report
-    from search.runs import do_run, open_run
+    from search.runs import default_jobs, do_run, open_run
+    from search.tables import details
 
     opened = open_run(out / config.name, config, table)
-    with _bar("epochs", sum(stage.epochs for stage in opened.stages)) as (bar, task):
+    remaining = Remaining({s: opened.epochs(s) for s in opened.stages}, jobs or default_jobs(config))
+    with _bar("epochs", remaining.epochs) as (bar, task):
 
-        def on_progress(stage: Stage, _: object) -> None:
-            bar.update(task, advance=1, description=_describe(stage))
+        def on_progress(stage: Stage, record: Record) -> None:
+            remaining.add(stage, record)
+            what = f"{_describe(stage)}, {in_words(remaining.seconds())} left"
+            bar.update(task, advance=1, description=what)
 
         results = do_run(opened, on_progress, jobs)
     page = write_report(opened.folder)
     if as_json:
         click.echo(json.dumps(results, indent=1))
     else:
-        click.echo(f"{summary(results)}\nPage: {page}")
+        click.echo("\n".join([summary(results), *details(results), f"Page: {page}"]))
 
 
 def _arch_file(name: str) -> Path:
@@ -149,7 +181,6 @@ def _bar(unit: str, total: float | None = None) -> Iterator[tuple[Progress, Task
         progress.MofNCompleteColumn(),
         progress.TextColumn(unit),
         progress.TimeElapsedColumn(),
-        progress.TimeRemainingColumn(),
     )
     with progress.Progress(*columns, console=Console(stderr=True)) as bar:
         yield bar, bar.add_task("", total=total)
@@ -157,4 +188,4 @@ def _bar(unit: str, total: float | None = None) -> Iterator[tuple[Progress, Task
 
 def _describe(stage: Stage) -> str:
     what = f"baseline {stage.candidate}" if stage.candidate else f"{stage.kind} with lambda {stage.lam:g}"
-    return f"seed {stage.seed}: {what}"
+    return f"seed {stage.seed}: {what}" + (f", sample {stage.sample}" if stage.sample else "")

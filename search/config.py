@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -142,10 +142,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Search:
-    """The search of alpha and theta; alpha stays untouched in the first `warmup_epochs`."""
+    """What every search mode is given; alpha stays untouched in the first `warmup_epochs`.
 
-    mode: str = _checked(_one_of("bilevel"), "bilevel")
-    epochs: int = _checked(_whole(1), 20)
+    `lr` is of theta, `alpha_lr` of alpha. Each mode is a class of its own, with what it needs besides.
+    """
+
+    mode: str = _checked(_text, "")
     warmup_epochs: int = _checked(_whole(0), 2)
     batch_size: int = _checked(_whole(2), 64)
     lr: float = _checked(_number(0, 10, above=True), 0.003)
@@ -153,13 +155,85 @@ class Search:
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides a run's results, and `jobs`.
+class SingleLevel(Search):
+    """Alpha and theta learn together on the training set for `epochs`, the warm-up included."""
 
+    mode: str = _checked(_text, "single_level")
+    epochs: int = _checked(_whole(1), 20)
+
+
+@dataclass(frozen=True)
+class Bilevel(SingleLevel):
+    """Algorithm 1: alpha on the validation set; with `second_order`, through a step of theta."""
+
+    mode: str = _checked(_text, "bilevel")
+    second_order: bool = _checked(_flag, False)
+
+
+@dataclass(frozen=True)
+class Stochastic(Bilevel):
+    """Algorithm 3: bi-level learning, then `samples` networks from softmax(alpha), of which the best is kept."""
+
+    mode: str = _checked(_text, "stochastic")
+    samples: int = _checked(_whole(1, 10_000), 6)
+
+
+@dataclass(frozen=True)
+class Sequential(Search):
+    """Algorithm 2: `cycle_epochs` for every layer; `restart_alpha` opens the undecided ones anew in each cycle."""
+
+    mode: str = _checked(_text, "sequential")
+    cycle_epochs: int = _checked(_whole(1), 1)
+    restart_alpha: bool = _checked(_flag, False)
+
+
+@dataclass(frozen=True)
+class Variational(SingleLevel):
+    """Relaxed samples, from `temperature` to `temperature_end`; `kl` weighs the divergence from a uniform choice.
+
+    The most probable assignment is relearnt, or, if `samples` is given, that many samples, of which the best is kept.
+    """
+
+    mode: str = _checked(_text, "variational")
+    temperature: float = _checked(_number(0, 1000, above=True), 1.0)
+    temperature_end: float = _checked(_number(0, 1000, above=True), 0.2)
+    kl: float = _checked(_number(0, 1e6), 0.01)
+    samples: int | None = _checked(_optional(_whole(1, 10_000)), None)
+
+
+MODES: dict[str, type[Search]] = {
+    kind().mode: kind for kind in (SingleLevel, Bilevel, Sequential, Stochastic, Variational)
+}
+"""Search modes by their name in a configuration."""
+
+
+def _search(document: Any, where: str) -> Search:
+    """The settings of the mode that `document` names, bi-level where it names none."""
+    kind: Any = Bilevel
+    if isinstance(document, dict):
+        kind = MODES[_one_of(*MODES)(document.get("mode", kind().mode), f"{where}.mode")]
+        own = [f.name for f in dataclasses.fields(kind)]
+        for key in document:
+            if key not in own and any(key == f.name for k in MODES.values() for f in dataclasses.fields(k)):
+                raise InputError(f"{where}.{key}", f"mode {kind().mode} does not use it", own)
+    found: Search = _read(kind, document, f"{where}.")
+    if isinstance(found, SingleLevel) and found.warmup_epochs >= found.epochs:
+        raise InputError(
+            f"{where}.warmup_epochs", f"found {found.warmup_epochs}", f"fewer than search.epochs, {found.epochs}"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's results, and `jobs` and `tensorboard`.
+
+    `lambdas` are searched one by one; more than one is a sweep. `amp` trains in bfloat16 where torch's autocast does,
+    None on a GPU only.
     `threads` is the number of CPU threads, None for torch's own choice; sums are added in another order on another
     number of threads, and networks as small as the example's are not faster on several.
     `jobs` is the number of processes that do stages side by side, None for as many as there are cores for `threads`;
-    one if `threads` is None or the device is a GPU.
+    one if `threads` is None or the device is a GPU. `tensorboard` writes the metrics as event files too.
     """
 
     name: str = _checked(_run_name)
@@ -171,24 +245,47 @@ class RunConfig:
     lambdas: tuple[float, ...] = _checked(_list(_number(0, 1e6)), (1.0,))
     seeds: tuple[int, ...] = _checked(_list(_whole(0)), (0, 1, 2))
     baselines: tuple[str, ...] = _checked(_list(_candidate), ("T8", "MF8", "BC8"))
-    search: Search = Search()
+    search: Search = field(default=Bilevel(), metadata={"check": _search})
     relearn: Training = Training()
     device: str = _checked(_device, "cpu")
+    amp: bool | None = _checked(_optional(_flag), None)
     threads: int | None = _checked(_optional(_whole(1, 1024)), None)
     jobs: int | None = _checked(_optional(_whole(1, 1024)), None)
+    tensorboard: bool = _checked(_flag, False)
 
 
-def load_config(path: Path | str) -> RunConfig:
+def load_config(path: Path | str, changes: Sequence[str] = ()) -> RunConfig:
     """Reads a configuration file; fields it leaves out have the defaults of `RunConfig`.
 
+    Args:
+        changes: fields to take instead of the file's, as ``search.epochs=5``; the value is YAML, and null takes the
+            field out, so that it has its default.
+
     Raises:
-        InputError: an unknown field, a wrong type or value, a missing name; it names file, field and what is allowed.
+        InputError: an unknown field, a wrong type or value, a missing name, an option that the search mode does not
+            use; it names file, field and what is allowed.
     """
-    config: RunConfig = _read(RunConfig, parse_yaml(read_text(path), path), f"{path}: ")
-    if config.search.warmup_epochs >= config.search.epochs:
-        raise InputError(f"{path}: search.warmup_epochs", f"found {config.search.warmup_epochs}",
-                         f"fewer than search.epochs, {config.search.epochs}")  # fmt: skip
+    document = parse_yaml(read_text(path), path)
+    for change in changes:
+        _change(document, change)
+    config: RunConfig = _read(RunConfig, document, f"{path}: ")
     return config
+
+
+def _change(document: Any, change: str) -> None:
+    field_path, equals, text = change.partition("=")
+    *parents, name = field_path.split(".")
+    if not (equals and all((*parents, name))):
+        raise InputError(f"--set {change}", "is no change", "FIELD=VALUE, as in search.mode=sequential")
+    for parent in parents:
+        document = document.setdefault(parent, {}) if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        raise InputError(f"--set {change}", "what is to be changed is no mapping")
+    value = parse_yaml(text, f"--set {change}")
+    if value is None:
+        document.pop(name, None)
+    else:
+        document[name] = value
 
 
 def config_yaml(config: RunConfig) -> str:

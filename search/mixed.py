@@ -8,7 +8,7 @@ six times the input channels. The result equals the sum of the candidates' outpu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +39,32 @@ class MixedLayer(nn.Module):
         like = layer.weight
         start = torch.zeros(len(self.candidates), dtype=like.dtype, device=like.device)
         self.alpha = nn.Parameter(start) if len(self.candidates) > 1 else None
+        self.fixed: int | None = None
+        self.relaxed: Tensor | None = None
+
+    def fix(self, candidate: int) -> None:
+        """Assigns a candidate for good: from now on only it is computed, and alpha does not matter any more."""
+        self.fixed = candidate
 
     def probabilities(self) -> Tensor:
-        """softmax(alpha), shape (candidates,)."""
+        """softmax(alpha), shape (candidates,); 1 for a candidate that was fixed."""
         if self.alpha is None:
             return torch.ones(1, dtype=self.layer.weight.dtype, device=self.layer.weight.device)
+        if self.fixed is not None:
+            chosen = torch.zeros_like(self.alpha)
+            chosen[self.fixed] = 1
+            return chosen
         return self.alpha.softmax(0)
+
+    def shares(self) -> Tensor:
+        """What the candidates' outputs are weighted with: softmax(alpha), or a sample: `relaxed`, if given."""
+        return self.probabilities() if self.relaxed is None else self.relaxed
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"fixed": self.fixed}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.fixed = state["fixed"]
 
     def choice(self) -> Candidate:
         """The candidate with the highest operator weight; the first of equals."""
@@ -62,17 +82,19 @@ class MixedLayer(nn.Module):
         latent = self.layer.weight
         rms = weight_rms(latent)
         unit = rms.reshape(-1, *[1] * (latent.dim() - 1))
-        words = {b: Weights(quantise_weight(latent, b, rms), unit) for b in {c.weight_bits for c in self.candidates}}
+        terms = [(share, c) for i, (share, c) in enumerate(zip(self.shares(), self.candidates, strict=True))
+                 if self.fixed in (None, i)]  # fmt: skip
+        words = {b: Weights(quantise_weight(latent, b, rms), unit) for b in {c.weight_bits for _, c in terms}}
         known: dict[tuple[str, int], tuple[Tensor, ...]] = {}  # candidates may differ in their inputs' width alone
         summed: dict[tuple[int, View], Tensor] = {}
-        for share, candidate in zip(self.probabilities(), self.candidates, strict=True):
+        for share, candidate in terms:
             kind, key = operator(candidate.operator), (candidate.operator, candidate.weight_bits)
             if key not in known:
                 known[key] = kind.weights(words[candidate.weight_bits], input_rms)
             for name, tensor in zip(kind.views, known[key], strict=True):
                 # The magnitude of what has no sign is the value itself: one convolution the less.
                 target = (candidate.act_bits, "value" if name == "magnitude" and not self.scale.signed else name)
-                part = tensor if self.alpha is None else share * tensor
+                part = tensor if len(terms) == 1 else share * tensor
                 summed[target] = summed[target] + part if target in summed else part
         return summed
 

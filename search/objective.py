@@ -1,19 +1,25 @@
-"""What the network loss of Eq. 2 adds to accuracy: regularisers for computing and for transmission energy."""
+"""What the network loss of Eq. 2 adds to accuracy: expected energy and latency, weighted or held to a budget."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dse.candidates import Candidate
-from dse.errors import InputError
-from dse.table import CostTable, Transmission
+from dse.table import FloatArray
+from search.costs import Quantity
+from search.costs import reference_pj as reference_pj
+from search.discretise import check_budget
 
 if TYPE_CHECKING:
-    from search.searchable import SearchableNetwork
+    from search.supernet import SearchableNetwork
+
+
+STRIDE = 0.02
+"""How far a budget moves the expected cost in one step, as a share of the all-typical 8-bit network's."""
 
 
 class Regulariser(Protocol):
@@ -23,29 +29,42 @@ class Regulariser(Protocol):
         """The term for the model's present operator weights; a differentiable scalar."""
 
     def update(self, model: SearchableNetwork) -> None:
-        """Is called after each step of the operator weights."""
+        """Is called after each step of the operator weights, while they still have the gradient of that step."""
 
     def report(self, model: SearchableNetwork) -> dict[str, float]:
-        """What an epoch's record says of it: energy (expected, a share of the all-typical 8-bit total) and lambda."""
+        """What an epoch's record says of it: energy and latency (expected, shares of all-typical 8-bit), lambda."""
+
+    def assignment(self, model: SearchableNetwork) -> dict[str, str]:
+        """The most probable assignment that it allows: layer -> candidate."""
+
+    def sample(self, model: SearchableNetwork, generator: torch.Generator) -> dict[str, str]:
+        """An assignment that it allows, drawn from softmax(alpha)."""
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None: ...
 
 
 class WeightedEnergy:
-    """lambda * energy with a fixed, dimensionless lambda."""
+    """lam * energy + latency_weight * latency, with fixed weights; both quantities have no dimension."""
 
-    def __init__(self, lam: float) -> None:
-        self.lam = lam
+    def __init__(self, lam: float, latency_weight: float = 0.0) -> None:
+        self.lam, self.latency_weight = lam, latency_weight
 
     def __call__(self, model: SearchableNetwork) -> Tensor:
-        return self.lam * model.energy()
+        term = self.lam * model.energy()
+        return term + self.latency_weight * model.latency() if self.latency_weight else term
 
     def update(self, model: SearchableNetwork) -> None:
         pass
 
     def report(self, model: SearchableNetwork) -> dict[str, float]:
-        return {"energy": float(model.energy().detach()), "lambda": self.lam}
+        return {**_expected(model), "lambda": self.lam}
+
+    def assignment(self, model: SearchableNetwork) -> dict[str, str]:
+        return model.assignment()
+
+    def sample(self, model: SearchableNetwork, generator: torch.Generator) -> dict[str, str]:
+        return model.sample(generator)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -54,55 +73,146 @@ class WeightedEnergy:
         pass
 
 
-class ExpectedEnergy(nn.Module):
-    """Expected energy of a network from the operator weights: the two regularisers of Eq. 2a.
+class EnergyBudget:
+    """lambda * energy, with the lambda that holds the expected energy at a budget.
 
-    Energies are divided by the energy of the network with the typical operator at 8 bits in every layer.
+    The search solves: least accuracy loss, such that the expected energy is `budget`. Each step of the operator weights
+    is followed by two corrections, neither of which has a setting:
+
+    - *The multiplier* (lambda). At a solution the gradient of the whole term, accuracy loss + lambda * energy, vanishes
+      along the gradient of energy. So a tenth of what is left along it goes into lambda, which moves towards the
+      least-squares multiplier whatever the scale of the loss.
+    - *The projection.* Every layer's probabilities p become p * exp(-t * cost) / sum, with one t for all layers that
+      brings the expected energy back to the budget. These are the distributions that meet it and are nearest to p (in
+      Kullback-Leibler divergence). The first steps go towards the budget without leaping, by at most `STRIDE` each.
+
+    lambda has either sign: a budget is meant to be spent. One that no assignment exceeds is no constraint, with
+    lambda = 0. Layers that are pinned or fixed count, and stay as they are.
 
     Args:
-        table: energies of every layer under every candidate.
-        choices: the table's rows of layers, one entry a searched module: its layers (several if the module is called
-            several times) and its candidates.
+        budget: share of the energy of the all-typical 8-bit network.
     """
 
-    computing: Tensor
-    transmission: Tensor
+    quantity: ClassVar[Quantity] = "energy"
 
-    def __init__(
-        self,
-        table: CostTable,
-        choices: Sequence[tuple[Sequence[str], Sequence[Candidate]]],
-        transmission: Transmission = "all",
-    ) -> None:
+    def __init__(self, budget: float) -> None:
+        self.budget, self.lam = budget, 0.0
+
+    def __call__(self, model: SearchableNetwork) -> Tensor:
+        return self.lam * model.expected(self.quantity)
+
+    def update(self, model: SearchableNetwork) -> None:
+        """Corrects lambda and the operator weights.
+
+        Raises:
+            InputError: a budget below the model's cheapest assignment.
+        """
+        choices = model.choices(self.quantity)
+        check_budget([costs for _, costs in choices], self.budget, f"{self.quantity} budget")
+        if self.budget >= sum(costs.max() for _, costs in choices):
+            return
+        pairs = [(m.alpha, costs) for m, costs in choices if m.alpha is not None and m.fixed is None]
+        if not pairs:
+            return
+        alphas, costs = [alpha for alpha, _ in pairs], [c for _, c in pairs]
+        logits = _rows([alpha.detach().double().cpu().numpy() for alpha in alphas], -np.inf)
+        self._correct_multiplier(alphas, logits, _rows(costs, 0.0))
+        expected, now = float(model.expected(self.quantity).detach()), _mean(logits, _rows(costs, 0.0))
+        target = now + float(np.clip(self.budget - expected, -STRIDE, STRIDE))
+        tilt = _tilt(logits, costs, target)
+        with torch.no_grad():
+            for alpha, c in zip(alphas, costs, strict=True):
+                alpha.sub_(torch.as_tensor(tilt * (c - c.mean())).to(alpha))
+
+    def _correct_multiplier(self, alphas: Sequence[Tensor], logits: FloatArray, costs: FloatArray) -> None:
+        p = _softmax(logits)
+        normal = p * (costs - (p * costs).sum(1, keepdims=True))  # gradient of the expected cost
+        length = float((normal**2).sum())
+        if length > 1e-20 and all(alpha.grad is not None for alpha in alphas):
+            left = _rows([alpha.grad.double().cpu().numpy() for alpha in alphas if alpha.grad is not None], 0.0)
+            self.lam -= 0.1 * float((left * normal).sum()) / length
+
+    def report(self, model: SearchableNetwork) -> dict[str, float]:
+        return {**_expected(model), "lambda": self.lam}
+
+    def assignment(self, model: SearchableNetwork) -> dict[str, str]:
+        """The most probable assignment that meets the budget; see `SearchableNetwork.assignment`."""
+        return model.assignment(self.budget, self.quantity)
+
+    def sample(self, model: SearchableNetwork, generator: torch.Generator) -> dict[str, str]:
+        """An assignment that meets the budget; see `SearchableNetwork.sample`."""
+        return model.sample(generator, self.budget, self.quantity)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"lambda": self.lam}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
+        self.lam = float(state_dict["lambda"])
+
+
+class LatencyBudget(EnergyBudget):
+    """As `EnergyBudget`, for the expected latency: a share of the cycles of the all-typical 8-bit network."""
+
+    quantity: ClassVar[Quantity] = "latency"
+
+
+class ExpectedCost(nn.Module):
+    """Expected cost of a network from its layers' probabilities: sum over layers and candidates of p * cost.
+
+    With energies N_OP * E_OP + E_TX as costs it is both regularisers of Eq. 2a, without their lambda.
+
+    Args:
+        costs: one array a searched module, its candidates' costs in the order of their operator weights.
+    """
+
+    costs: Tensor
+
+    def __init__(self, costs: Sequence[FloatArray]) -> None:
         super().__init__()
-        total = reference_pj(table, transmission)
-        n_op, e_op, e_tx = table.n_ops, table.e_op_pj, table.e_tx_pj(transmission)
-        computing, moving = [], []
-        for layers, candidates in choices:
-            rows = [table.layers.index(layer) for layer in layers]
-            for candidate in candidates:
-                j = table.candidates.index(candidate.name)
-                computing.append(sum(n_op[i] * e_op[j] for i in rows) / total)
-                moving.append(sum(e_tx[i, j] for i in rows) / total)
-        self.register_buffer("computing", torch.tensor(computing, dtype=torch.float32), persistent=False)
-        self.register_buffer("transmission", torch.tensor(moving, dtype=torch.float32), persistent=False)
+        self.register_buffer("costs", torch.tensor(np.concatenate(costs), dtype=torch.float32), persistent=False)
 
     def forward(self, probabilities: Sequence[Tensor]) -> Tensor:
-        """Energy for softmax(alpha) of each searched module, in the order of `choices`; a scalar."""
-        p = torch.cat(list(probabilities))
-        return (p * self.computing).sum() + (p * self.transmission).sum()
+        """Cost for softmax(alpha) of each searched module, in the order of `costs`; a scalar."""
+        return (torch.cat(list(probabilities)) * self.costs).sum()
 
 
-def reference_pj(table: CostTable, transmission: Transmission = "all") -> float:
-    """Energy in pJ of the network with the typical operator at 8 bits in every layer, the unit of all energies.
+def _expected(model: SearchableNetwork) -> dict[str, float]:
+    return {"energy": float(model.energy().detach()), "latency": float(model.latency().detach())}
 
-    Raises:
-        InputError: a table without that candidate, or with a layer it cannot be mapped for.
+
+def _tilt(logits: FloatArray, costs: Sequence[FloatArray], target: float) -> float:
+    """The t at which softmax(logits - t * costs) costs `target`; 0 where all candidates of a layer cost the same.
+
+    What only a decided network could cost is not asked for: no probability has to become 0 or 1.
     """
-    name = next((r["candidate"] for r in table.rows if (r["operator"], r["bits"]) == ("typical", 8)), None)
-    if name is None:
-        raise InputError("table", "has no rows for the typical operator at 8 bits, the unit of energy", "typical, 8")
-    for layer in table.layers:
-        if table.row(layer, name)["status"] != "ok":
-            raise InputError("table", f"layer {layer!r} has no mapping for {name}, the unit of energy")
-    return table.total_pj(dict.fromkeys(table.layers, name), transmission)
+    least, most, rows = sum(c.min() for c in costs), sum(c.max() for c in costs), _rows(costs, 0.0)
+    margin = 1e-3 * (most - least)
+    if not margin:
+        return 0.0
+    target = float(np.clip(target, least + margin, most - margin))
+    reach = 1.0
+    while _mean(logits - reach * rows, rows) > target or _mean(logits + reach * rows, rows) < target:
+        reach *= 4
+    low, high = -reach, reach
+    for _ in range(60):  # the cost falls with t
+        middle = (low + high) / 2
+        low, high = (middle, high) if _mean(logits - middle * rows, rows) > target else (low, middle)
+    return (low + high) / 2
+
+
+def _mean(logits: FloatArray, costs: FloatArray) -> float:
+    return float((_softmax(logits) * costs).sum())
+
+
+def _softmax(logits: FloatArray) -> FloatArray:
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    found: FloatArray = powers / powers.sum(1, keepdims=True)
+    return found
+
+
+def _rows(arrays: Sequence[FloatArray], fill: float) -> FloatArray:
+    """The arrays as rows of one, filled up to the length of the longest."""
+    found = np.full((len(arrays), max(map(len, arrays))), fill)
+    for row, array in zip(found, arrays, strict=True):
+        row[: len(array)] = array
+    return found

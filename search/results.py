@@ -24,6 +24,8 @@ class StageLike(Protocol):
     def lam(self) -> float | None: ...
     @property
     def candidate(self) -> str | None: ...
+    @property
+    def sample(self) -> int | None: ...
 
 
 def summarise(config: RunConfig, unit_pj: float, done: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
@@ -34,21 +36,66 @@ def summarise(config: RunConfig, unit_pj: float, done: Mapping[Any, Mapping[str,
         done: finished stages and their records; a search counts with its relearning only.
 
     Returns:
-        ``networks``: one point a trained network, with accuracies from 0 to 1 and energies in units of `unit_pj`;
-        searched networks carry ``above_line`` too, their distance from the uni-operator line of their seed.
+        ``networks``: the baselines, and of each search the network that did best on the validation set, with
+        accuracies from 0 to 1 and energies in units of `unit_pj`; searched networks carry ``above_line`` too, their
+        distance from the uni-operator line of their seed, and ``cycles`` if the mode assigns layer by layer.
+        ``populations``: the distinct networks of each search that samples them, with how often each was drawn.
+        ``pareto``: per seed, the searched networks that no other one of the seed beats in energy and in validation
+        accuracy, cheapest first.
     """
     baselines = [_baseline(stage, record) for stage, record in done.items() if stage.kind == "baseline"]
-    searches = {(s.seed, s.lam): record for s, record in done.items() if s.kind == "search"}
-    searched = [
-        _searched(stage, searches[stage.seed, stage.lam]["result"], record["result"])
-        for stage, record in done.items()
-        if stage.kind == "relearn"
-    ]
-    for point in searched:
-        line = uni_operator_line([b for b in baselines if b["seed"] == point["seed"]])
-        point["above_line"] = point["test_accuracy"] - line_accuracy(line, point["energy"]) if line else None
-    return {"name": config.name, "unit_pj": unit_pj, "transmission": config.transmission,
-            "networks": [*baselines, *searched]}  # fmt: skip
+    searched, populations, relearned = [], [], []
+    for search, record in done.items():
+        if search.kind != "search":
+            continue
+        networks_of = {s: r for s, r in done.items() if (s.kind, s.seed, s.lam) == ("relearn", search.seed, search.lam)}
+        population = merged([_searched(s, record, r) for s, r in networks_of.items()])
+        for point in population:
+            line = uni_operator_line([b for b in baselines if b["seed"] == point["seed"]])
+            point["above_line"] = point["test_accuracy"] - line_accuracy(line, point["energy"]) if line else None
+        relearned += population
+        best = most_accurate(population)
+        searched.append({k: v for k, v in best.items() if k not in ("sample", "count")})
+        if any(stage.sample is not None for stage in networks_of):
+            populations.append({"seed": search.seed, "lambda": search.lam, "selected": best["sample"],
+                                "networks": [_without_shares(p) for p in population]})  # fmt: skip
+    return {"name": config.name, "unit_pj": unit_pj, "transmission": config.transmission, "mode": config.search.mode,
+            "networks": [*baselines, *searched], "populations": populations, "pareto": pareto(relearned)}  # fmt: skip
+
+
+def merged(population: Sequence[Point]) -> list[Point]:
+    """The distinct assignments of a population, in the order they were drawn, each with its `count`."""
+    found: list[Point] = []
+    for point in population:
+        same = next((p for p in found if p["assignment"] == point["assignment"]), None)
+        if same is None:
+            found.append({**point, "count": 1})
+        else:
+            same["count"] += 1
+    return found
+
+
+def most_accurate(population: Sequence[Point]) -> Point:
+    """The optimal choice of Algorithm 3, step 3: the most accurate on the validation set, of equals the cheaper."""
+    return max(population, key=lambda p: (p["validation_accuracy"], -p["energy"]))
+
+
+def pareto(points: Sequence[Point]) -> list[Point]:
+    """The Pareto set of each seed over energy and validation accuracy, for seeds have different validation sets.
+
+    Test accuracies are in it and decide nothing. Networks found several times are named once.
+    """
+    found: list[Point] = []
+    for seed in dict.fromkeys(p["seed"] for p in points):
+        best = -1.0
+        for p in sorted(
+            (p for p in points if p["seed"] == seed), key=lambda p: (p["energy"], -p["validation_accuracy"])
+        ):
+            if p["validation_accuracy"] > best:
+                best = p["validation_accuracy"]
+                names = ("seed", "lambda", "sample", "energy", "validation_accuracy", "test_accuracy", "assignment")
+                found.append({name: p[name] for name in names})
+    return found
 
 
 def uni_operator_line(baselines: Sequence[Point]) -> list[tuple[float, float]]:
@@ -68,12 +115,21 @@ def _baseline(stage: StageLike, record: Mapping[str, Any]) -> Point:
 
 
 def _searched(stage: StageLike, search: Mapping[str, Any], relearned: Mapping[str, Any]) -> Point:
-    return {
+    found = search["result"]
+    point = {
         "kind": "searched",
         "seed": stage.seed,
         "lambda": stage.lam,
-        "energy_expected": search["energy_expected"],
-        **relearned,
-        "assignment": search["assignment"],
-        "probabilities": search["probabilities"],
+        "sample": stage.sample,
+        "energy_expected": found["energy_expected"],
+        **relearned["result"],
+        "assignment": found["assignments"][(stage.sample or 1) - 1],
+        "probabilities": found["probabilities"],
     }
+    cycles = [entry["assigned"] for entry in search["history"] if "assigned" in entry]
+    return {**point, "cycles": cycles} if cycles else point
+
+
+def _without_shares(point: Point) -> Point:
+    """A point without what all of its population share."""
+    return {k: v for k, v in point.items() if k not in ("kind", "seed", "lambda", "energy_expected", "probabilities")}

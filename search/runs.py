@@ -5,9 +5,10 @@ A run that is killed and started again does its remaining stages, and the interr
     config.yaml      the configuration, every default written out
     table.csv        the energies it was done with
     metrics.jsonl    one line an epoch, and one with the result of each stage
-    assignments/     what each search chose, as YAML: layer -> candidate
+    assignments/     what each search chose, as YAML: layer -> candidate; a file a sample where it samples several
     results.json     every trained network: accuracies, energies
     stages/          finished stages; checkpoints/  weights and state of each stage after its last epoch
+    tensorboard/     the metrics as event files, if the configuration asks for them
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from torch import nn
 
 from dse.documents import read_text
 from dse.errors import InputError
 from dse.table import CostTable
 from search.checkpoint import Record, write_json, write_text
 from search.config import RunConfig, config_yaml, load_config
+from search.events import check_installed, event_files
 from search.objective import reference_pj
 from search.results import summarise
-from search.searchable import uniform
 from search.stages import Run, Stage, dataset, do_stage, first_network, network_of
+from search.supernet import uniform
 from search.workers import Lock, do_side_by_side
 
 WORKERS_END_S = 30.0
@@ -99,18 +100,22 @@ def default_jobs(config: RunConfig) -> int:
 
 def _do_stages(run: Run, on_progress: OnProgress, jobs: int, lock: Lock) -> None:
     done = {stage: run.record(stage) for stage in run.stages if run.file(stage).exists()}
-    for stage, record in done.items():
-        for entry in record["history"]:
-            on_progress(stage, entry)
     left = [stage for stage in run.stages if stage not in done]
-    with _write_metrics(run, done).open("a", encoding="utf-8") as lines:
+    events = event_files(run.folder / "tensorboard", run.config.tensorboard)
+    with _write_metrics(run, done).open("a", encoding="utf-8") as lines, events as write_event:
 
         def on_entry(stage: Stage, entry: Record) -> None:
             lines.write(_line(stage, entry))
             lines.flush()
+            write_event(stage.name, entry)
             if "epoch" in entry:
                 on_progress(stage, entry)
 
+        for stage, record in done.items():
+            for entry in record["history"]:
+                on_progress(stage, entry)
+            for entry in [*record["history"], record["result"]]:
+                write_event(stage.name, entry)
         if min(jobs, len(left)) > 1:
             do_side_by_side(run, left, min(jobs, len(left)), lock, on_entry)
         else:
@@ -154,6 +159,8 @@ def _locked(file: IO[str]) -> bool:
 def _check_fit(run: Run) -> None:
     """Finds what would stop the run later, before hours are spent."""
     config = run.config
+    if config.tensorboard:
+        check_installed()
     if config.device != "cpu" and not torch.cuda.is_available():
         raise InputError("device", f"{config.device!r} is not available to torch", "cpu")
     for name in config.baselines:
@@ -165,7 +172,9 @@ def _check_fit(run: Run) -> None:
     if network.input_shape[1:] != data.image_shape:
         raise InputError("network", f"takes images of {network.input_shape[1:]}, but {config.data.name} has "
                          f"{data.image_shape}", "network.args that fit the data")  # fmt: skip
-    model: nn.Module = first_network(run, config.seeds[0], config.candidates)
+    model = first_network(run, config.seeds[0], config.candidates)
+    if not model.undecided():
+        raise InputError("candidates", "leave no layer a choice", "two or more that the layers have mappings for")
     with torch.no_grad():
         scores = model(data.train.images[:2].cpu())
     if scores.shape != (2, data.classes):
@@ -176,7 +185,7 @@ def _check_fit(run: Run) -> None:
 def _check_same_config(kept: Path, config: RunConfig) -> None:
     before, now = asdict(load_config(kept)), asdict(config)
     for name, value in before.items():
-        if name != "jobs" and value != now[name]:  # jobs decide no results
+        if name not in ("jobs", "tensorboard") and value != now[name]:  # those decide no results
             raise InputError(kept, f"the run was begun with {name} = {value!r}, now it is {now[name]!r}",
                              "the same configuration, or another name for a new run")  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,31 +15,36 @@ from dse.documents import read_text
 from dse.export import Network
 from dse.table import CostTable
 from search.checkpoint import Checkpoint, Record, write_json, write_text
-from search.config import DataChoice, RunConfig
+from search.config import DataChoice, RunConfig, Search, Sequential, SingleLevel, Stochastic, Variational
 from search.data import DATASETS, Dataset
 from search.networks import make_network
-from search.objective import WeightedEnergy, reference_pj
-from search.searchable import SearchableNetwork, searchable, uniform
+from search.objective import Regulariser, WeightedEnergy, reference_pj
 from search.strategies import STRATEGIES
-from search.train import accuracy, learn
+from search.strategies.learner import Learner
+from search.strategies.sequential import sequential_epochs
+from search.strategies.stochastic import population
+from search.supernet import SearchableNetwork, searchable, uniform
+from search.train import Compute, accuracy, learn
 
 
 @dataclass(frozen=True)
 class Stage:
     """One unit of work: a search, the relearning of what it found, or the training of a baseline.
 
-    `kind` is search, relearn or baseline; `lam` belongs to the first two, `candidate` to the last.
+    `kind` is search, relearn or baseline; `lam` belongs to the first two, `candidate` to the last; `sample` numbers
+    the networks, from 1, that are relearnt of a search that samples several.
     """
 
     kind: str
     seed: int
-    epochs: int
     lam: float | None = None
     candidate: str | None = None
+    sample: int | None = None
 
     @property
     def name(self) -> str:
-        return f"seed{self.seed}-{self.kind}-{self.candidate if self.lam is None else repr(self.lam)}"
+        sample = "" if self.sample is None else f"-sample{self.sample}"
+        return f"seed{self.seed}-{self.kind}-{self.candidate if self.lam is None else repr(self.lam)}{sample}"
 
 
 @dataclass(frozen=True)
@@ -54,16 +59,46 @@ class Run:
     def stages(self) -> tuple[Stage, ...]:
         """All stages, in the order they are begun: seed by seed, searches first, for relearning waits for them."""
         c = self.config
+        samples = samples_of(c.search)
+        numbers = [None] if samples is None else range(1, samples + 1)
         found: list[Stage] = []
         for seed in c.seeds:
-            found += [Stage("search", seed, c.search.epochs, lam) for lam in c.lambdas]
-            found += [Stage("baseline", seed, c.relearn.epochs, candidate=name) for name in c.baselines]
-            found += [Stage("relearn", seed, c.relearn.epochs, lam) for lam in c.lambdas]
+            found += [Stage("search", seed, lam) for lam in c.lambdas]
+            found += [Stage("baseline", seed, candidate=name) for name in c.baselines]
+            found += [Stage("relearn", seed, lam, sample=n) for lam in c.lambdas for n in numbers]
         return tuple(found)
+
+    def epochs(self, stage: Stage) -> int:
+        """Number of epochs of a stage."""
+        if stage.kind != "search":
+            return self.config.relearn.epochs
+        return search_epochs(self)
 
     def before(self, stage: Stage) -> Stage | None:
         """The stage whose record `stage` needs: relearning begins with what its search found."""
-        return Stage("search", stage.seed, self.config.search.epochs, stage.lam) if stage.kind == "relearn" else None
+        return Stage("search", stage.seed, stage.lam) if stage.kind == "relearn" else None
+
+    def assignment(self, stage: Stage) -> dict[str, str]:
+        """What a baseline or a relearning trains; what it needs (`before`) is finished."""
+        search = self.before(stage)
+        if search is None:
+            return uniform(self.table, str(stage.candidate))
+        found: list[dict[str, str]] = self.record(search)["result"]["assignments"]
+        return found[(stage.sample or 1) - 1]
+
+    def twins(self, stage: Stage, others: Iterable[Stage]) -> list[Stage]:
+        """Those of `others` that train the same network from the same weights, so that their records are the same.
+
+        What `stage` and the others need is finished.
+        """
+        same_seed = [s for s in others if s.seed == stage.seed and "search" not in (s.kind, stage.kind)]
+        if not same_seed:
+            return []
+        assignment = self.assignment(stage)
+        return [s for s in same_seed if s != stage and self.assignment(s) == assignment]
+
+    def finished(self) -> list[Stage]:
+        return [stage for stage in self.stages if self.file(stage).exists()]
 
     def file(self, stage: Stage) -> Path:
         """File with a finished stage's record; there is none before."""
@@ -81,7 +116,8 @@ class Run:
 def do_stage(run: Run, stage: Stage, on_entry: Callable[[Record], None]) -> None:
     """Does a stage and keeps its record; an interrupted stage goes on after its last epoch.
 
-    What is found depends on the run and the stage alone, not on the process or on what it did before.
+    What is found depends on the run and the stage alone, not on the process or on what it did before. So a stage that
+    trains what another one has trained (a sample that was drawn twice, say) takes over its record.
 
     Args:
         on_entry: is called with every epoch's record, restored ones included, and once the stage's is kept with its
@@ -92,34 +128,60 @@ def do_stage(run: Run, stage: Stage, on_entry: Callable[[Record], None]) -> None
     """
     if run.config.threads is not None:
         torch.set_num_threads(run.config.threads)
-    work = _search if stage.kind == "search" else _train
-    record = work(run, stage, on_entry)
+    twins = run.twins(stage, run.finished())
+    if twins:
+        record = run.record(twins[0])
+        for entry in record["history"]:
+            on_entry(entry)
+    else:
+        work = _search if stage.kind == "search" else _train
+        record = work(run, stage, on_entry)
     write_json(run.file(stage), record)
     on_entry(record["result"])
 
 
 def _search(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Record:
-    assert stage.lam is not None
     config, data = run.config, dataset(run.config, stage.seed)
-    model = first_network(run, stage.seed, config.candidates).to(config.device)
-    strategy = STRATEGIES[config.search.mode]
-    history = strategy(
-        model, data, config.search, WeightedEnergy(stage.lam), stage.seed, run.checkpoint(stage), on_epoch
-    )
-    result = _found(model, data)
-    text = yaml.safe_dump(result["assignment"], sort_keys=False)
-    write_text(run.folder / "assignments" / f"seed{stage.seed}-lambda{stage.lam!r}.yaml", text)
+    model = first_network(run, stage.seed, config.candidates)
+    learner = Learner(model, data, config.search, _regulariser(run, stage), stage.seed, run.checkpoint(stage), on_epoch,
+                      compute(config))  # fmt: skip
+    history = STRATEGIES[config.search.mode](learner)
+    assignments = _assignments(run, stage, model)
+    for i, assignment in enumerate(assignments):
+        sample = "" if samples_of(config.search) is None else f"-sample{i + 1}"
+        text = yaml.safe_dump(assignment, sort_keys=False)
+        write_text(run.folder / "assignments" / f"seed{stage.seed}-lambda{stage.lam!r}{sample}.yaml", text)
+    result = {
+        "energy_expected": float(model.energy().detach()),
+        "mixture_validation_accuracy": accuracy(model, data.validation),
+        "assignments": assignments,
+        "probabilities": model.probabilities(),
+    }
     return {"history": history, "result": result}
+
+
+def _regulariser(run: Run, stage: Stage) -> Regulariser:
+    """The energy's part of a search's loss (Eq. 2a)."""
+    assert stage.lam is not None
+    return WeightedEnergy(stage.lam)
+
+
+def _assignments(run: Run, stage: Stage, model: SearchableNetwork) -> list[dict[str, str]]:
+    """What a search has found: the most probable assignment, or a sample of them."""
+    samples = samples_of(run.config.search)
+    return [model.assignment()] if samples is None else population(model, samples, stage.seed)
+
+
+def samples_of(settings: Search) -> int | None:
+    """How many assignments a search samples; None where it takes the most probable one."""
+    return settings.samples if isinstance(settings, Stochastic | Variational) else None
 
 
 def _train(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Record:
     """Relearning or a baseline."""
-    config, data = run.config, dataset(run.config, stage.seed)
-    search = run.before(stage)
-    assignment: dict[str, str]
-    assignment = run.record(search)["result"]["assignment"] if search else uniform(run.table, str(stage.candidate))
-    network = first_network(run, stage.seed, None).discretise(assignment).to(config.device)
-    history = learn(network, data, config.relearn, stage.seed, run.checkpoint(stage), on_epoch)
+    config, data, assignment = run.config, dataset(run.config, stage.seed), run.assignment(stage)
+    network = first_network(run, stage.seed, None).discretise(assignment)
+    history = learn(network, data, config.relearn, stage.seed, run.checkpoint(stage), on_epoch, compute(config))
     energy_pj = run.table.total_pj(assignment, config.transmission)
     return {
         "history": history,
@@ -132,13 +194,20 @@ def _train(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Record
     }
 
 
-def _found(model: SearchableNetwork, data: Dataset) -> Record:
-    return {
-        "energy_expected": float(model.energy().detach()),
-        "mixture_validation_accuracy": accuracy(model, data.validation),
-        "assignment": model.assignment(),
-        "probabilities": model.probabilities(),
-    }
+def compute(config: RunConfig) -> Compute:
+    """How the run's networks are computed: on a GPU with channels last, and in bfloat16 unless `amp` says otherwise."""
+    gpu = config.device != "cpu"
+    return Compute(config.device, channels_last=gpu, amp=gpu if config.amp is None else config.amp)
+
+
+def search_epochs(run: Run) -> int:
+    """Epochs of one search of the run; in the sequential mode they depend on the number of layers."""
+    settings = run.config.search
+    if isinstance(settings, Sequential):
+        model = first_network(run, run.config.seeds[0], run.config.candidates)
+        return sequential_epochs(model, settings)
+    assert isinstance(settings, SingleLevel)
+    return settings.epochs
 
 
 def network_of(config: RunConfig) -> Network:

@@ -1,59 +1,151 @@
-"""The training loop that relearning and the uni-operator baselines share."""
+"""The training that all stages share: epochs that survive a kill, batches, precision; and that of a fixed network."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from search.checkpoint import Checkpoint, Record
+from search.checkpoint import Checkpoint, Record, Stateful
 from search.config import Training
 from search.data import Augmentation, Dataset, Split
 
 OnEpoch = Callable[[Record], None]
+Batch = tuple[Tensor, Tensor]
+"""Images and their labels."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a network is computed while it learns; what is measured of it (`accuracy`) is always float32.
+
+    Args:
+        device: as torch names it.
+        channels_last: keep images and weights with the channels innermost, which a GPU's tensor cores want.
+        amp: convolutions in bfloat16 (autocast). Its 8 significant bits round the words of the quantisers.
+    """
+
+    device: str = "cpu"
+    channels_last: bool = False
+    amp: bool = False
+
+    def place(self, network: nn.Module) -> None:
+        """Moves `network` to the device, in place."""
+        network.to(self.device)
+        if self.channels_last:  # of the overloads of Module.to, only this one takes a memory format
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def loss(self, network: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        """L_acc of Eq. 2a on a batch: the mean cross entropy."""
+        images, labels = batch
+        if self.channels_last and images.dim() == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.amp):
+            return functional.cross_entropy(network(images), labels)
+
+
+PLAIN = Compute()
+"""On the CPU, in float32."""
+
+
+@dataclass
+class Epoch:
+    """One pass over the training images, out of `of`. Its record has the mean of `losses` and what is in `record`."""
+
+    index: int
+    of: int
+    losses: list[Tensor] = field(default_factory=list)
+    record: Record = field(default_factory=dict)
+    progress: float = 0.0
+    """Share of all epochs that is done, 0 to 1."""
+
+    def batches(
+        self, data: Dataset, batch_size: int, seed: int, optimiser: torch.optim.Optimizer, lr: float
+    ) -> Iterator[Batch]:
+        """Training batches; before each, `optimiser` gets the learning rate of this moment of the schedule."""
+        steps = batches_per_epoch(data.train, batch_size)
+        for i, batch in enumerate(batches(data.train, batch_size, seed, self.index, data.augmentation)):
+            self.progress = (self.index * steps + i) / (self.of * steps)
+            set_lr(optimiser, lr, self.progress)
+            yield batch
+
+
+def epochs(
+    number: int,
+    seed: int,
+    checkpoint: Checkpoint,
+    on_epoch: OnEpoch,
+    measure: Callable[[], Record],
+    parts: Mapping[str, Stateful],
+) -> Iterator[Epoch]:
+    """The epochs that a stage has still to do, to iterate over.
+
+    Restores `parts` first. Behind each epoch's body, its record and the state of `parts` are made safe on disk. Torch's
+    random state is set anew for each epoch, from `seed`, so a stage that goes on draws what it would have drawn.
+
+    Args:
+        on_epoch: is called with every record: those of the checkpoint first, new ones after they are safe.
+        measure: what an epoch's record says of the network, besides epoch, loss, the epoch's own record and seconds.
+        parts: all that learning changes: network, optimisers ...
+    """
+    history = checkpoint.restore(**parts)
+    for record in history:
+        on_epoch(record)
+    for index in range(len(history), number):
+        torch.manual_seed(_stream(seed, index) + 2**40)  # no other generator is seeded so
+        began, epoch = time.monotonic(), Epoch(index, number)
+        yield epoch
+        loss = float(torch.stack(epoch.losses).mean())
+        seconds = {"seconds": round(time.monotonic() - began, 3)}
+        history.append({"epoch": index + 1, "loss": loss, **measure(), **epoch.record, **seconds})
+        checkpoint.save(history, **parts)
+        on_epoch(history[-1])
 
 
 def learn(
-    network: nn.Module, data: Dataset, training: Training, seed: int, checkpoint: Checkpoint, on_epoch: OnEpoch
+    network: nn.Module,
+    data: Dataset,
+    training: Training,
+    seed: int,
+    checkpoint: Checkpoint,
+    on_epoch: OnEpoch,
+    compute: Compute = PLAIN,
 ) -> list[Record]:
     """Trains `network` in place with Adam and a cosine learning rate; continues from the checkpoint if there is one.
 
     Args:
         seed: decides the order of the images.
-        on_epoch: is called with every record: those of the checkpoint first, new ones after they are safe on disk.
+        on_epoch: see `epochs`.
 
     Returns:
         One record an epoch: epoch, loss (training, mean), validation_accuracy (0 to 1), seconds.
     """
-    optimiser = torch.optim.Adam(network.parameters(), lr=training.lr)
-    history = checkpoint.restore(network=network, optimiser=optimiser)
-    for record in history:
+    history: list[Record] = []
+
+    def keep(record: Record) -> None:
+        history.append(record)
         on_epoch(record)
-    steps = batches_per_epoch(data.train, training.batch_size)
-    for epoch in range(len(history), training.epochs):
-        began, losses = time.monotonic(), []
+
+    compute.place(network)
+    optimiser = torch.optim.Adam(network.parameters(), lr=training.lr)
+    parts: dict[str, Stateful] = {"network": network, "optimiser": optimiser}
+
+    def measure() -> Record:
+        return {"validation_accuracy": accuracy(network, data.validation)}
+
+    for epoch in epochs(training.epochs, seed, checkpoint, keep, measure, parts):
         network.train()
-        for i, (images, labels) in enumerate(batches(data.train, training.batch_size, seed, epoch, data.augmentation)):
-            set_lr(optimiser, training.lr, (epoch * steps + i) / (training.epochs * steps))
-            loss = functional.cross_entropy(network(images), labels)
+        for batch in epoch.batches(data, training.batch_size, seed, optimiser, training.lr):
+            loss = compute.loss(network, batch)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            losses.append(loss.detach())
-        history.append(
-            {
-                "epoch": epoch + 1,
-                "loss": float(torch.stack(losses).mean()),
-                "validation_accuracy": accuracy(network, data.validation),
-                "seconds": round(time.monotonic() - began, 3),
-            }
-        )
-        checkpoint.save(history, network=network, optimiser=optimiser)
-        on_epoch(history[-1])
+            epoch.losses.append(loss.detach())
     return history
 
 
@@ -63,17 +155,21 @@ def batches_per_epoch(split: Split, batch_size: int) -> int:
 
 def batches(
     split: Split, batch_size: int, seed: int, epoch: int, augmentation: Augmentation | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[Batch]:
     """Shuffled batches of images and labels; order and augmentation depend on `seed` and `epoch` alone.
 
     The few images behind the last whole batch are left out of this epoch, so that no batch is too small to normalise.
     """
-    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+    generator = torch.Generator().manual_seed(_stream(seed, epoch))
     order = torch.randperm(len(split), generator=generator).to(split.labels.device)
     for i in range(batches_per_epoch(split, batch_size)):
         chosen = order[i * batch_size : (i + 1) * batch_size]
         images = split.images[chosen]
         yield images if augmentation is None else augmentation(images, generator), split.labels[chosen]
+
+
+def _stream(seed: int, epoch: int) -> int:
+    return seed * 100_003 + epoch
 
 
 def set_lr(optimiser: torch.optim.Optimizer, lr: float, progress: float) -> None:

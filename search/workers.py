@@ -71,8 +71,7 @@ def _do_stages(
     waiting, idle = list(stages), list(workers)
     busy: dict[Any, tuple[_Worker, Stage]] = {}
     while waiting or busy:
-        unfinished = {*waiting, *(stage for _, stage in busy.values())}
-        for stage in [s for s in waiting if run.before(s) not in unfinished][: len(idle)]:
+        while idle and (stage := _ready(run, waiting, [stage for _, stage in busy.values()])):
             waiting.remove(stage)
             worker = idle.pop()
             worker.tell(stage)
@@ -85,6 +84,15 @@ def _do_stages(
                 idle.append(worker)
             else:
                 on_entry(stage, entry)
+
+
+def _ready(run: Run, waiting: Sequence[Stage], busy: Sequence[Stage]) -> Stage | None:
+    """The first stage whose needs are met, and which no worker trains already under another name."""
+    unfinished = {*waiting, *busy}
+    for stage in waiting:
+        if run.before(stage) not in unfinished and not run.twins(stage, busy):
+            return stage
+    return None
 
 
 class _Worker:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from search.checkpoint import Checkpoint, Record
-from search.config import Search
-from search.data import Dataset
-from search.objective import Regulariser
-from search.searchable import SearchableNetwork
+from search.checkpoint import Record
 from search.strategies.bilevel import bilevel
-from search.train import OnEpoch
+from search.strategies.learner import Learner
+from search.strategies.sequential import sequential
+from search.strategies.single_level import single_level
+from search.strategies.stochastic import stochastic
+from search.strategies.variational import variational
 
-Strategy = Callable[[SearchableNetwork, Dataset, Search, Regulariser, int, Checkpoint, OnEpoch], list[Record]]
-"""Learns a searchable network's alpha and theta in place.
+Strategy = Callable[[Learner[Any]], list[Record]]
+"""Learns alpha and theta of the learner's network in place; returns its history, one record an epoch.
 
-Arguments: the network, the data, the settings, the energy's part of the loss, the seed, where progress is kept, and
-what to call with each record, restored ones included. Returns one record an epoch, with at least epoch, loss,
-validation_accuracy, energy (expected), lambda and seconds; the network then holds the operator weights, and its
-`assignment()` is the result.
+The network then holds the operator weights that assignments are made of.
 """
 
-STRATEGIES: dict[str, Strategy] = {"bilevel": bilevel}
+STRATEGIES: dict[str, Strategy] = {
+    "single_level": single_level,
+    "bilevel": bilevel,
+    "sequential": sequential,
+    "stochastic": stochastic,
+    "variational": variational,
+}

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from dse.errors import InputError
-from search.config import EXAMPLE, RunConfig, config_yaml, load_config
+from search.config import EXAMPLE, MODES, DataChoice, RunConfig, Sequential, Variational, config_yaml, load_config
+from search.strategies import STRATEGIES
 
 
 def load(tmp_path: Path, text: str) -> RunConfig:
@@ -26,8 +27,37 @@ def test_defaults_fill_what_is_left_out(tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_read_back_equal(tmp_path: Path) -> None:
-    for config in (load_config(EXAMPLE), load(tmp_path, "name: x\nlambdas: [0, 1e-3]\ncandidates: [T8, BC2]")):
+    modes = [load(tmp_path, f"name: x\nsearch: {{mode: {mode}, lr: 0.5}}") for mode in MODES]
+    more = load(tmp_path, "name: x\nlambdas: [0, 1e-3]\ncandidates: [T8, BC2]")
+    for config in (load_config(EXAMPLE), more, *modes):
         assert load(tmp_path, config_yaml(config)) == config
+
+
+def test_each_mode_has_settings_of_its_own(tmp_path: Path) -> None:
+    assert set(MODES) == set(STRATEGIES)
+    for mode, kind in MODES.items():
+        found = load(tmp_path, f"name: x\nsearch: {{mode: {mode}}}").search
+        assert found == kind() and found.mode == mode
+    text = "name: x\nsearch: {mode: variational, temperature: 2, samples: 4}"
+    assert load(tmp_path, text).search == Variational(temperature=2.0, samples=4)
+
+
+def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("name: x\nsearch: {epochs: 7, lr: 0.5}", encoding="utf-8")
+    config = load_config(path, ["search.mode=sequential", "search.epochs=null", "lambdas=[0, 1]", "data.subset=300"])
+    assert config == RunConfig("x", search=Sequential(lr=0.5), lambdas=(0.0, 1.0), data=DataChoice(subset=300))
+    for change, problem in [
+        ("search.mode=sequential", r"search.epochs: mode sequential does not use it"),
+        ("lamda=1", r"unknown field 'lamda'"),
+        ("lambdas", r"--set lambdas: is no change \(allowed: FIELD=VALUE"),
+        ("=1", r"--set =1: is no change"),
+        ("name.x=1", r"--set name.x=1: what is to be changed is no mapping"),
+        ("lambdas=[", r"--set lambdas=\[: line 2: not readable as YAML"),
+    ]:
+        with pytest.raises(InputError, match=problem) as caught:
+            load_config(path, [change])
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -37,12 +67,32 @@ def test_what_is_written_is_read_back_equal(tmp_path: Path) -> None:
         ("name: a/b", r"run.yaml: name: found 'a/b'"),
         ("name: ..", r"run.yaml: name: found '..'"),
         ("name: x\nlamda: [1]", r"run.yaml: unknown field 'lamda' \(allowed: name, network,.*lambdas"),
-        ("name: x\nsearch: {epoch: 3}", r"run.yaml: search: unknown field 'epoch' \(allowed: mode, epochs"),
+        ("name: x\nsearch: {epoch: 3}", r"run.yaml: search: unknown field 'epoch' \(allowed: mode, warmup_epochs"),
         ("name: x\nsearch: 3", r"run.yaml: search: found 3 \(allowed: a mapping with mode"),
         ("name: x\nsearch: {epochs: 0}", r"run.yaml: search.epochs: found 0 \(allowed: a whole number from 1"),
         ("name: x\nsearch: {epochs: true}", r"search.epochs: found True"),
         ("name: x\nsearch: {epochs: 2, warmup_epochs: 2}", r"search.warmup_epochs: found 2 \(allowed: fewer than"),
-        ("name: x\nsearch: {mode: magic}", r"search.mode: found 'magic' \(allowed: bilevel\)"),
+        (
+            "name: x\nsearch: {mode: magic}",
+            r"search.mode: found 'magic' \(allowed: single_level, bilevel, sequential, ",
+        ),
+        ("name: x\nsearch: {mode: [bilevel]}", r"search.mode: found \['bilevel'\]"),
+        (
+            "name: x\nsearch: {samples: 3}",
+            r"search.samples: mode bilevel does not use it \(allowed: mode, warmup_epochs",
+        ),
+        ("name: x\nsearch: {mode: sequential, epochs: 3}", r"search.epochs: mode sequential does not use it"),
+        (
+            "name: x\nsearch: {mode: single_level, second_order: true}",
+            r"search.second_order: mode single_level does not",
+        ),
+        (
+            "name: x\nsearch: {mode: stochastic, samples: 0}",
+            r"search.samples: found 0 \(allowed: a whole number from 1",
+        ),
+        ("name: x\nsearch: {mode: variational, temperature: 0}", r"search.temperature: found 0 \(allowed: .* above 0"),
+        ("name: x\nsearch: {mode: sequential, cycle_epochs: 1.5}", r"search.cycle_epochs: found 1.5"),
+        ("name: x\namp: 1", r"amp: found 1 \(allowed: true, false\)"),
         ("name: x\nrelearn: {lr: 0}", r"relearn.lr: found 0 \(allowed: a number above 0"),
         ("name: x\nrelearn: {lr: fast}", r"relearn.lr: found 'fast'"),
         ("name: x\nlambdas: []", r"lambdas: found \[\]"),

@@ -6,12 +6,9 @@ import pytest
 import torch
 
 from search.checkpoint import Checkpoint
-from search.config import Search, Training
+from search.config import Training
 from search.data import digits
 from search.networks.squeezenet import squeezenet_cifar
-from search.objective import WeightedEnergy
-from search.searchable import searchable
-from search.strategies import STRATEGIES
 from search.train import batches, learn, set_lr
 from tests.search.tiny import tiny
 
@@ -41,28 +38,6 @@ def test_the_learning_rate_warms_up_and_ends_at_zero() -> None:
         rates.append(optimiser.param_groups[0]["lr"])
     assert rates[0] < rates[1] and rates[1] == pytest.approx(2, rel=0.01)
     assert rates[2] == pytest.approx(1) and rates[3] == pytest.approx(0)
-
-
-def search_with(lam: float, table, tmp_path: Path, **settings: object):  # type: ignore[no-untyped-def]
-    torch.manual_seed(0)
-    model = searchable(tiny().module, table)
-    chosen = Search(**{"epochs": 4, "warmup_epochs": 1, "alpha_lr": 0.2, **settings})
-    STRATEGIES["bilevel"](
-        model, digits(), chosen, WeightedEnergy(lam), 0, Checkpoint(tmp_path / f"{lam}.pt"), lambda record: None
-    )
-    return model
-
-
-def test_a_larger_lambda_finds_a_cheaper_network(make_table, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    table = make_table(tiny())
-    energies = [table.total_pj(search_with(lam, table, tmp_path).assignment()) for lam in (0.0, 100.0)]
-    assert energies[1] < energies[0]
-    assert energies[1] == table.total_pj(dict.fromkeys(table.layers, "BC2"))
-
-
-def test_operator_weights_stay_untouched_in_the_warm_up(make_table, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    model = search_with(1.0, make_table(tiny()), tmp_path, epochs=1, warmup_epochs=1)
-    assert all(not alpha.any() for alpha in model.alphas())
 
 
 def test_a_width_that_rounds_to_nothing_keeps_one_channel() -> None:

@@ -1,0 +1,87 @@
+"""Energy and latency of layers and networks as shares of the network with the typical operator at 8 bits everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from dse.errors import InputError
+from dse.table import CostTable, FloatArray, Transmission
+
+Quantity = Literal["energy", "latency"]
+"""What a network costs: energy in pJ (Eq. 2), or cycles with one layer after the other."""
+
+
+def shares(table: CostTable, quantity: Quantity = "energy", transmission: Transmission = "all") -> FloatArray:
+    """Cost of each layer under each candidate, of shape (layers, candidates); inf where no mapping exists.
+
+    The unit is the total of the all-typical 8-bit network, so a network's cost is the sum over its layers.
+
+    Raises:
+        InputError: a table without that network.
+    """
+    if quantity == "energy":
+        return table.energy_pj(transmission) / reference_pj(table, transmission)
+    name = _reference(table)
+    cycles = np.array([[_cycles(table, layer, c) for c in table.candidates] for layer in table.layers])
+    return cycles / float(cycles[:, table.candidates.index(name)].sum())
+
+
+def share(
+    table: CostTable, assignment: Mapping[str, str], quantity: Quantity = "energy", transmission: Transmission = "all"
+) -> float:
+    """Cost of a network whose layers are decided (layer -> candidate): what discretising found, or relearning used.
+
+    Raises:
+        InputError: a layer of the table without a candidate, an unknown name, or a table without the unit.
+    """
+    return expected_share(table, {n: {c: 1.0} for n, c in assignment.items()}, quantity, transmission)
+
+
+def expected_share(
+    table: CostTable,
+    probabilities: Mapping[str, Mapping[str, float]],
+    quantity: Quantity = "energy",
+    transmission: Transmission = "all",
+) -> float:
+    """Expected cost of a network from its probabilities (layer -> candidate -> share), as a search's record has them.
+
+    Raises:
+        InputError: a layer of the table without probabilities, an unknown name, or a table without the unit.
+    """
+    for layer, row in probabilities.items():
+        for candidate in row:
+            table.row(layer, candidate)  # refuses names that are not in the table
+    costs, total = shares(table, quantity, transmission), 0.0
+    for i, layer in enumerate(table.layers):
+        if layer not in probabilities:
+            raise InputError("assignment", f"layer {layer!r} is missing")
+        total += sum(p * costs[i, table.candidates.index(c)] for c, p in probabilities[layer].items())
+    return float(total)
+
+
+def reference_pj(table: CostTable, transmission: Transmission = "all") -> float:
+    """Energy in pJ of the network with the typical operator at 8 bits in every layer, the unit of all energies.
+
+    Raises:
+        InputError: a table without that candidate, or with a layer it cannot be mapped for.
+    """
+    return table.total_pj(dict.fromkeys(table.layers, _reference(table)), transmission)
+
+
+def _reference(table: CostTable) -> str:
+    """Name of the typical operator at 8 bits, which every layer has a mapping for."""
+    name = next((r["candidate"] for r in table.rows if (r["operator"], r["bits"]) == ("typical", 8)), None)
+    if name is None:
+        raise InputError("table", "has no rows for the typical operator at 8 bits, the unit of energy", "typical, 8")
+    for layer in table.layers:
+        if table.row(layer, name)["status"] != "ok":
+            raise InputError("table", f"layer {layer!r} has no mapping for {name}, the unit of energy")
+    return str(name)
+
+
+def _cycles(table: CostTable, layer: str, candidate: str) -> float:
+    row = table.row(layer, candidate)
+    return float(row["cycles"]) if row["status"] == "ok" else float("inf")

@@ -1,0 +1,139 @@
+"""What all strategies share: the network, its two optimisers, batches of both sets, and the steps that descend."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from search.checkpoint import Checkpoint, Record, Stateful
+from search.config import Search
+from search.data import Dataset
+from search.objective import Regulariser
+from search.supernet import SearchableNetwork
+from search.train import PLAIN, Batch, Compute, Epoch, OnEpoch, accuracy, batches, epochs
+
+S_co = TypeVar("S_co", bound=Search, covariant=True)
+
+
+class Learner(Generic[S_co]):
+    """Learns alpha and theta of a searchable network in place, as a strategy asks it to, with Adam for both.
+
+    Args:
+        settings: the search mode's.
+        regulariser: the energy's part of the loss (Eq. 2a).
+        seed: decides the order of the images and every random draw.
+        checkpoint: where progress is kept, and restored from.
+        on_epoch: is called with each epoch's record, restored ones included.
+    """
+
+    def __init__(
+        self,
+        model: SearchableNetwork,
+        data: Dataset,
+        settings: S_co,
+        regulariser: Regulariser,
+        seed: int,
+        checkpoint: Checkpoint,
+        on_epoch: OnEpoch,
+        compute: Compute = PLAIN,
+    ) -> None:
+        compute.place(model)
+        self.model, self.data, self.settings, self.regulariser = model, data, settings, regulariser
+        self.seed, self.checkpoint, self.on_epoch, self.compute = seed, checkpoint, on_epoch, compute
+        self.of_alpha = torch.optim.Adam(model.alphas(), lr=settings.alpha_lr)
+        self.of_theta = torch.optim.Adam(model.thetas(), lr=settings.lr)
+        self.history: list[Record] = []
+        """A record for each epoch so far: epoch, loss, validation_accuracy, energy (expected), lambda, seconds; and
+        what a strategy adds."""
+        self._held_out: Iterator[Batch] = iter(())
+
+    def epochs(self, number: int) -> Iterator[Epoch]:
+        """The epochs still to do of `number`, to iterate over; see `search.train.epochs`."""
+
+        def keep(record: Record) -> None:
+            self.history.append(record)
+            self.on_epoch(record)
+
+        parts: dict[str, Stateful] = {"model": self.model, "of_alpha": self.of_alpha, "of_theta": self.of_theta,
+                                      "regulariser": self.regulariser}  # fmt: skip
+        return epochs(number, self.seed, self.checkpoint, keep, self._measure, parts)
+
+    def batches(self, epoch: Epoch) -> Iterator[Batch]:
+        """The training batches of an epoch; `held_out` then gives validation batches in an order of this epoch's."""
+        self.model.train()
+        self._held_out = _endless(self.data, self.settings.batch_size, self.seed, epoch.index)
+        return epoch.batches(self.data, self.settings.batch_size, self.seed, self.of_theta, self.settings.lr)
+
+    def held_out(self) -> Batch:
+        """The next validation batch; starts again when they run out."""
+        return next(self._held_out)
+
+    def learns_alpha(self, epoch: Epoch) -> bool:
+        """Whether the warm-up is over, in which alpha stays as it is."""
+        return epoch.index >= self.settings.warmup_epochs
+
+    def loss(self, batch: Batch) -> Tensor:
+        """L_acc of Eq. 2a."""
+        return self.compute.loss(self.model, batch)
+
+    def loss_after_step(self, train: Batch, held_out: Batch) -> Tensor:
+        """L_acc on `held_out` after a step of theta on `train`: a function of alpha through that step too (Eq. 4)."""
+        alphas = {id(alpha) for alpha in self.model.alphas()}
+        thetas = {name: p for name, p in self.model.named_parameters() if id(p) not in alphas}
+        moved = unrolled(self.loss(train), thetas, self.of_theta.param_groups[0]["lr"])
+        return self.compute.loss(lambda images: functional_call(self.model, moved, (images,)), held_out)
+
+    def update_alpha(self, loss: Tensor) -> None:
+        """Descends `loss` and the regulariser in alpha."""
+        _descend(loss + self.regulariser(self.model), self.of_alpha)
+        self.regulariser.update(self.model)
+
+    def update_theta(self, loss: Tensor, epoch: Epoch) -> None:
+        """Descends `loss`, of a training batch, in theta, which the energy does not depend on."""
+        epoch.losses.append(_descend(loss, self.of_theta))
+
+    def update_both(self, loss: Tensor, epoch: Epoch) -> None:
+        """Descends `loss`, of a training batch, and the regulariser in alpha and theta together (Eq. 2b)."""
+        epoch.losses.append(loss.detach())
+        _descend(loss + self.regulariser(self.model), self.of_alpha, self.of_theta)
+        self.regulariser.update(self.model)
+
+    def _measure(self) -> Record:
+        return {
+            "validation_accuracy": accuracy(self.model, self.data.validation),
+            **self.regulariser.report(self.model),
+        }
+
+
+def unrolled(train_loss: Tensor, thetas: dict[str, nn.Parameter], lr: float) -> dict[str, Tensor]:
+    """theta after one gradient step of `train_loss`, as a function of all that `train_loss` depends on.
+
+    A gradient through it has the second-order term, exactly where DARTS (Eq. 7 and 8 there) takes a difference: that
+    would see the steps of quantised weights, not their surrogate gradients.
+    """
+    found = torch.autograd.grad(train_loss, list(thetas.values()), create_graph=True, allow_unused=True)
+    return {
+        name: theta if gradient is None else theta - lr * gradient
+        for (name, theta), gradient in zip(thetas.items(), found, strict=True)
+    }
+
+
+def _descend(loss: Tensor, *optimisers: torch.optim.Optimizer) -> Tensor:
+    """One step on the optimisers' own parameters only; returns the loss without its graph."""
+    parameters: Sequence[Tensor] = [p for o in optimisers for group in o.param_groups for p in group["params"]]
+    for p, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+        p.grad = gradient
+    for optimiser in optimisers:
+        optimiser.step()
+    return loss.detach()
+
+
+def _endless(data: Dataset, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
+    """Validation batches of one epoch, in an order of their own; starts again when they run out."""
+    for again in itertools.count():
+        yield from batches(data.validation, batch_size, seed + 1 + again, epoch)

@@ -1,0 +1,26 @@
+"""Stochastic ENOS: Algorithm 3 of the paper, which samples a population of networks (Fig. 6b).
+
+Step 1 is here, and the sampling of step 2. The networks are relearnt in stages of their own (`search.stages`), which
+run side by side, and step 3 takes the best on the validation set (`search.results`).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from search.checkpoint import Record
+from search.config import Stochastic
+from search.strategies.bilevel import bilevel
+from search.strategies.learner import Learner
+from search.supernet import SearchableNetwork
+
+
+def stochastic(learner: Learner[Stochastic]) -> list[Record]:
+    """Step 1: learns alpha, which are parameters of multinomial distributions, and theta by bi-level optimisation."""
+    return bilevel(learner)
+
+
+def population(model: SearchableNetwork, samples: int, seed: int) -> list[dict[str, str]]:
+    """Step 2: `samples` assignments, each layer's drawn from its softmax(alpha); some may be the same."""
+    generator = torch.Generator().manual_seed(seed)
+    return [model.sample(generator) for _ in range(samples)]

@@ -1,0 +1,66 @@
+"""Variational mode: a distribution over assignments, learnt from relaxed samples of it.
+
+q(assignment) is the product of the layers' softmax(alpha). Alpha descends the expectation of Eq. 2a under q plus
+kl * KL(q || uniform), which keeps the entropy up. The expectation of the accuracy loss is estimated with one relaxed
+sample a step (Gumbel-softmax: Jang et al. 2017; Concrete: Maddison et al. 2017); that of the energy is exact, for the
+energy is linear in q.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from search.checkpoint import Record
+from search.config import Variational
+from search.strategies.learner import Learner
+from search.supernet import SearchableNetwork
+
+
+def variational(learner: Learner[Variational]) -> list[Record]:
+    """Updates alpha on a validation batch, then theta on a training batch, both under relaxed samples."""
+    model, settings = learner.model, learner.settings
+    for epoch in learner.epochs(settings.epochs):
+        temperature = settings.temperature
+        for batch in learner.batches(epoch):
+            temperature = annealed(settings, epoch.progress)
+            if learner.learns_alpha(epoch):
+                with model.relaxed(relaxed_sample(model, temperature)):
+                    loss = learner.loss(learner.held_out())
+                learner.update_alpha(loss + settings.kl * divergence(model))
+            with model.relaxed(relaxed_sample(model, temperature)):
+                loss = learner.loss(batch)
+            learner.update_theta(loss, epoch)
+        epoch.record.update(temperature=temperature, divergence=float(divergence(model).detach()))
+    return learner.history
+
+
+def annealed(settings: Variational, progress: float) -> float:
+    """Temperature, from the first to the last in equal ratios; `progress` runs from 0 to 1."""
+    return float(settings.temperature * (settings.temperature_end / settings.temperature) ** progress)
+
+
+def relaxed_sample(model: SearchableNetwork, temperature: float) -> list[Tensor]:
+    """softmax((alpha + Gumbel noise) / temperature) of each layer, in the order of `alphas`.
+
+    The largest share is a candidate's with the probability softmax(alpha); the colder, the closer the share is to 1.
+    """
+    sizes = [len(alpha) for alpha in model.alphas()]
+    # From the CPU's generator, which every epoch sets anew: one transfer of noise for all layers.
+    noise = -torch.empty(sum(sizes)).exponential_().log()
+    if sizes:
+        noise = noise.to(model.alphas()[0].device)
+    return [
+        ((alpha + gumbel) / temperature).softmax(0)
+        for alpha, gumbel in zip(model.alphas(), torch.split(noise, sizes), strict=True)
+    ]
+
+
+def divergence(model: SearchableNetwork) -> Tensor:
+    """KL(softmax(alpha) || uniform) in nats, the mean over layers: log of the number of candidates minus entropy."""
+    layers = [
+        math.log(len(alpha)) + (alpha.softmax(0) * alpha.log_softmax(0)).sum() for alpha in model.alphas()
+    ]  # fmt: skip
+    return torch.stack(layers).mean() if layers else torch.zeros(())

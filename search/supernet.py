@@ -1,0 +1,338 @@
+"""Makes a network searchable: wraps its layers, sums their costs, fixes an assignment."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dse.candidates import Candidate, load_candidates
+from dse.errors import InputError
+from dse.table import CostTable, FloatArray, Transmission
+from search.costs import Quantity, shares
+from search.discretise import check_budget, choose
+from search.mixed import MixedLayer
+from search.objective import ExpectedCost
+from search.spaces import Space, pinned
+
+
+class SearchableNetwork(nn.Module):
+    """A network with a `MixedLayer` for every row of a cost table; made by `searchable`.
+
+    A training loop adds one term: ``loss = task_loss + lam * model.energy()``.
+    """
+
+    def __init__(self, network: nn.Module, mixed: Mapping[str, MixedLayer], rows: Mapping[str, str],
+                 costs: Mapping[Quantity, Sequence[FloatArray]]) -> None:  # fmt: skip
+        super().__init__()
+        self.network = network
+        self._mixed = dict(mixed)  # module name -> its mixed layer, which `network` owns
+        self._rows = dict(rows)  # layer of the table -> module name
+        self._costs = {quantity: list(arrays) for quantity, arrays in costs.items()}
+        device = next(iter(mixed.values())).layer.weight.device
+        self._expected = nn.ModuleDict({q: ExpectedCost(arrays).to(device) for q, arrays in costs.items()})
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.network(x)
+        return result
+
+    def energy(self) -> Tensor:
+        """Expected energy over the all-typical 8-bit energy (both regularisers of Eq. 2a); a differentiable scalar."""
+        return self.expected("energy")
+
+    def latency(self) -> Tensor:
+        """Expected cycles over those of the all-typical 8-bit network, one layer after the other; differentiable."""
+        return self.expected("latency")
+
+    def expected(self, quantity: Quantity) -> Tensor:
+        """Expected energy or latency, a differentiable scalar in units of the all-typical 8-bit network."""
+        result: Tensor = self._expected[quantity]([layer.probabilities() for layer in self._mixed.values()])
+        return result
+
+    def choices(self, quantity: Quantity = "energy") -> list[tuple[MixedLayer, FloatArray]]:
+        """Each searched module, with the costs of its candidates in the order of its operator weights."""
+        return list(zip(self._mixed.values(), self._costs[quantity], strict=True))
+
+    def alphas(self) -> list[nn.Parameter]:
+        """The operator weights alpha, one vector a layer."""
+        return [layer.alpha for layer in self._mixed.values() if layer.alpha is not None]
+
+    def thetas(self) -> list[nn.Parameter]:
+        """The network's own weights theta: every parameter that is no operator weight."""
+        alphas = {id(alpha) for alpha in self.alphas()}
+        return [p for p in self.parameters() if id(p) not in alphas]
+
+    def assignment(self, budget: float | None = None, quantity: Quantity = "energy") -> dict[str, str]:
+        """Layer -> name of its candidate with the highest operator weight (Algorithm 1, step 2).
+
+        Args:
+            budget: share of the all-typical 8-bit network that the assignment may cost; the highest total of
+                log(softmax(alpha)) decides among those that meet it (see `search.discretise.choose`).
+            quantity: what the budget is for.
+
+        Raises:
+            InputError: a budget below the cheapest assignment; it names the smallest possible one.
+        """
+        return self._choose([_log_weights(layer) for layer in self._mixed.values()], budget, quantity)
+
+    def check_budget(self, budget: float, quantity: Quantity = "energy") -> None:
+        """Raises an InputError that names the smallest possible budget, if no assignment meets this one."""
+        check_budget(self._costs[quantity], budget, f"{quantity} budget")
+
+    def undecided(self) -> list[str]:
+        """Layers that still have a choice; of the calls of one module, the first."""
+        first: dict[str, str] = {}
+        for row, module in self._rows.items():
+            if self._mixed[module].alpha is not None and self._mixed[module].fixed is None:
+                first.setdefault(module, row)
+        return list(first.values())
+
+    def fix(self, layer: str, candidate: str) -> None:
+        """Assigns `candidate` to `layer` for good (Algorithm 2): it alone is computed, alpha learns there no more.
+
+        Raises:
+            InputError: an unknown layer, or a candidate that is not one of the layer's.
+        """
+        if layer not in self._rows:
+            raise InputError("layer", f"found {layer!r}", self._rows)
+        mixed = self._mixed[self._rows[layer]]
+        names = [c.name for c in mixed.candidates]
+        if candidate not in names:
+            raise InputError(f"assignment.{layer}", f"found {candidate!r}", names)
+        mixed.fix(names.index(candidate))
+
+    @contextmanager
+    def relaxed(self, shares: Sequence[Tensor]) -> Iterator[None]:
+        """Meanwhile the candidates' outputs are weighted with `shares`, in the order of `alphas`, not softmax(alpha).
+
+        The energy stays the expected one of softmax(alpha).
+        """
+        layers = [layer for layer in self._mixed.values() if layer.alpha is not None]
+        try:
+            for layer, share in zip(layers, shares, strict=True):
+                layer.relaxed = share
+            yield
+        finally:
+            for layer in layers:
+                layer.relaxed = None
+
+    def sample(self, generator: torch.Generator, budget: float | None = None, quantity: Quantity = "energy",
+               ) -> dict[str, str]:  # fmt: skip
+        """An assignment drawn from softmax(alpha), each layer for itself (Algorithm 3, step 2).
+
+        Args:
+            generator: a CPU generator.
+            budget: the draw then is the most probable assignment that meets it after Gumbel noise is added to the
+                operator weights; without budget the same noise draws exactly from softmax(alpha).
+
+        Raises:
+            InputError: a budget below the cheapest assignment.
+        """
+        noisy = []
+        for layer in self._mixed.values():
+            uniform_noise = torch.rand(len(layer.candidates), generator=generator, dtype=torch.float64)
+            noisy.append(_log_weights(layer) - torch.log(-torch.log(uniform_noise)).numpy())
+        return self._choose(noisy, budget, quantity)
+
+    def _choose(self, log_weights: Sequence[FloatArray], budget: float | None, quantity: Quantity) -> dict[str, str]:
+        if budget is None:
+            found = [int(w.argmax()) for w in log_weights]
+        else:
+            self.check_budget(budget, quantity)
+            found = choose(log_weights, self._costs[quantity], budget)
+        names = {
+            module: layer.candidates[i].name for (module, layer), i in zip(self._mixed.items(), found, strict=True)
+        }
+        return {row: names[module] for row, module in self._rows.items()}
+
+    def probabilities(self) -> dict[str, dict[str, float]]:
+        """Layer -> candidate name -> softmax(alpha), for reports."""
+        found = {}
+        for row, module in self._rows.items():
+            layer = self._mixed[module]
+            shares = layer.probabilities().tolist()
+            found[row] = {c.name: share for c, share in zip(layer.candidates, shares, strict=True)}
+        return found
+
+    def discretise(self, assignment: Mapping[str, str] | None = None) -> nn.Module:
+        """A copy of the network, with its present weights, that has one fixed candidate a layer.
+
+        Args:
+            assignment: layer -> candidate; None takes `assignment()`.
+
+        Raises:
+            InputError: a layer without candidate, an unknown layer, or a candidate that is not one of the layer's.
+        """
+        assignment = self.assignment() if assignment is None else assignment
+        _check_names(assignment, self._rows)
+        fixed = copy.deepcopy(self.network)
+        chosen: dict[str, Candidate] = {}
+        for row, module in self._rows.items():
+            candidates = {c.name: c for c in self._mixed[module].candidates}
+            if assignment[row] not in candidates:
+                raise InputError(f"assignment.{row}", f"found {assignment[row]!r}", candidates)
+            if chosen.setdefault(module, candidates[assignment[row]]).name != assignment[row]:
+                problem = (
+                    f"found {assignment[row]!r}, but module {module!r} computes several layers with one set of weights"
+                )
+                raise InputError(f"assignment.{row}", problem, chosen[module].name)
+        singles: dict[int, nn.Module] = {}
+        for module, candidate in chosen.items():
+            mixed = fixed.get_submodule(module)
+            assert isinstance(mixed, MixedLayer)
+            single = MixedLayer(mixed.layer, [candidate])
+            single.scale = mixed.scale
+            singles[id(mixed)] = single
+        _replace_all(fixed, singles)
+        return fixed
+
+
+def searchable(
+    model: nn.Module,
+    table: CostTable,
+    candidates: Sequence[str] | None = None,
+    transmission: Transmission = "all",
+    *,
+    space: Space | None = None,
+    pins: Mapping[str, str] | None = None,
+    operators: Path | str | Sequence[Candidate] | None = None,
+) -> SearchableNetwork:
+    """Wraps every layer of `model` that the table has energies for; `model` itself is left as it is.
+
+    Args:
+        model: a network whose Conv2d and Linear modules are the table's layers, under their names in
+            `named_modules()`; a further call of a module is the layer ``name#2``, as `enos export` writes it.
+        table: energies of every layer under every candidate. A candidate without mapping is no choice of that layer.
+        candidates: names of the candidates to choose from; None takes all of the table's.
+        transmission: which levels' transmission energy counts.
+        space: which of `candidates` may be chosen: all of them, one precision, or one operator (Fig. 7).
+        pins: layers that have one candidate from the start, by name, ``first`` or ``last``; any of the table's.
+        operators: where candidates are declared: an operators file, or the candidates; None for the shipped file.
+
+    Raises:
+        InputError: naming a layer of the model that the table lacks, or one that only the table has; an unknown
+            candidate; a layer left without candidate.
+    """
+    wrapped = copy.deepcopy(model)
+    layers = {n: m for n, m in wrapped.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    rows = _module_of_each_row(table, layers)
+    known = _candidates(table, candidates, operators)
+    if space is not None:
+        known = list(space.of(known))
+    own = _pinned_candidates(table, rows, pins or {}, operators)
+    mixed: dict[str, MixedLayer] = {}
+    for name, module in layers.items():
+        mapped = [
+            c
+            for c in own.get(name, known)
+            if all(table.row(row, c.name)["status"] == "ok" for row, owner in rows.items() if owner == name)
+        ]
+        if not mapped:
+            tried = ", ".join(c.name for c in own.get(name, known))
+            raise InputError(f"table: layer {name!r}", f"no candidate has a mapping; tried: {tried}")
+        mixed[name] = MixedLayer(module, mapped)
+    _replace_all(wrapped, {id(layers[name]): layer for name, layer in mixed.items()})
+    quantities: tuple[Quantity, Quantity] = ("energy", "latency")
+    costs = {q: _costs(table, shares(table, q, transmission), mixed, rows) for q in quantities}
+    return SearchableNetwork(wrapped, mixed, rows, costs)
+
+
+def uniform(table: CostTable, candidate: str) -> dict[str, str]:
+    """The assignment of a uni-operator baseline: the same candidate in every layer of the table."""
+    return dict.fromkeys(table.layers, candidate)
+
+
+def _log_weights(layer: MixedLayer) -> FloatArray:
+    """log(softmax(alpha)), shape (candidates,); -inf beside a candidate that was fixed."""
+    if layer.alpha is None or layer.fixed is not None:
+        return layer.probabilities().detach().double().log().cpu().numpy()
+    return layer.alpha.detach().double().log_softmax(0).cpu().numpy()
+
+
+def _module_of_each_row(table: CostTable, layers: Mapping[str, nn.Module]) -> dict[str, str]:
+    """Layer of the table -> name of the module that computes it; both sides must be complete."""
+    rows = {row: row if row in layers else row.rpartition("#")[0] or row for row in table.layers}
+    if "" in layers:
+        raise InputError("network", f"is itself a {type(layers['']).__name__}", "a module that holds its layers")
+    for name in layers:
+        if name not in rows.values():
+            raise InputError("table", f"has no rows for layer {name!r} of the network", table.layers)
+    for row, name in rows.items():
+        if name not in layers:
+            raise InputError("table", f"layer {row!r} is no Conv2d or Linear of the network", layers)
+    return rows
+
+
+def _costs(table: CostTable, costs: FloatArray, mixed: Mapping[str, MixedLayer], rows: Mapping[str, str],
+           ) -> list[FloatArray]:  # fmt: skip
+    """The costs of each module's candidates, summed over the layers that it computes."""
+    found = []
+    for name, layer in mixed.items():
+        columns = [table.candidates.index(c.name) for c in layer.candidates]
+        own = [i for i, row in enumerate(table.layers) if rows[row] == name]
+        found.append(costs[own][:, columns].sum(0))
+    return found
+
+
+def _pinned_candidates(
+    table: CostTable,
+    rows: Mapping[str, str],
+    pins: Mapping[str, str],
+    operators: Path | str | Sequence[Candidate] | None,
+) -> dict[str, list[Candidate]]:
+    """Module -> the one candidate it is pinned to; a module that computes several layers has one for all of them."""
+    found: dict[str, list[Candidate]] = {}
+    for row, name in pinned(pins, table.layers).items():
+        candidate = _candidates(table, [name], operators, f"pins.{row}")
+        if found.setdefault(rows[row], candidate) != candidate:
+            problem = f"found {name!r}, but module {rows[row]!r} computes several layers with one set of weights"
+            raise InputError(f"pins.{row}", problem, found[rows[row]][0].name)
+    return found
+
+
+def _candidates(
+    table: CostTable,
+    names: Sequence[str] | None,
+    operators: Path | str | Sequence[Candidate] | None,
+    where: str = "candidates",
+) -> list[Candidate]:
+    """The candidates of these names in the table's order; checks that their declarations are those of its rows."""
+    source = operators if isinstance(operators, Path | str) else "the given operators"
+    source = "arch_specs/operators.yaml" if operators is None else source
+    given = load_candidates(operators) if operators is None or isinstance(operators, Path | str) else operators
+    declared = {c.name: c for c in given}
+    for name in names if names is not None else table.candidates:
+        if name not in table.candidates:
+            raise InputError(where, f"{name!r} is not in the table", table.candidates)
+        if name not in declared:
+            raise InputError(where, f"{name!r} is not declared in {source}", declared)
+        row, candidate = table.row(table.layers[0], name), declared[name]
+        if (row["operator"], row["bits"]) != (candidate.operator, candidate.bits):
+            problem = f"{name!r} is {row['operator']} at {row['bits']} bits in the table, but not in {source}"
+            raise InputError(where, problem, f"{candidate.operator} at {candidate.bits} bits")
+    return [declared[name] for name in table.candidates if names is None or name in names]
+
+
+def _check_names(assignment: Mapping[str, str], rows: Mapping[str, str]) -> None:
+    for name in assignment:
+        if name not in rows:
+            raise InputError("assignment", f"has no layer {name!r} to assign", rows)
+    for name in rows:
+        if name not in assignment:
+            raise InputError("assignment", f"layer {name!r} is missing")
+
+
+def _replace_all(network: nn.Module, replacements: Mapping[int, nn.Module]) -> None:
+    """Puts a module in the place of each of these (by id), under all the names that it has."""
+    for name, module in list(network.named_modules(remove_duplicate=False)):
+        if id(module) in replacements:
+            _replace(network, name, replacements[id(module)])
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, module)
