@@ -118,8 +118,8 @@ def test_a_sweep_gives_the_pareto_set(config: RunConfig, table: CostTable, tmp_p
 
 
 def point(sample: int, energy: float, validation: float, test: float) -> dict[str, Any]:
-    return {"seed": 0, "lambda": 1.0, "sample": sample, "energy": energy, "validation_accuracy": validation,
-            "test_accuracy": test, "assignment": {"a": f"{energy}"}}  # fmt: skip
+    return {"seed": 0, "lambda": 1.0, "budget": None, "sample": sample, "energy": energy,
+            "validation_accuracy": validation, "test_accuracy": test, "assignment": {"a": f"{energy}"}}  # fmt: skip
 
 
 def test_samples_are_merged_and_the_test_set_selects_nothing() -> None:

@@ -15,6 +15,7 @@ import torch
 from search import train
 from search.checkpoint import Record
 from search.data import Split
+from search.objective import WeightedEnergy
 from search.strategies import STRATEGIES
 from search.strategies.sequential import surest
 from search.strategies.stochastic import population
@@ -99,7 +100,7 @@ def test_sequential_assigns_the_surest_layer_in_each_cycle(tmp_path: Path) -> No
 
     def look(layer: str, candidate: str) -> None:
         weights.append(model.probabilities())
-        assert surest(model)[:2] == (layer, candidate)
+        assert surest(model, model.assignment())[:2] == (layer, candidate)
         fix(layer, candidate)
 
     model.fix = look  # type: ignore[method-assign]
@@ -124,10 +125,10 @@ def test_sequential_can_open_undecided_layers_anew(tmp_path: Path) -> None:
 
 def test_populations_are_decided_by_the_seed() -> None:
     model = small_model()
-    drawn = population(model, 50, 3)
-    assert drawn == population(model, 50, 3) != population(model, 50, 4)
+    drawn = population(model, WeightedEnergy(1.0), 50, 3)
+    assert drawn == population(model, WeightedEnergy(1.0), 50, 3) != population(model, WeightedEnergy(1.0), 50, 4)
     assert len(drawn) == 50 and len({tuple(a.values()) for a in drawn}) > 20
-    assert drawn[:5] == population(model, 5, 3)
+    assert drawn[:5] == population(model, WeightedEnergy(1.0), 5, 3)
 
 
 def test_relaxed_samples_are_near_what_they_stand_for() -> None:
