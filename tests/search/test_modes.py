@@ -169,7 +169,8 @@ def test_the_commands_show_cycles_and_populations(
     assert code == 0 and "Cycles of seed 0, lambda 0.5:\ncycle  layer  candidate  weight" in out
     code, out, _ = in_process(capsys, *search, "--set", "name=b", "--set", "search.mode=stochastic")
     assert code == 0 and "Population of seed 0, lambda 0.5; * is best on the validation images:\nsample" in out
-    assert sum(int(line.split()[1]) for line in out.splitlines() if line[:1].isdigit()) == 6
+    drawn, layer = (next(x.split() for x in out.splitlines() if x.startswith(name)) for name in ("drawn ", "conv "))
+    assert sum(map(int, drawn[1:])) == 6 and len(layer) == len(drawn) and layer[1] in table.candidates
     for wrong, problem in [
         (("--set", "search.mode=sequential"), "search.epochs: mode sequential does not use it (allowed: mode,"),
         (("--device", "tpu"), "device: found 'tpu'"),
