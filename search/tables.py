@@ -29,21 +29,17 @@ def cycle_table(point: Point) -> str:
 
 
 def population_table(population: Mapping[str, Any]) -> str:
-    """A row a distinct network: as which sample it was drawn first, how often, its figures, each layer's candidate."""
+    """A column a distinct network, under the sample it was drawn as first: how often, its figures, its candidates."""
     networks: list[Point] = population["networks"]
-    layers = list(networks[0]["assignment"])
+    head = [f"{p['sample']}{'*' if p['sample'] == population['selected'] else ''}" for p in networks]
     rows = [
-        [
-            f"{p['sample']}{'*' if p['sample'] == population['selected'] else ''}",
-            str(p["count"]),
-            f"{p['energy']:.3f}",
-            f"{p['validation_accuracy']:.1%}",
-            f"{p['test_accuracy']:.1%}",
-            *p["assignment"].values(),
-        ]
-        for p in networks
+        ["drawn", *(str(p["count"]) for p in networks)],
+        ["energy", *(f"{p['energy']:.3f}" for p in networks)],
+        ["validation", *(f"{p['validation_accuracy']:.1%}" for p in networks)],
+        ["test", *(f"{p['test_accuracy']:.1%}" for p in networks)],
+        *([layer, *(p["assignment"][layer] for p in networks)] for layer in networks[0]["assignment"]),
     ]
-    return text_table(("sample", "drawn", "energy", "validation", "test", *(_stacked(n) for n in layers)), rows)
+    return text_table(("sample", *head), rows)
 
 
 def pareto_table(results: Mapping[str, Any]) -> str:
@@ -60,8 +56,3 @@ def pareto_table(results: Mapping[str, Any]) -> str:
         for p in results["pareto"]
     ]
     return text_table(("seed", "search", "sample", "energy", "validation", "test"), rows)
-
-
-def _stacked(layer: str) -> str:
-    """A layer's name with a line for each of its parts, so that columns are narrow."""
-    return layer.replace(".", "\n")

@@ -69,23 +69,25 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr("search.train.batches", batches)
 
 
-def result(mode: str, path: Path, records: list[Record]) -> Any:
-    learner = make_learner(mode, path, dropout=True, on_epoch=records.append)
+def result(mode: str, path: Path, records: list[Record], **more: Any) -> Any:
+    learner = make_learner(mode, path, dropout=True, on_epoch=records.append, **more)
     history = STRATEGIES[mode](learner)
     assert records[-len(history) :] == history
     return [{k: v for k, v in r.items() if k != "seconds"} for r in history], learner.model.state_dict()
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_stop_in_any_epoch_changes_nothing(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    history, state = result(mode, tmp_path / "whole.pt", [])
+@pytest.mark.parametrize(("mode", "more"), [*((m, {}) for m in MODES), ("bilevel", {"second_order": True})])
+def test_a_stop_in_any_epoch_changes_nothing(
+    mode: str, more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history, state = result(mode, tmp_path / "whole.pt", [], **more)
     for number in (2, 7, 6):  # five batches an epoch: in the first one, in the second, in the third
         with monkeypatch.context() as patched, pytest.raises(InterruptedError):
             stop_after(patched, number)
-            result(mode, tmp_path / "stopped.pt", [])
+            result(mode, tmp_path / "stopped.pt", [], **more)
     records: list[Record] = []
     torch.manual_seed(12345)  # another process has another random state
-    again, state_again = result(mode, tmp_path / "stopped.pt", records)
+    again, state_again = result(mode, tmp_path / "stopped.pt", records, **more)
     assert again == history and len(records) == len(history)
     for name, value in state.items():
         same = torch.equal(value, state_again[name]) if isinstance(value, torch.Tensor) else value == state_again[name]
