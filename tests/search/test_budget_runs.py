@@ -8,9 +8,14 @@ import pytest
 
 from dse.errors import InputError
 from dse.table import CostTable
+from search.checkpoint import Checkpoint, Record
 from search.config import RunConfig, config_yaml, load_config
 from search.costs import share
+from search.objective import EnergyBudget
 from search.runs import open_run
+from search.strategies import STRATEGIES
+from search.strategies.learner import Learner
+from tests.search.strategies.helpers import DATA, settings_of, small_model
 from tests.search.test_cli import in_process
 from tests.search.test_runs import config, start, table
 
@@ -51,6 +56,25 @@ def write(tmp_path: Path, chosen: RunConfig) -> Path:
     path = tmp_path / "again.yaml"
     path.write_text(config_yaml(chosen), encoding="utf-8")
     return path
+
+
+def search_within(path: Path, stop_after: int | None = None) -> tuple[list[list[float]], float]:
+    """Operator weights and lambda after three epochs within a budget; stopped before, if that is asked for."""
+
+    def on_epoch(record: Record) -> None:
+        if record["epoch"] == stop_after:
+            raise KeyboardInterrupt
+
+    regulariser = EnergyBudget(0.4)
+    learner = Learner(small_model(), DATA, settings_of("bilevel"), regulariser, 0, Checkpoint(path), on_epoch)
+    STRATEGIES["bilevel"](learner)
+    return [alpha.tolist() for alpha in learner.model.alphas()], regulariser.lam
+
+
+def test_a_search_that_was_stopped_goes_on_with_its_lambda(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        search_within(tmp_path / "stopped.pt", stop_after=2)
+    assert search_within(tmp_path / "stopped.pt") == search_within(tmp_path / "whole.pt")
 
 
 def test_the_command_takes_budgets_in_place_of_lambdas(
