@@ -31,6 +31,11 @@ _SET = click.option(
     "--set", "changes", multiple=True, metavar="FIELD=VALUE",
     help="A field of CONFIG to take instead, as search.mode=sequential; null for its default. Repeatable.",
 )  # fmt: skip
+_BUDGET = click.option(
+    "--energy-budget", "budgets", type=float, multiple=True, metavar="SHARE",
+    help="Energy that the found network meets, as a share of the all-typical 8-bit one's: 0.4; replaces the lambdas of "
+    "CONFIG. Repeatable.",
+)  # fmt: skip
 _DEVICE = click.option("--device", help="Where networks learn: cpu, cuda or cuda:N; overrides device of CONFIG.")
 _JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the results do not depend on it.")
 
@@ -41,6 +46,7 @@ _JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the 
 @click.option("--out", type=_FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs' folders.")
 @_DATA_DIR
 @_SET
+@_BUDGET
 @_DEVICE
 @_JOBS
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
@@ -50,6 +56,7 @@ def search(
     out: Path,
     data_dir: Path | None,
     changes: tuple[str, ...],
+    budgets: tuple[float, ...],
     device: str | None,
     jobs: int | None,
     as_json: bool,
@@ -61,9 +68,16 @@ def search(
     \b
     Example:
       enos search squeezenet.yaml --table squeezenet.csv
+      enos search squeezenet.yaml --table squeezenet.csv --energy-budget 0.4
       enos search squeezenet.yaml --table squeezenet.csv --set name=sampled --set search.mode=stochastic
     """
-    _finish(_configuration(config, data_dir, changes, device), CostTable.load(table), out, jobs, as_json)
+    _finish(
+        _configuration(config, data_dir, [*changes, *_searched_within(budgets)], device),
+        CostTable.load(table),
+        out,
+        jobs,
+        as_json,
+    )
 
 
 @click.command()
@@ -72,6 +86,7 @@ def search(
 @click.option("--store", type=_FILE, default=None, help="Store of mappings; default: the one `enos map` uses.")
 @_DATA_DIR
 @_SET
+@_BUDGET
 @_DEVICE
 @_JOBS
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
@@ -81,6 +96,7 @@ def run(
     store: Path | None,
     data_dir: Path | None,
     changes: tuple[str, ...],
+    budgets: tuple[float, ...],
     device: str | None,
     jobs: int | None,
     as_json: bool,
@@ -100,7 +116,9 @@ def run(
     from search.config import EXAMPLE
     from search.stages import network_of
 
-    chosen = _configuration(config if config is not None else EXAMPLE, data_dir, changes, device)
+    chosen = _configuration(
+        config if config is not None else EXAMPLE, data_dir, [*changes, *_searched_within(budgets)], device
+    )
     workload = export_network(replace(network_of(chosen), name=chosen.name))
     arch = _arch_file(chosen.arch)
     with _bar("searches for a mapping") as (bar, task):
@@ -125,6 +143,11 @@ def report(run: Path) -> None:
     from search.report import write_report
 
     click.echo(f"Page: {write_report(run)}")
+
+
+def _searched_within(budgets: Sequence[float]) -> list[str]:
+    """What `--energy-budget` changes in a configuration."""
+    return ["lambdas=[]", f"energy_budgets={list(budgets)}"] if budgets else []
 
 
 def _configuration(path: Path, data_dir: Path | None, changes: Sequence[str], device: str | None) -> RunConfig:
@@ -187,5 +210,9 @@ def _bar(unit: str, total: float | None = None) -> Iterator[tuple[Progress, Task
 
 
 def _describe(stage: Stage) -> str:
-    what = f"baseline {stage.candidate}" if stage.candidate else f"{stage.kind} with lambda {stage.lam:g}"
+    if stage.candidate:
+        what = f"baseline {stage.candidate}"
+    else:
+        budget, lam = stage.budget, stage.lam
+        what = f"{stage.kind} with " + (f"lambda {lam:g}" if budget is None else f"energy budget {budget:g}")
     return f"seed {stage.seed}: {what}" + (f", sample {stage.sample}" if stage.sample else "")

@@ -14,6 +14,7 @@ import yaml
 from dse.candidates import load_candidates
 from dse.documents import parse_yaml, read_text
 from dse.errors import InputError
+from search.spaces import Space, read_pins, read_space
 
 EXAMPLE = Path(__file__).with_name("configs") / "digits.yaml"
 """The embedded example: real digits, no download, minutes on two cores."""
@@ -88,10 +89,10 @@ def _optional(check: Check) -> Check:
     return lambda value, where: None if value is None else check(value, where)
 
 
-def _list(check: Check) -> Check:
+def _list(check: Check, *, empty: bool = False) -> Check:
     def check_list(value: Any, where: str) -> tuple[Any, ...]:
-        if not isinstance(value, list) or not value:
-            raise InputError(where, f"found {value!r}", "a list with at least one entry")
+        if not isinstance(value, list) or not (value or empty):
+            raise InputError(where, f"found {value!r}", "a list" if empty else "a list with at least one entry")
         found = tuple(check(v, f"{where}[{i}]") for i, v in enumerate(value))
         for i, v in enumerate(found):
             if v in found[:i]:
@@ -228,8 +229,10 @@ def _search(document: Any, where: str) -> Search:
 class RunConfig:
     """Everything that decides a run's results, and `jobs` and `tensorboard`.
 
-    `lambdas` are searched one by one; more than one is a sweep. `amp` trains in bfloat16 where torch's autocast does,
-    None on a GPU only.
+    `lambdas` and `energy_budgets` are searched one by one; more than one is a sweep. Where budgets are given and no
+    lambdas, no lambda is searched. A budget is a share of the all-typical 8-bit energy, which the found network meets.
+    `latency_weight` weighs the expected cycles beside each lambda. `space` and `pins` restrict `candidates`. `amp`
+    trains in bfloat16 where torch's autocast does, None on a GPU only.
     `threads` is the number of CPU threads, None for torch's own choice; sums are added in another order on another
     number of threads, and networks as small as the example's are not faster on several.
     `jobs` is the number of processes that do stages side by side, None for as many as there are cores for `threads`;
@@ -242,7 +245,11 @@ class RunConfig:
     arch: str = _checked(_text, "eyeriss_168")
     transmission: Literal["all", "on_chip"] = _checked(_one_of("all", "on_chip"), "all")
     candidates: tuple[str, ...] = _checked(_list(_candidate), tuple(c.name for c in load_candidates()))
-    lambdas: tuple[float, ...] = _checked(_list(_number(0, 1e6)), (1.0,))
+    space: Space = field(default=Space(), metadata={"check": read_space})
+    pins: dict[str, str] = field(default_factory=dict, metadata={"check": read_pins})
+    lambdas: tuple[float, ...] = _checked(_list(_number(0, 1e6), empty=True), (1.0,))
+    energy_budgets: tuple[float, ...] = _checked(_list(_number(0, 1e6, above=True), empty=True), ())
+    latency_weight: float = _checked(_number(0, 1e6), 0.0)
     seeds: tuple[int, ...] = _checked(_list(_whole(0)), (0, 1, 2))
     baselines: tuple[str, ...] = _checked(_list(_candidate), ("T8", "MF8", "BC8"))
     search: Search = field(default=Bilevel(), metadata={"check": _search})
@@ -268,7 +275,11 @@ def load_config(path: Path | str, changes: Sequence[str] = ()) -> RunConfig:
     document = parse_yaml(read_text(path), path)
     for change in changes:
         _change(document, change)
+    if isinstance(document, dict) and document.get("energy_budgets"):
+        document.setdefault("lambdas", [])
     config: RunConfig = _read(RunConfig, document, f"{path}: ")
+    if not (config.lambdas or config.energy_budgets):
+        raise InputError(f"{path}: lambdas", "found [], and no energy_budgets", "at least one of the two lists")
     return config
 
 

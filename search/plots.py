@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from dse.candidates import load_candidates
 from dse.table import CostTable
-from search.results import Point, uni_operator_line
+from search.results import Point, setting, uni_operator_line
 
 INK = "#1d2733"
 """Text and axes; an inlined drawing takes the page's own text colour in its place."""
@@ -125,19 +125,19 @@ class TradeOff:
 
     line: tuple[tuple[float, float], ...]
     baselines: Mapping[str, tuple[tuple[float, float], ...]]
-    searched: Mapping[float, tuple[tuple[float, float], ...]]
+    searched: Mapping[str, tuple[tuple[float, float], ...]]
 
 
 def trade_off_info(networks: Sequence[Point]) -> TradeOff:
-    """All seeds' points, grouped by candidate and by lambda."""
+    """All seeds' points, grouped by candidate and by what was searched with."""
     baselines: dict[str, list[tuple[float, float]]] = {}
-    searched: dict[float, list[tuple[float, float]]] = {}
+    searched: dict[str, list[tuple[float, float]]] = {}
     for p in networks:
         point = (p["energy"], 100 * p["test_accuracy"])
         if p["kind"] == "baseline":
             baselines.setdefault(p["candidate"], []).append(point)
         else:
-            searched.setdefault(p["lambda"], []).append(point)
+            searched.setdefault(setting(p), []).append(point)
     means = [
         {"candidate": name, "energy": points[0][0], "test_accuracy": float(np.mean([a for _, a in points]))}
         for name, points in baselines.items()
@@ -146,7 +146,7 @@ def trade_off_info(networks: Sequence[Point]) -> TradeOff:
         tuple(dict.fromkeys(p["seed"] for p in networks)),
         tuple(uni_operator_line(means)),
         {name: tuple(points) for name, points in baselines.items()},
-        {lam: tuple(points) for lam, points in searched.items()},
+        {name: tuple(points) for name, points in searched.items()},
     )
 
 
@@ -162,9 +162,17 @@ def draw_trade_off(info: TradeOff) -> Figure:
             x, y = zip(*points, strict=True)
             axes.scatter(x, y, color=colour(name), s=28, alpha=0.85)
             axes.annotate(name, (x[0], max(y)), (0, 5), textcoords="offset points", ha="center", fontsize=8)
-        for (lam, points), marker in zip(info.searched.items(), "*DPX^vsph" * len(info.searched), strict=False):
+        for (name, points), marker in zip(info.searched.items(), "*DPX^vsph" * len(info.searched), strict=False):
             x, y = zip(*points, strict=True)
-            axes.scatter(x, y, color="#d1405a", marker=marker, s=70, zorder=3, label=f"searched, λ = {lam:g} (seed)")
+            axes.scatter(
+                x,
+                y,
+                color="#d1405a",
+                marker=marker,
+                s=70,
+                zorder=3,
+                label=f"searched, {name} (seed)".replace("lambda", "λ ="),
+            )
             for seed, point in zip(info.seeds, points, strict=True):
                 axes.annotate(str(seed), point, (6, -3), textcoords="offset points", fontsize=8)
         axes.set(xlabel="energy per image / all layers T8", ylabel="test accuracy (%)")

@@ -17,7 +17,7 @@ from dse.documents import read_text
 from dse.errors import InputError
 from dse.table import CostTable, Transmission
 from search import plots
-from search.results import Point
+from search.results import Point, setting
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -79,8 +79,8 @@ def findings(networks: Sequence[Point], table: CostTable, transmission: Transmis
     """What was found and why, as sentences: savings, distance from the uni-operator line, the costliest layers."""
     texts = []
     searched = [p for p in networks if p["kind"] == "searched"]
-    for lam in dict.fromkeys(p["lambda"] for p in searched):
-        texts.append(_about_lambda(lam, [p for p in searched if p["lambda"] == lam], networks))
+    for name in dict.fromkeys(map(setting, searched)):
+        texts.append(_about_setting(name, [p for p in searched if setting(p) == name], networks))
     shown = best(networks)
     reference = dict(zip(table.layers, _reference(table, transmission), strict=True))
     energy = dict(zip(table.layers, _energy(table, shown["assignment"], transmission), strict=True))
@@ -98,16 +98,16 @@ def findings(networks: Sequence[Point], table: CostTable, transmission: Transmis
     return texts
 
 
-def _about_lambda(lam: float, points: Sequence[Point], networks: Sequence[Point]) -> str:
+def _about_setting(name: str, points: Sequence[Point], networks: Sequence[Point]) -> str:
     energy, accuracy = (float(np.mean([p[k] for p in points])) for k in ("energy", "test_accuracy"))
     expected = float(np.mean([p["energy_expected"] for p in points]))
     text = (
-        f"With lambda = {lam:g} the searched networks need {energy:.2f} of the all-T8 energy (expected before "
+        f"With {name} the searched networks need {energy:.2f} of the all-T8 energy (expected before "
         f"discretisation: {expected:.2f}) and reach {accuracy:.1%} on the test images (mean over seeds: {len(points)})."
     )
-    for name in dict.fromkeys(p["candidate"] for p in networks if p["kind"] == "baseline"):
-        same = [p for p in networks if p.get("candidate") == name]
-        text += f" All {name}: {np.mean([p['test_accuracy'] for p in same]):.1%} at {same[0]['energy']:.2f}."
+    for candidate in dict.fromkeys(p["candidate"] for p in networks if p["kind"] == "baseline"):
+        same = [p for p in networks if p.get("candidate") == candidate]
+        text += f" All {candidate}: {np.mean([p['test_accuracy'] for p in same]):.1%} at {same[0]['energy']:.2f}."
     gaps = [p["above_line"] for p in points if p["above_line"] is not None]
     if gaps:
         above = sum(gap > 0 for gap in gaps)
@@ -140,7 +140,7 @@ _NETWORK_HEAD = ("network", "seed", "energy", "expected", "validation", "test", 
 def _network_row(p: Point) -> list[str]:
     gap = p.get("above_line")
     return [
-        f"all {p['candidate']}" if p["kind"] == "baseline" else f"searched, lambda {p['lambda']:g}",
+        f"all {p['candidate']}" if p["kind"] == "baseline" else f"searched, {setting(p)}",
         str(p["seed"]),
         f"{p['energy']:.3f}",
         f"{p['energy_expected']:.3f}" if "energy_expected" in p else "",
@@ -162,7 +162,7 @@ def _html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _name(p: Point) -> str:
-    return f"network found with lambda = {p['lambda']:g}, seed {p['seed']}"
+    return f"network found with {setting(p)}, seed {p['seed']}"
 
 
 def _subtitle(results: Mapping[str, Any], table: CostTable) -> str:

@@ -26,6 +26,8 @@ class StageLike(Protocol):
     def candidate(self) -> str | None: ...
     @property
     def sample(self) -> int | None: ...
+    @property
+    def budget(self) -> float | None: ...
 
 
 def summarise(config: RunConfig, unit_pj: float, done: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
@@ -48,7 +50,8 @@ def summarise(config: RunConfig, unit_pj: float, done: Mapping[Any, Mapping[str,
     for search, record in done.items():
         if search.kind != "search":
             continue
-        networks_of = {s: r for s, r in done.items() if (s.kind, s.seed, s.lam) == ("relearn", search.seed, search.lam)}
+        own = ("relearn", search.seed, search.lam, search.budget)
+        networks_of = {s: r for s, r in done.items() if (s.kind, s.seed, s.lam, s.budget) == own}
         population = merged([_searched(s, record, r) for s, r in networks_of.items()])
         for point in population:
             line = uni_operator_line([b for b in baselines if b["seed"] == point["seed"]])
@@ -57,10 +60,16 @@ def summarise(config: RunConfig, unit_pj: float, done: Mapping[Any, Mapping[str,
         best = most_accurate(population)
         searched.append({k: v for k, v in best.items() if k not in ("sample", "count")})
         if any(stage.sample is not None for stage in networks_of):
-            populations.append({"seed": search.seed, "lambda": search.lam, "selected": best["sample"],
-                                "networks": [_without_shares(p) for p in population]})  # fmt: skip
+            drawn = [_without_shares(p) for p in population]
+            populations.append({"seed": search.seed, "lambda": search.lam, "budget": search.budget,
+                                "selected": best["sample"], "networks": drawn})  # fmt: skip
     return {"name": config.name, "unit_pj": unit_pj, "transmission": config.transmission, "mode": config.search.mode,
             "networks": [*baselines, *searched], "populations": populations, "pareto": pareto(relearned)}  # fmt: skip
+
+
+def setting(point: Mapping[str, Any]) -> str:
+    """What a searched network was searched with: ``lambda 0.3`` or ``budget 0.4``."""
+    return f"lambda {point['lambda']:g}" if point["lambda"] is not None else f"budget {point['budget']:g}"
 
 
 def merged(population: Sequence[Point]) -> list[Point]:
@@ -93,7 +102,16 @@ def pareto(points: Sequence[Point]) -> list[Point]:
         ):
             if p["validation_accuracy"] > best:
                 best = p["validation_accuracy"]
-                names = ("seed", "lambda", "sample", "energy", "validation_accuracy", "test_accuracy", "assignment")
+                names = (
+                    "seed",
+                    "lambda",
+                    "budget",
+                    "sample",
+                    "energy",
+                    "validation_accuracy",
+                    "test_accuracy",
+                    "assignment",
+                )
                 found.append({name: p[name] for name in names})
     return found
 
@@ -120,8 +138,10 @@ def _searched(stage: StageLike, search: Mapping[str, Any], relearned: Mapping[st
         "kind": "searched",
         "seed": stage.seed,
         "lambda": stage.lam,
+        "budget": stage.budget,
         "sample": stage.sample,
         "energy_expected": found["energy_expected"],
+        "energy_discretised": found["energies_discretised"][(stage.sample or 1) - 1],
         **relearned["result"],
         "assignment": found["assignments"][(stage.sample or 1) - 1],
         "probabilities": found["probabilities"],
@@ -132,4 +152,5 @@ def _searched(stage: StageLike, search: Mapping[str, Any], relearned: Mapping[st
 
 def _without_shares(point: Point) -> Point:
     """A point without what all of its population share."""
-    return {k: v for k, v in point.items() if k not in ("kind", "seed", "lambda", "energy_expected", "probabilities")}
+    shared = ("kind", "seed", "lambda", "budget", "energy_expected", "probabilities")
+    return {k: v for k, v in point.items() if k not in shared}

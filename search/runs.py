@@ -34,7 +34,7 @@ from search.config import RunConfig, config_yaml, load_config
 from search.events import check_installed, event_files
 from search.objective import reference_pj
 from search.results import summarise
-from search.stages import Run, Stage, dataset, do_stage, first_network, network_of
+from search.stages import Run, Stage, dataset, do_stage, network_of, search_network
 from search.supernet import uniform
 from search.workers import Lock, do_side_by_side
 
@@ -172,9 +172,11 @@ def _check_fit(run: Run) -> None:
     if network.input_shape[1:] != data.image_shape:
         raise InputError("network", f"takes images of {network.input_shape[1:]}, but {config.data.name} has "
                          f"{data.image_shape}", "network.args that fit the data")  # fmt: skip
-    model = first_network(run, config.seeds[0], config.candidates)
+    model = search_network(run, config.seeds[0])
     if not model.undecided():
         raise InputError("candidates", "leave no layer a choice", "two or more that the layers have mappings for")
+    for budget in config.energy_budgets:
+        model.check_budget(budget)
     with torch.no_grad():
         scores = model(data.train.images[:2].cpu())
     if scores.shape != (2, data.classes):

@@ -16,9 +16,10 @@ from dse.export import Network
 from dse.table import CostTable
 from search.checkpoint import Checkpoint, Record, write_json, write_text
 from search.config import DataChoice, RunConfig, Search, Sequential, SingleLevel, Stochastic, Variational
+from search.costs import share
 from search.data import DATASETS, Dataset
 from search.networks import make_network
-from search.objective import Regulariser, WeightedEnergy, reference_pj
+from search.objective import EnergyBudget, Regulariser, WeightedEnergy, reference_pj
 from search.strategies import STRATEGIES
 from search.strategies.learner import Learner
 from search.strategies.sequential import sequential_epochs
@@ -31,8 +32,8 @@ from search.train import Compute, accuracy, learn
 class Stage:
     """One unit of work: a search, the relearning of what it found, or the training of a baseline.
 
-    `kind` is search, relearn or baseline; `lam` belongs to the first two, `candidate` to the last; `sample` numbers
-    the networks, from 1, that are relearnt of a search that samples several.
+    `kind` is search, relearn or baseline; `lam` or `budget` belongs to the first two, `candidate` to the last; `sample`
+    numbers the networks, from 1, that are relearnt of a search that samples several.
     """
 
     kind: str
@@ -40,11 +41,13 @@ class Stage:
     lam: float | None = None
     candidate: str | None = None
     sample: int | None = None
+    budget: float | None = None
 
     @property
     def name(self) -> str:
         sample = "" if self.sample is None else f"-sample{self.sample}"
-        return f"seed{self.seed}-{self.kind}-{self.candidate if self.lam is None else repr(self.lam)}{sample}"
+        what = f"budget{self.budget!r}" if self.lam is None else repr(self.lam)
+        return f"seed{self.seed}-{self.kind}-{self.candidate or what}{sample}"
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,11 @@ class Run:
         numbers = [None] if samples is None else range(1, samples + 1)
         found: list[Stage] = []
         for seed in c.seeds:
-            found += [Stage("search", seed, lam) for lam in c.lambdas]
+            searches = [Stage("search", seed, lam) for lam in c.lambdas]
+            searches += [Stage("search", seed, budget=budget) for budget in c.energy_budgets]
+            found += searches
             found += [Stage("baseline", seed, candidate=name) for name in c.baselines]
-            found += [Stage("relearn", seed, lam, sample=n) for lam in c.lambdas for n in numbers]
+            found += [replace(search, kind="relearn", sample=n) for search in searches for n in numbers]
         return tuple(found)
 
     def epochs(self, stage: Stage) -> int:
@@ -76,7 +81,7 @@ class Run:
 
     def before(self, stage: Stage) -> Stage | None:
         """The stage whose record `stage` needs: relearning begins with what its search found."""
-        return Stage("search", stage.seed, stage.lam) if stage.kind == "relearn" else None
+        return replace(stage, kind="search", sample=None) if stage.kind == "relearn" else None
 
     def assignment(self, stage: Stage) -> dict[str, str]:
         """What a baseline or a relearning trains; what it needs (`before`) is finished."""
@@ -142,19 +147,21 @@ def do_stage(run: Run, stage: Stage, on_entry: Callable[[Record], None]) -> None
 
 def _search(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Record:
     config, data = run.config, dataset(run.config, stage.seed)
-    model = first_network(run, stage.seed, config.candidates)
-    learner = Learner(model, data, config.search, _regulariser(run, stage), stage.seed, run.checkpoint(stage), on_epoch,
+    model, regulariser = search_network(run, stage.seed), _regulariser(run, stage)
+    learner = Learner(model, data, config.search, regulariser, stage.seed, run.checkpoint(stage), on_epoch,
                       compute(config))  # fmt: skip
     history = STRATEGIES[config.search.mode](learner)
-    assignments = _assignments(run, stage, model)
+    assignments = _assignments(run, stage, model, regulariser)
+    setting = f"budget{stage.budget!r}" if stage.lam is None else f"lambda{stage.lam!r}"
     for i, assignment in enumerate(assignments):
         sample = "" if samples_of(config.search) is None else f"-sample{i + 1}"
         text = yaml.safe_dump(assignment, sort_keys=False)
-        write_text(run.folder / "assignments" / f"seed{stage.seed}-lambda{stage.lam!r}{sample}.yaml", text)
+        write_text(run.folder / "assignments" / f"seed{stage.seed}-{setting}{sample}.yaml", text)
     result = {
         "energy_expected": float(model.energy().detach()),
         "mixture_validation_accuracy": accuracy(model, data.validation),
         "assignments": assignments,
+        "energies_discretised": [share(run.table, a, "energy", config.transmission) for a in assignments],
         "probabilities": model.probabilities(),
     }
     return {"history": history, "result": result}
@@ -162,14 +169,18 @@ def _search(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Recor
 
 def _regulariser(run: Run, stage: Stage) -> Regulariser:
     """The energy's part of a search's loss (Eq. 2a)."""
+    if stage.budget is not None:
+        return EnergyBudget(stage.budget)
     assert stage.lam is not None
-    return WeightedEnergy(stage.lam)
+    return WeightedEnergy(stage.lam, run.config.latency_weight)
 
 
-def _assignments(run: Run, stage: Stage, model: SearchableNetwork) -> list[dict[str, str]]:
+def _assignments(run: Run, stage: Stage, model: SearchableNetwork, regulariser: Regulariser) -> list[dict[str, str]]:
     """What a search has found: the most probable assignment, or a sample of them."""
     samples = samples_of(run.config.search)
-    return [model.assignment()] if samples is None else population(model, samples, stage.seed)
+    if samples is None:
+        return [regulariser.assignment(model)]
+    return population(model, regulariser, samples, stage.seed)
 
 
 def samples_of(settings: Search) -> int | None:
@@ -180,7 +191,7 @@ def samples_of(settings: Search) -> int | None:
 def _train(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Record:
     """Relearning or a baseline."""
     config, data, assignment = run.config, dataset(run.config, stage.seed), run.assignment(stage)
-    network = first_network(run, stage.seed, None).discretise(assignment)
+    network = first_network(run, stage.seed).discretise(assignment)
     history = learn(network, data, config.relearn, stage.seed, run.checkpoint(stage), on_epoch, compute(config))
     energy_pj = run.table.total_pj(assignment, config.transmission)
     return {
@@ -204,8 +215,7 @@ def search_epochs(run: Run) -> int:
     """Epochs of one search of the run; in the sequential mode they depend on the number of layers."""
     settings = run.config.search
     if isinstance(settings, Sequential):
-        model = first_network(run, run.config.seeds[0], run.config.candidates)
-        return sequential_epochs(model, settings)
+        return sequential_epochs(search_network(run, run.config.seeds[0]), settings)
     assert isinstance(settings, SingleLevel)
     return settings.epochs
 
@@ -216,10 +226,18 @@ def network_of(config: RunConfig) -> Network:
     return make_network(config.network.factory, config.network.args, shape)
 
 
-def first_network(run: Run, seed: int, candidates: tuple[str, ...] | None) -> SearchableNetwork:
+def first_network(run: Run, seed: int) -> SearchableNetwork:
     """The run's network with the first weights of a seed; relearned networks and baselines all begin there."""
     torch.manual_seed(seed)
-    return searchable(network_of(run.config).module, run.table, candidates, run.config.transmission)
+    return searchable(network_of(run.config).module, run.table, None, run.config.transmission)
+
+
+def search_network(run: Run, seed: int) -> SearchableNetwork:
+    """The same network with the choices that the run's search has."""
+    config = run.config
+    torch.manual_seed(seed)
+    return searchable(network_of(config).module, run.table, config.candidates, config.transmission,
+                      space=config.space, pins=config.pins)  # fmt: skip
 
 
 @functools.lru_cache(maxsize=1)

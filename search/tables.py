@@ -6,20 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from dse.cli.common import text_table
-from search.results import Point
+from search.results import Point, setting
 
 
 def details(results: Mapping[str, Any]) -> list[str]:
-    """A titled table for each sequential search and each population; the Pareto set, if there were several lambdas."""
+    """A titled table for each sequential search and each population; the Pareto set of several searches a seed."""
     found = [
-        f"\nCycles of seed {p['seed']}, lambda {p['lambda']:g}:\n{cycle_table(p)}"
-        for p in results["networks"]
-        if "cycles" in p
+        f"\nCycles of seed {p['seed']}, {setting(p)}:\n{cycle_table(p)}" for p in results["networks"] if "cycles" in p
     ]
     for population in results["populations"]:
-        title = f"Population of seed {population['seed']}, lambda {population['lambda']:g}"
+        title = f"Population of seed {population['seed']}, {setting(population)}"
         found.append(f"\n{title}; * is best on the validation images:\n{population_table(population)}")
-    if len({p["lambda"] for p in results["networks"] if p["kind"] == "searched"}) > 1:
+    if len({setting(p) for p in results["networks"] if p["kind"] == "searched"}) > 1:
         found.append(f"\nPareto set (energy, validation accuracy) of each seed:\n{pareto_table(results)}")
     return found
 
@@ -31,21 +29,17 @@ def cycle_table(point: Point) -> str:
 
 
 def population_table(population: Mapping[str, Any]) -> str:
-    """A row a distinct network: as which sample it was drawn first, how often, its figures, each layer's candidate."""
+    """A column a distinct network, under the sample it was drawn as first: how often, its figures, its candidates."""
     networks: list[Point] = population["networks"]
-    layers = list(networks[0]["assignment"])
+    head = [f"{p['sample']}{'*' if p['sample'] == population['selected'] else ''}" for p in networks]
     rows = [
-        [
-            f"{p['sample']}{'*' if p['sample'] == population['selected'] else ''}",
-            str(p["count"]),
-            f"{p['energy']:.3f}",
-            f"{p['validation_accuracy']:.1%}",
-            f"{p['test_accuracy']:.1%}",
-            *p["assignment"].values(),
-        ]
-        for p in networks
+        ["drawn", *(str(p["count"]) for p in networks)],
+        ["energy", *(f"{p['energy']:.3f}" for p in networks)],
+        ["validation", *(f"{p['validation_accuracy']:.1%}" for p in networks)],
+        ["test", *(f"{p['test_accuracy']:.1%}" for p in networks)],
+        *([layer, *(p["assignment"][layer] for p in networks)] for layer in networks[0]["assignment"]),
     ]
-    return text_table(("sample", "drawn", "energy", "validation", "test", *(_stacked(n) for n in layers)), rows)
+    return text_table(("sample", *head), rows)
 
 
 def pareto_table(results: Mapping[str, Any]) -> str:
@@ -53,7 +47,7 @@ def pareto_table(results: Mapping[str, Any]) -> str:
     rows = [
         [
             str(p["seed"]),
-            f"{p['lambda']:g}",
+            setting(p),
             "" if p["sample"] is None else str(p["sample"]),
             f"{p['energy']:.3f}",
             f"{p['validation_accuracy']:.1%}",
@@ -61,9 +55,4 @@ def pareto_table(results: Mapping[str, Any]) -> str:
         ]
         for p in results["pareto"]
     ]
-    return text_table(("seed", "lambda", "sample", "energy", "validation", "test"), rows)
-
-
-def _stacked(layer: str) -> str:
-    """A layer's name with a line for each of its parts, so that columns are narrow."""
-    return layer.replace(".", "\n")
+    return text_table(("seed", "search", "sample", "energy", "validation", "test"), rows)

@@ -17,11 +17,10 @@ def bilevel(learner: Learner[Bilevel]) -> list[Record]:
         for batch in learner.batches(epoch):
             if learner.learns_alpha(epoch):
                 # 1. Update alpha by descending the loss on the validation set.
-                held_out = learner.held_out()
-                second_order = learner.settings.second_order
-                learner.update_alpha(
-                    learner.loss_after_step(batch, held_out) if second_order else learner.loss(held_out)
-                )
+                if learner.settings.second_order:
+                    learner.update_alpha_behind_step(batch, learner.held_out())
+                else:
+                    learner.update_alpha(learner.loss(learner.held_out()))
             # 2. Update theta by descending the loss on the training set.
             learner.update_theta(learner.loss(batch), epoch)
     return learner.history

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from search.checkpoint import Checkpoint, Record, Stateful
 from search.config import Search
 from search.data import Dataset
 from search.objective import Regulariser
+from search.strategies.second_order import gradient_behind_step
 from search.supernet import SearchableNetwork
 from search.train import PLAIN, Batch, Compute, Epoch, OnEpoch, accuracy, batches, epochs
 
@@ -81,17 +81,24 @@ class Learner(Generic[S_co]):
         """L_acc of Eq. 2a."""
         return self.compute.loss(self.model, batch)
 
-    def loss_after_step(self, train: Batch, held_out: Batch) -> Tensor:
-        """L_acc on `held_out` after a step of theta on `train`: a function of alpha through that step too (Eq. 4)."""
-        alphas = {id(alpha) for alpha in self.model.alphas()}
-        thetas = {name: p for name, p in self.model.named_parameters() if id(p) not in alphas}
-        moved = unrolled(self.loss(train), thetas, self.of_theta.param_groups[0]["lr"])
-        return self.compute.loss(lambda images: functional_call(self.model, moved, (images,)), held_out)
-
     def update_alpha(self, loss: Tensor) -> None:
         """Descends `loss` and the regulariser in alpha."""
         _descend(loss + self.regulariser(self.model), self.of_alpha)
         self.regulariser.update(self.model)
+
+    def update_alpha_behind_step(self, train: Batch, held_out: Batch) -> None:
+        """Descends, in alpha, the loss on `held_out` that a gradient step of theta on `train` leads to (Eq. 4)."""
+        gradient = gradient_behind_step(
+            lambda: self.loss(train),
+            lambda: self.loss(held_out),
+            self.model.alphas(),
+            self.model.thetas(),
+            self.of_theta.param_groups[0]["lr"],
+        )
+        # A loss with this gradient; the regulariser's is added to it as to any other.
+        self.update_alpha(
+            torch.stack([(g * a).sum() for g, a in zip(gradient, self.model.alphas(), strict=True)]).sum()
+        )
 
     def update_theta(self, loss: Tensor, epoch: Epoch) -> None:
         """Descends `loss`, of a training batch, in theta, which the energy does not depend on."""
@@ -108,19 +115,6 @@ class Learner(Generic[S_co]):
             "validation_accuracy": accuracy(self.model, self.data.validation),
             **self.regulariser.report(self.model),
         }
-
-
-def unrolled(train_loss: Tensor, thetas: dict[str, nn.Parameter], lr: float) -> dict[str, Tensor]:
-    """theta after one gradient step of `train_loss`, as a function of all that `train_loss` depends on.
-
-    A gradient through it has the second-order term, exactly where DARTS (Eq. 7 and 8 there) takes a difference: that
-    would see the steps of quantised weights, not their surrogate gradients.
-    """
-    found = torch.autograd.grad(train_loss, list(thetas.values()), create_graph=True, allow_unused=True)
-    return {
-        name: theta if gradient is None else theta - lr * gradient
-        for (name, theta), gradient in zip(thetas.items(), found, strict=True)
-    }
 
 
 def _descend(loss: Tensor, *optimisers: torch.optim.Optimizer) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from search.checkpoint import Record
@@ -23,7 +25,7 @@ def sequential(learner: Learner[Sequential]) -> list[Record]:
         cycle, rest = divmod(epoch.index + 1 - settings.warmup_epochs, settings.cycle_epochs)
         if cycle > 0 and rest == 0:
             # 1. Find the highest softmax weight of all undecided layers. 2. Assign it and learn it no more.
-            layer, candidate, weight = surest(model)
+            layer, candidate, weight = surest(model, learner.regulariser.assignment(model))
             model.fix(layer, candidate)
             epoch.record["assigned"] = {"cycle": cycle, "layer": layer, "candidate": candidate, "weight": weight}
             if settings.restart_alpha:
@@ -36,11 +38,15 @@ def sequential_epochs(model: SearchableNetwork, settings: Sequential) -> int:
     return settings.warmup_epochs + len(model.undecided()) * settings.cycle_epochs
 
 
-def surest(model: SearchableNetwork) -> tuple[str, str, float]:
-    """Layer, candidate and weight of the highest softmax(alpha) of all undecided layers; the first of equals."""
+def surest(model: SearchableNetwork, allowed: Mapping[str, str]) -> tuple[str, str, float]:
+    """Layer, candidate and weight of the highest softmax(alpha) of all undecided layers; the first of equals.
+
+    Args:
+        allowed: layer -> candidate that it may have: its most probable one, or what a budget leaves room for.
+    """
     probabilities = model.probabilities()
     return max(
-        ((layer, name, weight) for layer in model.undecided() for name, weight in probabilities[layer].items()),
+        ((layer, allowed[layer], probabilities[layer][allowed[layer]]) for layer in model.undecided()),
         key=lambda found: found[2],
     )
 

@@ -10,6 +10,7 @@ import torch
 
 from search.checkpoint import Record
 from search.config import Stochastic
+from search.objective import Regulariser
 from search.strategies.bilevel import bilevel
 from search.strategies.learner import Learner
 from search.supernet import SearchableNetwork
@@ -20,7 +21,7 @@ def stochastic(learner: Learner[Stochastic]) -> list[Record]:
     return bilevel(learner)
 
 
-def population(model: SearchableNetwork, samples: int, seed: int) -> list[dict[str, str]]:
-    """Step 2: `samples` assignments, each layer's drawn from its softmax(alpha); some may be the same."""
+def population(model: SearchableNetwork, regulariser: Regulariser, samples: int, seed: int) -> list[dict[str, str]]:
+    """Step 2: `samples` assignments drawn from softmax(alpha), within the budget if there is one; some may agree."""
     generator = torch.Generator().manual_seed(seed)
-    return [model.sample(generator) for _ in range(samples)]
+    return [regulariser.sample(model, generator) for _ in range(samples)]

@@ -1,11 +1,23 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from dse.errors import InputError
-from search.config import EXAMPLE, MODES, DataChoice, RunConfig, Sequential, Variational, config_yaml, load_config
+from search.config import (
+    EXAMPLE,
+    MODES,
+    DataChoice,
+    NetworkChoice,
+    RunConfig,
+    Sequential,
+    Training,
+    Variational,
+    config_yaml,
+    load_config,
+)
 from search.strategies import STRATEGIES
 
 
@@ -119,3 +131,13 @@ def test_every_wrong_field_is_one_line(tmp_path: Path, text: str, problem: str) 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none.yaml: cannot be read"):
         load_config(tmp_path / "none.yaml")
+
+
+def test_the_manual_names_every_option() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "search.md").read_text(encoding="utf-8")
+    for kind, prefix in [(RunConfig, ""), (NetworkChoice, "network."), (DataChoice, "data."), (Training, "relearn.")]:
+        for field in dataclasses.fields(kind):
+            assert f"`{prefix}{field.name}`" in text or dataclasses.is_dataclass(field.default), field.name
+    for mode, settings in MODES.items():
+        assert f"`{mode}`" in text
+        assert all(f"`{field.name}`" in text for field in dataclasses.fields(settings)), mode

@@ -75,7 +75,7 @@ def test_trade_off_keeps_every_seed_and_joins_means(networks: list[dict[str, Any
     info = trade_off_info(networks)
     assert info.line == tuple((e, pytest.approx(a)) for e, a in ((0.49, 87), (0.69, 91), (1.0, 95)))
     assert info.baselines["T4"] == ((0.53, pytest.approx(93)), (0.53, pytest.approx(95)))
-    assert len(info.searched[0.5]) == 2 and info.seeds == (0, 1)
+    assert len(info.searched["lambda 0.5"]) == 2 and info.seeds == (0, 1)
 
 
 def test_colours_are_distinct() -> None:

@@ -12,18 +12,19 @@ from torch.func import functional_call
 from search.checkpoint import Checkpoint
 from search.config import Training
 from search.strategies import STRATEGIES
-from search.strategies.learner import unrolled
+from search.strategies.second_order import gradient_behind_step
 from search.train import Compute, learn
 from tests.search.strategies.helpers import DATA, ignore, make_learner, small_model
 
 
 def test_the_second_order_term_of_two_parabolas() -> None:
-    """Training: (theta - alpha)^2 / 2; validation: theta^2 / 2. One step gives theta + lr (alpha - theta)."""
-    theta, alpha = (nn.Parameter(torch.tensor(v, dtype=torch.double)) for v in (3.0, 5.0))
-    moved = unrolled((theta - alpha).square() / 2, {"theta": theta}, 0.1)["theta"]
-    (gradient,) = torch.autograd.grad(moved.square() / 2, alpha)
-    assert moved.item() == pytest.approx(3.2)
+    """Training: (theta - alpha)^2 / 2; validation: theta^2 / 2. One step gives theta + lr (alpha - theta) = 3.2."""
+    theta, alpha = (torch.tensor(v, dtype=torch.double, requires_grad=True) for v in (3.0, 5.0))
+    (gradient,) = gradient_behind_step(
+        lambda: (theta - alpha).square() / 2, lambda: theta.square() / 2, [alpha], [theta], 0.1
+    )
     assert gradient.item() == pytest.approx(3.2 * 0.1)
+    assert theta.item() == 3.0
 
 
 class Mixture(nn.Module):
@@ -45,44 +46,49 @@ def test_the_gradient_is_that_of_the_validation_loss_behind_the_step() -> None:
     train, held_out, target = (torch.randn(5, n, dtype=torch.double) for n in (3, 3, 4))
 
     def behind_step() -> Tensor:
-        moved = unrolled((model(train) - target).square().mean(), {"theta": model.theta}, lr)
+        """The same by differentiating through the step, exactly."""
+        loss = (model(train) - target).square().mean()
+        (slope,) = torch.autograd.grad(loss, model.theta, create_graph=True)
+        moved = {"theta": model.theta - lr * slope}
         return (functional_call(model, moved, (held_out,)) - target).square().mean()
 
-    (found,) = torch.autograd.grad(behind_step(), model.alpha)
-    start, h = model.alpha.detach().clone(), 1e-6
-    for i in range(2):
-        sides = []
-        for sign in (1, -1):
-            with torch.no_grad():
-                model.alpha.copy_(start)
-                model.alpha[i] += sign * h
-            sides.append(behind_step().item())
-        assert found[i].item() == pytest.approx((sides[0] - sides[1]) / (2 * h), rel=1e-6)
+    (exact,) = torch.autograd.grad(behind_step(), model.alpha)
+    first_order, found = (
+        gradient_behind_step(
+            lambda: (model(train) - target).square().mean(),
+            lambda: (model(held_out) - target).square().mean(),
+            [model.alpha],
+            [model.theta],
+            rate,
+        )[0]
+        for rate in (0.0, lr)
+    )
+    assert torch.allclose(found, exact, rtol=1e-3)
+    assert not torch.allclose(first_order, exact, rtol=0.05)
 
 
-def test_second_order_reaches_alpha_through_all_candidates(tmp_path: Path) -> None:
-    learner = make_learner("bilevel", tmp_path / "x.pt", second_order=True)
+def test_second_order_moves_alpha_and_leaves_theta_where_it_was(tmp_path: Path) -> None:
+    first, second = (make_learner("bilevel", tmp_path / f"{i}.pt", lr=0.5) for i in range(2))
     train, held_out = ((split.images[:20], split.labels[:20]) for split in (DATA.train, DATA.validation))
+    before = [theta.detach().clone() for theta in second.model.thetas()]
+    first.update_alpha(first.loss(held_out))
+    second.update_alpha_behind_step(train, held_out)
+    assert all(torch.equal(a, b) for a, b in zip(before, second.model.thetas(), strict=True))
+    assert all(alpha.any() and alpha.isfinite().all() for alpha in second.model.alphas())
+    assert any(
+        not torch.equal(a.grad, b.grad) for a, b in zip(first.model.alphas(), second.model.alphas(), strict=True)
+    )
 
-    def gradients(lr: float) -> Tensor:
-        learner.of_theta.param_groups[0]["lr"] = lr
-        loss = learner.loss_after_step(train, held_out)
-        return torch.cat(torch.autograd.grad(loss, learner.model.alphas()))
 
+def test_second_order_without_a_step_is_first_order(tmp_path: Path) -> None:
+    learner = make_learner("bilevel", tmp_path / "x.pt")
+    train, held_out = ((split.images[:20], split.labels[:20]) for split in (DATA.train, DATA.validation))
     learner.model(train[0])  # the first batch sets the scales
     learner.model.eval()
-    first = torch.cat(torch.autograd.grad(learner.loss(held_out), learner.model.alphas()))
-    assert torch.allclose(gradients(0.0), first, atol=1e-6)
-    assert gradients(0.1).isfinite().all() and (gradients(0.1) - first).abs().max() > 1e-4
-
-
-def test_second_order_leaves_theta_where_it_was(tmp_path: Path) -> None:
-    learner = make_learner("bilevel", tmp_path / "x.pt", second_order=True)
-    before = [theta.detach().clone() for theta in learner.model.thetas()]
-    batch = DATA.train.images[:20], DATA.train.labels[:20]
-    learner.update_alpha(learner.loss_after_step(batch, batch))
-    assert all(torch.equal(a, b) for a, b in zip(before, learner.model.thetas(), strict=True))
-    assert all(alpha.any() for alpha in learner.model.alphas())
+    alphas, thetas = learner.model.alphas(), learner.model.thetas()
+    found = gradient_behind_step(lambda: learner.loss(train), lambda: learner.loss(held_out), alphas, thetas, 0.0)
+    for a, b in zip(found, torch.autograd.grad(learner.loss(held_out), alphas), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", list(STRATEGIES))

@@ -15,6 +15,7 @@ import torch
 from search import train
 from search.checkpoint import Record
 from search.data import Split
+from search.objective import WeightedEnergy
 from search.strategies import STRATEGIES
 from search.strategies.sequential import surest
 from search.strategies.stochastic import population
@@ -68,23 +69,25 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr("search.train.batches", batches)
 
 
-def result(mode: str, path: Path, records: list[Record]) -> Any:
-    learner = make_learner(mode, path, dropout=True, on_epoch=records.append)
+def result(mode: str, path: Path, records: list[Record], **more: Any) -> Any:
+    learner = make_learner(mode, path, dropout=True, on_epoch=records.append, **more)
     history = STRATEGIES[mode](learner)
     assert records[-len(history) :] == history
     return [{k: v for k, v in r.items() if k != "seconds"} for r in history], learner.model.state_dict()
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_stop_in_any_epoch_changes_nothing(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    history, state = result(mode, tmp_path / "whole.pt", [])
+@pytest.mark.parametrize(("mode", "more"), [*((m, {}) for m in MODES), ("bilevel", {"second_order": True})])
+def test_a_stop_in_any_epoch_changes_nothing(
+    mode: str, more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history, state = result(mode, tmp_path / "whole.pt", [], **more)
     for number in (2, 7, 6):  # five batches an epoch: in the first one, in the second, in the third
         with monkeypatch.context() as patched, pytest.raises(InterruptedError):
             stop_after(patched, number)
-            result(mode, tmp_path / "stopped.pt", [])
+            result(mode, tmp_path / "stopped.pt", [], **more)
     records: list[Record] = []
     torch.manual_seed(12345)  # another process has another random state
-    again, state_again = result(mode, tmp_path / "stopped.pt", records)
+    again, state_again = result(mode, tmp_path / "stopped.pt", records, **more)
     assert again == history and len(records) == len(history)
     for name, value in state.items():
         same = torch.equal(value, state_again[name]) if isinstance(value, torch.Tensor) else value == state_again[name]
@@ -99,7 +102,7 @@ def test_sequential_assigns_the_surest_layer_in_each_cycle(tmp_path: Path) -> No
 
     def look(layer: str, candidate: str) -> None:
         weights.append(model.probabilities())
-        assert surest(model)[:2] == (layer, candidate)
+        assert surest(model, model.assignment())[:2] == (layer, candidate)
         fix(layer, candidate)
 
     model.fix = look  # type: ignore[method-assign]
@@ -124,10 +127,10 @@ def test_sequential_can_open_undecided_layers_anew(tmp_path: Path) -> None:
 
 def test_populations_are_decided_by_the_seed() -> None:
     model = small_model()
-    drawn = population(model, 50, 3)
-    assert drawn == population(model, 50, 3) != population(model, 50, 4)
+    drawn = population(model, WeightedEnergy(1.0), 50, 3)
+    assert drawn == population(model, WeightedEnergy(1.0), 50, 3) != population(model, WeightedEnergy(1.0), 50, 4)
     assert len(drawn) == 50 and len({tuple(a.values()) for a in drawn}) > 20
-    assert drawn[:5] == population(model, 5, 3)
+    assert drawn[:5] == population(model, WeightedEnergy(1.0), 5, 3)
 
 
 def test_relaxed_samples_are_near_what_they_stand_for() -> None:
