@@ -243,7 +243,7 @@ def test_factories_of_the_working_directory_are_found(here):
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        ("resnext", None, "no such network (allowed: squeezenet"),
+        ("resnext", None, "squeezenet, package.module:factory)"),
         ("nowhere_at_all:net", None, "module nowhere_at_all cannot be imported: ModuleNotFoundError"),
         ("my_broken:net", None, "cannot be imported: ModuleNotFoundError: No module named 'not_a_module_anywhere'"),
         ("my_networks:other", None, "module my_networks has no 'other'"),
