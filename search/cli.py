@@ -111,8 +111,11 @@ def _finish(config: RunConfig, table: CostTable, out: Path, jobs: int | None, as
     """Search, relearn and report, which both commands share."""
     from search.report import summary, write_report
     from search.runs import do_run, open_run
+    from search.stages import dataset
 
     opened = open_run(out / config.name, config, table)
+    if notice := dataset(config, config.seeds[0]).notice:
+        click.echo(f"note: {notice}", err=True)
     with _bar("epochs", sum(stage.epochs for stage in opened.stages)) as (bar, task):
 
         def on_progress(stage: Stage, _: object) -> None:
