@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def form(network: str, image: int) -> str:
-    """A network's name in the form for `image` x `image` pictures: ``NAME_cifar`` up to 32, else such as ``NAME_64``."""
+    """Name of a network's form for `image` x `image` pictures: ``NAME_cifar`` up to 32, else such as ``NAME_64``."""
     return f"{network}_cifar" if image <= 32 else f"{network}_{image}"
 
 
