@@ -38,9 +38,7 @@ def cifar10(directory: Path | None = None, subset: int | None = None, seed: int 
 def cifar100(directory: Path | None = None, subset: int | None = None, seed: int = 0) -> Dataset:
     """CIFAR-100 with its 100 fine classes, from the folder that holds ``cifar-100-python``; see `cifar10`."""
     folder = official_folder("cifar100", directory)
-    train, test = (
-        _source(*_batch(folder / part, "CIFAR-100", b"fine_labels", 100)) for part in ("train", "test")
-    )
+    train, test = (_source(*_batch(folder / part, "CIFAR-100", b"fine_labels", 100)) for part in ("train", "test"))
     normalisation = Normalisation((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
     return assemble("cifar100", folder, train, test, subset, seed, normalisation, AUGMENTATION)
 

@@ -1,4 +1,4 @@
-"""Which images are for training, validation and test: stratified by class, decided by a seed, with or without subset."""
+"""Which images are for training, validation and test: stratified by class, decided by a seed, whole or a subset."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ def test_bytes_are_shifted_as_floats_are() -> None:
 
 
 def test_normalisation_is_that_of_each_channel() -> None:
-    split = Split(torch.tensor([[[[0]], [[255]]]], dtype=torch.uint8), torch.tensor([0]), Normalisation((0.5, 0.2), (0.25, 0.4)))
+    images = torch.tensor([[[[0]], [[255]]]], dtype=torch.uint8)
+    split = Split(images, torch.tensor([0]), Normalisation((0.5, 0.2), (0.25, 0.4)))
     torch.testing.assert_close(split.prepared(split.images), torch.tensor([[[[-2.0]], [[2.0]]]]))
     plain = Split(torch.ones(1, 1, 1, 1), torch.tensor([0]))
     assert plain.prepared(plain.images) is plain.images
