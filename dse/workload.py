@@ -21,11 +21,13 @@ class Layer:
     """A layer that is computed by the MAC array.
 
     `instance` holds Timeloop's dimensions and coefficients: G groups of C input and M output channels each.
+    `candidate` is the operator and precision of a network that is decided (``MF4``); mapping does not read it.
     """
 
     name: str
     kind: str  # "conv" or "linear"
     instance: dict[str, int] = field(hash=False)
+    candidate: str | None = None
 
     @property
     def problem(self) -> Problem:
@@ -58,7 +60,8 @@ def write_workload(workload: Workload, path: Path | str) -> None:
     ]
     for layer in workload.layers:
         instance = ", ".join(f"{k}: {v}" for k, v in layer.instance.items())
-        lines.append(f"- {{name: {_scalar(layer.name)}, kind: {layer.kind}, instance: {{{instance}}}}}")
+        chosen = "" if layer.candidate is None else f", candidate: {_scalar(layer.candidate)}"
+        lines.append(f"- {{name: {_scalar(layer.name)}, kind: {layer.kind}, instance: {{{instance}}}{chosen}}}")
     if workload.passed_over:
         lines.append("passed_over:")
         lines += [f"  {_scalar(name)}: {_scalar(reason)}" for name, reason in workload.passed_over.items()]
@@ -114,10 +117,10 @@ def find_workload(name: Path | str) -> Path:
 
 def _layer(entry: Any, where: str) -> Layer:
     if not isinstance(entry, dict) or not {"name", "instance"} <= set(entry):
-        raise InputError(where, f"found {entry!r}", "a mapping with name, kind, instance")
+        raise InputError(where, f"found {entry!r}", "a mapping with name, kind, instance, candidate")
     for key in entry:
-        if key not in ("name", "kind", "instance"):
-            raise InputError(where, f"unknown field {key!r}", "name, kind, instance")
+        if key not in ("name", "kind", "instance", "candidate"):
+            raise InputError(where, f"unknown field {key!r}", "name, kind, instance, candidate")
     kind = entry.get("kind", "conv")
     if kind not in ("conv", "linear"):
         raise InputError(f"{where}.kind", f"found {kind!r}", "conv, linear")
@@ -125,7 +128,10 @@ def _layer(entry: Any, where: str) -> Layer:
     if not isinstance(instance, dict):
         raise InputError(f"{where}.instance", f"found {instance!r}", [*CONV_DIMENSIONS, *CONV_COEFFICIENTS])
     conv_problem(instance, where)
-    return Layer(str(entry["name"]), kind, instance)
+    candidate = entry.get("candidate")
+    if candidate is not None and (not isinstance(candidate, str) or not candidate):
+        raise InputError(f"{where}.candidate", f"found {candidate!r}", "a candidate's name, such as T8")
+    return Layer(str(entry["name"]), kind, instance, candidate)
 
 
 def _scalar(text: str) -> str:

@@ -162,9 +162,12 @@ def _finish(config: RunConfig, table: CostTable, out: Path, jobs: int | None, as
     from search.progress import Remaining, in_words
     from search.report import summary, write_report
     from search.runs import default_jobs, do_run, open_run
+    from search.stages import dataset
     from search.tables import details
 
     opened = open_run(out / config.name, config, table)
+    if notice := dataset(config, config.seeds[0]).notice:
+        click.echo(f"note: {notice}", err=True)
     remaining = Remaining({s: opened.epochs(s) for s in opened.stages}, jobs or default_jobs(config))
     with _bar("epochs", remaining.epochs) as (bar, task):
 

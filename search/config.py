@@ -14,6 +14,7 @@ import yaml
 from dse.candidates import load_candidates
 from dse.documents import parse_yaml, read_text
 from dse.errors import InputError
+from search.catalogue import NAMES
 from search.spaces import Space, read_pins, read_space
 
 EXAMPLE = Path(__file__).with_name("configs") / "digits.yaml"
@@ -122,11 +123,11 @@ class NetworkChoice:
 class DataChoice:
     """Data set.
 
-    `dir` is the folder of its official files (CIFAR), `subset` a number of images to keep of all. With `augment`,
-    training images are shifted a little and, where their class allows, mirrored.
+    `dir` is the folder that holds its official files (not for digits), `subset` a number of images to keep of all.
+    With `augment`, training images are shifted a little and, where their class allows, mirrored.
     """
 
-    name: str = _checked(_one_of("digits", "cifar10"), "digits")
+    name: str = _checked(_one_of(*NAMES), "digits")
     dir: str | None = _checked(_optional(_text), None)
     subset: int | None = _checked(_optional(_whole(30)), None)
     augment: bool = _checked(_flag, True)

@@ -178,7 +178,7 @@ def _check_fit(run: Run) -> None:
     for budget in config.energy_budgets:
         model.check_budget(budget)
     with torch.no_grad():
-        scores = model(data.train.images[:2].cpu())
+        scores = model(data.train.prepared(data.train.images[:2]).cpu())
     if scores.shape != (2, data.classes):
         raise InputError("network", f"gives {tuple(scores.shape)} for 2 images of {config.data.name}",
                          f"(2, {data.classes}): one score a class")  # fmt: skip

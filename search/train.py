@@ -165,7 +165,8 @@ def batches(
     for i in range(batches_per_epoch(split, batch_size)):
         chosen = order[i * batch_size : (i + 1) * batch_size]
         images = split.images[chosen]
-        yield images if augmentation is None else augmentation(images, generator), split.labels[chosen]
+        images = images if augmentation is None else augmentation(images, generator)
+        yield split.prepared(images), split.labels[chosen]
 
 
 def _stream(seed: int, epoch: int) -> int:
@@ -187,5 +188,5 @@ def accuracy(network: nn.Module, split: Split, batch_size: int = 1000) -> float:
     for images, labels in zip(
         torch.split(split.images, batch_size), torch.split(split.labels, batch_size), strict=True
     ):
-        right += int((network(images).argmax(1) == labels).sum())
+        right += int((network(split.prepared(images)).argmax(1) == labels).sum())
     return right / len(split)

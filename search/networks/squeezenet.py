@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dse.export import Network
+from search.networks.forms import default_stem_stride, form
 
 FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
 """Output channels of the squeeze and of each expand layer of fire2 to fire9."""
@@ -70,9 +71,14 @@ def squeezenet_cifar(
     in_channels: int = 3,
     width: float = 1.0,
     stem: int = 96,
-    stem_stride: int = 1,
+    stem_stride: int | None = None,
     image: int = 32,
 ) -> Network:
-    """SqueezeNet for `image` x `image` pictures: fire4 of the default is the paper's layer of 46 million MACs."""
-    module = SqueezeNet(num_classes, in_channels, width, stem, stem_stride)
-    return Network("squeezenet_cifar", module, (1, in_channels, image, image))
+    """SqueezeNet for `image` x `image` pictures: fire4 of the default is the paper's layer of 46 million MACs.
+
+    Args:
+        stem_stride: None for `default_stem_stride`, which gives 64x64 the MACs of 32x32 behind conv1.
+    """
+    stride = default_stem_stride(image) if stem_stride is None else stem_stride
+    module = SqueezeNet(num_classes, in_channels, width, stem, stride)
+    return Network(form("squeezenet", image), module, (1, in_channels, image, image))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,19 @@ def test_the_shipped_squeezenet():
     assert len(workload.layers) == 26 and len(fire4) == 3
     assert round(sum(fire4) / 1e6) == 46
     assert read_workload(find_workload("squeezenet")) == workload, "run: enos export squeezenet"
+
+
+def test_a_decided_workload_keeps_its_candidates(tmp_path):
+    workload = export(nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 2, 1)), 1, 2, 5, 5)
+    first, second = workload.layers
+    decided = replace(workload, layers=(replace(first, candidate="MF4"), second))
+    write_workload(decided, tmp_path / "net.yaml")
+    assert read_workload(tmp_path / "net.yaml") == decided
+    text = (tmp_path / "net.yaml").read_text()
+    assert text.count("candidate") == 1
+    (tmp_path / "net.yaml").write_text(text.replace("candidate: MF4", "candidate: 4"))
+    with pytest.raises(InputError, match=r"layers\[0\].candidate: found 4 \(allowed: a candidate's name"):
+        read_workload(tmp_path / "net.yaml")
 
 
 class Twice(nn.Module):
@@ -243,7 +257,7 @@ def test_factories_of_the_working_directory_are_found(here):
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        ("resnext", None, "no such network (allowed: squeezenet"),
+        ("resnext", None, "squeezenet, package.module:factory)"),
         ("nowhere_at_all:net", None, "module nowhere_at_all cannot be imported: ModuleNotFoundError"),
         ("my_broken:net", None, "cannot be imported: ModuleNotFoundError: No module named 'not_a_module_anywhere'"),
         ("my_networks:other", None, "module my_networks has no 'other'"),

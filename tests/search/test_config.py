@@ -113,7 +113,7 @@ def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
         ("name: x\njobs: 0", r"jobs: found 0 \(allowed: a whole number from 1"),
         ("name: x\nseeds: [1, 1]", r"seeds\[1\]: 1 is in the list twice"),
         ("name: x\ncandidates: [T8, T9]", r"candidates\[1\]: found 'T9' \(allowed: T8"),
-        ("name: x\ndata: {name: mnist}", r"data.name: found 'mnist' \(allowed: digits, cifar10\)"),
+        ("name: x\ndata: {name: mnist}", r"data.name: found 'mnist' \(allowed: digits, cifar10, cifar100, emn"),
         ("name: x\ndata: {augment: 1}", r"data.augment: found 1 \(allowed: true, false\)"),
         ("name: x\ndevice: tpu", r"device: found 'tpu' \(allowed: cpu, cuda"),
         ("name: x\ntransmission: some", r"transmission: found 'some' \(allowed: all, on_chip\)"),

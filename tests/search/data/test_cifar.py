@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from dse.errors import InputError
-from search.data import Augmentation, cifar10, digits
+from search.data import cifar10, cifar100
 
 NAMES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 
@@ -30,35 +29,15 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path
 
 
-def test_digits_are_split_by_class_without_overlap() -> None:
-    data = digits(seed=3)
-    assert data.image_shape == (1, 8, 8) and data.classes == 10
-    assert len(data.train) + len(data.validation) + len(data.test) == 1797
-    for split in (data.train, data.validation, data.test):
-        assert (split.labels.bincount(minlength=10) / len(split)).sub(0.1).abs().max() < 0.02
-        assert split.images.min() >= 0 and split.images.max() <= 1
-    rows = torch.cat([s.images.flatten(1) for s in (data.train, data.validation, data.test)])
-    assert len(rows.unique(dim=0)) == 1797
-
-
-def test_the_seed_alone_decides_the_split() -> None:
-    assert torch.equal(digits(seed=1).test.images, digits(seed=1).test.images)
-    assert not torch.equal(digits(seed=1).test.labels, digits(seed=2).test.labels)
-
-
-def test_a_subset_keeps_all_classes() -> None:
-    data = digits(subset=200)
-    assert (len(data.train), len(data.validation), len(data.test)) == (100, 40, 60)
-    assert len(data.validation.labels.unique()) == 10
-
-
 def test_cifar_batches_of_either_python_are_read(folder: Path) -> None:
     data = cifar10(folder)
     assert (len(data.train), len(data.validation), len(data.test)) == (90, 10, 20)
     assert data.image_shape == (3, 32, 32)
     raw = pickle.loads((folder / "cifar-10-batches-py" / "test_batch").read_bytes())
     red = raw[b"data"][data.test.labels.tolist().index(0), 0]
-    assert red / 255 == pytest.approx(float(data.test.images[0, 0, 0, 0]) * 0.2470 + 0.4914, abs=1e-5)
+    prepared = data.test.prepared(data.test.images[:1])
+    assert red / 255 == pytest.approx(float(prepared[0, 0, 0, 0]) * 0.2470 + 0.4914, abs=1e-5)
+    assert data.notice and "100 training and 20 test images instead of 50,000 and 10,000" in data.notice
     assert len(cifar10(folder, subset=60).train) < 90
 
 
@@ -121,15 +100,41 @@ def test_truncated_and_missing_files(folder: Path) -> None:
         cifar10(folder)
     with pytest.raises(InputError, match=r"data.dir: is not given"):
         cifar10(None)
+    with pytest.raises(InputError, match=r"cifar-10-batches-py: cannot be read: no such folder"):
+        cifar10(folder / "elsewhere")
 
 
-def test_augmentation_moves_each_image_by_itself_and_repeats_for_a_seed() -> None:
-    image = torch.zeros(3000, 1, 8, 8)
-    image[:, :, 3, 4] = 1
-    moved, again = (Augmentation(2, True)(image, torch.Generator().manual_seed(5)) for _ in range(2))
-    assert torch.equal(moved, again)
-    assert moved.shape == image.shape and moved.is_contiguous() and torch.equal(moved.sum((1, 2, 3)), torch.ones(3000))
-    where = {(int(y), int(x)) for _, _, y, x in moved.nonzero()}
-    assert where == {(y, x) for y in range(1, 6) for x in range(1, 7)}
-    still = Augmentation(0, False)(image, torch.Generator())
-    assert torch.equal(still, image)
+def write_cifar100(folder: Path, labels: list[int]) -> None:
+    (folder / "cifar-100-python").mkdir()
+    data = np.repeat(np.array(labels, np.uint8)[:, None], 3072, axis=1)
+    for part in ("train", "test"):
+        batch = {b"fine_labels": labels, b"coarse_labels": [0] * len(labels), b"data": data}
+        (folder / "cifar-100-python" / part).write_bytes(pickle.dumps(batch, 2))
+
+
+def test_cifar100_has_the_fine_classes(tmp_path: Path) -> None:
+    write_cifar100(tmp_path, [c for c in range(100) for _ in range(10)])
+    data = cifar100(tmp_path, seed=1)
+    assert data.classes == 100 and data.notice and data.notice.startswith("cifar100 on disk is not the official set")
+    assert (len(data.train), len(data.validation), len(data.test)) == (900, 100, 1000)
+    assert data.validation.labels.sort().values.tolist() == list(range(100))
+    for split in (data.train, data.validation, data.test):
+        assert split.images[:, 0, 5, 7].tolist() == split.labels.tolist()  # each image still has its own label
+
+
+def test_wrong_cifar100_files_are_named(tmp_path: Path) -> None:
+    write_cifar100(tmp_path, [0, 100])
+    with pytest.raises(InputError, match=r"cifar-100-python/train: has a class index out of range \(allowed: 0 to 99"):
+        cifar100(tmp_path)
+    write_batch(tmp_path / "cifar-100-python" / "train")
+    with pytest.raises(InputError, match=r"train: its b'fine_labels' do not match its images"):
+        cifar100(tmp_path)
+    (tmp_path / "cifar-100-python" / "train").write_bytes(broken({b"data": Bomb(), b"fine_labels": []}))
+    with pytest.raises(InputError, match=r"train: not a CIFAR-100 batch file: it asks for (posix|nt).system"):
+        cifar100(tmp_path)
+
+
+def test_too_few_images_to_split_are_refused(tmp_path: Path) -> None:
+    write_cifar100(tmp_path, list(range(100)))
+    with pytest.raises(InputError, match=r"holds 100 training and 100 test images \(allowed: at least 10 training"):
+        cifar100(tmp_path)

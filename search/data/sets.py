@@ -1,0 +1,93 @@
+"""What every data set is for training: splits, their normalisation and augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Brings bytes to about zero mean and unit variance; `mean` and `std` of each channel, for pixels from 0 to 1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """float32 from uint8 (N, C, H, W), on the device where the images are."""
+        mean, std = (
+            torch.tensor(v, dtype=torch.float32, device=images.device).mul_(255).reshape(-1, 1, 1)
+            for v in (self.mean, self.std)
+        )
+        return images.to(torch.float32).sub_(mean).div_(std)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, C, H, W) and their class indices (N,), int64.
+
+    Images with a normalisation are kept as the files have them, in bytes, a quarter of the memory: networks read
+    `prepared` batches of them. Those without are float32 already.
+    """
+
+    images: Tensor
+    labels: Tensor
+    normalisation: Normalisation | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Some of the split's `images`, changed by an augmentation or not, as a network reads them: float32."""
+        return images if self.normalisation is None else self.normalisation(images)
+
+    def to(self, device: str) -> Split:
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of training images that keep their class: a shift of up to `shift` pixels, a mirror image."""
+
+    shift: int
+    flip: bool
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Changed copies of `images` (N, C, H, W), each image by itself; pixels shifted in are zero."""
+        n, _, height, width = images.shape
+        down, right = torch.randint(0, 2 * self.shift + 1, (2, n), generator=generator).to(images.device)
+        rows = down[:, None] + torch.arange(height, device=images.device)
+        columns = right[:, None] + torch.arange(width, device=images.device)
+        if self.flip:
+            mirrored = (torch.rand(n, generator=generator) < 0.5).to(images.device)
+            columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+        padded = functional.pad(images, (self.shift,) * 4)
+        every = torch.arange(n, device=images.device)[:, None, None]
+        return padded[every, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1).contiguous()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Three disjoint splits: theta learns on `train`, alpha and all choices on `validation`; `test` is for results.
+
+    `notice` says so where the files hold other numbers of images than the official set.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    classes: int
+    augmentation: Augmentation | None
+    notice: str | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        return tuple(self.train.images.shape[1:])
+
+    def to(self, device: str) -> Dataset:
+        return replace(
+            self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
+        )

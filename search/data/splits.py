@@ -1,0 +1,122 @@
+"""Which images are for training, validation and test: stratified by class, decided by a seed, whole or a subset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dse.errors import InputError
+from search.catalogue import OFFICIAL, OfficialSet
+from search.data.sets import Augmentation, Dataset, Normalisation, Split
+
+Indices = npt.NDArray[np.int64]
+
+VALIDATION_SHARE = 0.1
+"""Of an official training set."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images of an official split: class index of each, and a function that reads chosen ones as uint8 (N, C, H, W)."""
+
+    labels: npt.NDArray[Any]
+    read: Callable[[Indices], npt.NDArray[np.uint8]]
+
+
+def official_folder(name: str, directory: Path | None) -> Path:
+    """The folder of a set's official files.
+
+    Raises:
+        InputError: no data folder is given, or it holds no such folder.
+    """
+    official = OFFICIAL[name]
+    if directory is None:
+        raise InputError("data.dir", "is not given", f"the folder that holds {official.folder}")
+    folder = directory / official.folder
+    if not folder.is_dir():
+        raise InputError(folder, "cannot be read: no such folder",
+                         f"the official files of {name}; enos data {name} --dir {directory} fetches them")  # fmt: skip
+    return folder
+
+
+def assemble(
+    name: str,
+    folder: Path,
+    train: Source,
+    test: Source,
+    subset: int | None,
+    seed: int,
+    normalisation: Normalisation,
+    augmentation: Augmentation,
+) -> Dataset:
+    """A data set with a validation split of the official training images; its test images are the official ones.
+
+    Args:
+        subset: number of images to keep of all three splits together, class by class in equal shares.
+        seed: decides which training images become validation images, and the subset.
+
+    Raises:
+        InputError: too few images for a validation split, or whatever reading them raises.
+    """
+    official = OFFICIAL[name]
+    own, validation = stratified(train.labels, (1 - VALIDATION_SHARE, VALIDATION_SHARE), seed)
+    chosen_test = np.arange(len(test.labels))
+    if subset is not None:
+        share = subset / (len(train.labels) + len(test.labels))
+        own = stratified_subset(own, train.labels, round(share * len(own)))
+        validation = stratified_subset(validation, train.labels, round(share * len(validation)))
+        chosen_test = stratified_subset(chosen_test, test.labels, round(share * len(test.labels)))
+    if not (len(own) and len(validation) and len(chosen_test)):
+        raise InputError(folder, f"holds {len(train.labels)} training and {len(test.labels)} test images",
+                         "at least 10 training images of each class, and test images")  # fmt: skip
+    for_train, for_validation, for_test = (
+        Split(torch.from_numpy(source.read(indices)), _labels(source.labels[indices]), normalisation)
+        for source, indices in ((train, own), (train, validation), (test, chosen_test))
+    )
+    notice = _notice(name, official, train, test)
+    return Dataset(for_train, for_validation, for_test, official.classes, augmentation, notice)
+
+
+def stratified(labels: npt.NDArray[Any], shares: tuple[float, ...], seed: int) -> list[Indices]:
+    """Disjoint index sets that cover `labels`, each with the same share of every class; decided by `seed` alone."""
+    rng = np.random.default_rng(seed)
+    parts: list[list[npt.NDArray[Any]]] = [[] for _ in shares]
+    for label in np.unique(labels):
+        own = rng.permutation(np.flatnonzero(labels == label))
+        cuts = np.round(np.cumsum(shares) * len(own)).astype(int)
+        for part, chunk in zip(parts, np.split(own, cuts[:-1]), strict=True):
+            part.append(chunk)
+    return [rng.permutation(np.concatenate(part)) if part else np.zeros(0, np.int64) for part in parts]
+
+
+def stratified_subset(indices: Indices, labels: npt.NDArray[Any], size: int) -> Indices:
+    """The first `size` of `indices` in equal shares of every class (at least one image of each)."""
+    classes = np.unique(labels)
+    each = max(1, round(size / len(classes)))
+    kept = np.concatenate([indices[labels[indices] == c][:each] for c in classes])
+    return indices[np.isin(indices, kept)]
+
+
+def check_labels(path: Path, labels: npt.NDArray[Any], classes: int) -> None:
+    """Refuses class indices that the set does not have."""
+    if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
+        raise InputError(path, "has a class index out of range", f"0 to {classes - 1}")
+
+
+def _labels(labels: npt.NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def _notice(name: str, official: OfficialSet, train: Source, test: Source) -> str | None:
+    if (len(train.labels), len(test.labels)) == (official.train, official.test):
+        return None
+    return (
+        f"{name} on disk is not the official set: {len(train.labels):,} training and {len(test.labels):,} test images "
+        f"instead of {official.train:,} and {official.test:,}"
+    )

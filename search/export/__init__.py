@@ -1,0 +1,1 @@
+"""A found network as files that other tools read: weights, assignment, workload, ONNX."""

@@ -1,0 +1,114 @@
+"""ONNX with the quantisation visible: QuantizeLinear and DequantizeLinear around every layer that was assigned."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dse.errors import InputError
+from search.export.words import InputWords, Term, as_words
+from search.mixed import MixedLayer
+
+OPSET = 21
+
+ASSIGNMENT_KEY = "enos.assignment"
+"""Metadata of the model: JSON of layer -> candidate."""
+
+
+class QdqLayer(nn.Module):
+    """A discretised layer in the operators of ONNX; it is for export only, for torch has no values for them.
+
+    The input is clipped to its words' range, quantised to 8-bit words and dequantised. Each view of it (itself, its
+    sign, its magnitude) is convolved with dequantised int8 words, and the results are added.
+    """
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear, inputs: InputWords, terms: tuple[Term, ...]) -> None:
+        super().__init__()
+        self.layer, self.inputs, self.views = layer, inputs, tuple(term.view for term in terms)
+        for i, term in enumerate(terms):
+            self.register_buffer(f"words{i}", term.words)
+            self.register_buffer(f"scale{i}", term.scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        quantised = self._quantised(x)
+        total: Tensor | None = None
+        for i, view in enumerate(self.views):
+            weight = _dequantise(self.get_buffer(f"words{i}"), self.get_buffer(f"scale{i}"), axis=0)
+            seen = {"value": quantised, "sign": quantised.sign(), "magnitude": quantised.abs()}[view]
+            part = self._convolve(seen, weight, self.layer.bias if i == 0 else None)
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def _quantised(self, x: Tensor) -> Tensor:
+        step, low, high = self.inputs.step, self.inputs.low, self.inputs.high
+        dtype = torch.int8 if low < 0 else torch.uint8
+        if (low, high) != (0, 255):  # else the type itself clips
+            x = x.clamp(low * step, high * step)
+        scale, zero = torch.tensor(step), torch.tensor(0, dtype=dtype)
+        words = torch.onnx.ops.symbolic("QuantizeLinear", [x, scale, zero], dtype=dtype, shape=x.shape, version=OPSET)
+        return _dequantise(words, scale)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if isinstance(self.layer, nn.Linear):
+            return functional.linear(x, weight, bias)
+        result: Tensor = self.layer._conv_forward(x, weight, bias)
+        return result
+
+
+def _dequantise(words: Tensor, scale: Tensor, axis: int | None = None) -> Tensor:
+    attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
+    return torch.onnx.ops.symbolic(
+        "DequantizeLinear", [words, scale], attributes, dtype=torch.float32, shape=words.shape, version=OPSET
+    )
+
+
+def quantised_layers(network: nn.Module) -> nn.Module:
+    """A copy of a discretised network, in evaluation mode on the CPU, with a `QdqLayer` for every mixed layer.
+
+    Raises:
+        InputError: see `search.export.words.as_words`.
+    """
+    result = copy.deepcopy(network).cpu().eval()
+    for name, module in list(result.named_modules()):
+        if isinstance(module, MixedLayer):
+            parent, _, child = name.rpartition(".")
+            inputs, terms = as_words(module, f"layer {name!r}")
+            setattr(result.get_submodule(parent), child, QdqLayer(module.layer, inputs, terms))
+    return result
+
+
+def write_onnx(network: nn.Module, assignment: Mapping[str, str], input_shape: tuple[int, ...], path: Path) -> None:
+    """Writes a discretised network as ONNX; the batch size is free.
+
+    Inputs are called ``images`` (as the data set's `prepared` gives them), outputs ``scores``.
+
+    Raises:
+        InputError: onnx or onnxscript is not installed; see also `search.export.words.as_words`.
+    """
+    try:
+        import onnx  # noqa: F401 (what torch.onnx needs, asked for before any work)
+        import onnxscript  # noqa: F401
+    except ImportError as e:
+        raise InputError("ONNX export", f"needs the package {e.name}", "pip install 'enos-dse[onnx]'") from None
+    layers = quantised_layers(network)
+    example = torch.zeros(2, *input_shape[1:])
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about its own parts
+        program = torch.onnx.export(
+            layers, (example,), dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=["images"], output_names=["scores"], opset_version=OPSET, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    program.model.metadata_props[ASSIGNMENT_KEY] = json.dumps(dict(assignment))
+    program.save(path)

@@ -1,0 +1,130 @@
+"""The ONNX file is read by onnxruntime and has to give the scores that torch gives."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from dse.errors import InputError
+from dse.export import Network, export_network
+from search.export.qdq import ASSIGNMENT_KEY, quantised_layers, write_onnx
+from search.mixed import MixedLayer
+from search.networks.shufflenet import ChannelShuffle
+from search.supernet import searchable
+
+pytest.importorskip("onnxscript", reason="ONNX export needs onnx and onnxscript (pip install 'enos-dse[onnx]')")
+
+
+class Net(nn.Module):
+    """A convolution that sees signed inputs, a grouped and a depth-wise one behind ReLU, shuffle, concat, linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, padding=1, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(6)
+        self.grouped = nn.Conv2d(6, 6, 1, groups=3)
+        self.shuffle = ChannelShuffle(3)
+        self.depthwise = nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False)
+        self.fc = nn.Linear(12, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.conv(x)))
+        y = self.depthwise(torch.relu(self.shuffle(self.grouped(x))))
+        return self.fc(
+            torch.cat([nn.functional.avg_pool2d(x, 3, 2, 1), nn.functional.max_pool2d(y, 2)], 1).mean((2, 3))
+        )
+
+
+LAYERS = ("conv", "grouped", "depthwise", "fc")
+INPUT = (1, 3, 8, 8)
+
+
+def trained(make_table, assignment: dict[str, str]) -> nn.Module:  # type: ignore[no-untyped-def]
+    """A discretised network that has seen some batches."""
+    torch.manual_seed(0)
+    network = Net()
+    fixed = searchable(network, make_table(Network("net", network, INPUT))).discretise(assignment)
+    for _ in range(3):
+        fixed(torch.randn(16, 3, 8, 8))
+    return fixed.eval()
+
+
+def assigned(*candidates: str) -> dict[str, str]:
+    return dict(zip(LAYERS, candidates, strict=True))
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [assigned("T8", "T4", "T2", "T8"), assigned("MF8", "MF4", "MF2", "MF4"), assigned("BC8", "BC4", "BC2", "T2")],
+    ids=["T", "MF", "BC"],
+)
+def test_onnxruntime_gives_torchs_scores(tmp_path: Path, make_table, assignment: dict[str, str]) -> None:  # type: ignore[no-untyped-def]
+    onnx = pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime", reason="the check of ONNX files needs onnxruntime")
+    fixed = trained(make_table, assignment)
+    path = tmp_path / "net.onnx"
+    write_onnx(fixed, assignment, INPUT, path)
+
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    assert json.loads({p.key: p.value for p in model.metadata_props}[ASSIGNMENT_KEY]) == assignment
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    for batch in (1, 7):  # the batch size is free
+        x = torch.randn(batch, 3, 8, 8)
+        (scores,) = session.run(["scores"], {"images": x.numpy()})
+        with torch.no_grad():
+            expected = fixed(x)
+        torch.testing.assert_close(torch.from_numpy(scores), expected, rtol=1e-4, atol=1e-5)
+    assert expected.std(0).min() > 0.01  # the scores tell the images apart, so agreement says something
+
+
+def test_every_layer_reads_dequantised_words_and_its_weights_are_int8(tmp_path: Path, make_table) -> None:  # type: ignore[no-untyped-def]
+    onnx = pytest.importorskip("onnx")
+    assignment = assigned("T8", "MF4", "BC2", "T4")
+    write_onnx(trained(make_table, assignment), assignment, INPUT, tmp_path / "net.onnx")
+    graph = onnx.load(tmp_path / "net.onnx").graph
+    makers = {output: node for node in graph.node for output in node.output}
+    stored = {i.name: i for i in graph.initializer}
+
+    def source(name: str, *through: str) -> str:
+        """Operator that computes a value, looking through some others."""
+        node = makers[name]
+        return source(node.input[0], *through) if node.op_type in through else node.op_type
+
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 4  # MF4 is two
+    for node in convolutions:
+        assert source(node.input[0], "Sign", "Abs") == "DequantizeLinear"
+        weight = makers[node.input[1]]
+        assert weight.op_type == "DequantizeLinear"
+        assert stored[weight.input[0]].data_type == onnx.TensorProto.INT8
+    assert {makers[n.input[0]].op_type for n in convolutions} == {"DequantizeLinear", "Sign", "Abs"}
+    quantisers = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert len(quantisers) == 4
+    binary = next(n for n in convolutions if {a.name: a.i for a in n.attribute}["group"] == 6)
+    words = onnx.numpy_helper.to_array(stored[makers[binary.input[1]].input[0]])
+    assert set(words.flatten().tolist()) == {-1, 1}
+
+
+def test_the_network_itself_stays_as_it_is(make_table) -> None:  # type: ignore[no-untyped-def]
+    fixed = trained(make_table, assigned("T8", "MF4", "BC2", "T4")).train()
+    layers = quantised_layers(fixed)
+    assert fixed.training and sum(isinstance(m, MixedLayer) for m in fixed.modules()) == 4
+    assert not any(isinstance(m, MixedLayer) for m in layers.modules())
+    assert {layer.name for layer in export_network(Network("net", Net(), INPUT)).layers} == set(LAYERS)
+
+
+def test_a_missing_package_is_one_line(tmp_path: Path, make_table, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    assignment = assigned("T8", "T8", "T8", "T8")
+    fixed = trained(make_table, assignment)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(InputError, match=r"needs the package onnxscript \(allowed: pip install 'enos-dse\[onnx\]'\)"):
+        write_onnx(fixed, assignment, INPUT, tmp_path / "net.onnx")

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from dse.candidates import load_candidates
+from dse.errors import InputError
+from search.export.words import as_words, coded
+from search.mixed import MixedLayer
+
+CANDIDATES = {c.name: c for c in load_candidates()}
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    words=st.lists(st.lists(st.integers(-127, 127), min_size=6, max_size=6), min_size=1, max_size=4),
+    scale=st.floats(1e-4, 1e3),
+)
+def test_weights_on_a_grid_are_coded_exactly(words: list[list[int]], scale: float) -> None:
+    weight = torch.tensor(words, dtype=torch.float32) * scale
+    found, scales = coded(weight.reshape(len(words), 2, 3), "layer")
+    assert found.dtype == torch.int8
+    torch.testing.assert_close(found.flatten(1) * scales[:, None], weight, rtol=1e-5, atol=0)
+
+
+def test_weights_on_no_grid_are_refused() -> None:
+    with pytest.raises(InputError, match=r"layer 'a' \(T8\): its weights are no words of 8 bits"):
+        coded(torch.tensor([[1.0, 0.5031, 0.2507, 0.1213]]), "layer 'a' (T8)")
+
+
+def decided(name: str, signed: bool, layer: nn.Conv2d | nn.Linear | None = None) -> tuple[MixedLayer, torch.Tensor]:
+    torch.manual_seed(0)
+    mixed = MixedLayer(layer or nn.Conv2d(6, 4, 3, padding=1, stride=2, groups=2), [CANDIDATES[name]])
+    x = torch.randn(3, 6, 5, 5) if layer is None else torch.randn(3, 7)
+    x = x if signed else x.relu()
+    mixed(x)
+    return mixed.eval(), x
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_terms_add_up_to_the_layer(name: str, signed: bool) -> None:
+    mixed, x = decided(name, signed)
+    inputs, terms = as_words(mixed, "layer")
+    words = (x / inputs.step).round().clamp(inputs.low, inputs.high)
+    views = {"value": words * inputs.step, "sign": words.sign(), "magnitude": words.abs() * inputs.step}
+    conv = mixed.layer
+    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+    total = conv.bias[:, None, None] + sum(
+        conv._conv_forward(views[t.view], t.words * t.scale.reshape(-1, 1, 1, 1), None) for t in terms
+    )
+    torch.testing.assert_close(total, mixed(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "largest"), [("T8", 127), ("T4", 7), ("T2", 1), ("BC8", 1), ("BC2", 1)])
+def test_words_are_no_wider_than_the_candidates(name: str, largest: int) -> None:
+    mixed, _ = decided(name, signed=False)
+    inputs, (term,) = as_words(mixed, "layer")
+    assert term.words.abs().max() <= largest and (term.words != 0).any()
+    assert (inputs.low, inputs.high) == (0, 2 ** int(name[-1]) - 1)
+    if name.startswith("BC"):
+        assert set(term.words.unique().tolist()) == {-1, 1}
+
+
+def test_multiplication_free_is_two_terms() -> None:
+    mixed, _ = decided("MF4", signed=True)
+    _, (of_sign, of_magnitude) = as_words(mixed, "layer")
+    assert (of_sign.view, of_magnitude.view) == ("sign", "magnitude")
+    assert of_sign.words.min() >= 0 and of_sign.words.max() > 1
+    assert set(of_magnitude.words.unique().tolist()) <= {-1, 0, 1}
+
+
+def test_undecided_and_untrained_layers_are_refused() -> None:
+    layer = nn.Linear(7, 3)
+    with pytest.raises(InputError, match=r"layer 'fc': has 2 candidates"):
+        as_words(MixedLayer(layer, [CANDIDATES["T8"], CANDIDATES["T4"]]), "layer 'fc'")
+    with pytest.raises(InputError, match=r"layer 'fc': has not seen an input yet"):
+        as_words(MixedLayer(layer, [CANDIDATES["T8"]]), "layer 'fc'")
