@@ -77,69 +77,92 @@ def _jit(function: F) -> F:
 
 
 @_jit
-def _word(x: Any, step: Any, low: Any, high: Any, two: Any) -> Any:
+def _words_of(x: Any, step: Any, low: Any, high: Any, two: Any, words: Any) -> None:
+    """The integer words of a tile. Loops are over whole rows without branches, so that they become vector code."""
     if two:
-        return step * 0 + (1 if x >= 0 else -1)
-    return min(max(np.rint(x / step), low), high)
+        for i in range(x.size):
+            words[i] = 1 if x[i] >= 0 else -1
+    else:
+        for i in range(x.size):
+            words[i] = min(max(np.rint(x[i] / step), low), high)
 
 
 @_jit
 def _views_of(first: Any, last: Any, x: Any, steps: Any, lows: Any, highs: Any, two: Any, slots: Any,
               out: Any) -> None:  # fmt: skip
-    length = x.shape[1]
+    buffer = np.empty(_TILE, dtype=x.dtype)
     for b in range(first, last):
-        for begin in range(0, length, _TILE):
-            end = min(begin + _TILE, length)
+        for begin in range(0, x.shape[1], _TILE):
+            tile = x[b, begin : begin + _TILE]
+            words = buffer[: tile.size]
             for k in range(len(steps)):
-                step, low, high = steps[k], lows[k], highs[k]
                 value, sign, magnitude, binary = slots[k]
+                _words_of(tile, steps[k], lows[k], highs[k], two[k], words)
                 if value >= 0:
-                    for i in range(begin, end):
-                        out[b, value, i] = _word(x[b, i], step, low, high, two[k])
+                    row = out[b, value, begin : begin + _TILE]
+                    for i in range(tile.size):
+                        row[i] = words[i]
                 if sign >= 0:
-                    for i in range(begin, end):
-                        out[b, sign, i] = min(max(_word(x[b, i], step, low, high, two[k]), -1), 1)
+                    row = out[b, sign, begin : begin + _TILE]
+                    for i in range(tile.size):
+                        row[i] = min(max(words[i], -1), 1)
                 if magnitude >= 0:
-                    for i in range(begin, end):
-                        out[b, magnitude, i] = abs(_word(x[b, i], step, low, high, two[k]))
+                    row = out[b, magnitude, begin : begin + _TILE]
+                    for i in range(tile.size):
+                        row[i] = abs(words[i])
                 if binary >= 0:
-                    factor, shift = (1, 0) if low < 0 else (2, -1)
-                    for i in range(begin, end):
-                        out[b, binary, i] = _word(x[b, i], step, low, high, two[k]) * factor + shift
+                    row = out[b, binary, begin : begin + _TILE]
+                    factor, shift = (1, 0) if lows[k] < 0 else (2, -1)
+                    for i in range(tile.size):
+                        row[i] = factor * words[i] + shift
 
 
 @_jit
 def _gradients_of(first: Any, last: Any, x: Any, steps: Any, lows: Any, highs: Any, two: Any, slots: Any,
                   slopes: Any, grad: Any, result: Any, of_steps: Any, learned: Any) -> None:  # fmt: skip
-    length = x.shape[1]
-    part = np.zeros(_TILE, dtype=x.dtype)
+    buffer, sums, places = np.empty(_TILE, x.dtype), np.empty(_TILE, x.dtype), np.empty(_TILE, np.int32)
     for b in range(first, last):
-        for begin in range(0, length, _TILE):
-            size = min(_TILE, length - begin)
+        for begin in range(0, x.shape[1], _TILE):
+            tile = x[b, begin : begin + _TILE]
+            total, words, part = result[b, begin : begin + _TILE], buffer[: tile.size], sums[: tile.size]
+            total[:] = 0
             for k in range(len(steps)):
                 step, low, high = steps[k], lows[k], highs[k]
                 value, sign, magnitude, binary = slots[k]
-                for i in range(size):
-                    part[i] = grad[b, value, begin + i] if value >= 0 else 0
-                if sign >= 0:
-                    for i in range(size):
-                        word = int(_word(x[b, begin + i], step, low, high, two[k]) - low)
-                        part[i] += grad[b, sign, begin + i] * slopes[k, 0, word]
-                if magnitude >= 0:
-                    for i in range(size):
-                        word = int(_word(x[b, begin + i], step, low, high, two[k]) - low)
-                        part[i] += grad[b, magnitude, begin + i] * slopes[k, 1, word]
+                if value >= 0:
+                    part[:] = grad[b, value, begin : begin + _TILE]
+                else:
+                    part[:] = 0
+                if sign >= 0 or magnitude >= 0:
+                    _words_of(tile, step, low, high, two[k], words)
+                    for i in range(tile.size):
+                        places[i] = np.int32(words[i] - low)
+                    for slot, kind in ((sign, 0), (magnitude, 1)):
+                        if slot >= 0:
+                            _add_sloped(grad[b, slot, begin : begin + _TILE], slopes[k, kind], places, part)
                 if binary >= 0:
-                    factor = 1 if low < 0 else 2
-                    for i in range(size):
-                        part[i] += grad[b, binary, begin + i] * factor
-                for i in range(size):
-                    word = np.rint(x[b, begin + i] / step)
-                    part[i] = part[i] / step if (word >= low) & (word <= high) else 0
-                for i in range(size):
-                    result[b, begin + i] = part[i] if k == 0 else result[b, begin + i] + part[i]
+                    row, factor = grad[b, binary, begin : begin + _TILE], 1 if low < 0 else 2
+                    for i in range(tile.size):
+                        part[i] += factor * row[i]
+                _keep_inside(tile, step, low, high, part)
+                for i in range(tile.size):
+                    total[i] += part[i]
                 if learned:
-                    total = 0.0
-                    for i in range(size):
-                        total -= part[i] * (x[b, begin + i] / step)
-                    of_steps[b, k] += total
+                    for i in range(tile.size):
+                        of_steps[b, k] -= part[i] * (tile[i] / step)
+
+
+@_jit
+def _add_sloped(row: Any, slopes: Any, places: Any, part: Any) -> None:
+    """Adds a view's gradient times its slope at each word."""
+    for i in range(row.size):
+        part[i] += row[i] * slopes[np.uint32(places[i])]
+
+
+@_jit
+def _keep_inside(x: Any, step: Any, low: Any, high: Any, part: Any) -> None:
+    """The gradient of the inputs for that of their words: zero where they are clipped."""
+    for i in range(x.size):
+        word = np.rint(x[i] / step)
+        inside = (word >= low) & (word <= high)
+        part[i] = part[i] / step if inside else part[i] * 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,15 +40,19 @@ class Views:
 
 
 def side_by_side(x: Tensor, steps: Sequence[Tensor], views: Views) -> Tensor:
-    """All views of `x` on its channels; within a group of channels, view by view."""
+    """All views of `x` on its channels; within a group of channels, view by view.
+
+    On CPU the result holds until the next call in the same thread.
+    """
     shape, count = list(x.shape), len(views.names)
     shape[views.channels_of(x)] *= count
-    memory_format = torch.channels_last if _channels_last(x, views) else torch.contiguous_format
-    result = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
     if _in_one_pass(x):
+        result = _scratch(x, shape, _channels_last(x, views))
         words = _words_of(x, steps, views)
         views_of(_blocks(x, views, 1)[:, 0], words, _slot_table(views), _blocks(result, views, count))
         return result
+    memory_format = torch.channels_last if _channels_last(x, views) else torch.contiguous_format
+    result = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
     grouped, slots = _grouped(x, views), _slots(result, views)
     for bits, step in zip(views.widths, steps, strict=True):
         of_width = {name: slots[i] for i, (b, name) in enumerate(views.names) if b == bits}
@@ -152,6 +158,22 @@ def _slots(x: Tensor, views: Views) -> tuple[Tensor, ...]:
 
 def _in_one_pass(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+
+
+_scratches = threading.local()
+
+
+def _scratch(x: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
+    """Memory that every layer uses in turn: fresh pages for each would take longer than what is written to them."""
+    key, size = str(x.dtype), math.prod(shape)
+    memory: Tensor | None = getattr(_scratches, key, None)
+    if memory is None or memory.numel() < size:
+        memory = torch.empty(size, dtype=x.dtype)
+        setattr(_scratches, key, memory)
+    if channels_last:
+        n, c, h, w = shape
+        return memory[:size].view(n, h, w, c).permute(0, 3, 1, 2)
+    return memory[:size].view(list(shape))
 
 
 def _channels_last(x: Tensor, views: Views) -> bool:
