@@ -131,6 +131,12 @@ def quantise_weight(weight: Tensor, bits: int, rms: Tensor) -> Tensor:
     return fake_quantise(weight, rms * (clip_ratio(high) / high), bits, signed=True)
 
 
+def _rms(x: Tensor) -> Tensor:
+    """Root mean square of all elements, image by image so that no square is stored and no sum grows too long."""
+    norms = torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim()))) if x.dim() > 1 else x
+    return torch.linalg.vector_norm(norms) / math.sqrt(x.numel())
+
+
 class ActivationScale(nn.Module):
     """What the quantisers of a layer's input share: its running root mean square and whether it has a sign.
 
@@ -149,7 +155,7 @@ class ActivationScale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Observes a batch; returns the root mean square to quantise it with (no gradient)."""
         if self.signed is None or self.training:
-            batch = x.detach().square().mean().sqrt().clamp_min(_TINY)
+            batch = _rms(x.detach()).clamp_min(_TINY)
             if self.signed is None:
                 self.signed = bool((x < 0).any())
                 self.rms.copy_(batch)

@@ -80,9 +80,7 @@ class SearchableNetwork(nn.Module):
         for module, candidate in chosen.items():
             mixed = fixed.get_submodule(module)
             assert isinstance(mixed, MixedLayer)
-            single = MixedLayer(mixed.layer, [candidate])
-            single.scale = mixed.scale
-            _replace(fixed, module, single)
+            _replace(fixed, module, mixed.single(candidate))
         return fixed
 
 

@@ -168,7 +168,8 @@ def _scratch(x: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
     key, size = str(x.dtype), math.prod(shape)
     memory: Tensor | None = getattr(_scratches, key, None)
     if memory is None or memory.numel() < size:
-        memory = torch.empty(size, dtype=x.dtype)
+        with torch.inference_mode(False):
+            memory = torch.empty(size, dtype=x.dtype)
         setattr(_scratches, key, memory)
     if channels_last:
         n, c, h, w = shape

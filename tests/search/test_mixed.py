@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dse.candidates import load_candidates
+from dse.errors import InputError
 from dse.resources import data_dir
 from search.mixed import LayerOptions, MixedLayer
 from search.naive import naive_output
@@ -94,3 +95,126 @@ def test_an_unbatched_image_is_accepted_as_torch_does() -> None:
 def test_moving_a_mixed_layer_to_another_type_moves_everything() -> None:
     layer = MixedLayer(nn.Linear(3, 2), CANDIDATES).double()
     assert layer(torch.randn(4, 3, dtype=torch.float64)).dtype == torch.float64
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_padding_by_name_is_padding_by_number(padding: str) -> None:
+    torch.manual_seed(0)
+    options = LayerOptions(learned_scales=True)
+    layer = MixedLayer(nn.Conv2d(2, 3, (3, 2), padding=padding, dilation=(1, 3)), CANDIDATES, options).double()
+    reference, x = copy.deepcopy(layer), torch.randn(2, 2, 7, 7, dtype=torch.float64)
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    outputs = [layer(inputs[0]), naive_output(reference, inputs[1])]
+    torch.testing.assert_close(outputs[0], outputs[1])
+    for y in outputs:
+        y.square().sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    for a, b in zip(layer.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from(["rms", "lsq", "dorefa"]), st.booleans(), st.booleans(), st.integers(1, 3))
+def test_a_layer_in_channels_last_order_is_the_same(quantiser, signed, groups_equal, channels) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(channels)
+    groups = 2 if groups_equal else 1
+    layer = MixedLayer(nn.Conv2d(2 * channels, 4, 3, groups=groups), CANDIDATES, LayerOptions(quantiser)).double()
+    other = copy.deepcopy(layer).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 2 * channels, 6, 5, dtype=torch.float64)
+    x = x if signed else x.abs()
+    inputs = [x.clone().requires_grad_(), x.clone(memory_format=torch.channels_last).requires_grad_()]
+    outputs = [layer(inputs[0]), other(inputs[1])]
+    torch.testing.assert_close(outputs[0], outputs[1])
+    for y in outputs:
+        y.square().sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.sampled_from(CANDIDATES), min_size=1, max_size=13, unique=True),
+    st.sampled_from(["rms", "lsq"]),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_the_way_of_other_devices_gives_the_same(candidates, quantiser, signed, seed) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(seed)
+    layer = MixedLayer(nn.Conv2d(4, 4, 3, groups=2), candidates, LayerOptions(quantiser)).double()
+    x = torch.randn(2, 4, 6, 5, dtype=torch.float64)
+    x = x if signed else x.abs()
+    layer(x)
+    found = []
+    for on_cpu in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if not on_cpu:
+                patch.setattr("search.views._in_one_pass", lambda _: False)
+            layer.zero_grad()
+            inputs = x.clone().requires_grad_()
+            layer.eval()(inputs).square().sum().backward()
+            found.append([inputs.grad, *(p.grad for p in layer.parameters())])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
+
+
+def saved_bytes(layer: MixedLayer, x: torch.Tensor) -> int:
+    """Bytes that the graph of a forward pass keeps, each memory once, without parameters and the input."""
+    known = {p.untyped_storage().data_ptr() for p in (*layer.parameters(), x)}
+    kept: dict[int, int] = {}
+
+    def keep(t: torch.Tensor) -> torch.Tensor:
+        if t.untyped_storage().data_ptr() not in known:
+            kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        y = layer(x)
+    assert y.requires_grad
+    return sum(kept.values())
+
+
+def test_no_view_of_the_input_is_kept_for_the_gradient() -> None:
+    layer = MixedLayer(nn.Conv2d(4, 4, 3), CANDIDATES)
+    small, large = (torch.randn(n, 4, 32, 32, requires_grad=True) for n in (1, 16))
+    assert saved_bytes(layer, large) == saved_bytes(layer, small)
+
+
+def test_a_second_derivative_is_refused() -> None:
+    layer, x = MixedLayer(nn.Linear(3, 2), CANDIDATES), torch.randn(2, 3, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("latent", ["shared", "own"])
+@pytest.mark.parametrize("quantiser", ["rms", "lsq", "dorefa"])
+def test_a_single_candidate_keeps_what_was_learned_for_it(quantiser, latent) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    layer = MixedLayer(nn.Conv2d(3, 5, 3), CANDIDATES, LayerOptions(quantiser, latent, learned_scales=True))
+    x = torch.randn(4, 3, 8, 8)
+    layer(x)
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.add_(0.1 * torch.rand_like(p))
+    layer.eval()
+    for i, candidate in enumerate(CANDIDATES):
+        with torch.no_grad():
+            layer.alpha.zero_()[i] = 200.0
+        single = layer.single(candidate)
+        assert single.alpha is None and not single.training
+        torch.testing.assert_close(single(x), layer(x), rtol=1e-4, atol=1e-5)
+
+
+def test_own_latent_weights_learn_apart() -> None:
+    torch.manual_seed(0)
+    layer = MixedLayer(nn.Linear(6, 4), SHIPPED, LayerOptions(latent="own"))
+    layer(torch.randn(8, 6)).square().sum().backward()
+    gradients = [layer.latent(i).grad for i in range(len(SHIPPED))]
+    assert all(g is not None and g.abs().max() > 0 for g in gradients)
+    assert len({id(layer.latent(i)) for i in range(len(SHIPPED))}) == len(SHIPPED)
+
+
+@pytest.mark.parametrize(("options", "message"), [({"latent": "both"}, "found 'both'"), ({"quantiser": "lq"}, "'lq'")])
+def test_unknown_options_are_refused(options, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InputError, match=message):
+        LayerOptions(**options)
