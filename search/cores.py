@@ -26,6 +26,7 @@ from dse.errors import InputError
 from search.mixed import MixedLayer
 from search.naive import input_words
 from search.operators import Inputs
+from search.operators.deep_shift import largest_shift
 
 Integers = NDArray[np.int64]
 Overflow = Literal["wrap", "saturate"]
@@ -53,8 +54,8 @@ def subword_multiply(a: Integers, b: Integers, bits: int, signed_a: bool = True)
     if bits not in (8, 4, 2) or len(a) != lanes or len(b) != lanes:
         raise InputError("subword_multiply", f"found {len(a)} words of {bits} bits", "8/b words of b = 8, 4 or 2 bits")
     mask = (1 << bits) - 1
-    operands = (sum((w[i] & mask) << (bits * i) for i in range(lanes)) for w in (a, b))
-    return np.stack(_array_products(*operands, MULTIPLIER_BITS, bits, signed_a))
+    packed_a, packed_b = (np.bitwise_or.reduce([(w[i] & mask) << (bits * i) for i in range(lanes)]) for w in (a, b))
+    return np.stack(_array_products(packed_a, packed_b, MULTIPLIER_BITS, bits, signed_a))
 
 
 def _array_products(a: Integers, b: Integers, width: int, bits: int, signed_a: bool) -> list[Integers]:
@@ -105,7 +106,7 @@ def _binary_connect(x: Integers, w: Integers, valid: Integers, candidate: Candid
 
 
 def _deep_shift(x: Integers, w: Integers, valid: Integers, candidate: Candidate, signed: bool) -> list[Integers]:
-    shifts = sum((np.abs(w) >> s > 1).astype(np.int64) for s in range(candidate.bits))
+    shifts = sum((np.abs(w) >> s > 1).astype(np.int64) for s in range(largest_shift(candidate.weight_bits)))
     shifted = x << shifts
     return [np.where(w > 0, shifted, -shifted)]
 

@@ -30,13 +30,16 @@ def convolve_views(
     """
     bias = layer.bias
     if torch.is_autocast_enabled(x.device.type):  # the gradient below needs one type for all
-        x, weight, bias = (t if t is None else t.to(torch.get_autocast_dtype(x.device.type)) for t in (x, weight, bias))
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     geometry = _geometry(layer)
     batched = isinstance(layer, nn.Linear) or x.dim() == 4
     if not batched:
         x = x[None]
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         x = functional.pad(x, layer._reversed_padding_repeated_twice, layer.padding_mode)
+    if not x.is_contiguous(memory_format=torch.channels_last if x.dim() == 4 else torch.contiguous_format):
+        x = x.contiguous()
     y: Tensor = _ConvolveViews.apply(  # type: ignore[no-untyped-call]
         x, rms, weight, bias, views, geometry, *(steps[bits] for bits in views.widths)
     )
@@ -61,7 +64,8 @@ class _Geometry:
 def _geometry(layer: nn.Conv2d | nn.Linear) -> _Geometry:
     if isinstance(layer, nn.Linear):
         return _Geometry()
-    padding, uneven = layer.padding, ()
+    padding: str | tuple[int, ...] = layer.padding
+    uneven: tuple[int, ...] = ()
     if layer.padding_mode != "zeros":
         padding = (0, 0)
     elif isinstance(padding, str):
@@ -84,7 +88,7 @@ class _ConvolveViews(torch.autograd.Function):
         return functional.conv2d(inputs, weight, bias, g.stride, g.padding, g.dilation, g.groups)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, rms, weight, *steps = ctx.saved_tensors
         views, geometry = ctx.views, ctx.geometry
@@ -98,7 +102,8 @@ class _ConvolveViews(torch.autograd.Function):
             geometry,
             (ctx.needs_input_grad[0] or learned, *ctx.needs_input_grad[2:4]),
         )
-        of_x, of_steps = None, [None] * len(steps)
+        of_x: Tensor | None = None
+        of_steps: list[Tensor | None] = [None] * len(steps)
         if of_inputs is not None:
             of_x, of_steps = view_gradients(x, rms, inputs, of_inputs, steps, views, learned)
         return of_x, None, of_weight, of_bias, None, None, *of_steps

@@ -46,24 +46,23 @@ def views_of(x: Tensor, words: Words, slots: Any, out: Tensor) -> None:
 
 
 def gradients_of(
-    x: Tensor, words: Words, slots: Any, slopes: Tensor, grad: Tensor, learned: bool
-) -> tuple[Tensor, Tensor]:
-    """Gradients of the inputs (blocks, elements) and, where they are learned, of the steps (one a width).
+    x: Tensor, words: Words, slots: Any, slopes: Tensor, grad: Tensor, out: Tensor, learned: bool
+) -> Tensor:
+    """Writes the gradient of the inputs to `out` (blocks, elements); returns, where learned, that of each step.
 
     Args:
         slopes: shape (widths, 2, words): the surrogate slopes of sign and magnitude at each word from the lowest on.
         grad: gradient of the views, (blocks, views, elements).
     """
-    result = torch.empty_like(x)
     of_steps = np.zeros((len(x), len(words.two)))
-    arguments = (x.numpy(), *words.arrays, slots, slopes.numpy(), grad.numpy(), result.numpy(), of_steps, learned)
+    arguments = (x.numpy(), *words.arrays, slots, slopes.numpy(), grad.numpy(), out.numpy(), of_steps, learned)
     _in_parallel(_gradients_of, len(x), arguments)
-    return result, torch.from_numpy(of_steps.sum(0)).to(words.steps.dtype)
+    return torch.from_numpy(of_steps.sum(0)).to(words.steps.dtype)
 
 
 def _in_parallel(kernel: Any, blocks: int, arguments: tuple[Any, ...]) -> None:
     """Threads of their own, because numba's do not survive a fork beside those of torch."""
-    count = min(torch.get_num_threads(), blocks)
+    count = max(1, min(torch.get_num_threads(), blocks))
     bounds = [blocks * i // count for i in range(count + 1)]
     if count == 1:
         kernel(0, blocks, *arguments)

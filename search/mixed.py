@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -90,8 +90,7 @@ class MixedLayer(nn.Module):
 
     def latent(self, index: int) -> nn.Parameter:
         """The latent weights of a candidate."""
-        own: nn.Parameter = self.latents[index - 1] if index and len(self.latents) else self.layer.weight
-        return own
+        return cast(nn.Parameter, self.latents[index - 1] if index and len(self.latents) else self.layer.weight)
 
     def single(self, candidate: Candidate) -> MixedLayer:
         """A layer of its own that is one of the candidates, with what this one has learned for it."""

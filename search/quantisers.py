@@ -78,7 +78,7 @@ class LsqInputs(ActivationScale):
 
     def forward(self, x: Tensor) -> Tensor:
         self._numel = x.numel() // (len(x) if x.dim() else 1)
-        return cast(Tensor, super().forward(x))
+        return super().forward(x)
 
     def _begin(self, x: Tensor) -> None:
         with torch.no_grad():

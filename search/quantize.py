@@ -133,8 +133,9 @@ def quantise_weight(weight: Tensor, bits: int, rms: Tensor) -> Tensor:
 
 def _rms(x: Tensor) -> Tensor:
     """Root mean square of all elements, image by image so that no square is stored and no sum grows too long."""
-    norms = torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim()))) if x.dim() > 1 else x
-    return torch.linalg.vector_norm(norms) / math.sqrt(x.numel())
+    norms: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim()))) if x.dim() > 1 else x
+    total: Tensor = torch.linalg.vector_norm(norms)
+    return total / math.sqrt(max(1, x.numel()))
 
 
 class ActivationScale(nn.Module):

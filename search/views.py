@@ -48,8 +48,9 @@ def side_by_side(x: Tensor, steps: Sequence[Tensor], views: Views) -> Tensor:
     shape[views.channels_of(x)] *= count
     if _in_one_pass(x):
         result = _scratch(x, shape, _channels_last(x, views))
-        words = _words_of(x, steps, views)
-        views_of(_blocks(x, views, 1)[:, 0], words, _slot_table(views), _blocks(result, views, count))
+        views_of(
+            _blocks(x, views, 1)[:, 0], _words_of(x, steps, views), _slot_table(views), _blocks(result, views, count)
+        )
         return result
     memory_format = torch.channels_last if _channels_last(x, views) else torch.contiguous_format
     result = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
@@ -89,21 +90,7 @@ def view_gradients(
         of_inputs: its gradient.
     """
     if _in_one_pass(x):
-        of_inputs = of_inputs.contiguous(
-            memory_format=torch.channels_last if _channels_last(x, views) else torch.contiguous_format
-        )
-        slots, words = _slot_table(views), _words_of(x, steps, views)
-        of_x, of_steps = gradients_of(
-            _blocks(x, views, 1)[:, 0],
-            words,
-            slots,
-            _slopes(x, rms, words, views),
-            _blocks(of_inputs, views, len(views.names)),
-            learned,
-        )
-        total = torch.empty_like(x)
-        _blocks(total, views, 1)[:, 0] = of_x
-        return total, [g if learned else None for g in of_steps]
+        return _gradients_in_one_pass(x, rms, of_inputs, steps, views, learned)
     grouped = _grouped(x, views)
     slots = list(zip(views.names, _slots(inputs, views), _slots(of_inputs, views), strict=True))
     total = torch.zeros_like(x)
@@ -117,6 +104,19 @@ def view_gradients(
         of_steps.append(-(part * relative).sum().to(step.dtype).reshape(step.shape) if learned else None)
         into += part
     return total, of_steps
+
+
+def _gradients_in_one_pass(
+    x: Tensor, rms: Tensor, of_inputs: Tensor, steps: Sequence[Tensor], views: Views, learned: bool
+) -> tuple[Tensor, list[Tensor | None]]:
+    memory_format = torch.channels_last if _channels_last(x, views) else torch.contiguous_format
+    grad = _blocks(of_inputs.contiguous(memory_format=memory_format), views, len(views.names))
+    words, total = _words_of(x, steps, views), torch.empty_like(x)
+    of_steps = gradients_of(
+        _blocks(x, views, 1)[:, 0], words, _slot_table(views), _slopes(x, rms, words, views), grad,
+        _blocks(total, views, 1)[:, 0], learned,
+    )  # fmt: skip
+    return total, [of_step if learned else None for of_step in of_steps]
 
 
 def _through_views(
@@ -147,13 +147,15 @@ def _clipped(relative: Tensor, bits: int, signed: bool) -> Tensor:
 
 def _grouped(x: Tensor, views: Views) -> Tensor:
     """`x` as (..., groups, channels of a group, ...)."""
-    return x.unflatten(views.channels_of(x), (views.groups, -1))
+    dim = views.channels_of(x)
+    return x.view(*x.shape[:dim], views.groups, -1, *x.shape[dim + 1 :])
 
 
 def _slots(x: Tensor, views: Views) -> tuple[Tensor, ...]:
     """The part of each view in tensors made by `side_by_side`, as `_grouped` has the input."""
     dim = views.channels_of(x)
-    return x.unflatten(dim, (views.groups, len(views.names), -1)).unbind(dim + 1)
+    parts = x.view(*x.shape[:dim], views.groups, len(views.names), -1, *x.shape[dim + 1 :])
+    return parts.unbind(dim + 1)
 
 
 def _in_one_pass(x: Tensor) -> bool:

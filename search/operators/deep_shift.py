@@ -43,4 +43,4 @@ def largest_shift(bits: int) -> int:
 def _unit(weights: Weights) -> Tensor:
     """What a shift by nothing is worth."""
     most = largest_shift(weights.bits)
-    return weights.rms * (_TOP.get(most, 2.35) / 2**most)
+    return weights.rms * (_TOP.get(most, 2.35) * 0.5**most)

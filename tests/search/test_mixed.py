@@ -157,6 +157,15 @@ def test_the_way_of_other_devices_gives_the_same(candidates, quantiser, signed, 
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize("module", [nn.Conv2d(3, 2, 3), nn.Linear(3, 2)])
+def test_inputs_may_lie_in_memory_in_any_order_and_batches_may_be_empty(module: nn.Module) -> None:
+    torch.manual_seed(0)
+    layer = MixedLayer(module, CANDIDATES)
+    x = torch.randn(5, 4, 6, 3).permute(2, 3, 1, 0) if isinstance(module, nn.Conv2d) else torch.randn(3, 4, 6).T
+    torch.testing.assert_close(layer(x), layer.eval()(x.contiguous()))
+    assert len(layer(x[:0])) == 0
+
+
 def saved_bytes(layer: MixedLayer, x: torch.Tensor) -> int:
     """Bytes that the graph of a forward pass keeps, each memory once, without parameters and the input."""
     known = {p.untyped_storage().data_ptr() for p in (*layer.parameters(), x)}
