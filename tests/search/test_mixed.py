@@ -161,9 +161,23 @@ def test_the_way_of_other_devices_gives_the_same(candidates, quantiser, signed, 
 def test_inputs_may_lie_in_memory_in_any_order_and_batches_may_be_empty(module: nn.Module) -> None:
     torch.manual_seed(0)
     layer = MixedLayer(module, CANDIDATES)
-    x = torch.randn(5, 4, 6, 3).permute(2, 3, 1, 0) if isinstance(module, nn.Conv2d) else torch.randn(3, 4, 6).T
+    x = torch.randn(5, 4, 6, 3).permute(2, 3, 1, 0) if isinstance(module, nn.Conv2d) else torch.randn(3, 4, 6).permute(2, 1, 0)
     torch.testing.assert_close(layer(x), layer.eval()(x.contiguous()))
     assert len(layer(x[:0])) == 0
+
+
+@pytest.mark.parametrize("module", [nn.Conv2d(4, 6, 3), nn.Linear(4, 6)])
+def test_half_precision_by_autocast_is_near_and_keeps_the_parameters_type(module: nn.Module) -> None:
+    torch.manual_seed(0)
+    layer = MixedLayer(module, CANDIDATES)
+    x = torch.randn(4, 5, 5, 4) if isinstance(module, nn.Linear) else torch.randn(4, 4, 5, 5)
+    full = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = layer.eval()(x)
+    assert half.dtype == torch.bfloat16
+    assert (half - full).abs().mean() < 0.05 * full.abs().mean()
+    half.float().square().sum().backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in layer.parameters())
 
 
 def saved_bytes(layer: MixedLayer, x: torch.Tensor) -> int:
