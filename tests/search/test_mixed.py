@@ -161,7 +161,11 @@ def test_the_way_of_other_devices_gives_the_same(candidates, quantiser, signed, 
 def test_inputs_may_lie_in_memory_in_any_order_and_batches_may_be_empty(module: nn.Module) -> None:
     torch.manual_seed(0)
     layer = MixedLayer(module, CANDIDATES)
-    x = torch.randn(5, 4, 6, 3).permute(2, 3, 1, 0) if isinstance(module, nn.Conv2d) else torch.randn(3, 4, 6).permute(2, 1, 0)
+    x = (
+        torch.randn(5, 4, 6, 3).permute(2, 3, 1, 0)
+        if isinstance(module, nn.Conv2d)
+        else torch.randn(3, 4, 6).permute(2, 1, 0)
+    )
     torch.testing.assert_close(layer(x), layer.eval()(x.contiguous()))
     assert len(layer(x[:0])) == 0
 
