@@ -1,6 +1,6 @@
 """How often the accumulators of the cores overflow on a layer with inputs behind a ReLU and random weights.
 
-Weights are Gaussian, inputs the positive part of a Gaussian; both are quantised as the search does it.
+Weights are Gaussian (Kaiming), inputs the positive part of a Gaussian; both are quantised as the search does it.
 
 usage: python benchmarks/overflow.py [--channels C] [--kernel K] [--outputs M]
 """
@@ -42,7 +42,7 @@ def main() -> None:
 
 def _layer(candidate: Candidate, options: argparse.Namespace) -> IntegerLayer:
     layer = MixedLayer(nn.Conv2d(options.channels, options.outputs, options.kernel, bias=False), [candidate])
-    nn.init.normal_(layer.layer.weight)
+    nn.init.kaiming_normal_(layer.layer.weight)
     return integer_layer(layer, torch.randn(4, options.channels, 8, 8).relu())
 
 

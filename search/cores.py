@@ -97,8 +97,11 @@ def _typical(x: Integers, w: Integers, valid: Integers, candidate: Candidate, si
 def _multiplication_free(
     x: Integers, w: Integers, valid: Integers, candidate: Candidate, signed: bool
 ) -> list[Integers]:
-    """Two additions or subtractions: |w| by the sign of x, then |x| by the sign of w; neither happens at a zero."""
-    return [_by_sign(x, np.abs(w)), _by_sign(w, np.abs(x))]
+    """Two additions or subtractions: |w| by the sign of x, then |x| by the sign of w; neither happens at a zero.
+
+    Words of weights are a sign and a magnitude, here sign * (2 * magnitude + 1).
+    """
+    return [_by_sign(x, np.abs(w) >> 1), _by_sign(w, np.abs(x))]
 
 
 def _binary_connect(x: Integers, w: Integers, valid: Integers, candidate: Candidate, signed: bool) -> list[Integers]:
@@ -159,7 +162,7 @@ def integer_layer(mixed: MixedLayer, x: Tensor) -> IntegerLayer:
     rms = mixed.scale(x)
     inputs = Inputs(rms, mixed.scale.step(rms, candidate.act_bits), bool(mixed.scale.signed))
     ((words, scale),) = mixed.candidate_weights({candidate.act_bits: inputs})
-    weights = words[0] * words[1] if candidate.operator == "multiplication_free" else words[0]
+    weights = words[1] * (2 * words[0] + 1) if candidate.operator == "multiplication_free" else words[0]
     return IntegerLayer(
         candidate,
         mixed.layer,

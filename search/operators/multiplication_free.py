@@ -4,29 +4,36 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from search.operators.base import Inputs, Surrogates, View, Weights
 from search.operators.surrogates import magnitude, sign
+from search.quantize import levels, to_words
 
 
 class MultiplicationFree:
     """Sum of sign(x) |w| + |x| sign(w).
 
-    One accumulator adds both terms, so they are integer words there and not values with steps of their own. In root
-    mean squares the words are as large as w / step_w and x / step_x, and a term of the sum is as large as both
-    together; the scale makes that as large as x * w.
+    One accumulator adds both terms, so weights are words of the input's step: integers in the same unit. Theirs are a
+    sign and a magnitude, and keep the sign where the magnitude rounds to 0. A term is as large as w and x together,
+    in root mean squares; the scale makes that as large as x * w.
     """
 
     views: ClassVar[tuple[View, ...]] = ("sign", "magnitude")
-    uniform: ClassVar[bool] = True
+    uniform: ClassVar[bool] = False
 
     @staticmethod
-    def words(weights: Weights, surrogates: Surrogates) -> tuple[Tensor, ...]:
-        words, rms = weights.words, weights.rms / weights.step.detach()
-        return magnitude(words, surrogates.steepness / rms), sign(words, surrogates.sign_width_weight * rms)
+    def words(weights: Weights, inputs: Inputs, surrogates: Surrogates) -> tuple[Tensor, ...]:
+        step, high = inputs.step.detach(), levels(weights.bits, signed=True)[1]
+        words = to_words(weights.latent, step, -high, high)
+        return (
+            magnitude(words, surrogates.steepness * step / weights.rms),
+            sign(weights.latent, surrogates.sign_width_weight * weights.rms),
+        )
 
     @staticmethod
     def scale(weights: Weights, inputs: Inputs) -> Tensor:
-        of_weights, of_inputs = weights.rms / weights.step, inputs.rms / inputs.step
-        return weights.rms * inputs.rms / (of_weights.square() + of_inputs.square()).sqrt()
+        largest = inputs.step * levels(weights.bits, signed=True)[1]  # words are clipped where w is far above x
+        both = (torch.minimum(weights.rms, largest).square() + inputs.rms.square()).sqrt()
+        return weights.rms * inputs.rms / both * inputs.step
