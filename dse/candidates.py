@@ -59,14 +59,13 @@ def load_candidates(path: Path | str | None = None) -> tuple[Candidate, ...]:
     if not isinstance(document, dict) or set(document) != {"bits", "operators"}:
         raise InputError(path, "not an operators file", "the two keys bits and operators")
     precisions, operators = document["bits"], document["operators"]
-    if not isinstance(precisions, list) or not all(isinstance(b, int) and 1 <= b <= 32 for b in precisions):
-        raise InputError(f"{path}: bits", f"found {precisions!r}", "a list of integers from 1 to 32")
+    _require_bits(f"{path}: bits", precisions)
     if not isinstance(operators, dict) or not operators:
         raise InputError(f"{path}: operators", "declares no operator")
     found = tuple(
         _candidate(f"{path}: operators.{name}", name, entry, bits)
         for name, entry in operators.items()
-        for bits in precisions
+        for bits in _own_bits(f"{path}: operators.{name}", entry, precisions)
     )
     names = [c.name for c in found]
     for name in names:
@@ -75,8 +74,21 @@ def load_candidates(path: Path | str | None = None) -> tuple[Candidate, ...]:
     return found
 
 
+def _own_bits(where: str, entry: Any, precisions: Any) -> list[int]:
+    """The precisions of one operator: its own if it lists any."""
+    if not isinstance(entry, Mapping) or "bits" not in entry:
+        return list(precisions)
+    _require_bits(f"{where}.bits", entry["bits"])
+    return list(entry["bits"])
+
+
+def _require_bits(where: str, bits: Any) -> None:
+    if not isinstance(bits, list) or not all(type(b) is int and 1 <= b <= 32 for b in bits):
+        raise InputError(where, f"found {bits!r}", "a list of integers from 1 to 32")
+
+
 def _candidate(where: str, operator: str, entry: Any, bits: int) -> Candidate:
-    _require_keys(where, entry, _FIELDS)
+    _require_keys(where, entry, _FIELDS, optional=("bits",))
     component = entry["component"]
     _require_keys(f"{where}.component", component, ("class", "attributes", "actions"))
 
@@ -104,13 +116,13 @@ def _candidate(where: str, operator: str, entry: Any, bits: int) -> Candidate:
     )
 
 
-def _require_keys(where: str, entry: Any, keys: Iterable[str]) -> None:
-    keys = tuple(keys)
+def _require_keys(where: str, entry: Any, keys: Iterable[str], optional: Iterable[str] = ()) -> None:
+    keys, allowed = tuple(keys), (*keys, *optional)
     if not isinstance(entry, Mapping):
         raise InputError(where, f"found {entry!r}", f"a mapping with {', '.join(keys)}")
     for key in entry:
-        if key not in keys:
-            raise InputError(where, f"unknown field {key!r}", keys)
+        if key not in allowed:
+            raise InputError(where, f"unknown field {key!r}", allowed)
     for key in keys:
         if key not in entry:
             raise InputError(where, f"field {key!r} is missing")

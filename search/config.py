@@ -134,6 +134,22 @@ class DataChoice:
 
 
 @dataclass(frozen=True)
+class Layers:
+    """How searched and trained layers compute; see `search.mixed.LayerOptions`.
+
+    `sign_width_input`, `sign_width_weight` and `steepness` shape the gradients of sign and magnitude, in root mean
+    squares.
+    """
+
+    quantiser: Literal["rms", "lsq", "dorefa"] = _checked(_one_of("rms", "lsq", "dorefa"), "rms")
+    latent: Literal["shared", "own"] = _checked(_one_of("shared", "own"), "shared")
+    learned_scales: bool = _checked(_flag, False)
+    sign_width_input: float = _checked(_number(0, 100, above=True), 0.5)
+    sign_width_weight: float = _checked(_number(0, 100, above=True), 1.0)
+    steepness: float = _checked(_number(0, 1000, above=True), 10.0)
+
+
+@dataclass(frozen=True)
 class Training:
     """One training of a fixed network: the relearned ones and the baselines, so that they are compared fairly."""
 
@@ -253,6 +269,7 @@ class RunConfig:
     latency_weight: float = _checked(_number(0, 1e6), 0.0)
     seeds: tuple[int, ...] = _checked(_list(_whole(0)), (0, 1, 2))
     baselines: tuple[str, ...] = _checked(_list(_candidate), ("T8", "MF8", "BC8"))
+    layers: Layers = Layers()
     search: Search = field(default=Bilevel(), metadata={"check": _search})
     relearn: Training = Training()
     device: str = _checked(_device, "cpu")

@@ -61,7 +61,55 @@ class _FakeQuantise(torch.autograd.Function):
 
 def binarise(x: Tensor) -> Tensor:
     """+1 where `x` >= 0, else -1 (Eq. 3c); the gradient passes straight through."""
-    return x + (torch.where(x >= 0, 1.0, -1.0).to(x.dtype) - x).detach()
+    return straight_through(x, torch.where(x >= 0, 1.0, -1.0).to(x.dtype))
+
+
+def straight_through(x: Tensor, value: Tensor) -> Tensor:
+    """Exactly `value`, with the gradient of `x`."""
+    result: Tensor = _StraightThrough.apply(x, value)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+def to_words(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+    """Integer words of a uniform quantiser: x / step, rounded half to even and clipped to low..high.
+
+    Gradients are those of LSQ (Esser et al. 2020): step * words has the derivative 1 with respect to `x` where `x`
+    rounds to a word of the range, else 0; with respect to `step` it has words - x / step there, else words.
+
+    Args:
+        step: positive, broadcasts against `x`; its gradient is computed only where it asks for one.
+    """
+    words: Tensor = _Words.apply(x, step, low, high)  # type: ignore[no-untyped-call]
+    return words
+
+
+class _Words(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+        words = (x / step).round_()
+        ctx.save_for_backward(x, step)
+        ctx.range = low, high
+        return words.clamp_(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        x, step = ctx.saved_tensors
+        low, high = ctx.range
+        relative = x / step
+        rounded = relative.round()
+        of_x = grads[0] * ((rounded >= low) & (rounded <= high)) / step
+        of_step = -(of_x * relative).sum_to_size(step.shape) if ctx.needs_input_grad[1] else None
+        return of_x, of_step, None, None
 
 
 def weight_rms(weight: Tensor) -> Tensor:
@@ -83,6 +131,13 @@ def quantise_weight(weight: Tensor, bits: int, rms: Tensor) -> Tensor:
     return fake_quantise(weight, rms * (clip_ratio(high) / high), bits, signed=True)
 
 
+def _rms(x: Tensor) -> Tensor:
+    """Root mean square of all elements, image by image so that no square is stored and no sum grows too long."""
+    norms: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim()))) if x.dim() > 1 else x
+    total: Tensor = torch.linalg.vector_norm(norms)
+    return total / math.sqrt(max(1, x.numel()))
+
+
 class ActivationScale(nn.Module):
     """What the quantisers of a layer's input share: its running root mean square and whether it has a sign.
 
@@ -95,27 +150,35 @@ class ActivationScale(nn.Module):
     def __init__(self, momentum: float = 0.1) -> None:
         super().__init__()
         self.momentum = momentum
-        self.signed: bool | None = None
+        self.signed: bool | None = None  # None before the first batch
         self.register_buffer("rms", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Observes a batch; returns the root mean square to quantise it with (no gradient)."""
         if self.signed is None or self.training:
-            batch = x.detach().square().mean().sqrt().clamp_min(_TINY)
+            batch = _rms(x.detach()).clamp_min(_TINY)
             if self.signed is None:
                 self.signed = bool((x < 0).any())
                 self.rms.copy_(batch)
+                self._begin(x.detach())
             else:
                 self.rms.lerp_(batch.to(self.rms.dtype), self.momentum)
         return self.rms.clone()  # a copy, because the next batch changes the buffer in place
 
-    def quantise(self, x: Tensor, rms: Tensor, bits: int) -> Tensor:
-        """`x` at `bits` bits; `rms` is what `forward` returned for it."""
+    def _begin(self, x: Tensor) -> None:
+        """Is called with the first batch, once its sign and root mean square are known."""
+
+    def step(self, rms: Tensor, bits: int) -> Tensor:
+        """What one unit of a word of `bits` bits is worth, a scalar; `rms` is what `forward` returned."""
         signed = bool(self.signed)
         high = levels(bits, signed)[1]
         # Values behind a ReLU are one half of a Gaussian whose standard deviation is sqrt(2) times their rms.
         ratio = (clip_ratio(high) if bits > 1 else 1.0) * (1.0 if signed else math.sqrt(2))
-        return fake_quantise(x, rms * (ratio / high), bits, signed)
+        return rms * (ratio / high)
+
+    def quantise(self, x: Tensor, rms: Tensor, bits: int) -> Tensor:
+        """`x` at `bits` bits; `rms` is what `forward` returned for it."""
+        return fake_quantise(x, self.step(rms, bits), bits, bool(self.signed))
 
     def get_extra_state(self) -> dict[str, Any]:
         return {"signed": self.signed}

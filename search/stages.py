@@ -15,11 +15,13 @@ from dse.documents import read_text
 from dse.export import Network
 from dse.table import CostTable
 from search.checkpoint import Checkpoint, Record, write_json, write_text
-from search.config import DataChoice, RunConfig, Search, Sequential, SingleLevel, Stochastic, Variational
+from search.config import DataChoice, Layers, RunConfig, Search, Sequential, SingleLevel, Stochastic, Variational
 from search.costs import share
 from search.data import DATASETS, Dataset
+from search.mixed import LayerOptions
 from search.networks import make_network
 from search.objective import EnergyBudget, Regulariser, WeightedEnergy, reference_pj
+from search.operators import Surrogates
 from search.strategies import STRATEGIES
 from search.strategies.learner import Learner
 from search.strategies.sequential import sequential_epochs
@@ -229,7 +231,8 @@ def network_of(config: RunConfig) -> Network:
 def first_network(run: Run, seed: int) -> SearchableNetwork:
     """The run's network with the first weights of a seed; relearned networks and baselines all begin there."""
     torch.manual_seed(seed)
-    return searchable(network_of(run.config).module, run.table, None, run.config.transmission)
+    config = run.config
+    return searchable(network_of(config).module, run.table, None, config.transmission, options=_options(config.layers))
 
 
 def search_network(run: Run, seed: int) -> SearchableNetwork:
@@ -237,7 +240,13 @@ def search_network(run: Run, seed: int) -> SearchableNetwork:
     config = run.config
     torch.manual_seed(seed)
     return searchable(network_of(config).module, run.table, config.candidates, config.transmission,
-                      space=config.space, pins=config.pins)  # fmt: skip
+                      space=config.space, pins=config.pins, options=_options(config.layers))  # fmt: skip
+
+
+def _options(layers: Layers) -> LayerOptions:
+    """A configuration's `layers` as what the layers are made with."""
+    surrogates = Surrogates(layers.sign_width_input, layers.sign_width_weight, layers.steepness)
+    return LayerOptions(layers.quantiser, layers.latent, layers.learned_scales, surrogates)
 
 
 @functools.lru_cache(maxsize=1)

@@ -15,7 +15,7 @@ from dse.errors import InputError
 from dse.table import CostTable, FloatArray, Transmission
 from search.costs import Quantity, shares
 from search.discretise import check_budget, choose
-from search.mixed import MixedLayer
+from search.mixed import LayerOptions, MixedLayer
 from search.objective import ExpectedCost
 from search.spaces import Space, pinned
 
@@ -184,9 +184,7 @@ class SearchableNetwork(nn.Module):
         for module, candidate in chosen.items():
             mixed = fixed.get_submodule(module)
             assert isinstance(mixed, MixedLayer)
-            single = MixedLayer(mixed.layer, [candidate])
-            single.scale = mixed.scale
-            singles[id(mixed)] = single
+            singles[id(mixed)] = mixed.single(candidate)
         _replace_all(fixed, singles)
         return fixed
 
@@ -200,6 +198,7 @@ def searchable(
     space: Space | None = None,
     pins: Mapping[str, str] | None = None,
     operators: Path | str | Sequence[Candidate] | None = None,
+    options: LayerOptions | None = None,
 ) -> SearchableNetwork:
     """Wraps every layer of `model` that the table has energies for; `model` itself is left as it is.
 
@@ -212,6 +211,7 @@ def searchable(
         space: which of `candidates` may be chosen: all of them, one precision, or one operator (Fig. 7).
         pins: layers that have one candidate from the start, by name, ``first`` or ``last``; any of the table's.
         operators: where candidates are declared: an operators file, or the candidates; None for the shipped file.
+        options: quantisers, latent weights, scales and surrogate gradients of the layers.
 
     Raises:
         InputError: naming a layer of the model that the table lacks, or one that only the table has; an unknown
@@ -234,7 +234,7 @@ def searchable(
         if not mapped:
             tried = ", ".join(c.name for c in own.get(name, known))
             raise InputError(f"table: layer {name!r}", f"no candidate has a mapping; tried: {tried}")
-        mixed[name] = MixedLayer(module, mapped)
+        mixed[name] = MixedLayer(module, mapped, options)
     _replace_all(wrapped, {id(layers[name]): layer for name, layer in mixed.items()})
     quantities: tuple[Quantity, Quantity] = ("energy", "latency")
     costs = {q: _costs(table, shares(table, q, transmission), mixed, rows) for q in quantities}

@@ -17,6 +17,7 @@ from torch.nn import functional
 from dse.errors import InputError
 from search.export.words import InputWords, Term, as_words
 from search.mixed import MixedLayer
+from search.operators import View
 
 OPSET = 21
 
@@ -43,11 +44,17 @@ class QdqLayer(nn.Module):
         total: Tensor | None = None
         for i, view in enumerate(self.views):
             weight = _dequantise(self.get_buffer(f"words{i}"), self.get_buffer(f"scale{i}"), axis=0)
-            seen = {"value": quantised, "sign": quantised.sign(), "magnitude": quantised.abs()}[view]
-            part = self._convolve(seen, weight, self.layer.bias if i == 0 else None)
+            part = self._convolve(self._view(view, x, quantised), weight, self.layer.bias if i == 0 else None)
             total = part if total is None else total + part
         assert total is not None
         return total
+
+    def _view(self, view: View, x: Tensor, quantised: Tensor) -> Tensor:
+        """What a term convolves, of the layer's input `x` and its quantised form."""
+        if view == "binary":  # words of one bit: of what has a sign they are not multiples of a step
+            one = torch.ones(())
+            return torch.where((x >= 0) if self.inputs.low < 0 else (quantised > 0), one, -one)
+        return {"value": quantised, "sign": quantised.sign(), "magnitude": quantised.abs()}[view]
 
     def _quantised(self, x: Tensor) -> Tensor:
         step, low, high = self.inputs.step, self.inputs.low, self.inputs.high

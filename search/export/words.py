@@ -9,8 +9,8 @@ from torch import Tensor
 
 from dse.errors import InputError
 from search.mixed import MixedLayer
-from search.operators import View, Weights, operator
-from search.quantize import levels, quantise_weight, weight_rms
+from search.operators import Inputs, View, operator
+from search.quantize import levels
 
 LARGEST_WORD = 127
 
@@ -48,35 +48,16 @@ def as_words(layer: MixedLayer, where: str) -> tuple[InputWords, tuple[Term, ...
     if layer.scale.signed is None:
         raise InputError(where, "has not seen an input yet, which decides its quantiser", "a trained network")
     (candidate,) = layer.candidates
-    rms = layer.scale.rms.detach()
-    low, high = levels(candidate.act_bits, layer.scale.signed)
-    top = layer.scale.quantise(torch.full_like(rms, 1e30), rms, candidate.act_bits)
-    latent = layer.layer.weight.detach()
-    unit = weight_rms(latent)
-    quantised = quantise_weight(latent, candidate.weight_bits, unit)
-    kind = operator(candidate.operator)
-    tensors = kind.weights(Weights(quantised, unit.reshape(-1, *[1] * (latent.dim() - 1))), rms)
-    terms = tuple(
-        Term(name, *coded(t, f"{where} ({candidate.name})")) for name, t in zip(kind.views, tensors, strict=True)
-    )
-    return InputWords(float(top) / high, low, high), terms
-
-
-def coded(weight: Tensor, where: str) -> tuple[Tensor, Tensor]:
-    """Words and scales of weights that lie on a grid: for each output channel the coarsest of at most 127 steps.
-
-    Raises:
-        InputError: weights of a channel are no multiples of one step.
-    """
-    rows = weight.flatten(1)
-    largest = rows.abs().amax(1)
-    relative = rows / largest.clamp_min(torch.finfo(rows.dtype).tiny)[:, None]
-    steps = torch.zeros(len(rows), dtype=rows.dtype, device=rows.device)
-    for count in range(LARGEST_WORD, 0, -1):
-        scaled = relative * count
-        # Other numbers of steps leave some weight at least 1/127 off, rounding errors are a hundredth of that.
-        steps[((scaled - scaled.round()).abs() < 1e-3).all(1)] = count
-    if not steps.all():
-        raise InputError(where, "its weights are no words of 8 bits", "operators with weights on a grid of 8 bits")
-    words = (relative * steps[:, None]).round().reshape(weight.shape)
-    return words.to(torch.int8), (largest / steps).to(torch.float32)
+    bits, rms = candidate.act_bits, layer.scale.rms.detach()
+    low, high = levels(bits, layer.scale.signed)
+    with torch.no_grad():
+        step = layer.scale.step(rms, bits)
+        ((words, scale),) = layer.candidate_weights({bits: Inputs(rms, step, layer.scale.signed)})
+    scales = scale.expand(len(words[0]), *[1] * (words[0].dim() - 1)).flatten()
+    terms = []
+    for view, integers in zip(operator(candidate.operator).views, words, strict=True):
+        if integers.abs().max() > LARGEST_WORD:
+            raise InputError(where, f"weights of {candidate.name} are wider than words of 8 bits")
+        of_values = view in ("value", "magnitude")  # the other views do not depend on the step
+        terms.append(Term(view, integers.to(torch.int8), scales / step if of_values else scales))
+    return InputWords(float(step), low, high), tuple(terms)

@@ -5,6 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dse.errors import InputError
+from search.quantisers import input_quantiser, scaled_gradient, weight_quantiser
 from search.quantize import (
     ActivationScale,
     binarise,
@@ -12,6 +14,7 @@ from search.quantize import (
     fake_quantise,
     levels,
     quantise_weight,
+    to_words,
     weight_rms,
 )
 
@@ -118,3 +121,108 @@ def test_inputs_of_zeros_give_zeros() -> None:
     for bits in (1, 2, 8):
         assert not scale.quantise(x, scale(x), bits).any()
     assert math.isfinite(float(scale.rms))
+
+
+@given(st.integers(2, 8), st.booleans(), SEEDS, st.integers(-6, 3))
+def test_values_and_gradients_are_those_of_torchs_fake_quantisation(
+    bits: int, signed: bool, seed: int, log_step: int
+) -> None:
+    low, high = levels(bits, signed)
+    step = 2.0**log_step  # torch multiplies by 1/step where we divide: the same only for powers of two
+    ours, theirs = ((tensor(seed, 300) * 60 * step).requires_grad_() for _ in range(2))
+    expected = torch.fake_quantize_per_tensor_affine(theirs, step, 0, low, high)
+    words = to_words(ours, torch.tensor(step), low, high)
+    assert torch.equal(words * step, expected) and torch.equal(
+        fake_quantise(ours, torch.tensor(step), bits, signed), expected
+    )
+    direction = tensor(seed + 1, 300)
+    (words * step * direction).sum().backward()
+    (expected * direction).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@given(st.integers(2, 8), SEEDS)
+def test_a_step_for_each_channel_is_torchs_fake_quantisation_per_channel(bits: int, seed: int) -> None:
+    low, high = levels(bits, signed=True)
+    steps = 2.0 ** torch.randint(-6, 3, (5,), generator=torch.Generator().manual_seed(seed))
+    ours, theirs = ((tensor(seed, 5, 40) * 30 * steps[:, None]).requires_grad_() for _ in range(2))
+    expected = torch.fake_quantize_per_channel_affine(theirs, steps, torch.zeros(5, dtype=torch.int32), 0, low, high)
+    q = to_words(ours, steps[:, None], low, high) * steps[:, None]
+    assert torch.equal(q, expected)
+    q.square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@given(st.integers(2, 8), st.booleans(), SEEDS, st.integers(-6, 3), st.integers(1, 400))
+def test_lsq_is_torchs_learnable_fake_quantisation(
+    bits: int, signed: bool, seed: int, log_step: int, numel: int
+) -> None:
+    low, high = levels(bits, signed)
+    x, step = tensor(seed, 300) * 60 * 2.0**log_step, torch.tensor([2.0**log_step])
+    ours, theirs = ((x.clone().requires_grad_(), step.clone().requires_grad_()) for _ in range(2))
+    unit = scaled_gradient(ours[1], numel, high)
+    q = to_words(ours[0], unit, low, high) * unit
+    expected = torch._fake_quantize_learnable_per_tensor_affine(
+        theirs[0], theirs[1], torch.zeros(1), low, high, 1 / math.sqrt(numel * high)
+    )
+    torch.testing.assert_close(q, expected)
+    direction = tensor(seed + 1, 300)
+    (q * direction).sum().backward()
+    (expected * direction).sum().backward()
+    torch.testing.assert_close(ours[0].grad, theirs[0].grad)
+    torch.testing.assert_close(ours[1].grad, theirs[1].grad, rtol=1e-3, atol=1e-3)
+
+
+@given(st.integers(2, 8), SEEDS)
+def test_lsq_steps_start_at_the_published_value_and_are_learned(bits: int, seed: int) -> None:
+    w = tensor(seed, 6, 20)
+    quantiser = weight_quantiser("lsq", w, {bits, 1})
+    words, step = quantiser(w, bits)
+    high = levels(bits, signed=True)[1]
+    assert step.item() == pytest.approx(2 * w.abs().mean().item() / math.sqrt(high), rel=1e-5)
+    (words * step - w).square().sum().backward()
+    assert [p.grad.abs().item() > 0 for p in quantiser.parameters()] == [True]
+    inputs = input_quantiser("lsq", {bits})
+    x = w.relu()
+    expected = 2 * x.abs().mean().item() / math.sqrt(levels(bits, signed=False)[1])
+    assert inputs.step(inputs(x), bits).item() == pytest.approx(expected, rel=1e-5)
+
+
+@given(st.integers(2, 8), SEEDS)
+def test_dorefa_is_its_formula_over_torchs_fake_quantisation(bits: int, seed: int) -> None:
+    ours, theirs = (tensor(seed, 6, 20).requires_grad_() for _ in range(2))
+    words, step = weight_quantiser("dorefa", ours, {bits})(ours, bits)
+    top = 2**bits - 1
+    assert (words % 2 == 1).all() and words.abs().max() == top
+    largest = theirs.detach().tanh().abs().max()
+    within = theirs.tanh() / (2 * theirs.tanh().abs().max()) + 0.5
+    expected = 2 * torch.fake_quantize_per_tensor_affine(within, 1 / top, 0, 0, top) - 1
+    near_a_half = ((within.detach() * top) % 1 - 0.5).abs() < 1e-4
+    torch.testing.assert_close((words * step / largest)[~near_a_half], expected[~near_a_half])
+    (words * step).square().sum().backward()
+    (expected * largest).square().sum().backward()
+    if not near_a_half.any():
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-3)
+
+
+@given(st.integers(1, 8), SEEDS)
+def test_dorefa_inputs_are_clipped_to_one(bits: int, seed: int) -> None:
+    scale, x = input_quantiser("dorefa", {bits}), tensor(seed, 200).relu() + 0.01
+    step = scale.step(scale(x), bits)
+    expected = torch.fake_quantize_per_tensor_affine(x.clamp(0, 1), 1 / (2**bits - 1), 0, 0, 2**bits - 1)
+    close = ((x / step % 1) - 0.5).abs() > 1e-4
+    torch.testing.assert_close(fake_quantise(x, step, bits, signed=False)[close], expected[close])
+
+
+@pytest.mark.parametrize("name", ["rms", "lsq", "dorefa"])
+def test_one_bit_weights_are_signs_times_the_channels_mean_magnitude(name: str) -> None:
+    w = tensor(0, 4, 9)
+    words, step = weight_quantiser(name, w, {1})(w, 1)
+    assert words.unique().tolist() == [-1, 1]
+    torch.testing.assert_close(step.flatten(), w.abs().mean(1))
+
+
+def test_an_unknown_quantiser_is_refused() -> None:
+    with pytest.raises(InputError, match=r"quantiser 'pact': is unknown \(allowed: rms, lsq, dorefa\)"):
+        input_quantiser("pact", {8})

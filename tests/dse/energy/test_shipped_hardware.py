@@ -16,6 +16,7 @@ LIBRARY = ComponentLibrary.load()
 ARCH = read_yaml(data_dir("arch_specs") / "eyeriss_168.yaml")
 NODES = {node["name"]: node for node in ARCH["architecture"]["nodes"]}
 CANDIDATES = load_candidates()
+EXTENDED = load_candidates(data_dir("arch_specs") / "operators_extended.yaml")
 REGISTER_BIT, COMPARATOR = 0.011387169149514056, 0.037286652759575475
 
 
@@ -28,7 +29,7 @@ def storages() -> list[str]:
     return [name for name, node in NODES.items() if "class" in node and name != "mac"]
 
 
-@pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda c: c.name)
+@pytest.mark.parametrize("candidate", EXTENDED, ids=lambda c: c.name)
 def test_every_component_of_every_candidate(candidate):
     assert len(CANDIDATES) == 9
     energies = {}
@@ -52,7 +53,7 @@ def test_every_component_of_every_candidate(candidate):
 
 
 def compute(name: str) -> float:
-    candidate = next(c for c in CANDIDATES if c.name == name)
+    candidate = next(c for c in EXTENDED if c.name == name)
     energies = LIBRARY.energies(candidate.compute_class, dict(candidate.compute_attributes), name)
     return sum(n * energies[action] for action, n in candidate.compute_actions)
 
@@ -63,6 +64,14 @@ def test_compute_energies_and_the_papers_ratio():
     assert compute("MF8") == compute("MF2") == pytest.approx(2 * 0.099637730058248)
     assert compute("BC8") == compute("BC2") == pytest.approx(0.099637730058248)
     assert compute("T8") / compute("BC8") == pytest.approx(11.73, abs=0.005)  # about 11.5 in Section IV of the paper
+
+
+def test_compute_energies_of_the_further_operators():
+    full_adder, stage = 0.008303144171520668, 0.3006 / 0.15159 / 5  # Aladdin's shifter over its adder, a stage
+    for name, width, stages in (("DS8", 15, 3), ("DS4", 11, 3), ("DS2", 3, 1)):
+        assert compute(name) == pytest.approx((width * stages * stage + 20) * full_adder, rel=1e-4)
+    assert compute("XN1") == pytest.approx((0.013008 / 0.15159 + 12) * full_adder, rel=1e-4)
+    assert compute("BC8") < compute("XN1") < compute("MF8") < compute("DS8") < compute("T8")
 
 
 def test_the_compute_unit_of_the_file_is_that_of_t8():

@@ -2,33 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from dse.candidates import load_candidates
 from dse.errors import InputError
-from search.export.words import as_words, coded
+from search.export.words import as_words
 from search.mixed import MixedLayer
 
 CANDIDATES = {c.name: c for c in load_candidates()}
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    words=st.lists(st.lists(st.integers(-127, 127), min_size=6, max_size=6), min_size=1, max_size=4),
-    scale=st.floats(1e-4, 1e3),
-)
-def test_weights_on_a_grid_are_coded_exactly(words: list[list[int]], scale: float) -> None:
-    weight = torch.tensor(words, dtype=torch.float32) * scale
-    found, scales = coded(weight.reshape(len(words), 2, 3), "layer")
-    assert found.dtype == torch.int8
-    torch.testing.assert_close(found.flatten(1) * scales[:, None], weight, rtol=1e-5, atol=0)
-
-
-def test_weights_on_no_grid_are_refused() -> None:
-    with pytest.raises(InputError, match=r"layer 'a' \(T8\): its weights are no words of 8 bits"):
-        coded(torch.tensor([[1.0, 0.5031, 0.2507, 0.1213]]), "layer 'a' (T8)")
 
 
 def decided(name: str, signed: bool, layer: nn.Conv2d | nn.Linear | None = None) -> tuple[MixedLayer, torch.Tensor]:
