@@ -162,7 +162,8 @@ class MixedLayer(nn.Module):
         """
         found = []
         words: dict[tuple[int, int], Weights] = {}
-        transformed: dict[tuple[int, int, str], tuple[Tensor, ...]] = {}  # candidates may differ in inputs alone
+        # Candidates may differ in inputs alone.
+        transformed: dict[tuple[int, int, str, int | None], tuple[Tensor, ...]] = {}
         scales = None if self.log_scale is None else self.log_scale.exp()
         rms: dict[int, Tensor] = {}
         for i in self.computed():
@@ -173,9 +174,9 @@ class MixedLayer(nn.Module):
                 rms[owner] = weight_rms(latent).reshape(-1, *[1] * (latent.dim() - 1))
             if (owner, bits) not in words:
                 words[owner, bits] = Weights(latent, bits, rms[owner], self.quantisers[owner])
-            key = (owner, bits, candidate.operator)
+            key = (owner, bits, candidate.operator, None if kind.uniform else candidate.act_bits)
             if key not in transformed:
-                transformed[key] = kind.words(words[owner, bits], self.options.surrogates)
+                transformed[key] = kind.words(words[owner, bits], inputs[candidate.act_bits], self.options.surrogates)
             scale = kind.scale(words[owner, bits], inputs[candidate.act_bits])
             found.append((transformed[key], scale if scales is None else scale * scales[i]))
         return found

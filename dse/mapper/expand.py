@@ -101,7 +101,7 @@ def expand_fanout(grid, at, inside, array, around, share, leak, fixed, idle, aim
             here -= array.saved[t] * (sharing(grid, factors, t) - 1.0)
         if value_of(aim, here + inside.floors[below], idle / product * inside.idle[below]) >= limit:
             continue
-        fan_shares(grid, below, factors, shares)
+        fan_shares(grid, below, factors, array.scaled, shares)
         for t in range(tensors):
             shares[t] *= share[t]
         labels = inside.labels[inside.offsets[below] : inside.offsets[below + 1]].copy()

@@ -274,6 +274,7 @@ class Array(NamedTuple):
 
     choices: Ints  # (choices, D) divisor positions of its factors
     linked: Flags  # (T,) neighbours may pass a tensor on
+    scaled: Flags  # (T,) the same, but the children do not keep it; see `fan_shares`
     saved: Floats  # (T,) pJ that first writes inside save at most, per unit of sharing
     share_outside: Floats  # (T,) least fraction that the fan-outs from here to the parent can leave
     linkable: Flags  # (T,) the next stage is a fan-out whose children may pass the tensor on
@@ -310,7 +311,7 @@ def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corne
             floor, idle = inside.floors[below] + limit.outside[at], inside.idle[below] / product * limit.idle
             if value_of(aim, floor, idle) >= limit.value:
                 continue
-            fan_shares(grid, below, factors, shares)
+            fan_shares(grid, below, factors, array.scaled, shares)
             for t in range(tensors):
                 shared[t] = sharing(grid, factors, t)
             if row_of[at] < 0:

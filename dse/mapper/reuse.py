@@ -115,13 +115,37 @@ def set_spans(grid, tile, factors, linked, label):
 
 
 @kernel
-def fan_shares(grid, tile, factors, shares):
-    """Fills `shares` with the fraction of the children's reads of each tensor that reach the parent."""
+def fan_shares(grid, tile, factors, scaled, shares):
+    """Fills `shares` with the least fraction of the children's reads of each tensor that reaches the parent.
+
+    It is exact but for tensors that `scaled` marks: their children do not keep them, and Timeloop takes the fraction
+    among those children only whom no neighbour serves.
+    """
     product = 1
     for d in range(grid.bounds.shape[0]):
         product *= factors[d]
     for t in range(grid.relevant.shape[0]):
-        shares[t] = distinct_boxes(grid, tile, factors, t) / product
+        if scaled[t]:
+            shares[t] = 1.0 / most_alike(grid, factors, t)
+        else:
+            shares[t] = distinct_boxes(grid, tile, factors, t) / product
+
+
+@kernel
+def most_alike(grid, factors, t):
+    """How many children of a fan-out can need the same box of a tensor."""
+    alike = 1
+    for d in range(grid.bounds.shape[0]):
+        if not grid.relevant[t, d]:
+            alike *= factors[d]
+    for a in range(grid.axis_column.shape[1]):
+        along, largest = 1, 1
+        for d in range(grid.bounds.shape[0]):
+            if grid.axis_of[t, d] == a:
+                along *= factors[d]
+                largest = max(largest, factors[d])
+        alike *= along // largest
+    return alike
 
 
 @kernel

@@ -10,7 +10,7 @@ import numpy as np
 
 from dse.energy.ert import Ert
 from dse.mapper.lift import Array, Boundary, boundary_floors
-from dse.mapper.reuse import Flags, Floats, Order
+from dse.mapper.reuse import Flags, Floats, Order, most_alike
 from dse.mapper.space import Constraint, Mapspace
 from dse.spec import Fanout, Spec, Storage
 
@@ -85,6 +85,7 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
         for k in range(count):
             for j in keeping[keeping < k]:
                 saved_inside[k, t] += saved[j, t] * math.prod(mesh[j:k])
+    shared = (space.grid.axis_of >= 0).any(axis=1)
     last_fanout = max((k for k, level in enumerate(levels) if isinstance(level, Fanout)), default=-1)
 
     outermost, outward = _outward(space, levels, kept, price)
@@ -100,11 +101,12 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
             linkable = kept[k] & _passing(space, next_level)
         if isinstance(level, Fanout):
             holds = kept[k - 1] if k else np.ones(tensors, bool)
+            passing = _passing(space, level)
             most_shared = np.minimum(mesh[k], np.where(space.grid.relevant, 1, space.grid.bounds).prod(axis=1))
             rest -= float((saved_inside[k] * (most_shared - 1)).sum())
             array = Array(
-                loops.choices, holds & _passing(space, level), saved_inside[k], least_share[k + 1], linkable, k == 0,
-                float(leak[k:].sum()) if k == last_fanout else 0.0,
+                loops.choices, holds & passing, ~holds & shared & passing, saved_inside[k], least_share[k + 1],
+                linkable, k == 0, float(leak[k:].sum()) if k == last_fanout else 0.0,
             )  # fmt: skip
             outside_here = np.where(wanted, rest, np.inf)
         else:
@@ -162,16 +164,9 @@ def _outward(space: Mapspace, levels: tuple[Storage | Fanout, ...], kept: Flags,
 
 
 def _most_alike(space: Mapspace, k: int, t: int) -> int:
-    """How many children of a fan-out can need the same box of a tensor."""
-    grid, most = space.grid, 1
-    for choice in space.stages[k].choices:
-        factors = grid.divisors[np.arange(len(choice)), choice]
-        alike = int(factors[~grid.relevant[t]].prod())
-        for a in set(grid.axis_of[t][grid.axis_of[t] >= 0].tolist()):
-            along = factors[grid.axis_of[t] == a]
-            alike *= int(along.prod() // along.max())
-        most = max(most, alike)
-    return most
+    """How many children of a fan-out can need the same box of a tensor, whichever of its uses is chosen."""
+    grid, choices = space.grid, space.stages[k].choices
+    return max((most_alike(grid, grid.divisors[np.arange(len(c)), c], t) for c in choices), default=1)
 
 
 def _without(loops: Constraint, outward: Flags) -> Flags:

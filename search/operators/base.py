@@ -71,7 +71,7 @@ class Operator(Protocol):
     """Whether the weights are words of the layer's uniform quantiser; else the operator rounds them itself."""
 
     @staticmethod
-    def words(weights: Weights, surrogates: Surrogates) -> tuple[Tensor, ...]:
+    def words(weights: Weights, inputs: Inputs, surrogates: Surrogates) -> tuple[Tensor, ...]:
         """Integer weights for each of `views`, of the latent weights' shape, with gradient."""
 
     @staticmethod

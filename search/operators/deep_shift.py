@@ -24,7 +24,7 @@ class DeepShift:
     uniform: ClassVar[bool] = False
 
     @staticmethod
-    def words(weights: Weights, surrogates: Surrogates) -> tuple[Tensor, ...]:
+    def words(weights: Weights, inputs: Inputs, surrogates: Surrogates) -> tuple[Tensor, ...]:
         relative = weights.latent / _unit(weights)
         shifts = torch.log2(relative.detach().abs()).round_().clamp_(0, largest_shift(weights.bits))
         powers = torch.exp2(shifts)

@@ -16,7 +16,7 @@ class Typical:
     uniform: ClassVar[bool] = True
 
     @staticmethod
-    def words(weights: Weights, surrogates: Surrogates) -> tuple[Tensor, ...]:
+    def words(weights: Weights, inputs: Inputs, surrogates: Surrogates) -> tuple[Tensor, ...]:
         return (weights.words,)
 
     @staticmethod

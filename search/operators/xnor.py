@@ -20,7 +20,7 @@ class Xnor:
     uniform: ClassVar[bool] = True
 
     @staticmethod
-    def words(weights: Weights, surrogates: Surrogates) -> tuple[Tensor, ...]:
+    def words(weights: Weights, inputs: Inputs, surrogates: Surrogates) -> tuple[Tensor, ...]:
         return (weights.words,)
 
     @staticmethod

@@ -15,7 +15,7 @@ from search.operators import Inputs, Surrogates, Weights, magnitude, operator, s
 from search.operators.deep_shift import DeepShift, largest_shift
 from search.operators.multiplication_free import MultiplicationFree
 from search.quantisers import WeightQuantiser
-from search.quantize import ActivationScale, weight_rms
+from search.quantize import ActivationScale, levels, weight_rms
 
 CANDIDATES = load_candidates(data_dir("arch_specs") / "operators_extended.yaml")
 FEWEST = {c.operator: c for c in CANDIDATES}
@@ -32,6 +32,12 @@ def output(candidate: Candidate, x: Tensor, w: Tensor) -> Tensor:
 def words(x: Tensor, bits: int) -> Tensor:
     scale = ActivationScale()
     return input_words(x, Inputs(rms := scale(x), scale.step(rms, bits), scale.signed), bits)
+
+
+def of_x(w: Tensor, x: Tensor, bits: int) -> Tensor:
+    """Weights as words of the input's step."""
+    scale, high = ActivationScale(), levels(bits, True)[1]
+    return (w / scale.step(scale(x), bits)).round().clamp(-high, high)
 
 
 def weight_words(w: Tensor, bits: int) -> Tensor:
@@ -52,7 +58,9 @@ def test_each_operator_is_its_equation_up_to_a_factor_an_output_channel(seed: in
     one = {c.operator: c for c in CANDIDATES if c.bits in (bits, 1)}
     i, q = words(x, bits), weight_words(w, bits)
     assert_proportional(output(one["typical"], x, w), i @ q.T)
-    assert_proportional(output(one["multiplication_free"], x, w), i.sign() @ q.abs().T + i.abs() @ w.sign().T)
+    assert_proportional(
+        output(one["multiplication_free"], x, w), i.sign() @ of_x(w, x, bits).abs().T + i.abs() @ w.sign().T
+    )
     assert_proportional(output(one["binary_connect"], x, w), i @ torch.where(w >= 0, 1.0, -1.0).T)
     plus = x >= 0 if x.min() < 0 else words(x, 1) > 0
     assert_proportional(output(one["xnor"], x, w), torch.where(plus, 1.0, -1.0) @ torch.where(w >= 0, 1.0, -1.0).T)
@@ -62,7 +70,7 @@ def test_each_operator_is_its_equation_up_to_a_factor_an_output_channel(seed: in
 def test_deep_shift_weights_are_the_nearest_powers_of_two_and_none_is_zero(bits: int) -> None:
     w = torch.randn(4, 500, generator=torch.Generator().manual_seed(bits))
     weights = Weights(w, bits, weight_rms(w)[:, None], WeightQuantiser())
-    (q,) = DeepShift.words(weights, Surrogates())
+    (q,) = DeepShift.words(weights, Inputs(torch.ones(()), torch.ones(()), True), Surrogates())
     unit = DeepShift.scale(weights, Inputs(torch.ones(()), torch.ones(()), True))
     powers = 2.0 ** torch.arange(largest_shift(bits) + 1)
     assert set(q.abs().unique().tolist()) <= set(powers.tolist())
@@ -90,7 +98,7 @@ def test_surrogate_widths_are_options(seed: int, of_inputs: float, of_weights: f
     rms, w = layer.scale.rms, layer.layer.weight.detach()
     step = layer.scale.step(rms, 2)
     weights = Weights(w, 2, weight_rms(w)[:, None], WeightQuantiser())
-    i, q = words(x.detach(), 2), weight_words(w, 2)
+    i, q = words(x.detach(), 2), of_x(w, x.detach(), 2)
     inside = ((x / step).abs() < 1.5).float() / step
     slope = (
         gaussian(i.detach() * step / rms, of_inputs) * step / rms * q.abs()
@@ -98,9 +106,9 @@ def test_surrogate_widths_are_options(seed: int, of_inputs: float, of_weights: f
     )
     scale = MultiplicationFree.scale(weights, Inputs(rms, step, True))
     torch.testing.assert_close(x.grad, slope * inside * scale, rtol=1e-4, atol=1e-5)
-    inside = ((w / weights.step).abs() < 1.5).float() / weights.step
+    inside = ((w / step).abs() < 1.5).float() / step
     of_sign = gaussian(w / weights.rms, of_weights) / weights.rms * i.abs()
-    of_magnitude = torch.tanh(steepness * q * weights.step / weights.rms) * inside * i.sign()
+    of_magnitude = torch.tanh(steepness * q * step / weights.rms) * inside * i.sign()
     expected = ((of_sign + of_magnitude) * scale).sum(0, keepdim=True)
     torch.testing.assert_close(layer.layer.weight.grad, expected, rtol=1e-4, atol=1e-5)
 

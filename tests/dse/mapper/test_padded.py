@@ -15,7 +15,7 @@ from dse.candidates import load_candidates
 from dse.energy.ert import Ert
 from dse.errors import InputError
 from dse.fair import fair_energy
-from dse.instance import instance_for, library_for, read_arch
+from dse.instance import DEFAULT_ARCH, instance_for, library_for, read_arch
 from dse.mapper import OBJECTIVES, search
 from dse.mapper.padded import fair_value, permitted, with_remainders
 from dse.mapper.padding import paddings
@@ -23,6 +23,7 @@ from dse.mapping import Mapping
 from dse.model import evaluate
 from dse.pipeline import make_plan
 from dse.problem import CONV_DIMENSIONS, conv_problem, problem_document
+from dse.resources import data_dir
 from dse.spec import Compute, Fanout, LoopConstraint, Spec, Storage
 from dse.workload import Layer, Workload
 from tests.dse.conftest import WORKLOAD
@@ -203,7 +204,7 @@ def test_energy_without_rounding():
 def test_the_option_on_the_command_line(run, tmp_path):
     instance = dict.fromkeys(CONV_DIMENSIONS, 1) | {"C": 12, "Q": 55}
     (tmp_path / "problem.yaml").write_text(yaml.safe_dump(problem_document(instance)))
-    (tmp_path / "arch.yaml").write_text(read_arch().where.read_text())
+    (tmp_path / "arch.yaml").write_text((data_dir("arch_specs") / DEFAULT_ARCH).read_text())
     files = [tmp_path / "arch.yaml", tmp_path / "problem.yaml"]
     code, out, _ = run("mapper", *files, "--objective", "delay", "--imperfect", "--output", tmp_path / "map.yaml")
     assert code == 0

@@ -47,7 +47,7 @@ def test_words_are_no_wider_than_the_candidates(name: str, largest: int) -> None
 
 
 def test_multiplication_free_is_two_terms() -> None:
-    mixed, _ = decided("MF4", signed=True)
+    mixed, _ = decided("MF8", signed=True)
     _, (of_sign, of_magnitude) = as_words(mixed, "layer")
     assert (of_sign.view, of_magnitude.view) == ("sign", "magnitude")
     assert of_sign.words.min() >= 0 and of_sign.words.max() > 1
