@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,20 +111,14 @@ def contestants(plan: Plan, number: int) -> list[Job]:
     return [jobs[by_shape[problem], names[i % len(names)]] for i, problem in enumerate(largest)]
 
 
-def race(
-    jobs: Sequence[Job], seconds: float, objective: str, on_result: Callable[[Race], None] = lambda result: None
-) -> list[Race]:
+def race(jobs: Sequence[Job], engine: TimeloopEngine, objective: str) -> list[Race]:
     """Lets both mappers search the same layers one after the other; layers that fit nowhere are left out.
 
-    Args:
-        seconds: wall-clock limit of each search by `timeloop-mapper`, which runs on one thread.
-
     Raises:
-        InputError: Timeloop is not installed, or fails.
+        InputError: Timeloop fails.
     """
     from dse.mapper import search
 
-    engine = TimeloopEngine(seconds=seconds)
     results = []
     for i, job in enumerate(jobs):
         spec, ert = job.instance.spec, job.instance.ert
@@ -143,7 +137,6 @@ def race(
                 native_cpu, _children_cpu() - cpu, time.monotonic() - wall,
             )
         )  # fmt: skip
-        on_result(results[-1])
     return results
 
 

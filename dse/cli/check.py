@@ -23,7 +23,7 @@ from dse.cli.common import (
     progress_bar,
     text_table,
 )
-from dse.engines.timeloop import Programs, program_digest
+from dse.engines.timeloop import Programs, TimeloopEngine, program_digest
 from dse.mapper import OBJECTIVES
 from dse.pipeline import Plan, map_plans, read_results
 from dse.store import Store
@@ -76,6 +76,7 @@ def check(
     """
     check_jobs(jobs)
     check_number(mappers)
+    rival = TimeloopEngine(seconds=seconds)
     if output is not None:
         check_writable(output)
     native, timeloop = plans(workload, arch_with(arch, include), operators, objective, imperfect)
@@ -90,7 +91,7 @@ def check(
     chosen = contestants(native, mappers)
     if chosen and not as_json:
         click.echo(f"timeloop-mapper searches {len(chosen)} layers, {seconds:g} s each ...", err=True)
-    races = race(chosen, seconds, objective)
+    races = race(chosen, rival, objective)
     if as_json:
         echo_json(_document(found, races))
     else:

@@ -115,6 +115,16 @@ def set_spans(grid, tile, factors, linked, label):
 
 
 @kernel
+def sharing(grid, factors, t):
+    """How many children of a fan-out hold the same words of a tensor because its factors do not move it."""
+    children = 1.0
+    for d in range(grid.bounds.shape[0]):
+        if not grid.relevant[t, d]:
+            children *= factors[d]
+    return children
+
+
+@kernel
 def fan_shares(grid, tile, factors, scaled, shares):
     """Fills `shares` with the least fraction of the children's reads of each tensor that reaches the parent.
 
@@ -134,10 +144,7 @@ def fan_shares(grid, tile, factors, scaled, shares):
 @kernel
 def most_alike(grid, factors, t):
     """How many children of a fan-out can need the same box of a tensor."""
-    alike = 1
-    for d in range(grid.bounds.shape[0]):
-        if not grid.relevant[t, d]:
-            alike *= factors[d]
+    alike = sharing(grid, factors, t)
     for a in range(grid.axis_column.shape[1]):
         along, largest = 1, 1
         for d in range(grid.bounds.shape[0]):
@@ -146,16 +153,6 @@ def most_alike(grid, factors, t):
                 largest = max(largest, factors[d])
         alike *= along // largest
     return alike
-
-
-@kernel
-def sharing(grid, factors, t):
-    """How many children of a fan-out hold the same words of a tensor because its factors do not move it."""
-    children = 1.0
-    for d in range(grid.bounds.shape[0]):
-        if not grid.relevant[t, d]:
-            children *= factors[d]
-    return children
 
 
 @kernel

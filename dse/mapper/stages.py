@@ -166,7 +166,7 @@ def _outward(space: Mapspace, levels: tuple[Storage | Fanout, ...], kept: Flags,
 def _most_alike(space: Mapspace, k: int, t: int) -> int:
     """How many children of a fan-out can need the same box of a tensor, whichever of its uses is chosen."""
     grid, choices = space.grid, space.stages[k].choices
-    return max((most_alike(grid, grid.divisors[np.arange(len(c)), c], t) for c in choices), default=1)
+    return int(max((most_alike(grid, grid.divisors[np.arange(len(c)), c], t) for c in choices), default=1))
 
 
 def _without(loops: Constraint, outward: Flags) -> Flags:
