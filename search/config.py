@@ -123,7 +123,8 @@ class NetworkChoice:
 class DataChoice:
     """Data set.
 
-    `dir` is the folder that holds its official files (not for digits), `subset` a number of images to keep of all.
+    `dir` is the folder that holds its official files (not for digits). `subset` is a number of training and validation
+    images to keep; official test images are kept whole (digits have none: theirs are in the number too).
     With `augment`, training images are shifted a little and, where their class allows, mirrored.
     """
 
@@ -268,7 +269,7 @@ class RunConfig:
     energy_budgets: tuple[float, ...] = _checked(_list(_number(0, 1e6, above=True), empty=True), ())
     latency_weight: float = _checked(_number(0, 1e6), 0.0)
     seeds: tuple[int, ...] = _checked(_list(_whole(0)), (0, 1, 2))
-    baselines: tuple[str, ...] = _checked(_list(_candidate), ("T8", "MF8", "BC8"))
+    baselines: tuple[str, ...] = _checked(_list(_candidate, empty=True), ("T8", "MF8", "BC8"))
     layers: Layers = Layers()
     search: Search = field(default=Bilevel(), metadata={"check": _search})
     relearn: Training = Training()

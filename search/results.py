@@ -142,6 +142,7 @@ def _searched(stage: StageLike, search: Mapping[str, Any], relearned: Mapping[st
         "sample": stage.sample,
         "energy_expected": found["energy_expected"],
         "energy_discretised": found["energies_discretised"][(stage.sample or 1) - 1],
+        "validation_accuracy_discretised": found["validation_accuracies_discretised"][(stage.sample or 1) - 1],
         **relearned["result"],
         "assignment": found["assignments"][(stage.sample or 1) - 1],
         "probabilities": found["probabilities"],

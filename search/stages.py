@@ -27,7 +27,10 @@ from search.strategies.learner import Learner
 from search.strategies.sequential import sequential_epochs
 from search.strategies.stochastic import population
 from search.supernet import SearchableNetwork, searchable, uniform
-from search.train import Compute, accuracy, learn
+from search.train import Compute, accuracy, batches, learn, renew_statistics
+
+NORMALISED_WITH = 256
+"""Images a batch, when the statistics of batch normalisation are measured anew for a discretised network."""
 
 
 @dataclass(frozen=True)
@@ -162,11 +165,19 @@ def _search(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Recor
     result = {
         "energy_expected": float(model.energy().detach()),
         "mixture_validation_accuracy": accuracy(model, data.validation),
+        "validation_accuracies_discretised": [_discretised_accuracy(model, a, data, stage.seed) for a in assignments],
         "assignments": assignments,
         "energies_discretised": [share(run.table, a, "energy", config.transmission) for a in assignments],
         "probabilities": model.probabilities(),
     }
     return {"history": history, "result": result}
+
+
+def _discretised_accuracy(model: SearchableNetwork, assignment: dict[str, str], data: Dataset, seed: int) -> float:
+    """Validation accuracy of an assignment with the weights of the search, before it is relearnt."""
+    network = model.discretise(assignment)
+    renew_statistics(network, batches(data.train, NORMALISED_WITH, seed, 0))
+    return accuracy(network, data.validation)
 
 
 def _regulariser(run: Run, stage: Stage) -> Regulariser:

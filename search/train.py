@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -178,6 +179,24 @@ def set_lr(optimiser: torch.optim.Optimizer, lr: float, progress: float) -> None
     factor = min(1.0, progress / 0.05 + 0.1) * 0.5 * (1 + math.cos(math.pi * progress))
     for group in optimiser.param_groups:
         group["lr"] = lr * factor
+
+
+@torch.no_grad()
+def renew_statistics(network: nn.Module, some: Iterable[Batch], steps: int = 10) -> None:
+    """Measures the statistics of batch normalisation anew, as means over the first `steps` batches of `some`.
+
+    A discretised network sums other values than the mixture that it was taken from.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+    network.train()
+    for images, _ in itertools.islice(some, steps):
+        network(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ def cifar10(directory: Path | None = None, subset: int | None = None, seed: int 
 
     Args:
         directory: the folder, as torchvision lays it out.
-        subset: number of images to keep of all three splits together, class by class in equal shares.
+        subset: number of training and validation images to keep, class by class in equal shares.
         seed: decides which training images become validation images, and the subset.
 
     Raises:

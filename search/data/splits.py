@@ -58,7 +58,8 @@ def assemble(
     """A data set with a validation split of the official training images; its test images are the official ones.
 
     Args:
-        subset: number of images to keep of all three splits together, class by class in equal shares.
+        subset: number of training and validation images to keep, class by class in equal shares. Test images are
+            all kept: they cost little, and few of them would hide what networks differ by.
         seed: decides which training images become validation images, and the subset.
 
     Raises:
@@ -66,18 +67,16 @@ def assemble(
     """
     official = OFFICIAL[name]
     own, validation = stratified(train.labels, (1 - VALIDATION_SHARE, VALIDATION_SHARE), seed)
-    chosen_test = np.arange(len(test.labels))
     if subset is not None:
-        share = subset / (len(train.labels) + len(test.labels))
+        share = subset / len(train.labels)
         own = stratified_subset(own, train.labels, round(share * len(own)))
         validation = stratified_subset(validation, train.labels, round(share * len(validation)))
-        chosen_test = stratified_subset(chosen_test, test.labels, round(share * len(test.labels)))
-    if not (len(own) and len(validation) and len(chosen_test)):
+    if not (len(own) and len(validation) and len(test.labels)):
         raise InputError(folder, f"holds {len(train.labels)} training and {len(test.labels)} test images",
                          "at least 10 training images of each class, and test images")  # fmt: skip
     for_train, for_validation, for_test = (
         Split(torch.from_numpy(source.read(indices)), _labels(source.labels[indices]), normalisation)
-        for source, indices in ((train, own), (train, validation), (test, chosen_test))
+        for source, indices in ((train, own), (train, validation), (test, np.arange(len(test.labels))))
     )
     notice = _notice(name, official, train, test)
     return Dataset(for_train, for_validation, for_test, official.classes, augmentation, notice)

@@ -49,7 +49,8 @@ def test_images_are_upright_and_keep_their_labels(folder: Path) -> None:
 
 def test_a_subset_keeps_all_classes(folder: Path) -> None:
     data = emnist_balanced(folder, subset=188)
-    assert len(data.test) == 94 and len(data.test.labels.unique()) == 47
+    assert len(data.train) == 4 * 47
+    assert len(data.test) == len(emnist_balanced(folder).test) and len(data.train.labels.unique()) == 47
 
 
 def cut(content: bytes) -> bytes:

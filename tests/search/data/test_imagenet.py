@@ -52,6 +52,7 @@ def test_images_have_the_class_of_their_folder_or_annotation(whole: Path) -> Non
 def test_of_a_subset_only_its_images_are_read(whole: Path) -> None:
     chosen = tiny_imagenet(whole, subset=600, seed=4)
     assert len(chosen.train) < 1000 and len(chosen.train.labels.unique()) == 200
+    assert len(chosen.test) == 200
 
 
 def put_aside(path: Path, content: bytes | None) -> bytes:
