@@ -7,12 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from dse.errors import InputError
-from dse.resources import data_dir
 from dse.table import CostTable
 
 if TYPE_CHECKING:
@@ -111,23 +109,12 @@ def run(
       enos run
       enos run squeezenet.yaml --out runs
     """
-    from dse.export import export_network
-    from dse.pipeline import map_workload
     from search.config import EXAMPLE
-    from search.stages import network_of
 
     chosen = _configuration(
         config if config is not None else EXAMPLE, data_dir, [*changes, *_searched_within(budgets)], device
     )
-    workload = export_network(replace(network_of(chosen), name=chosen.name))
-    arch = _arch_file(chosen.arch)
-    with _bar("searches for a mapping") as (bar, task):
-        table = map_workload(
-            workload,
-            arch=arch,
-            store=store,
-            progress=lambda report: bar.update(task, total=report.to_compute, completed=report.computed),
-        )
+    table = mapped_with_bar(chosen, store)
     _finish(chosen, table, out, jobs, as_json)
 
 
@@ -159,13 +146,34 @@ def _configuration(path: Path, data_dir: Path | None, changes: Sequence[str], de
 
 def _finish(config: RunConfig, table: CostTable, out: Path, jobs: int | None, as_json: bool) -> None:
     """Search, relearn and report, which both commands share."""
-    from search.progress import Remaining, in_words
     from search.report import summary, write_report
-    from search.runs import default_jobs, do_run, open_run
-    from search.stages import dataset
     from search.tables import details
 
-    opened = open_run(out / config.name, config, table)
+    results = done_with_bar(config, table, out / config.name, jobs)
+    page = write_report(out / config.name)
+    if as_json:
+        click.echo(json.dumps(results, indent=1))
+    else:
+        click.echo("\n".join([summary(results), *details(results), f"Page: {page}"]))
+
+
+def mapped_with_bar(config: RunConfig, store: Path | None) -> CostTable:
+    """The cost table of a configuration's network; progress on standard error."""
+    from search.pipeline import energies
+
+    with _bar("searches for a mapping") as (bar, task):
+        return energies(
+            config, store, lambda report: bar.update(task, total=report.to_compute, completed=report.computed)
+        )
+
+
+def done_with_bar(config: RunConfig, table: CostTable, folder: Path, jobs: int | None) -> dict[str, Any]:
+    """A run's results, when all its stages are done; progress on standard error."""
+    from search.progress import Remaining, in_words
+    from search.runs import default_jobs, do_run, open_run
+    from search.stages import dataset
+
+    opened = open_run(folder, config, table)
     if notice := dataset(config, config.seeds[0]).notice:
         click.echo(f"note: {notice}", err=True)
     remaining = Remaining({s: opened.epochs(s) for s in opened.stages}, jobs or default_jobs(config))
@@ -176,23 +184,7 @@ def _finish(config: RunConfig, table: CostTable, out: Path, jobs: int | None, as
             what = f"{_describe(stage)}, {in_words(remaining.seconds())} left"
             bar.update(task, advance=1, description=what)
 
-        results = do_run(opened, on_progress, jobs)
-    page = write_report(opened.folder)
-    if as_json:
-        click.echo(json.dumps(results, indent=1))
-    else:
-        click.echo("\n".join([summary(results), *details(results), f"Page: {page}"]))
-
-
-def _arch_file(name: str) -> Path:
-    """A configuration's `arch`: the name of a shipped specification, or a file."""
-    shipped = sorted(data_dir("arch_specs").glob("*.yaml"))
-    found = next((path for path in shipped if path.stem == name), Path(name))
-    if not found.is_file():
-        raise InputError(
-            "arch", f"{name!r} is no file", [*(p.stem for p in shipped if p.stem != "operators"), "a path"]
-        )
-    return found
+        return do_run(opened, on_progress, jobs)
 
 
 @contextmanager

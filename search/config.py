@@ -294,11 +294,16 @@ def load_config(path: Path | str, changes: Sequence[str] = ()) -> RunConfig:
     document = parse_yaml(read_text(path), path)
     for change in changes:
         _change(document, change)
+    return read_config(document, path)
+
+
+def read_config(document: Any, where: object) -> RunConfig:
+    """A configuration from what YAML or JSON holds; `where` names its file in errors. See `load_config`."""
     if isinstance(document, dict) and document.get("energy_budgets"):
-        document.setdefault("lambdas", [])
-    config: RunConfig = _read(RunConfig, document, f"{path}: ")
+        document = {"lambdas": [], **document}
+    config: RunConfig = _read(RunConfig, document, f"{where}: ")
     if not (config.lambdas or config.energy_budgets):
-        raise InputError(f"{path}: lambdas", "found [], and no energy_budgets", "at least one of the two lists")
+        raise InputError(f"{where}: lambdas", "found [], and no energy_budgets", "at least one of the two lists")
     return config
 
 

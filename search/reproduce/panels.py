@@ -1,0 +1,133 @@
+"""What the runs of a panel found, as points to draw and sentences to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from search.reproduce.artefact import Claim
+from search.reproduce.protocol import Panel
+from search.results import Point, line_accuracy, setting, uni_operator_line
+
+Results = Mapping[str, Mapping[str, Any]]
+"""``results.json`` of runs, by their names."""
+
+
+@dataclass(frozen=True)
+class PanelData:
+    """A panel's networks. Every searched one has ``above_line`` to the uni-operator networks of its seed."""
+
+    title: str
+    baselines: tuple[Point, ...]
+    series: Mapping[str, tuple[Point, ...]]
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row a network, for ``data.csv``."""
+        rows = [_row(self.title, f"all {p['candidate']}", p) for p in self.baselines]
+        return rows + [_row(self.title, label, p) for label, points in self.series.items() for p in points]
+
+
+def panel_data(panel: Panel, results: Results, populations: bool = False) -> PanelData:
+    """The networks of a panel.
+
+    Args:
+        populations: with all networks that were sampled and relearnt (``selected`` says which was taken), not only the
+            one of each search that was taken.
+    """
+    baselines = tuple(p for p in results[panel.baselines]["networks"] if p["kind"] == "baseline")
+    series = {}
+    for label, run in panel.series.items():
+        found = _population(results[run]) if populations else []
+        found = found or [p for p in results[run]["networks"] if p["kind"] == "searched"]
+        series[label] = tuple({**p, "above_line": _above_line(p, baselines)} for p in found)
+    return PanelData(panel.title, baselines, series)
+
+
+def _population(results: Mapping[str, Any]) -> list[Point]:
+    return [
+        {**{k: population[k] for k in ("seed", "lambda", "budget")}, **network,
+         "selected": network["sample"] == population["selected"]}
+        for population in results["populations"] for network in population["networks"]
+    ]  # fmt: skip
+
+
+def _above_line(point: Point, baselines: Sequence[Point]) -> float | None:
+    line = uni_operator_line([b for b in baselines if b["seed"] == point["seed"]])
+    return point["test_accuracy"] - line_accuracy(line, point["energy"]) if line else None
+
+
+def _row(panel: str, label: str, p: Point) -> dict[str, Any]:
+    row = {
+        "panel": panel, "series": label, "seed": p["seed"], "lambda": p.get("lambda"), "budget": p.get("budget"),
+        "energy": p["energy"], "energy_expected": p.get("energy_expected"), "test_accuracy": p["test_accuracy"],
+        "validation_accuracy": p["validation_accuracy"], "above_line": p.get("above_line"),
+    }  # fmt: skip
+    if "count" in p:
+        row.update(drawn=p["count"], selected=p["selected"])
+    if "assignment" in p:
+        row["assignment"] = " ".join(f"{layer}={candidate}" for layer, candidate in p["assignment"].items())
+    return row
+
+
+def groups(data: PanelData) -> list[tuple[str, list[Point]]]:
+    """Networks that differ in their seed only: all of a candidate, or of a series with the same lambda or budget."""
+    found: dict[str, list[Point]] = {}
+    for p in data.baselines:
+        found.setdefault(f"all {p['candidate']}", []).append(p)
+    for label, points in data.series.items():
+        several = len({setting(p) for p in points}) > 1
+        for p in points:
+            found.setdefault(f"{label}, {setting(p)}" if several else label, []).append(p)
+    return list(found.items())
+
+
+SUMMARY_HEAD = ("networks", "seeds", "energy / all T8", "test accuracy", "points above the uni-operator line")
+
+
+def summary_rows(data: PanelData) -> list[list[str]]:
+    """A row a group: means over its networks, and of each seed where there are several."""
+    rows = []
+    for label, points in groups(data):
+        gaps = [p["above_line"] for p in points if p.get("above_line") is not None]
+        rows.append([
+            label, str(len({p["seed"] for p in points})), f"{_mean(p['energy'] for p in points):.3f}",
+            f"{_mean(p['test_accuracy'] for p in points):.1%}{_each(p['test_accuracy'] for p in points)}",
+            f"{100 * _mean(gaps):+.1f}{_each(gaps, signed=True)}" if gaps else "",
+        ])  # fmt: skip
+    return rows
+
+
+def difference(one: Sequence[Point], other: Sequence[Point]) -> list[float]:
+    """Test accuracies of `one` minus those of `other` with the same seed and the same lambda or budget, in points."""
+
+    def key(p: Point) -> tuple[Any, ...]:
+        return p["seed"], p.get("lambda"), p.get("budget")
+
+    theirs = {key(p): p["test_accuracy"] for p in other}
+    return [100 * (p["test_accuracy"] - theirs[key(p)]) for p in one if key(p) in theirs]
+
+
+def compared(claim: str, paper: str, points: Sequence[float], needs: float = 0.0) -> Claim | None:
+    """A claim that something is better by some points; None if there is nothing to compare.
+
+    Its direction counts as clear where the mean is further from `needs` than its standard error over the seeds.
+    """
+    if not points:
+        return None
+    mean = float(np.mean(points))
+    error = float(np.std(points, ddof=1) / np.sqrt(len(points))) if len(points) > 1 else float("inf")
+    agrees = None if abs(mean - needs) <= error else mean > needs
+    return Claim(claim, paper, f"{mean:+.1f} points{_each([p / 100 for p in points], signed=True)}", agrees)
+
+
+def _mean(values: Any) -> float:
+    return float(np.mean(list(values)))
+
+
+def _each(values: Any, signed: bool = False) -> str:
+    """The single values, in percent, where there are several."""
+    several = [f"{100 * v:+.1f}" if signed else f"{100 * v:.1f}" for v in values]
+    return f" ({', '.join(several)})" if len(several) > 1 else ""
