@@ -1,0 +1,66 @@
+"""Protocols: what is shipped fits together; what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dse.errors import InputError
+from search.reproduce.protocol import FIGURES, SCALES, load_protocol, shipped_protocol
+
+TINY = Path(__file__).with_name("tiny.yaml")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_shipped_run_is_shown_in_a_figure(scale: str) -> None:
+    protocol = load_protocol(shipped_protocol(scale))
+    shown = {name for figure in protocol.panels for name in protocol.needs(figure)}
+    assert shown == set(protocol.runs)
+    assert set(protocol.panels) <= set(FIGURES)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_networks_of_a_panel_are_comparable(scale: str) -> None:
+    """The runs of a panel train the same network on the same data with the same seeds, or part of them."""
+    protocol = load_protocol(shipped_protocol(scale))
+    for panel in (panel for panels in protocol.panels.values() for panel in panels):
+        base = protocol.runs[panel.baselines]
+        assert len(base.baselines) > 1
+        for name in panel.series.values():
+            run = protocol.runs[name]
+            assert (run.network, run.data, run.relearn, run.arch) == (base.network, base.data, base.relearn, base.arch)
+            assert set(run.seeds) <= set(base.seeds)
+
+
+def test_a_run_has_its_own_fields_before_the_common_ones() -> None:
+    protocol = load_protocol(TINY)
+    assert protocol.runs["bilevel"].baselines == ("T8", "MF8", "BC8") and protocol.runs["sequential"].baselines == ()
+    assert protocol.runs["bilevel"].name == "bilevel"
+    assert protocol.needs("fig8") == ("bilevel", "sequential") and protocol.needs("fig4") == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (
+            "series: {bi-level: bilevel}",
+            "series: {bi-level: bilvel}",
+            "figures.fig5[0].series.bi-level: found 'bilvel'",
+        ),
+        ("baselines: bilevel", "baselines: none", "figures.fig5[0].baselines: found 'none'"),
+        ("  fig5:", "  fig3:", "figures: unknown field 'fig3'"),
+        ("energy_budgets: [0.8]", "budget: 0.8", "runs.bilevel: unknown field 'budget'"),
+        ("title: Tiny, ", "", "figures.fig5[0]: field 'title' is missing"),
+        ("common:", "comon:", "unknown field 'comon'"),
+        ("epochs: 2, ", "epochs: 0, ", "runs.bilevel: search.epochs: found 0"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    text = TINY.read_text()
+    assert old in text
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError) as refused:
+        load_protocol(path)
+    assert problem in str(refused.value) and "mine.yaml" in str(refused.value)
