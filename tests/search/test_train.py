@@ -9,7 +9,7 @@ from search.checkpoint import Checkpoint
 from search.config import Training
 from search.data import digits
 from search.networks.squeezenet import squeezenet_cifar
-from search.train import batches, learn, set_lr
+from search.train import batches, learn, renew_statistics, set_lr
 from tests.search.tiny import tiny
 
 
@@ -38,6 +38,20 @@ def test_the_learning_rate_warms_up_and_ends_at_zero() -> None:
         rates.append(optimiser.param_groups[0]["lr"])
     assert rates[0] < rates[1] and rates[1] == pytest.approx(2, rel=0.01)
     assert rates[2] == pytest.approx(1) and rates[3] == pytest.approx(0)
+
+
+def test_statistics_are_those_of_the_first_batches() -> None:
+    torch.manual_seed(0)
+    network, split = tiny().module, digits(subset=200).train
+    norm = network.get_submodule("norm")
+    assert isinstance(norm, torch.nn.BatchNorm2d)
+    norm.running_mean.fill_(7.0)  # type: ignore[union-attr]
+    some = list(batches(split, 20, 0, 0))
+    renew_statistics(network, some, steps=3)
+    with torch.no_grad():
+        means = [network.get_submodule("conv")(images).mean((0, 2, 3)) for images, _ in some[:3]]
+    assert norm.running_mean is not None and torch.allclose(norm.running_mean, torch.stack(means).mean(0), atol=1e-6)
+    assert norm.momentum == 0.1
 
 
 def test_a_width_that_rounds_to_nothing_keeps_one_channel() -> None:
