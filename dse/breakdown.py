@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dse.errors import InputError
-from dse.table import CostTable
+from dse.table import CostTable, Row
+
+
+def energy_columns(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The columns ``<level>.<tensor>.energy_pj`` that any of the rows has, innermost level first."""
+    columns = dict.fromkeys(c for row in rows for c in row)
+    return tuple(c for c in columns if c.count(".") >= 2 and c.endswith(".energy_pj"))
 
 
 def level_energies(table: CostTable, candidate: str) -> list[tuple[str, str, list[float | None]]]:
@@ -15,7 +23,7 @@ def level_energies(table: CostTable, candidate: str) -> list[tuple[str, str, lis
     if candidate not in table.candidates:
         raise InputError("candidate", f"found {candidate!r}", table.candidates)
     rows = [table.row(layer, candidate) for layer in table.layers]
-    columns = dict.fromkeys(c for row in rows for c in row if c.count(".") >= 2 and c.endswith(".energy_pj"))
+    columns = energy_columns(rows)
     if not columns:
         raise InputError("table", "has no columns of levels and tensors", "a table with its breakdown")
     found = []

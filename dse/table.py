@@ -117,15 +117,7 @@ class CostTable:
         Raises:
             InputError: a file that is no table, a column missing, a value of the wrong type, or a missing row.
         """
-        path = Path(path)
-        try:
-            rows = _read_rows(path)
-        except OSError as e:
-            raise InputError(path, f"cannot be read: {(e.strerror or str(e)).lower()}") from None
-        except (ValueError, csv.Error) as e:  # pyarrow's and json's errors are ValueErrors
-            raise InputError(path, f"not a cost table: {str(e).splitlines()[0]}") from None
-        if not rows:
-            raise InputError(path, "the table is empty")
+        rows = read_rows(path)
         table = CostTable(tuple(_typed(row, f"{path}: row {i + 1}") for i, row in enumerate(rows)))
         if len(table.rows) != len(table.layers) * len(table.candidates):
             raise InputError(path, f"{len(table.rows)} rows for {len(table.layers)} layers and "
@@ -156,7 +148,27 @@ def write_rows(rows: Sequence[Row], columns: Sequence[str], path: Path | str) ->
         raise InputError(path, f"cannot write a table as {path.suffix!r}", ".csv, .parquet, .json")
 
 
-def _read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path | str) -> list[Row]:
+    """Reads rows that `write_rows` wrote; in those of a CSV file every value is text.
+
+    Raises:
+        InputError: a file that is none of these forms, or has no rows.
+    """
+    path = Path(path)
+    try:
+        rows = _rows_of(path)
+    except OSError as e:
+        raise InputError(path, f"cannot be read: {(e.strerror or str(e)).lower()}") from None
+    except InputError:
+        raise
+    except (ValueError, csv.Error) as e:  # pyarrow's and json's errors are ValueErrors
+        raise InputError(path, f"not a table: {str(e).splitlines()[0]}") from None
+    if not rows:
+        raise InputError(path, "the table is empty")
+    return rows
+
+
+def _rows_of(path: Path) -> list[Row]:
     if path.suffix == ".csv":
         with path.open(newline="", encoding="utf-8") as f:
             return list(csv.DictReader(f))

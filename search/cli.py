@@ -1,4 +1,4 @@
-"""Commands of the learning half: `enos search`, `enos run`, `enos report`. Imports torch only when they work."""
+"""Commands of the learning half: `enos search`, `enos run`. Imports torch only when they work."""
 
 from __future__ import annotations
 
@@ -116,20 +116,6 @@ def run(
     )
     table = mapped_with_bar(chosen, store)
     _finish(chosen, table, out, jobs, as_json)
-
-
-@click.command()
-@click.argument("run", type=_FOLDER)
-def report(run: Path) -> None:
-    """Builds the page and the figures of a finished run: RUN/report.html, RUN/figures.
-
-    \b
-    Example:
-      enos report runs/digits
-    """
-    from search.report import write_report
-
-    click.echo(f"Page: {write_report(run)}")
 
 
 def _searched_within(budgets: Sequence[float]) -> list[str]:

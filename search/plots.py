@@ -14,19 +14,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dse.candidates import load_candidates
+from dse.page.colours import hue, shades
 from dse.table import CostTable
 from search.results import Point, setting, uni_operator_line
 
 INK = "#1d2733"
-"""Text and axes; an inlined drawing takes the page's own text colour in its place."""
+"""Text and axes."""
 
-_HUES = {"typical": "#2f6db5", "multiplication_free": "#d9822b", "binary_connect": "#3c9a5f"}
-_OTHER_HUES = ("#8a5bb0", "#c04f6b", "#3b9ea8")
 _PARTS = ("#4c78a8", "#f2a541", "#59a14f", "#c9534f", "#9d7bb5", "#8c6d4f", "#d37295", "#7f8a94", "#3fa7a0", "#b5b83e",
           "#e0794b", "#5a5f9e")  # fmt: skip
 _STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK, "text.color": INK,
-    "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.titlesize": 10, "svg.fonttype": "none",
+    "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.titlesize": 10,
     "legend.frameon": False, "savefig.bbox": "tight",
 }  # fmt: skip
 
@@ -182,28 +181,15 @@ def draw_trade_off(info: TradeOff) -> Figure:
 
 
 def colour(candidate: str) -> str:
-    """A hue an operator; narrower words are lighter."""
-    declared = {c.name: c for c in load_candidates()}
-    same = [c.bits for c in declared.values() if c.operator == declared[candidate].operator]
-    light = 0.22 * sorted(same, reverse=True).index(declared[candidate].bits)
-    red, green, blue = (v + (1 - v) * light for v in mpl.colors.to_rgb(_hue(candidate)))
-    return mpl.colors.to_hex((red, green, blue))
+    """A hue an operator; narrower words are lighter. The page has the same colours."""
+    declared = load_candidates()
+    fills = shades([(c.operator, c.bits) for c in declared])
+    return next(fill for c, (fill, _) in zip(declared, fills, strict=True) if c.name == candidate)
 
 
 def _hue(candidate: str) -> str:
     declared = load_candidates()
-    operator = next(c.operator for c in declared if c.name == candidate)
-    others = [name for name in dict.fromkeys(c.operator for c in declared) if name not in _HUES]
-    return _HUES.get(operator) or _OTHER_HUES[others.index(operator) % len(_OTHER_HUES)]
-
-
-def to_svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG element without background, whose text has the colour of the page around it."""
-    out = io.StringIO()
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :].replace(INK, "currentColor")
+    return hue(next(c.operator for c in declared if c.name == candidate), [c.operator for c in declared])
 
 
 def to_png(figure: Figure) -> bytes:

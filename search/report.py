@@ -2,67 +2,78 @@
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 
-from dse.candidates import load_candidates
 from dse.cli.common import text_table
 from dse.documents import read_text
 from dse.errors import InputError
+from dse.page import page_data, render, sweep_data, write_page
+from dse.page.of_table import LEVELS
 from dse.table import CostTable, Transmission
 from search import plots
+from search.report_data import run_data
 from search.results import Point, setting
 
-_TEMPLATE = Path(__file__).with_name("report.html")
 
-
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, output: Path | None = None, sweep: Path | None = None) -> Path:
     """Writes ``report.html`` and ``figures/*.png`` into a run's folder; returns the page's path.
 
+    Args:
+        output: where the page goes instead.
+        sweep: the summary of an architecture sweep, whose curves the page shows too.
+
     Raises:
-        InputError: a folder that holds no finished run.
+        InputError: a folder that holds no finished run, or one that is damaged.
     """
+    results = read_results(folder)
+    table, config = CostTable.load(folder / "table.csv"), read_text(folder / "config.yaml")
+    try:
+        shown = best(results["networks"])
+        texts = findings(results["networks"], table, results["transmission"])
+        data = page_data(table, results["transmission"]) | run_data(results, table, shown)
+        drawn = _figures(table, results["networks"], shown)
+        title, subtitle = f"ENOS: {results['name']}", _subtitle(results, table)
+        commands = _commands(folder, results["name"], output, sweep)
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration, IndexError):
+        raise _damaged(folder) from None
+    data["sweep"] = sweep_data(sweep) if sweep else None
+    (folder / "figures").mkdir(exist_ok=True)
+    for name, figure in drawn.items():
+        (folder / "figures" / f"{name}.png").write_bytes(plots.to_png(figure))
+    page = render(data, title=title, subtitle=subtitle, findings=texts, commands=commands, config=config)
+    return write_page(output or folder / "report.html", page)
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """The content of a finished run's ``results.json``; InputError where there is none."""
     if not (folder / "results.json").is_file():
         raise InputError(folder, "holds no finished run", "the folder of a run that has a results.json")
     try:
         results = json.loads(read_text(folder / "results.json"))
-        networks: list[Point] = results["networks"]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(folder / "results.json", "is damaged", "remove it and start the run again") from None
-    table = CostTable.load(folder / "table.csv")
-    shown = best(networks)
-    figures = {
+    except ValueError as e:
+        raise _damaged(folder) if not isinstance(e, InputError) else e from None
+    if not isinstance(results, dict) or not {"name", "networks", "transmission", "unit_pj"} <= set(results):
+        raise _damaged(folder)
+    return {"populations": [], **results}
+
+
+def _damaged(folder: Path) -> InputError:
+    return InputError(folder / "results.json", "is damaged", "remove it and start the run again")
+
+
+def _figures(table: CostTable, networks: Sequence[Point], shown: Point) -> dict[str, Any]:
+    return {
         "trade_off": plots.draw_trade_off(plots.trade_off_info(networks)),
         "operator_map": plots.draw_operator_map(plots.operator_map_info(shown)),
         "breakdown": plots.draw_breakdown(plots.breakdown_info(table, shown["assignment"])),
     }
-    (folder / "figures").mkdir(exist_ok=True)
-    for name, figure in figures.items():
-        (folder / "figures" / f"{name}.png").write_bytes(plots.to_png(figure))
-    page = folder / "report.html"
-    page.write_text(
-        Template(read_text(_TEMPLATE)).substitute(
-            title=html.escape(f"ENOS: {results['name']}"),
-            subtitle=html.escape(_subtitle(results, table)),
-            findings="".join(
-                f"<p>{html.escape(text)}</p>" for text in findings(networks, table, results["transmission"])
-            ),
-            networks=_html_table(_NETWORK_HEAD, map(_network_row, networks)),
-            layers=_html_table(_LAYER_HEAD, layer_rows(table, shown["assignment"], results["transmission"])),
-            shown=html.escape(_name(shown).capitalize()),
-            commands=html.escape(_commands(folder, results["name"])),
-            config=html.escape(read_text(folder / "config.yaml")),
-            **{name: plots.to_svg(figure, name) for name, figure in figures.items()},
-        ),
-        encoding="utf-8",
-    )
-    return page
 
 
 def best(networks: Sequence[Point]) -> Point:
@@ -72,7 +83,7 @@ def best(networks: Sequence[Point]) -> Point:
 
 def summary(results: Mapping[str, Any]) -> str:
     """The run's networks as a table of text, for a terminal."""
-    return text_table(_NETWORK_HEAD, [[_strip(cell) for cell in _network_row(p)] for p in results["networks"]])
+    return text_table(_NETWORK_HEAD, [_network_row(p) for p in results["networks"]])
 
 
 def findings(networks: Sequence[Point], table: CostTable, transmission: Transmission = "all") -> list[str]:
@@ -92,8 +103,8 @@ def findings(networks: Sequence[Point], table: CostTable, transmission: Transmis
         for n in costly
     ]
     texts.append(
-        f"The layers that cost most are {', '.join(parts)}. The figures below show the {_name(shown)}, "
-        "which did best on the validation images."
+        f"The layers that cost most are {', '.join(parts)}. The page first shows the "
+        f"{_name(shown)}, which did best on the validation images."
     )
     return texts
 
@@ -118,22 +129,6 @@ def _about_setting(name: str, points: Sequence[Point], networks: Sequence[Point]
     return text
 
 
-def layer_rows(table: CostTable, assignment: Mapping[str, str], transmission: Transmission = "all") -> list[list[str]]:
-    """Rows of the layer table: layer, operator, precision, energy, share of the network, energy against T8."""
-    declared = {c.name: c for c in load_candidates()}
-    energy = _energy(table, assignment, transmission)
-    rows = []
-    for name, own, reference in zip(table.layers, energy, _reference(table, transmission), strict=True):
-        candidate = declared[assignment[name]]
-        rows.append([
-            name, f'<span class="chip" style="background:{plots.colour(candidate.name)}"></span>'
-            f"{candidate.operator.replace('_', ' ')}", f"{candidate.bits}", f"{own * 1e-6:.3g}",
-            f"{own / sum(energy):.1%}", f"{own / reference:.2f}",
-        ])  # fmt: skip
-    return rows
-
-
-_LAYER_HEAD = ("layer", "operator", "bits", "energy (µJ)", "share", "energy / T8")
 _NETWORK_HEAD = ("network", "seed", "energy", "expected", "validation", "test", "above the line")
 
 
@@ -146,19 +141,8 @@ def _network_row(p: Point) -> list[str]:
         f"{p['energy_expected']:.3f}" if "energy_expected" in p else "",
         f"{p['validation_accuracy']:.1%}",
         f"{p['test_accuracy']:.1%}",
-        "" if gap is None else f'<span class="{"good" if gap > 0 else "bad"}">{100 * gap:+.1f}</span>',
+        "" if gap is None else f"{100 * gap:+.1f}",
     ]
-
-
-def _strip(cell: str) -> str:
-    """A cell without its markup."""
-    return cell[cell.index(">") + 1 : cell.rindex("<")] if cell.startswith("<") else cell
-
-
-def _html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    cells = "".join(f"<th>{html.escape(h)}</th>" for h in head)
-    body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>\n" for row in rows)
-    return f"<table><thead><tr>{cells}</tr></thead>\n<tbody>{body}</tbody></table>"
 
 
 def _name(p: Point) -> str:
@@ -166,15 +150,17 @@ def _name(p: Point) -> str:
 
 
 def _subtitle(results: Mapping[str, Any], table: CostTable) -> str:
-    levels = {"all": "all memory levels count", "on_chip": "only on-chip levels count"}[results["transmission"]]
     return (
         f"{len(table.layers)} layers, {len(table.candidates)} candidates a layer. Energies are in units of the network "
-        f"with the typical operator at 8 bits in every layer: {results['unit_pj'] * 1e-6:.3g} µJ per image; {levels}."
+        f"with the typical operator at 8 bits in every layer: {results['unit_pj'] * 1e-6:.3g} µJ per image; "
+        f"{LEVELS[results['transmission']]}."
     )
 
 
-def _commands(folder: Path, name: str) -> str:
-    return f"enos search {folder / 'config.yaml'} --table {folder / 'table.csv'} --out again\nenos report again/{name}"
+def _commands(folder: Path, name: str, output: Path | None, sweep: Path | None) -> str:
+    options = "".join(f" {option} {path}" for option, path in (("--sweep", sweep), ("--output", output)) if path)
+    again = f"enos search {folder / 'config.yaml'} --table {folder / 'table.csv'} --out again"
+    return f"{again}\nenos report again/{name}{options}"
 
 
 def _reference(table: CostTable, transmission: Transmission) -> list[float]:

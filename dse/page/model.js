@@ -1,0 +1,76 @@
+// The arithmetic of the page: pure functions of the embedded data and of assignments (an index of a candidate a layer).
+
+/** What a network costs under an assignment; `pj` is Infinity where a layer has no mapping, and `lacking` names it. */
+function totals(data, assignment) {
+  const sum = { pj: 0, compute_pj: 0, tx_pj: 0, cycles: 0, lacking: [] };
+  data.layers.forEach((layer, i) => {
+    const cell = layer.cells[assignment[i]];
+    if (!("pj" in cell)) sum.lacking.push(layer.name);
+    for (const key of ["pj", "compute_pj", "tx_pj", "cycles"]) sum[key] += cell[key] ?? Infinity;
+  });
+  return sum;
+}
+
+/** Candidates of a layer by rising energy, those without a mapping last, each with its difference to the chosen one. */
+function ranking(layer, chosen) {
+  const own = layer.cells[chosen].pj;
+  return layer.cells
+    .map((cell, k) => ({ k, pj: cell.pj ?? Infinity, difference: cell.pj - own, relative: cell.pj / own - 1, reason: cell.reason }))
+    .sort((a, b) => (a.pj === b.pj ? a.k - b.k : a.pj - b.pj));
+}
+
+/** Where the energy of a layer goes: compute first, then from the innermost level outwards. */
+function spent(data, cell) {
+  const counted = data.transmission === "all";
+  const rows = [{ name: "compute", pj: cell.compute_pj, kind: "compute" }];
+  data.parts.forEach((part, i) => {
+    const kind = part.off_chip ? "off-chip" : "on-chip";
+    rows.push({ name: `${part.level} ${part.tensor}`, pj: cell.parts[i], kind, skipped: part.off_chip && !counted });
+  });
+  if (!data.parts.length) rows.push({ name: "transmission", pj: cell.tx_pj, kind: "on-chip" });
+  if (data.layers.some((layer) => layer.cells.some((c) => c.rest_pj)))
+    rows.push({ name: "leakage", pj: cell.rest_pj, kind: "compute" });
+  return rows;
+}
+
+/** A loop nest as lines `{level, text, spatial}`, outermost first; a level's name stands on its first line. */
+function nestLines(nest) {
+  const lines = [];
+  for (const [level, loops] of nest)
+    loops.forEach(([dimension, bound, axis, last], i) => {
+      const indent = " ".repeat(Math.min(lines.length, 16));
+      const remainder = last ? `, last run ${last}` : "";
+      const kind = `for ${dimension} in 0..${bound - 1}${axis ? ` across ${axis.toUpperCase()}` : ""}`;
+      lines.push({ level: i ? "" : level, text: `${indent}${kind}${remainder}`, spatial: Boolean(axis) });
+    });
+  return lines;
+}
+
+/** Every layer to one candidate; those without a mapping for it stay as they are, and `stay` counts them. */
+function withAll(data, assignment, k) {
+  const possible = data.layers.map((layer) => "pj" in layer.cells[k]);
+  return {
+    assignment: assignment.map((old, i) => (possible[i] ? k : old)),
+    stay: possible.filter((can) => !can).length,
+  };
+}
+
+/** The assignment as YAML, in the form of a run's assignment.yaml. */
+function yaml(data, assignment) {
+  return data.layers.map((layer, i) => `${scalar(layer.name)}: ${scalar(data.candidates[assignment[i]].name)}\n`).join("");
+}
+
+function scalar(text) {
+  const reserved = /^(y|n|yes|no|on|off|true|false|null)$/i;
+  return /^[A-Za-z_][\w.-]*$/.test(text) && !reserved.test(text) ? text : JSON.stringify(text);
+}
+
+/** Round numbers that cover a range, for an axis. */
+function ticks(low, high, count = 5) {
+  const raw = (high - low || Math.abs(high) || 1) / count;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((candidate) => candidate >= raw * 0.999);
+  const found = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(Number((i * step).toPrecision(12)));
+  return found;
+}

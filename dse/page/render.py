@@ -1,0 +1,82 @@
+"""Puts the page's data, style and script into one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from dse.errors import InputError
+
+_FOLDER = Path(__file__).parent
+_SCRIPTS = ("base", "model", "chart", "strip", "layer", "networks", "what_if", "run", "sweep", "main")
+"""The page's script in the order of its files: later ones use names of earlier ones."""
+
+_JSON_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+
+
+def render(
+    data: Mapping[str, Any],
+    *,
+    title: str,
+    subtitle: str,
+    findings: Sequence[str] = (),
+    commands: str = "",
+    config: str = "",
+) -> str:
+    """The page's HTML; texts and data may hold any characters.
+
+    Args:
+        data: `dse.page.page_data` with ``networks``, and ``run`` and ``sweep`` where there are any.
+        commands: how the page is made again.
+        config: the run's configuration.
+    """
+    script = "\n".join(
+        ['(() => {\n"use strict";', *(_text(f"{name}.js") for name in _SCRIPTS), "main(document);\n})();"]
+    )
+    style = _text("page.css")
+    return Template(_text("page.html")).substitute(
+        title=html.escape(title),
+        subtitle=html.escape(subtitle),
+        findings="".join(f"<p>{html.escape(text)}</p>\n" for text in findings),
+        commands=html.escape(commands),
+        config=_configuration(config) if config else "",
+        # Nothing but this style and this script may run, and nothing may be fetched.
+        policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'",
+        style=style,
+        script=script,
+        data=embedded_json(data),
+    )
+
+
+def embedded_json(data: Mapping[str, Any]) -> str:
+    """JSON that can stand in a script element: nothing in it closes the element or opens a comment."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).translate(_JSON_ESCAPES)
+
+
+def write_page(path: Path, page: str) -> Path:
+    """Writes the page; InputError where that is not possible."""
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as e:
+        raise InputError(path, f"cannot be written: {(e.strerror or str(e)).lower()}") from None
+    return path
+
+
+def _configuration(text: str) -> str:
+    what = "The configuration, with every default written out"
+    return f"<details><summary>{what}</summary>\n<pre tabindex=0>{html.escape(text)}</pre></details>"
+
+
+def _text(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8").rstrip("\n")
+
+
+def _hash(text: str) -> str:
+    """What a policy calls an inline element by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
