@@ -39,9 +39,7 @@ def report(run_or_table: Path, output: Path | None, sweep: Path | None, transmis
         if transmission is not None:
             raise InputError("--transmission", "does not go with a run, which has its own", "a table")
         if not run_or_table.is_dir():
-            raise InputError(
-                run_or_table, "is no run and no table", "a run's folder, or a .csv, .parquet or .json table"
-            )
+            raise InputError(run_or_table, "is neither a run nor a table", f"a folder, or a file {', '.join(_TABLES)}")
         from search.report import write_report
 
         page = write_report(run_or_table, output, sweep)

@@ -1,0 +1,33 @@
+"""Loop nests are read back from the table's text as they were written."""
+
+from __future__ import annotations
+
+import pytest
+
+from dse.page.nest import Loop, NestLevel, parse_nest
+from dse.resources import data_dir
+from dse.table import CostTable
+
+SHIPPED = data_dir("arch_specs").parent / "results" / "squeezenet_cifar" / "table.csv"
+
+
+def test_levels_axes_and_remainders():
+    assert parse_nest("dram[P4,1 M2] | array[x: C2 S3, y: R3] | idle[] | spad[Q2]") == (
+        NestLevel("dram", (Loop("P", 4, last=1), Loop("M", 2))),
+        NestLevel("array", (Loop("C", 2, "x"), Loop("S", 3, "x"), Loop("R", 3, "y"))),
+        NestLevel("spad", (Loop("Q", 2),)),
+    )
+
+
+@pytest.mark.parametrize("text", ["", "free text", "dram[P4", "dram[P]", "dram[P4]] | x", "dram[z: P4]", "dram[4P]"])
+def test_other_text_is_no_nest(text):
+    assert parse_nest(text) is None
+
+
+def test_every_mapping_of_the_shipped_table_covers_its_operations():
+    for row in CostTable.load(SHIPPED).rows:
+        bounds = [loop.bound for level in parse_nest(row["mapping"]) for loop in level.loops]
+        product = 1
+        for bound in bounds:
+            product *= bound
+        assert product == row["n_ops"], row["layer"]
