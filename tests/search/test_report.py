@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from dse.errors import InputError
 from dse.table import CostTable
 from search.networks.squeezenet import squeezenet_cifar
 from search.plots import breakdown_info, colour, operator_map_info, trade_off_info
-from search.report import best, findings, layer_rows, summary, write_report
+from search.report import best, findings, summary, write_report
+from search.report_data import run_data, uni_operator_lines
 from search.results import line_accuracy, uni_operator_line
 from tests.search.conftest import COMPUTE_SHARE, PJ_PER_MAC, RELATIVE
 
@@ -82,19 +82,6 @@ def test_colours_are_distinct() -> None:
     assert len({colour(name) for name in RELATIVE}) == len(RELATIVE)
 
 
-def test_layer_rows_share_out_the_whole_energy(table: CostTable, networks: list[dict[str, Any]]) -> None:
-    rows = layer_rows(table, networks[-1]["assignment"])
-    assert len(rows) == 26 and rows[0][0] == "conv1" and rows[0][2] == "8" and "binary connect" in rows[0][1]
-    assert sum(float(row[4].rstrip("%")) for row in rows) == pytest.approx(100, abs=1.5)
-    assert rows[0][5] == "0.49" and rows[1][5] == "0.53"
-
-
-def test_layer_rows_count_the_levels_that_the_run_counts(table: CostTable) -> None:
-    assignment = dict.fromkeys(table.layers, "T8")
-    everything, on_chip = (float(layer_rows(table, assignment, t)[0][3]) for t in ("all", "on_chip"))
-    assert on_chip == pytest.approx(everything * (1 + COMPUTE_SHARE) / 2, rel=0.01)
-
-
 def test_findings_name_savings_and_failures(table: CostTable, networks: list[dict[str, Any]]) -> None:
     text = " ".join(findings(networks, table))
     assert "1 of 2 lie above the line" in text and "mean distance is +2.5 percentage points" in text
@@ -109,45 +96,85 @@ def test_the_shown_network_is_chosen_on_validation(networks: list[dict[str, Any]
     assert best(networks) is networks[-1]
 
 
-class Page(HTMLParser):
-    """Collects what a browser would fetch, and the elements left open."""
-
-    void = ("meta", "path", "use", "rect", "br")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fetched: list[str] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        if tag not in self.void:
-            self.open.append(tag)
-        self.fetched += [v or "" for k, v in attributes if k in ("src", "href", "xlink:href") and v and v[0] != "#"]
-
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        pass
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+def results_of(networks: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    return {"name": "x<y", "unit_pj": 1e6, "transmission": "all", "networks": networks, "populations": []} | more
 
 
-def test_the_page_is_self_contained(table: CostTable, networks: list[dict[str, Any]], tmp_path: Path) -> None:
-    results = {"name": "x<y", "unit_pj": 1e6, "transmission": "all", "networks": networks}
-    (tmp_path / "results.json").write_text(json.dumps(results))
+@pytest.fixture
+def folder(tmp_path: Path, table: CostTable, networks: list[dict[str, Any]]) -> Path:
+    (tmp_path / "results.json").write_text(json.dumps(results_of(networks)))
     (tmp_path / "config.yaml").write_text("name: <x>\n")
     table.save(tmp_path / "table.csv")
-    text = write_report(tmp_path).read_text(encoding="utf-8")
-    page = Page()
-    page.feed(text)
-    assert page.fetched == [] and page.open == [] and "<script" not in text and "@import" not in text
-    assert text.count("<svg") == 3 and "x&lt;y" in text and "&lt;x&gt;" in text and "prefers-color-scheme" in text
-    assert all(layer in text for layer in table.layers)
+    return tmp_path
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    text = page.read_text(encoding="utf-8")
+    start = text.index('id="data">') + len('id="data">')
+    found: dict[str, Any] = json.loads(text[start : text.index("</script>", start)])
+    return found
+
+
+def test_the_page_has_every_network_and_its_text(
+    table: CostTable, networks: list[dict[str, Any]], folder: Path
+) -> None:
+    page = write_report(folder)
+    text, data = page.read_text(encoding="utf-8"), data_of(page)
+    assert "x&lt;y" in text and "&lt;x&gt;" in text and "<x>" not in text
+    assert "1 of 2 lie above the line" in text and f"enos search {folder / 'config.yaml'}" in text
+    assert [n["test"] for n in data["networks"]] == [p["test_accuracy"] for p in networks]
+    assert data["start"] == 8 and data["networks"][8]["label"] == "searched, lambda 0.5, seed 0"
+    assert data["networks"][0]["assignment"] == [0] * 26
+    assert data["networks"][8]["energy_pj"] == table.total_pj(networks[8]["assignment"])
+    assert data["run"]["weights"][0][0][table.candidates.index("BC8")] == 0.75
     for name in ("trade_off", "operator_map", "breakdown"):
-        with Image.open(tmp_path / "figures" / f"{name}.png") as image:
+        with Image.open(folder / "figures" / f"{name}.png") as image:
             assert image.width > 600
-    assert write_report(tmp_path).read_text(encoding="utf-8") == text
-    lines = summary(results).splitlines()
+    assert write_report(folder).read_text(encoding="utf-8") == text
+
+
+def test_the_page_goes_where_it_is_told(folder: Path, tmp_path: Path) -> None:
+    page = write_report(folder, tmp_path / "elsewhere.html")
+    assert page == tmp_path / "elsewhere.html" and page.is_file() and not (folder / "report.html").exists()
+    assert f"enos report again/x&lt;y --output {page}" in page.read_text(encoding="utf-8")
+
+
+def test_the_summary_has_a_row_a_network(networks: list[dict[str, Any]]) -> None:
+    lines = summary(results_of(networks)).splitlines()
     assert len(lines) == 2 + len(networks) and "searched, lambda 0.5" in lines[-1] and "-1.0" in lines[-1]
+
+
+def test_a_population_adds_its_networks_and_names_the_selected_once(
+    table: CostTable, networks: list[dict[str, Any]]
+) -> None:
+    drawn = searched(table.layers, 1, 0.85, -0.01)
+    shared = ("kind", "seed", "lambda", "budget", "energy_expected", "probabilities")
+    members: list[dict[str, Any]] = [{k: v for k, v in drawn.items() if k not in shared} for _ in range(2)]
+    members[0] |= {"sample": 1, "count": 3}
+    members[1] |= {"sample": 4, "count": 1, "test_accuracy": 0.5, "assignment": dict.fromkeys(table.layers, "T4")}
+    population = {"seed": 1, "lambda": 0.5, "budget": None, "selected": 1, "networks": members}
+    found = run_data(results_of(networks, populations=[population]), table, networks[8])
+    assert len(found["networks"]) == len(networks) + 1
+    assert found["run"]["populations"] == [{"title": "Population of lambda 0.5, seed 1", "networks": [9, 10]}]
+    assert found["networks"][9]["count"] == 3 and found["networks"][9]["selected"]
+    other = found["networks"][10]
+    assert (other["kind"], other["sample"], other["weights"], other["test"]) == ("sampled", 4, 1, 0.5)
+    assert set(other["assignment"]) == {table.candidates.index("T4")}
+
+
+def test_cycles_become_rows_of_the_page(table: CostTable, networks: list[dict[str, Any]]) -> None:
+    networks[8]["cycles"] = [{"cycle": 1, "layer": "fire2.squeeze", "candidate": "BC8", "weight": 0.25}]
+    (cycles,) = run_data(results_of(networks), table, networks[8])["run"]["cycles"]
+    row = {"cycle": 1, "layer": 1, "candidate": table.candidates.index("BC8"), "weight": 0.25}
+    assert cycles == {"title": "Cycles of lambda 0.5, seed 0", "rows": [row]}
+
+
+def test_a_line_for_each_seed_and_for_the_means(networks: list[dict[str, Any]]) -> None:
+    lines = uni_operator_lines(networks)
+    assert [line["seed"] for line in lines] == [0, 1, None]
+    assert lines[0]["points"] == [[0.49, 88], [0.69, 90], [1.0, 96]]
+    assert lines[2]["points"] == [[e, pytest.approx(a)] for e, a in ((0.49, 87), (0.69, 91), (1.0, 95))]
+    assert uni_operator_lines([p for p in networks if p["kind"] == "searched"]) == []
 
 
 def test_folders_without_a_finished_run_are_refused(tmp_path: Path) -> None:
@@ -156,3 +183,33 @@ def test_folders_without_a_finished_run_are_refused(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(InputError, match=r"results.json: is damaged"):
         write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda r: r.pop("transmission"),
+        lambda r: r.update(networks=7),
+        lambda r: r["networks"][8].pop("assignment"),
+        lambda r: r["networks"][8].update(energy="cheap"),
+        lambda r: r["networks"][0].update(kind=None),
+        lambda r: r.update(networks=r["networks"][:8]),
+        lambda r: r.update(populations=[{"seed": 5, "lambda": 0.5, "selected": 1, "networks": [{"sample": 1}]}]),
+    ],
+)
+def test_damaged_results_are_one_line(folder: Path, damage: Any) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    damage(results)
+    (folder / "results.json").write_text(json.dumps(results))
+    with pytest.raises(InputError, match=r"results.json: is damaged"):
+        write_report(folder)
+    assert not (folder / "report.html").exists()
+
+
+def test_a_run_whose_files_do_not_fit_is_refused(folder: Path, table: CostTable) -> None:
+    CostTable(table.rows[9:]).save(folder / "table.csv")
+    with pytest.raises(InputError, match=r"assignment.conv1: .* is not in the table"):
+        write_report(folder)
+    (folder / "table.csv").unlink()
+    with pytest.raises(InputError, match=r"table.csv: cannot be read"):
+        write_report(folder)
