@@ -30,28 +30,39 @@ def write_report(folder: Path, output: Path | None = None, sweep: Path | None = 
     Raises:
         InputError: a folder that holds no finished run, or one that is damaged.
     """
-    results = read_results(folder)
+    results = _read_results(folder)
     table, config = CostTable.load(folder / "table.csv"), read_text(folder / "config.yaml")
+    curves = sweep_data(sweep) if sweep else None
     try:
         shown = best(results["networks"])
-        texts = findings(results["networks"], table, results["transmission"])
-        data = page_data(table, results["transmission"]) | run_data(results, table, shown)
+        data = page_data(table, results["transmission"]) | run_data(results, table, shown) | {"sweep": curves}
         drawn = _figures(table, results["networks"], shown)
-        title, subtitle = f"ENOS: {results['name']}", _subtitle(results, table)
-        commands = _commands(folder, results["name"], output, sweep)
+        page = render(
+            data,
+            title=f"ENOS: {results['name']}",
+            subtitle=_subtitle(results, table),
+            findings=findings(results["networks"], table, results["transmission"]),
+            commands=_commands(folder, results["name"], output, sweep),
+            config=config,
+        )
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration, IndexError):
         raise _damaged(folder) from None
-    data["sweep"] = sweep_data(sweep) if sweep else None
-    (folder / "figures").mkdir(exist_ok=True)
-    for name, figure in drawn.items():
-        (folder / "figures" / f"{name}.png").write_bytes(plots.to_png(figure))
-    page = render(data, title=title, subtitle=subtitle, findings=texts, commands=commands, config=config)
+    _save_figures(drawn, folder / "figures")
     return write_page(output or folder / "report.html", page)
 
 
-def read_results(folder: Path) -> dict[str, Any]:
+def _save_figures(figures: Mapping[str, Any], folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+        for name, figure in figures.items():
+            (folder / f"{name}.png").write_bytes(plots.to_png(figure))
+    except OSError as e:
+        raise InputError(folder, f"cannot be written: {(e.strerror or str(e)).lower()}") from None
+
+
+def _read_results(folder: Path) -> dict[str, Any]:
     """The content of a finished run's ``results.json``; InputError where there is none."""
     if not (folder / "results.json").is_file():
         raise InputError(folder, "holds no finished run", "the folder of a run that has a results.json")

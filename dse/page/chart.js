@@ -13,7 +13,7 @@ const SHAPES = {
 
 /**
  * A chart in a box of constant height. `draw` takes what is drawn:
- * `label`; `x`, `y`: `{label, log, from}`; `bands` and `lines`: `{points, colour, dashed, faint}`;
+ * `label`; `pinnable`, whether a click keeps a point; `x`, `y`: `{label, log, from}`; `bands` and `lines`: `{points, colour, dashed, faint}`;
  * `marks`: `{x, y, id, title, shape, colour, hollow, text}`.
  * `on.show(id)` follows the pointer and the focus, `on.leave()` ends it, `on.pick(id)` is a click or Enter.
  */
@@ -43,7 +43,7 @@ function makeChart(on) {
     for (const mark of placed) {
       mark.element.classList.toggle("pinned", mark.id === pinned);
       mark.element.classList.toggle("shown", mark.id === shown);
-      if (on.pinnable) mark.element.setAttribute("aria-pressed", mark.id === pinned);
+      if (spec.pinnable) mark.element.setAttribute("aria-pressed", mark.id === pinned);
     }
   }
   function nearest(event) {
@@ -67,7 +67,7 @@ function drawn(svg, spec, width, height) {
   const path = (list) => list.map((p, i) => `${i ? "L" : "M"}${x.at(p[0]).toFixed(1)},${y.at(p[1]).toFixed(1)}`).join("");
   const placed = spec.marks.map((mark) => {
     const px = x.at(mark.x), py = y.at(mark.y);
-    const element = s("g", { class: "mark", role: on_role(spec), "aria-label": mark.title, transform: `translate(${px} ${py})`, "--c": mark.colour },
+    const element = s("g", { class: "mark", role: spec.pinnable ? "button" : "img", "aria-label": mark.title, transform: `translate(${px} ${py})`, "--c": mark.colour },
       s("circle", { class: "halo", r: 12 }),
       s("path", { d: SHAPES[mark.shape] ?? SHAPES.circle, class: mark.hollow ? "hollow" : "" }),
       mark.text ? s("text", { y: -11, class: "mark-text" }, mark.text) : null);
@@ -83,8 +83,6 @@ function drawn(svg, spec, width, height) {
   svg.setAttribute("aria-label", spec.label);
   return [...placed].sort((a, b) => a.px - b.px || a.py - b.py);
 }
-
-const on_role = (spec) => (spec.pinnable ? "button" : "img");
 
 /** From values to pixels, with a margin around the values and ticks that a person would choose. */
 function scale(axis, values, from, to) {

@@ -46,12 +46,12 @@ function nestLines(nest) {
   return lines;
 }
 
-/** Every layer to one candidate; those without a mapping for it stay as they are, and `stay` counts them. */
+/** Every layer to one candidate; those without a mapping for it stay as they are, and `stay` names them. */
 function withAll(data, assignment, k) {
   const possible = data.layers.map((layer) => "pj" in layer.cells[k]);
   return {
     assignment: assignment.map((old, i) => (possible[i] ? k : old)),
-    stay: possible.filter((can) => !can).length,
+    stay: data.layers.filter((_, i) => !possible[i]).map((layer) => layer.name),
   };
 }
 

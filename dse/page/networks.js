@@ -7,9 +7,9 @@ function makeNetworks(data, on) {
   const trained = data.networks.some((network) => network.test !== undefined);
   const settings = [...new Set(data.networks.map((network) => network.setting).filter(Boolean))];
   const shape = (network) => (network.setting ? SEARCHED_SHAPES[settings.indexOf(network.setting) % SEARCHED_SHAPES.length] : "circle");
-  const chart = makeChart({ pinnable: true, show: (id) => on.preview(id), leave: on.leave, pick: (id) => on.pin(id) });
+  const chart = makeChart({ show: (id) => on.preview(id), leave: on.leave, pick: (id) => on.pin(id) });
   const figures = h("dl", { class: "facts figures" }), name = h("h3");
-  const card = h("div", { class: "panel network-card", "aria-live": "polite" }, name, figures);
+  const card = h("div", { class: "panel network-card" }, name, figures);
   const buttons = new Map();
   const table = networkTable(data, trained, buttons, on);
 

@@ -3,7 +3,7 @@
 function makeRun(data, buttons, on) {
   const weights = h("div");
   const title = h("h3");
-  const about = "Softmax of the operator weights at the end of the search; full colour is 1, and the choice is framed.";
+  const about = "Softmax of the operator weights at the end of the search, as a number and as the coloured part; the choice is framed.";
   const any = data.networks.some((network) => network.weights != null);
   const elements = [
     ...(any ? [title, h("p", { class: "soft" }, about), weights] : []),
@@ -44,10 +44,10 @@ function weightTable(data, network) {
 }
 
 function cycleTable(data, search) {
-  const so_far = data.layers.map(() => null);
+  const soFar = data.layers.map(() => null);
   return tableOf(search.title, ["cycle", "layer", "candidate", "weight", "network so far"], search.rows.map((row) => {
-    so_far[row.layer] = row.candidate;
-    return [String(row.cycle), data.layers[row.layer].name, chip(data.candidates[row.candidate]), row.weight.toFixed(3), miniStrip(data, so_far, row.layer)];
+    soFar[row.layer] = row.candidate;
+    return [String(row.cycle), data.layers[row.layer].name, chip(data.candidates[row.candidate]), row.weight.toFixed(3), miniStrip(data, soFar, row.layer)];
   }));
 }
 

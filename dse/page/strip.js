@@ -16,7 +16,8 @@ function makeStrip(data, on) {
     return { element, ...parts };
   });
   const stop = roving(columns.map((column) => column.element), on.select);
-  const element = h("div", { class: "strip scroll", role: "listbox", "aria-orientation": "horizontal", "aria-label": "Layers in order of execution" },
+  const longest = Math.max(...data.layers.map((layer) => layer.name.length));
+  const element = h("div", { class: "strip scroll", "--name-room": `${Math.min(13, 1.2 + 0.47 * longest).toFixed(2)}rem`, role: "listbox", "aria-orientation": "horizontal", "aria-label": "Layers in order of execution" },
     columns.map((column) => column.element));
 
   function draw(assignment) {
@@ -31,7 +32,10 @@ function makeStrip(data, on) {
       column.element.setAttribute("aria-label", `${data.layers[i].name}: ${candidate.name}, ${layerText(data, pj)}${share}`);
     });
   }
+  let last = null;
   function mark(selected, shown) {
+    if (selected !== last) inView(element, columns[selected].element);
+    last = selected;
     columns.forEach((column, i) => {
       column.element.setAttribute("aria-selected", i === selected);
       column.element.classList.toggle("shown", i === shown);
@@ -39,6 +43,12 @@ function makeStrip(data, on) {
     stop(selected);
   }
   return { element, draw, mark };
+}
+
+/** Scrolls a positioned box sideways, and nothing else, until one of its children is seen. */
+function inView(box, child) {
+  const left = child.offsetLeft, right = left + child.offsetWidth;
+  if (left < box.scrollLeft || right > box.scrollLeft + box.clientWidth) box.scrollLeft = left - box.clientWidth / 2;
 }
 
 /** An assignment as a row of small squares, with its text for those who do not see them; null is a layer not decided. */

@@ -48,7 +48,7 @@ function curves(data, axis, measure, candidate) {
   const sweep = data.sweep, name = sweep.axes[axis];
   const value = (pj, point) => (measure === "mac" ? pj / point.n_ops : pj * 1e-6);
   const unit = measure === "mac" ? "pJ per MAC" : "µJ";
-  const fill = (c) => data.candidates.find((known) => known.name === c)?.fill ?? "var(--soft)";
+  const fill = (c) => data.candidates.find((known) => known.name === c)?.fill ?? `var(--part-${1 + (sweep.candidates.indexOf(c) % 9)})`;
   const series = candidate === ""
     ? sweep.candidates.map((c) => ({ name: c, colour: fill(c), points: curveOf(sweep, c, axis), pj: (p) => p.energy_pj }))
     : stack(sweep, curveOf(sweep, candidate, axis));

@@ -15,7 +15,7 @@ function makeWhatIf(data, on) {
   const text = h("pre", { tabindex: 0 });
   const buttons = data.candidates.map((candidate, k) => h("button", { type: "button", "data-all": candidate.name, onclick: () => {
     const all = withAll(data, current, k);
-    note.textContent = all.stay ? `${all.stay} layers have no mapping for ${candidate.name} and stay as they are.` : "";
+    note.textContent = all.stay.length ? `Without a mapping for ${candidate.name}, and left as they are: ${all.stay.join(", ")}.` : "";
     on.change(all.assignment);
   } }, "all to ", chip(candidate)));
   const reset = h("button", { type: "button", class: "reset", onclick: () => { note.textContent = ""; on.reset(); } }, "Reset to the network's own");
@@ -66,7 +66,7 @@ function grid(data, radios, differences) {
     differences[i]);
   const head = h("tr", {}, h("th", { scope: "col" }, "layer"), data.candidates.map((c) => h("th", { scope: "col" }, chip(c))), h("th", { scope: "col" }, "change"));
   const about = h("p", { class: "soft", id: "grid-about" }, `Energy in ${data.layer_unit.name} of each layer under each candidate; the least of each layer is underlined. Choose one a layer: arrow keys move along a layer, Tab goes to the next.`);
-  return [about, h("div", { class: "scroll grid-box" },
+  return [about, h("div", { class: data.candidates.length <= 10 ? "scroll grid-box narrow" : "scroll grid-box" },
     h("table", { class: "grid", "aria-describedby": "grid-about" },
       h("thead", {}, head), h("tbody", {}, data.layers.map(row))))];
 }

@@ -193,6 +193,7 @@ def test_folders_without_a_finished_run_are_refused(tmp_path: Path) -> None:
         lambda r: r["networks"][8].pop("assignment"),
         lambda r: r["networks"][8].update(energy="cheap"),
         lambda r: r["networks"][0].update(kind=None),
+        lambda r: r["networks"][0].update(test_accuracy=float("nan")),
         lambda r: r.update(networks=r["networks"][:8]),
         lambda r: r.update(populations=[{"seed": 5, "lambda": 0.5, "selected": 1, "networks": [{"sample": 1}]}]),
     ],
