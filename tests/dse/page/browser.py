@@ -41,13 +41,18 @@ class Browser:
     def __init__(self, driver) -> None:
         self.driver = driver
 
-    def open(self, page: Path, width: int = 1280, height: int = 900, features: tuple = ()) -> Browser:
+    def open(
+        self, page: Path, width: int = 1280, height: int = 900, features: tuple = (), slowdown: int = 1
+    ) -> Browser:
+        """Opens a page; `slowdown` makes the browser's processor that many times slower while it loads."""
         for log in ("browser", "performance"):
             self.driver.get_log(log)  # forgets what was before
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": list(features)})
+        self.driver.execute_cdp_cmd("Emulation.setCPUThrottlingRate", {"rate": slowdown})
         self.driver.get(page.as_uri())
+        self.driver.execute_cdp_cmd("Emulation.setCPUThrottlingRate", {"rate": 1})
         return self
 
     def run(self, script: str, *arguments):
@@ -94,9 +99,10 @@ class Browser:
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """Addresses of everything that the page has asked for."""
+        """Addresses of everything that the page has asked for, itself first; what other tabs ask for is not its own."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        asked = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        return [params["request"]["url"] for params in asked if params["documentURL"] == self.driver.current_url]
 
     def shifted(self) -> float:
         """Sum of the layout shifts since the page was opened, those at once after input too."""
