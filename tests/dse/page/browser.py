@@ -44,7 +44,7 @@ class Browser:
     def open(
         self, page: Path, width: int = 1280, height: int = 900, features: tuple = (), slowdown: int = 1
     ) -> Browser:
-        """Opens a page; `slowdown` makes the browser's processor that many times slower while it loads."""
+        """Opens a page; `slowdown` makes the browser's processor that many times slower."""
         for log in ("browser", "performance"):
             self.driver.get_log(log)  # forgets what was before
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
@@ -52,7 +52,6 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": list(features)})
         self.driver.execute_cdp_cmd("Emulation.setCPUThrottlingRate", {"rate": slowdown})
         self.driver.get(page.as_uri())
-        self.driver.execute_cdp_cmd("Emulation.setCPUThrottlingRate", {"rate": 1})
         return self
 
     def run(self, script: str, *arguments):

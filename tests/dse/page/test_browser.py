@@ -79,8 +79,9 @@ def test_a_real_table_opens_without_errors_requests_or_shifts(browser, real_page
 
 
 def test_nothing_moves_while_it_loads_slowly(browser, real_page):
-    browser.open(real_page, slowdown=15)  # so slow that it is seen before its script has run
-    assert browser.shifted() == 0
+    for _ in range(4):  # so slow that it is mostly seen before its script has run
+        browser.open(real_page, slowdown=15)
+        assert browser.shifted() == 0
 
 
 def test_pointing_at_a_layer_shows_its_numbers(browser, page):
