@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,9 +170,11 @@ def _subtitle(results: Mapping[str, Any], table: CostTable) -> str:
 
 
 def _commands(folder: Path, name: str, output: Path | None, sweep: Path | None) -> str:
-    options = "".join(f" {option} {path}" for option, path in (("--sweep", sweep), ("--output", output)) if path)
-    again = f"enos search {folder / 'config.yaml'} --table {folder / 'table.csv'} --out again"
-    return f"{again}\nenos report again/{name}{options}"
+    search = ["enos", "search", str(folder / "config.yaml"), "--table", str(folder / "table.csv"), "--out", "again"]
+    report = ["enos", "report", f"again/{name}"]
+    report += ["--sweep", str(sweep)] if sweep else []
+    report += ["--output", str(output)] if output else []
+    return f"{shlex.join(search)}\n{shlex.join(report)}"
 
 
 def _reference(table: CostTable, transmission: Transmission) -> list[float]:

@@ -24,7 +24,11 @@ function filled(element, attributes, children) {
 function digits(value, count = 3) {
   if (value === 0) return "0";
   const size = Math.floor(Math.log10(Math.abs(value)));
-  if (size < -4 || size > 8) return value.toExponential(count - 1).replace("e", "·10^").replace("+", "");
+  if (size < -4 || size > 8)
+    return value
+      .toExponential(count - 1)
+      .replace("e", "·10^")
+      .replace("+", "");
   return value.toFixed(Math.max(0, count - 1 - size));
 }
 
@@ -49,11 +53,34 @@ const heading = (text, about) => [h("h2", {}, text), about ? h("p", { class: "so
 
 /** A table in a box of its own that scrolls where it is wider than the page. Cells are text or elements. */
 function tableOf(label, head, rows) {
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
-    h("table", {},
-      h("thead", {}, h("tr", {}, head.map((text) => h("th", { scope: "col" }, text)))),
-      h("tbody", {}, rows.map((cells) => h("tr", {},
-        cells.map((cell, i) => (i ? h("td", {}, cell) : h("th", { scope: "row" }, cell))))))));
+  return h(
+    "div",
+    { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
+    h(
+      "table",
+      {},
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          head.map((text) => h("th", { scope: "col" }, text)),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        rows.map((cells) =>
+          h(
+            "tr",
+            {},
+            cells.map((cell, i) => (i ? h("td", {}, cell) : h("th", { scope: "row" }, cell))),
+          ),
+        ),
+      ),
+    ),
+  );
 }
 
 /**
@@ -64,7 +91,10 @@ function roving(elements, onFocus, start = 0) {
   const moves = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
   const stop = (index) => elements.forEach((e, i) => e.setAttribute("tabindex", i === index ? 0 : -1));
   elements.forEach((element, i) => {
-    element.addEventListener("focus", () => { stop(i); onFocus(i); });
+    element.addEventListener("focus", () => {
+      stop(i);
+      onFocus(i);
+    });
     element.addEventListener("keydown", (event) => {
       let next = i + (moves[event.key] ?? 0);
       if (event.key === "Home") next = 0;

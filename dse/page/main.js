@@ -2,68 +2,103 @@
 
 function main(page) {
   const data = JSON.parse(page.getElementById("data").textContent);
-  const state = { pinned: data.start, preview: null, assignment: [...data.networks[data.start].assignment], layer: costliest(data), hovered: null };
-  const own = () => data.networks[state.pinned].assignment;
-  const shownNetwork = () => state.preview ?? state.pinned;
-
-  const onNetwork = {
-    preview: (id) => { if (state.preview !== id) { state.preview = id; draw(); } },
-    leave: () => { if (state.preview !== null) { state.preview = null; draw(); } },
-    pin: (id) => { state.pinned = id; state.preview = null; state.assignment = [...data.networks[id].assignment]; draw(); },
+  const own = (id) => data.networks[id].assignment;
+  const state = {
+    pinned: data.start,
+    preview: null,
+    assignment: own(data.start),
+    layer: costliest(data),
+    hovered: null,
   };
-  const strip = makeStrip(data, {
-    hover: (i) => { state.hovered = i; drawLayer(); },
-    leave: () => { state.hovered = null; drawLayer(); },
-    select: (i) => { state.layer = i; state.hovered = null; drawLayer(); },
-  });
-  const layer = makeLayerPanel(data);
-  const whatIf = makeWhatIf(data, {
-    change: (assignment) => { state.assignment = assignment; state.preview = null; draw(); },
-    layer: (i) => { state.layer = i; drawLayer(); },
-    reset: () => { state.assignment = [...own()]; draw(); },
-  });
+  const update = (change) => draw(data, parts, Object.assign(state, change));
+  const look = (change) => drawLayer(data, parts, Object.assign(state, change));
+  const onNetwork = {
+    preview: (id) => state.preview !== id && update({ preview: id }),
+    leave: () => state.preview !== null && update({ preview: null }),
+    pin: (id) => update({ pinned: id, preview: null, assignment: own(id) }),
+  };
   const networks = makeNetworks(data, onNetwork);
-  const run = data.run ? makeRun(data, networks.buttons, onNetwork) : null;
-  const sweep = data.sweep ? makeSweep(data) : null;
-  const caption = h("p", { class: "caption" });
+  const parts = {
+    caption: h("p", { class: "caption" }),
+    strip: makeStrip(data, {
+      hover: (hovered) => look({ hovered }),
+      leave: () => look({ hovered: null }),
+      select: (layer) => look({ layer, hovered: null }),
+    }),
+    layer: makeLayerPanel(data),
+    whatIf: makeWhatIf(data, {
+      change: (assignment) => update({ assignment, preview: null }),
+      layer: (layer) => look({ layer }),
+      reset: () => update({ assignment: own(state.pinned), preview: null }),
+    }),
+    networks,
+    run: data.run ? makeRun(data, networks.buttons, onNetwork) : null,
+    sweep: data.sweep ? makeSweep(data) : null,
+  };
+  fill(page, data, parts);
+  update({});
+  networks.draw();
+  parts.sweep?.draw();
+}
 
-  const shownAssignment = () => (state.preview === null ? state.assignment : data.networks[state.preview].assignment);
-  function drawLayer() {
-    const i = state.hovered ?? state.layer;
-    strip.mark(state.layer, i);
-    layer.show(i, shownAssignment());
-  }
-  function draw() {
-    const assignment = shownAssignment();
-    const changed = assignment.filter((k, i) => k !== data.networks[shownNetwork()].assignment[i]).length;
-    strip.draw(assignment);
-    caption.replaceChildren(h("strong", {}, data.networks[shownNetwork()].label), changed ? `, ${changed} changed` : "", `: ${totalText(data, totals(data, assignment).pj)}`);
-    drawLayer();
-    networks.state(shownNetwork(), state.pinned);
-    whatIf.draw(state.assignment, own());
-    run?.draw(state.pinned);
-  }
+/** The assignment that the strip shows: a network that is pointed at, else what was chosen. */
+const shownAssignment = (data, state) =>
+  state.preview === null ? state.assignment : data.networks[state.preview].assignment;
 
-  const show = (id, title, about, elements) => place(page, id, title, about, elements);
-  if (run) show("plane", "Accuracy and energy",
-    "Every point is one trained network. Point at it or focus it, and the strip below shows it; a click or Enter keeps it there.", [networks.plane]);
-  else show("uniform", "One operator throughout",
-    "The same candidate in every layer, where all layers have a mapping. A click on a name puts it in the strip below.", [networks.table]);
-  show("network", "The network, layer by layer",
-    `Bars are energies${data.reference === null ? "" : `, their outline that of ${data.candidates[data.reference].name}`}. Point at a layer, or move with the arrow keys.`,
-    [caption, strip.element, layerLegend(data), layer.element]);
-  show("what-if", "What if", "Another operator or precision for any layer: the total follows at once, from the table's own energies.", whatIf.elements);
-  if (run) show("networks", "Networks", "The same training for all. A click on a name puts the network in the strip.", [networks.table]);
-  if (run?.elements.length) show("run", "What the searches did", "", run.elements);
-  if (sweep) show("sweep", "Energy against size", `The architecture sweep of ${data.sweep.workload}; where several settings vary, the others are at their best at each size.`, sweep.elements);
+function drawLayer(data, parts, state) {
+  const i = state.hovered ?? state.layer;
+  parts.strip.mark(state.layer, i);
+  parts.layer.show(i, shownAssignment(data, state));
+}
+
+function draw(data, parts, state) {
+  const assignment = shownAssignment(data, state);
+  const shown = state.preview ?? state.pinned;
+  const network = data.networks[shown];
+  const changed = assignment.filter((k, i) => k !== network.assignment[i]).length;
+  parts.strip.draw(assignment);
+  parts.caption.replaceChildren(
+    h("strong", {}, network.label),
+    changed ? `, ${changed} changed` : "",
+    `: ${totalText(data, totals(data, assignment).pj)}`,
+  );
+  drawLayer(data, parts, state);
+  parts.networks.state(shown, state.pinned);
+  parts.whatIf.draw(state.assignment, data.networks[state.pinned].assignment);
+  parts.run?.draw(state.pinned);
+}
+
+const ABOUT = {
+  plane:
+    "Every point is one trained network. Point at it or focus it, and the strip below shows it; " +
+    "a click or Enter keeps it there.",
+  uniform:
+    "The same candidate in every layer, where all layers have a mapping. A click on a name puts it in the strip below.",
+  whatIf: "Another operator or precision for any layer: the total follows at once, from the table's own energies.",
+  networks: "The same training for all. A click on a name puts the network in the strip.",
+};
+
+/** Puts every part into its section of the page. */
+function fill(page, data, { caption, strip, layer, whatIf, networks, run, sweep }) {
+  if (run) place(page, "plane", "Accuracy and energy", ABOUT.plane, [networks.plane]);
+  else place(page, "uniform", "One operator throughout", ABOUT.uniform, [networks.table]);
+  const outline = data.reference === null ? "" : `, their outline that of ${data.candidates[data.reference].name}`;
+  const about = `Bars are energies${outline}. Point at a layer, or move with the arrow keys.`;
+  const strips = [caption, strip.element, layerLegend(data), layer.element];
+  place(page, "network", "The network, layer by layer", about, strips);
+  place(page, "what-if", "What if", ABOUT.whatIf, whatIf.elements);
+  if (run) place(page, "networks", "Networks", ABOUT.networks, [networks.table]);
+  if (run?.elements.length) place(page, "run", "What the searches did", "", run.elements);
+  if (sweep) place(page, "sweep", "Energy against size", sweepAbout(data.sweep), sweep.elements);
   const findings = page.getElementById("findings");
   findings.hidden = !findings.querySelector("p");
   contents(page);
   page.querySelector("main").classList.add("ready");
-  draw();
-  networks.draw();
-  sweep?.draw();
 }
+
+const sweepAbout = (sweep) =>
+  `The architecture sweep of ${sweep.workload}` +
+  (sweep.axes.length > 1 ? "; at each size the other settings are at their best." : ".");
 
 /** The layer that the panel shows first. */
 function costliest(data) {
@@ -79,14 +114,26 @@ function place(page, id, title, about, elements) {
 
 function layerLegend(data) {
   const operators = [...new Set(data.candidates.map((candidate) => candidate.operator))];
-  return h("ul", { class: "legend" }, operators.map((operator) => {
-    const own = data.candidates.filter((candidate) => candidate.operator === operator);
-    return h("li", {}, own.map((candidate) => chip(candidate)), ` ${operator.replaceAll("_", " ")}, ${own.map((c) => c.bits).join(", ")} bits`);
-  }));
+  return h(
+    "ul",
+    { class: "legend" },
+    operators.map((operator) => {
+      const own = data.candidates.filter((candidate) => candidate.operator === operator);
+      return h(
+        "li",
+        {},
+        own.map((candidate) => chip(candidate)),
+        ` ${operator.replaceAll("_", " ")}, ${own.map((c) => c.bits).join(", ")} bits`,
+      );
+    }),
+  );
 }
 
 function contents(page) {
   const sections = [...page.querySelectorAll("main > section")].filter((section) => !section.hidden);
-  page.getElementById("contents").replaceChildren(...sections.map((section) =>
-    h("a", { href: `#${section.id}` }, section.querySelector("h2").textContent)));
+  page
+    .getElementById("contents")
+    .replaceChildren(
+      ...sections.map((section) => h("a", { href: `#${section.id}` }, section.querySelector("h2").textContent)),
+    );
 }

@@ -15,7 +15,13 @@ function totals(data, assignment) {
 function ranking(layer, chosen) {
   const own = layer.cells[chosen].pj;
   return layer.cells
-    .map((cell, k) => ({ k, pj: cell.pj ?? Infinity, difference: cell.pj - own, relative: cell.pj / own - 1, reason: cell.reason }))
+    .map((cell, k) => ({
+      k,
+      pj: cell.pj ?? Infinity,
+      difference: cell.pj - own,
+      relative: cell.pj / own - 1,
+      reason: cell.reason,
+    }))
     .sort((a, b) => (a.pj === b.pj ? a.k - b.k : a.pj - b.pj));
 }
 
@@ -57,7 +63,9 @@ function withAll(data, assignment, k) {
 
 /** The assignment as YAML, in the form of a run's assignment.yaml. */
 function yaml(data, assignment) {
-  return data.layers.map((layer, i) => `${scalar(layer.name)}: ${scalar(data.candidates[assignment[i]].name)}\n`).join("");
+  return data.layers
+    .map((layer, i) => `${scalar(layer.name)}: ${scalar(data.candidates[assignment[i]].name)}\n`)
+    .join("");
 }
 
 function scalar(text) {
@@ -71,6 +79,7 @@ function ticks(low, high, count = 5) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((m) => m * power).find((candidate) => candidate >= raw * 0.999);
   const found = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(Number((i * step).toPrecision(12)));
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++)
+    found.push(Number((i * step).toPrecision(12)));
   return found;
 }

@@ -6,50 +6,75 @@ const SEARCHED_SHAPES = ["diamond", "triangle", "square", "down"];
 function makeNetworks(data, on) {
   const trained = data.networks.some((network) => network.test !== undefined);
   const settings = [...new Set(data.networks.map((network) => network.setting).filter(Boolean))];
-  const shape = (network) => (network.setting ? SEARCHED_SHAPES[settings.indexOf(network.setting) % SEARCHED_SHAPES.length] : "circle");
   const chart = makeChart({ show: (id) => on.preview(id), leave: on.leave, pick: (id) => on.pin(id) });
-  const figures = h("dl", { class: "facts figures" }), name = h("h3");
+  const figures = h("dl", { class: "facts figures" }),
+    name = h("h3");
   const card = h("div", { class: "panel network-card" }, name, figures);
   const buttons = new Map();
   const table = networkTable(data, trained, buttons, on);
 
   function draw() {
+    const faded = { colour: "var(--soft)", dashed: true };
     chart.draw({
       label: "Test accuracy against energy: one point for each trained network",
       pinnable: true,
       x: { label: "energy per image / all layers T8" },
       y: { label: "test accuracy (%)", to: 100 },
-      lines: (data.run?.lines ?? []).map((line) => ({ ...line, colour: "var(--soft)", dashed: true, faint: line.seed !== null })),
-      marks: data.networks.map((network, id) => ({
-        id, x: network.energy, y: 100 * network.test, title: `${network.label}: ${figureTexts(data, network).map((f) => f.join(" ")).join(", ")}`,
-        shape: shape(network), hollow: network.kind === "sampled",
-        colour: network.kind === "baseline" ? data.candidates[network.assignment[0]].fill : "var(--found)",
-        text: highest(data, network) ? network.candidate : "",
-      })),
+      lines: (data.run?.lines ?? []).map((line) => ({ ...line, ...faded, faint: line.seed !== null })),
+      marks: data.networks.map((network, id) => ({ id, ...markOf(data, settings, network) })),
     });
   }
   function state(shown, pinned) {
     const network = data.networks[shown];
     name.textContent = network.label;
-    figures.replaceChildren(...figureTexts(data, network).map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text))));
+    figures.replaceChildren(
+      ...figureTexts(data, network).map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text))),
+    );
     chart.state({ shown, pinned });
     for (const [id, list] of buttons) for (const button of list) button.setAttribute("aria-pressed", id === pinned);
   }
-  const kinds = [
-    ...(data.networks.some((n) => n.kind === "baseline") ? [{ text: "one operator throughout", shape: "circle", colour: "var(--soft)" }] : []),
-    ...settings.map((text, i) => ({ text: `searched, ${text}`, shape: SEARCHED_SHAPES[i % SEARCHED_SHAPES.length], colour: "var(--found)" })),
-    ...(data.networks.some((n) => n.kind === "sampled") ? [{ text: "others of a population", shape: SEARCHED_SHAPES[0], hollow: true, colour: "var(--found)" }] : []),
-    ...(data.run?.lines.length ? [{ text: "uni-operator line: mean, and each seed", dashed: true, colour: "var(--soft)" }] : []),
-  ];
-  const plane = h("div", { class: "plane" }, h("div", {}, chart.element, legend(kinds)), card);
+  const plane = h("div", { class: "plane" }, h("div", {}, chart.element, legend(signs(data, settings))), card);
   return { plane, table, draw: trained ? draw : () => {}, state, buttons };
+}
+
+function markOf(data, settings, network) {
+  const figures = figureTexts(data, network).map((pair) => pair.join(" "));
+  return {
+    x: network.energy,
+    y: 100 * network.test,
+    title: `${network.label}: ${figures.join(", ")}`,
+    shape: network.setting ? shapeOf(settings.indexOf(network.setting)) : "circle",
+    hollow: network.kind === "sampled",
+    colour: network.kind === "baseline" ? data.candidates[network.assignment[0]].fill : "var(--found)",
+    text: highest(data, network) ? network.candidate : "",
+  };
+}
+
+const shapeOf = (i) => SEARCHED_SHAPES[i % SEARCHED_SHAPES.length];
+
+/** The legend's entries, those that the plane has marks for. */
+function signs(data, settings) {
+  const some = (kind) => data.networks.some((network) => network.kind === kind);
+  const found = { colour: "var(--found)" };
+  const soft = { colour: "var(--soft)" };
+  return [
+    some("baseline") && { text: "one operator throughout", shape: "circle", ...soft },
+    ...settings.map((text, i) => ({ text: `searched, ${text}`, shape: shapeOf(i), ...found })),
+    some("sampled") && { text: "others of a population", shape: shapeOf(0), hollow: true, ...found },
+    data.run?.lines.length && { text: "uni-operator line: mean, and each seed", dashed: true, ...soft },
+  ].filter(Boolean);
 }
 
 /** Is this the uni-operator network of its candidate that lies highest? Its point carries the name for all seeds. */
 function highest(data, network) {
   if (network.kind !== "baseline") return false;
   const same = data.networks.filter((other) => other.candidate === network.candidate && other.kind === "baseline");
-  return same.every((other) => other.test < network.test || other === network || (other.test === network.test && same.indexOf(other) > same.indexOf(network)));
+  return same.every(
+    (other) =>
+      other.test < network.test ||
+      other === network ||
+      (other.test === network.test && same.indexOf(other) > same.indexOf(network)),
+  );
 }
 
 /** Names and values; a value that this kind of network does not have is a dash, so that the box keeps its height. */
@@ -69,8 +94,19 @@ function figureTexts(data, network) {
 
 /** A button that pins a network; it is one of several that a network may have. */
 function networkButton(network, id, buttons, on, text = network.label) {
-  const button = h("button", { type: "button", "aria-pressed": false, onclick: () => on.pin(id),
-    onpointerenter: () => on.preview(id), onpointerleave: on.leave, onfocus: () => on.preview(id), onblur: on.leave }, text);
+  const button = h(
+    "button",
+    {
+      type: "button",
+      "aria-pressed": false,
+      onclick: () => on.pin(id),
+      onpointerenter: () => on.preview(id),
+      onpointerleave: on.leave,
+      onfocus: () => on.preview(id),
+      onblur: on.leave,
+    },
+    text,
+  );
   buttons.set(id, [...(buttons.get(id) ?? []), button]);
   return button;
 }
@@ -82,11 +118,29 @@ function networkTable(data, trained, buttons, on) {
     const sum = totals(data, network.assignment);
     const first = networkButton(network, id, buttons, on);
     return trained
-      ? [first, String(network.seed), totalText(data, network.energy_pj), network.energy.toFixed(3), of((v) => v.toFixed(3))(network.expected),
-        percent(network.validation), percent(network.test),
-        h("span", { class: network.above_line == null ? "" : network.above_line > 0 ? "good" : "bad" }, of((v) => signed(100 * v))(network.above_line)),
-        miniStrip(data, network.assignment)]
-      : [first, totalText(data, sum.pj), network.energy == null ? "" : network.energy.toFixed(3), totalText(data, sum.compute_pj), totalText(data, sum.tx_pj), whole(sum.cycles)];
+      ? [
+          first,
+          String(network.seed),
+          totalText(data, network.energy_pj),
+          network.energy.toFixed(3),
+          of((v) => v.toFixed(3))(network.expected),
+          percent(network.validation),
+          percent(network.test),
+          h(
+            "span",
+            { class: network.above_line == null ? "" : network.above_line > 0 ? "good" : "bad" },
+            of((v) => signed(100 * v))(network.above_line),
+          ),
+          miniStrip(data, network.assignment),
+        ]
+      : [
+          first,
+          totalText(data, sum.pj),
+          network.energy == null ? "" : network.energy.toFixed(3),
+          totalText(data, sum.compute_pj),
+          totalText(data, sum.tx_pj),
+          whole(sum.cycles),
+        ];
   });
   const head = trained
     ? ["network", "seed", "energy", "of all T8", "expected", "validation", "test", "above the line", "assignment"]

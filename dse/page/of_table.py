@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ def _shared(network: dict[str, Any], reference_pj: float | None) -> dict[str, An
 
 
 def _command(path: Path, output: Path | None, transmission: Transmission, sweep: Path | None) -> str:
-    parts = [f"enos report {path}"]
-    parts += [f"--transmission {transmission}"] if transmission != "all" else []
-    parts += [f"--sweep {sweep}"] if sweep else []
-    parts += [f"--output {output}"] if output else []
-    return " ".join(parts)
+    words = ["enos", "report", str(path)]
+    words += ["--transmission", transmission] if transmission != "all" else []
+    words += ["--sweep", str(sweep)] if sweep else []
+    words += ["--output", str(output)] if output else []
+    return shlex.join(words)

@@ -3,15 +3,27 @@
 function makeRun(data, buttons, on) {
   const weights = h("div");
   const title = h("h3");
-  const about = "Softmax of the operator weights at the end of the search, as a number and as the coloured part; the choice is framed.";
+  const about =
+    "Softmax of the operator weights at the end of the search; the coloured part is the weight, the choice is framed.";
   const any = data.networks.some((network) => network.weights != null);
   const elements = [
     ...(any ? [title, h("p", { class: "soft" }, about), weights] : []),
-    ...data.run.cycles.map((search, i) => folded(search.title, i === 0,
-      "A row a cycle: the layer that was decided, its softmax weight, and the network so far.", cycleTable(data, search))),
-    ...data.run.populations.map((population, i) => folded(population.title, i === 0,
-      "Networks drawn from the operator weights and relearnt; * did best on the validation images.",
-      populationTable(data, population, buttons, on))),
+    ...data.run.cycles.map((search, i) =>
+      folded(
+        search.title,
+        i === 0,
+        "A row a cycle: the layer that was decided, its softmax weight, and the network so far.",
+        cycleTable(data, search),
+      ),
+    ),
+    ...data.run.populations.map((population, i) =>
+      folded(
+        population.title,
+        i === 0,
+        "Networks drawn from the operator weights and relearnt; * did best on the validation images.",
+        populationTable(data, population, buttons, on),
+      ),
+    ),
   ];
   let drawnFor = null;
 
@@ -36,27 +48,55 @@ function weightTable(data, network) {
     const weight = weights[i][k];
     if (weight == null) return "";
     const chosen = network.assignment[i] === k ? "weight chosen" : "weight";
-    return h("span", { class: chosen, "--fill": data.candidates[k].fill, "--share": `${(100 * weight).toFixed(1)}%` }, weight.toFixed(2));
+    return h(
+      "span",
+      { class: chosen, "--fill": data.candidates[k].fill, "--share": `${(100 * weight).toFixed(1)}%` },
+      weight.toFixed(2),
+    );
   };
   const used = data.candidates.map((_, k) => k).filter((k) => weights.some((row) => row[k] != null));
-  return tableOf("Operator weights", ["layer", ...used.map((k) => chip(data.candidates[k]))],
-    data.layers.map((layer, i) => [layer.name, ...used.map((k) => cell(k, i))]));
+  return tableOf(
+    "Operator weights",
+    ["layer", ...used.map((k) => chip(data.candidates[k]))],
+    data.layers.map((layer, i) => [layer.name, ...used.map((k) => cell(k, i))]),
+  );
 }
 
 function cycleTable(data, search) {
   const soFar = data.layers.map(() => null);
-  return tableOf(search.title, ["cycle", "layer", "candidate", "weight", "network so far"], search.rows.map((row) => {
-    soFar[row.layer] = row.candidate;
-    return [String(row.cycle), data.layers[row.layer].name, chip(data.candidates[row.candidate]), row.weight.toFixed(3), miniStrip(data, soFar, row.layer)];
-  }));
+  return tableOf(
+    search.title,
+    ["cycle", "layer", "candidate", "weight", "network so far"],
+    search.rows.map((row) => {
+      soFar[row.layer] = row.candidate;
+      return [
+        String(row.cycle),
+        data.layers[row.layer].name,
+        chip(data.candidates[row.candidate]),
+        row.weight.toFixed(3),
+        miniStrip(data, soFar, row.layer),
+      ];
+    }),
+  );
 }
 
 function populationTable(data, population, buttons, on) {
   const rows = population.networks.map((id) => {
     const network = data.networks[id];
-    return [networkButton(network, id, buttons, on, `sample ${network.sample}${network.selected ? " *" : ""}`), String(network.count), totalText(data, network.energy_pj),
-      network.energy.toFixed(3), percent(network.validation), percent(network.test), network.above_line == null ? "" : signed(100 * network.above_line),
-      miniStrip(data, network.assignment)];
+    return [
+      networkButton(network, id, buttons, on, `sample ${network.sample}${network.selected ? " *" : ""}`),
+      String(network.count),
+      totalText(data, network.energy_pj),
+      network.energy.toFixed(3),
+      percent(network.validation),
+      percent(network.test),
+      network.above_line == null ? "" : signed(100 * network.above_line),
+      miniStrip(data, network.assignment),
+    ];
   });
-  return tableOf(population.title, ["network", "drawn", "energy", "of all T8", "validation", "test", "above the line", "assignment"], rows);
+  return tableOf(
+    population.title,
+    ["network", "drawn", "energy", "of all T8", "validation", "test", "above the line", "assignment"],
+    rows,
+  );
 }

@@ -136,7 +136,7 @@ def test_the_page_has_every_network_and_its_text(
 def test_the_page_goes_where_it_is_told(folder: Path, tmp_path: Path) -> None:
     page = write_report(folder, tmp_path / "elsewhere.html")
     assert page == tmp_path / "elsewhere.html" and page.is_file() and not (folder / "report.html").exists()
-    assert f"enos report again/x&lt;y --output {page}" in page.read_text(encoding="utf-8")
+    assert f"enos report &#x27;again/x&lt;y&#x27; --output {page}" in page.read_text(encoding="utf-8")
 
 
 def test_the_summary_has_a_row_a_network(networks: list[dict[str, Any]]) -> None:
