@@ -163,8 +163,8 @@ def _name(p: Point) -> str:
 
 def _subtitle(results: Mapping[str, Any], table: CostTable) -> str:
     return (
-        f"{len(table.layers)} layers, {len(table.candidates)} candidates a layer. Energies are in units of the network "
-        f"with the typical operator at 8 bits in every layer: {results['unit_pj'] * 1e-6:.3g} µJ per image; "
+        f"{len(table.layers)} layers, {len(table.candidates)} candidates a layer. Shares are of the energy of the network "
+        f"with the typical operator at 8 bits in every layer, {results['unit_pj'] * 1e-6:.3g} µJ per image; "
         f"{LEVELS[results['transmission']]}."
     )
 
