@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from dse.candidates import load_candidates
@@ -96,5 +95,3 @@ def test_the_energies_are_those_of_the_row(row: Row) -> None:
     assert row["e_tx_pj"] == pytest.approx(results["E_TX"], abs=3)
     assert row["e_compute_pj"] == pytest.approx(results["N_OP x E_OP"], abs=3)
     assert f"{row['e_tx_pj']:,.2f} pJ for E_TX" in PAGE
-
-
