@@ -94,7 +94,7 @@ def compare(expected: str, printed: str, where: str, numbers_vary: bool = False)
 def _words(line: str, numbers_vary: bool) -> list[str]:
     """A line without regard to the width of its gaps, and where numbers vary without digits and rules."""
     if numbers_vary:
-        line = re.sub(r"-{3,}|[-+]?\d[\d.,]*", "#", line)
+        line = re.sub(r"-{3,}|(?<![A-Za-z])[-+]?\d[\d.,]*", "#", line)
     return line.split()
 
 
