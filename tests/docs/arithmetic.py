@@ -31,10 +31,10 @@ def shown_as(exact: float, text: str) -> bool:
 
 
 def calculations(markdown: str) -> dict[str, tuple[str, str]]:
-    """Name -> expression and result of each line ``name = expression = result`` of the blocks ``text calculation``."""
+    """Name -> expression and result of each line ``name = expression = result`` of the blocks ``calculation``."""
     found = {}
     for block in blocks(markdown):
-        if "calculation" in block.options:
+        if block.language == "calculation":
             for line in block.text.splitlines():
                 name, expression, result = line.split(" = ")
                 found[name] = (expression, result)

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from dse.cli import enos
-from tests.docs.blocks import PAGES, ROOT, blocks, without_blocks
+from tests.docs.blocks import DOCS, PAGES, ROOT, blocks, without_blocks
 from tests.docs.runner import Runner
 
 READMES = [*PAGES, *(ROOT / name / "README.md" for name in ("results", "arch_specs", "benchmarks"))]
@@ -83,13 +83,16 @@ def test_wrong_commands_are_found(command: str, problem: str) -> None:
         check(command, whole=True)
 
 
-def test_quick_commands_of_the_readme_run(tmp_path: Path) -> None:
+def test_quick_commands_of_the_readme_and_of_the_page_on_energy_run(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     lines = [line for b in blocks(readme) for line in b.text.splitlines()]
     (tmp_path / "tools").mkdir()
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     chosen = [next(line for line in lines if line.startswith(wanted)) for wanted in RUN_FROM_README]
-    printed = Runner(tmp_path, tmp_path / "tools").run("\n".join(chosen), "README.md")
+    runner = Runner(tmp_path, tmp_path / "tools")
+    printed = runner.run("\n".join(chosen), "README.md")
     for file in ("workloads/squeezenet_cifar.yaml", "table.csv", "table.parquet", "breakdown.png", "mapping.yaml"):
         assert (tmp_path / file).stat().st_size > 0
     assert "Proven optimal." in printed and '"energy_pj"' in printed
+    assert runner.page(DOCS / "energy.md") == 1, "its commands find everything in the store"
+    assert "fire5.squeeze" in runner.printed

@@ -67,7 +67,7 @@ def test_energies_of_an_access_are_those_of_the_reference_table(instance: Instan
 
 
 def test_the_mapping_is_the_optimum(row: Row) -> None:
-    (block,) = (b for b in blocks(PAGE) if "mapping" in b.options)
+    (block,) = (b for b in blocks(PAGE) if b.language == "mapping")
     assert row["optimal"] and row["mapping"] == block.text.strip()
     assert row["n_ops"] == number(calculations(PAGE)["N_OP"][1])
 
