@@ -31,8 +31,12 @@ _SET = click.option(
 )  # fmt: skip
 _BUDGET = click.option(
     "--energy-budget", "budgets", type=float, multiple=True, metavar="SHARE",
-    help="Energy that the found network meets, as a share of the all-typical 8-bit one's: 0.4; replaces the lambdas of "
-    "CONFIG. Repeatable.",
+    help="Energy that the found network meets, as a share of the all-typical 8-bit one's: 0.4; replaces lambdas and "
+    "budgets of CONFIG. Repeatable.",
+)  # fmt: skip
+_LATENCY_BUDGET = click.option(
+    "--latency-budget", "latency_budgets", type=float, multiple=True, metavar="SHARE",
+    help="The same for cycles: 0.7; with --energy-budget, each is searched by itself. Repeatable.",
 )  # fmt: skip
 _DEVICE = click.option("--device", help="Where networks learn: cpu, cuda or cuda:N; overrides device of CONFIG.")
 _JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the results do not depend on it.")
@@ -45,6 +49,7 @@ _JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the 
 @_DATA_DIR
 @_SET
 @_BUDGET
+@_LATENCY_BUDGET
 @_DEVICE
 @_JOBS
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
@@ -55,6 +60,7 @@ def search(
     data_dir: Path | None,
     changes: tuple[str, ...],
     budgets: tuple[float, ...],
+    latency_budgets: tuple[float, ...],
     device: str | None,
     jobs: int | None,
     as_json: bool,
@@ -70,7 +76,7 @@ def search(
       enos search squeezenet.yaml --table squeezenet.csv --set name=sampled --set search.mode=stochastic
     """
     _finish(
-        _configuration(config, data_dir, [*changes, *_searched_within(budgets)], device),
+        _configuration(config, data_dir, [*changes, *_searched_within(budgets, latency_budgets)], device),
         CostTable.load(table),
         out,
         jobs,
@@ -85,6 +91,7 @@ def search(
 @_DATA_DIR
 @_SET
 @_BUDGET
+@_LATENCY_BUDGET
 @_DEVICE
 @_JOBS
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
@@ -95,6 +102,7 @@ def run(
     data_dir: Path | None,
     changes: tuple[str, ...],
     budgets: tuple[float, ...],
+    latency_budgets: tuple[float, ...],
     device: str | None,
     jobs: int | None,
     as_json: bool,
@@ -112,7 +120,10 @@ def run(
     from search.config import EXAMPLE
 
     chosen = _configuration(
-        config if config is not None else EXAMPLE, data_dir, [*changes, *_searched_within(budgets)], device
+        config if config is not None else EXAMPLE,
+        data_dir,
+        [*changes, *_searched_within(budgets, latency_budgets)],
+        device,
     )
     table = mapped_with_bar(chosen, store)
     _finish(chosen, table, out, jobs, as_json)
@@ -132,9 +143,11 @@ def report(run: Path) -> None:
     click.echo(f"Page: {write_report(run)}")
 
 
-def _searched_within(budgets: Sequence[float]) -> list[str]:
-    """What `--energy-budget` changes in a configuration."""
-    return ["lambdas=[]", f"energy_budgets={list(budgets)}"] if budgets else []
+def _searched_within(energy: Sequence[float], latency: Sequence[float]) -> list[str]:
+    """What `--energy-budget` and `--latency-budget` change in a configuration."""
+    if not (energy or latency):
+        return []
+    return ["lambdas=[]", f"energy_budgets={list(energy)}", f"latency_budgets={list(latency)}"]
 
 
 def _configuration(path: Path, data_dir: Path | None, changes: Sequence[str], device: str | None) -> RunConfig:
@@ -207,7 +220,10 @@ def _bar(unit: str, total: float | None = None) -> Iterator[tuple[Progress, Task
 def _describe(stage: Stage) -> str:
     if stage.candidate:
         what = f"baseline {stage.candidate}"
+    elif stage.lam is not None:
+        what = f"{stage.kind} with lambda {stage.lam:g}"
+    elif stage.budget is not None:
+        what = f"{stage.kind} with energy budget {stage.budget:g}"
     else:
-        budget, lam = stage.budget, stage.lam
-        what = f"{stage.kind} with " + (f"lambda {lam:g}" if budget is None else f"energy budget {budget:g}")
+        what = f"{stage.kind} with latency budget {stage.latency_budget:g}"
     return f"seed {stage.seed}: {what}" + (f", sample {stage.sample}" if stage.sample else "")

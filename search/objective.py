@@ -151,9 +151,22 @@ class EnergyBudget:
 
 
 class LatencyBudget(EnergyBudget):
-    """As `EnergyBudget`, for the expected latency: a share of the cycles of the all-typical 8-bit network."""
+    """As `EnergyBudget`, for the expected latency; energy is a second term, with a fixed weight.
+
+    Args:
+        budget: share of the cycles of the all-typical 8-bit network.
+        energy_weight: weight of the expected energy in the loss, the lambda of Eq. 2a; `lam` is that of the cycles.
+    """
 
     quantity: ClassVar[Quantity] = "latency"
+
+    def __init__(self, budget: float, energy_weight: float = 0.0) -> None:
+        super().__init__(budget)
+        self.energy_weight = energy_weight
+
+    def __call__(self, model: SearchableNetwork) -> Tensor:
+        term = super().__call__(model)
+        return term + self.energy_weight * model.energy() if self.energy_weight else term
 
 
 class ExpectedCost(nn.Module):

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from dse.candidates import load_candidates
 from dse.cli.common import text_table
 from dse.documents import read_text
 from dse.errors import InputError
 from dse.table import CostTable, Transmission
 from search import plots
-from search.results import Point, setting
+from search.results import Label, Point, labels, setting
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -33,13 +32,14 @@ def write_report(folder: Path) -> Path:
     try:
         results = json.loads(read_text(folder / "results.json"))
         networks: list[Point] = results["networks"]
+        declared = labels(results)
     except (ValueError, KeyError, TypeError):
         raise InputError(folder / "results.json", "is damaged", "remove it and start the run again") from None
     table = CostTable.load(folder / "table.csv")
     shown = best(networks)
     figures = {
-        "trade_off": plots.draw_trade_off(plots.trade_off_info(networks)),
-        "operator_map": plots.draw_operator_map(plots.operator_map_info(shown)),
+        "trade_off": plots.draw_trade_off(plots.trade_off_info(networks, declared)),
+        "operator_map": plots.draw_operator_map(plots.operator_map_info(shown, declared)),
         "breakdown": plots.draw_breakdown(plots.breakdown_info(table, shown["assignment"])),
     }
     (folder / "figures").mkdir(exist_ok=True)
@@ -54,7 +54,7 @@ def write_report(folder: Path) -> Path:
                 f"<p>{html.escape(text)}</p>" for text in findings(networks, table, results["transmission"])
             ),
             networks=_html_table(_NETWORK_HEAD, map(_network_row, networks)),
-            layers=_html_table(_LAYER_HEAD, layer_rows(table, shown["assignment"], results["transmission"])),
+            layers=_html_table(_LAYER_HEAD, layer_rows(table, shown["assignment"], declared, results["transmission"])),
             shown=html.escape(_name(shown).capitalize()),
             commands=html.escape(_commands(folder, results["name"])),
             config=html.escape(read_text(folder / "config.yaml")),
@@ -118,15 +118,17 @@ def _about_setting(name: str, points: Sequence[Point], networks: Sequence[Point]
     return text
 
 
-def layer_rows(table: CostTable, assignment: Mapping[str, str], transmission: Transmission = "all") -> list[list[str]]:
+def layer_rows(
+    table: CostTable, assignment: Mapping[str, str], declared: Sequence[Label], transmission: Transmission = "all"
+) -> list[list[str]]:
     """Rows of the layer table: layer, operator, precision, energy, share of the network, energy against T8."""
-    declared = {c.name: c for c in load_candidates()}
+    named = {c.name: c for c in declared}
     energy = _energy(table, assignment, transmission)
     rows = []
     for name, own, reference in zip(table.layers, energy, _reference(table, transmission), strict=True):
-        candidate = declared[assignment[name]]
+        candidate = named[assignment[name]]
         rows.append([
-            name, f'<span class="chip" style="background:{plots.colour(candidate.name)}"></span>'
+            name, f'<span class="chip" style="background:{plots.colour(candidate.name, declared)}"></span>'
             f"{candidate.operator.replace('_', ' ')}", f"{candidate.bits}", f"{own * 1e-6:.3g}",
             f"{own / sum(energy):.1%}", f"{own / reference:.2f}",
         ])  # fmt: skip

@@ -15,8 +15,10 @@ from dse.table import CostTable
 from search.networks.squeezenet import squeezenet_cifar
 from search.plots import breakdown_info, colour, operator_map_info, trade_off_info
 from search.report import best, findings, layer_rows, summary, write_report
-from search.results import line_accuracy, uni_operator_line
+from search.results import labels, line_accuracy, uni_operator_line
 from tests.search.conftest import COMPUTE_SHARE, PJ_PER_MAC, RELATIVE
+
+DECLARED = labels({})
 
 
 def baseline(candidate: str, seed: int, accuracy: float) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def networks(table: CostTable) -> list[dict[str, Any]]:
 
 
 def test_the_line_joins_the_widest_uni_operator_networks_only(networks: list[dict[str, Any]]) -> None:
-    line = uni_operator_line([p for p in networks if p["kind"] == "baseline" and p["seed"] == 0])
+    line = uni_operator_line([p for p in networks if p["kind"] == "baseline" and p["seed"] == 0], DECLARED)
     assert line == [(0.49, 0.88), (0.69, 0.90), (1.0, 0.96)]
     assert line_accuracy(line, 0.59) == pytest.approx(0.89)
     assert line_accuracy(line, 0.2) == 0.88
@@ -66,24 +68,24 @@ def test_breakdown_adds_up_to_the_energy_of_the_assignment(table: CostTable) -> 
 
 
 def test_operator_map_has_the_shares_and_the_choice(networks: list[dict[str, Any]]) -> None:
-    info = operator_map_info(networks[-1])
+    info = operator_map_info(networks[-1], DECLARED)
     assert info.candidates == ("T4", "BC8")
     assert info.chosen[:2] == (1, 0) and info.shares[0] == (0.25, 0.75)
 
 
 def test_trade_off_keeps_every_seed_and_joins_means(networks: list[dict[str, Any]]) -> None:
-    info = trade_off_info(networks)
+    info = trade_off_info(networks, DECLARED)
     assert info.line == tuple((e, pytest.approx(a)) for e, a in ((0.49, 87), (0.69, 91), (1.0, 95)))
     assert info.baselines["T4"] == ((0.53, pytest.approx(93)), (0.53, pytest.approx(95)))
     assert len(info.searched["lambda 0.5"]) == 2 and info.seeds == (0, 1)
 
 
 def test_colours_are_distinct() -> None:
-    assert len({colour(name) for name in RELATIVE}) == len(RELATIVE)
+    assert len({colour(name, DECLARED) for name in RELATIVE}) == len(RELATIVE)
 
 
 def test_layer_rows_share_out_the_whole_energy(table: CostTable, networks: list[dict[str, Any]]) -> None:
-    rows = layer_rows(table, networks[-1]["assignment"])
+    rows = layer_rows(table, networks[-1]["assignment"], DECLARED)
     assert len(rows) == 26 and rows[0][0] == "conv1" and rows[0][2] == "8" and "binary connect" in rows[0][1]
     assert sum(float(row[4].rstrip("%")) for row in rows) == pytest.approx(100, abs=1.5)
     assert rows[0][5] == "0.49" and rows[1][5] == "0.53"
@@ -91,7 +93,7 @@ def test_layer_rows_share_out_the_whole_energy(table: CostTable, networks: list[
 
 def test_layer_rows_count_the_levels_that_the_run_counts(table: CostTable) -> None:
     assignment = dict.fromkeys(table.layers, "T8")
-    everything, on_chip = (float(layer_rows(table, assignment, t)[0][3]) for t in ("all", "on_chip"))
+    everything, on_chip = (float(layer_rows(table, assignment, DECLARED, t)[0][3]) for t in ("all", "on_chip"))
     assert on_chip == pytest.approx(everything * (1 + COMPUTE_SHARE) / 2, rel=0.01)
 
 
