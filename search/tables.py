@@ -19,9 +19,7 @@ def details(results: Mapping[str, Any]) -> list[str]:
     """
     found = [data_line(results["data"])]
     if any(abs(p["latency"] - 1) > 1e-9 for p in results["networks"]):
-        found.append(
-            f"\nLatency: cycles, as shares of the network with the typical operator at 8 bits:\n{latency_table(results)}"
-        )
+        found.append(f"\nLatency: cycles, as shares of the all-typical 8-bit network's:\n{latency_table(results)}")
     found += [
         f"\nCycles of seed {p['seed']}, {setting(p)}:\n{cycle_table(p)}" for p in results["networks"] if "cycles" in p
     ]

@@ -86,6 +86,21 @@ def test_a_latency_budget_holds_the_cycles(table: CostTable) -> None:
     assert 0.98 * 0.4 <= decided <= 0.4
 
 
+def test_energy_counts_beside_a_latency_budget(table: CostTable) -> None:
+    """Of operators that take as long, the cheaper are preferred the more, the larger their weight."""
+    model = searchable(Four(), table)
+    assert LatencyBudget(0.4)(model).item() == 0
+    assert LatencyBudget(0.4, 0.5)(model).item() == pytest.approx(0.5 * model.energy().item())
+    energies = []
+    for weight in (0.0, 0.3, 3.0):
+        torch.manual_seed(0)
+        model = searchable(Four(), table)
+        train(model, LatencyBudget(0.4, weight), 30)
+        assert model.latency().item() == pytest.approx(0.4, rel=1e-3)
+        energies.append(model.energy().item())
+    assert energies[0] > energies[1] > energies[2]
+
+
 class Preferences(nn.Module):
     """Stands for the accuracy loss where its solution under a budget can be computed: sum of p * losses, + entropy."""
 
