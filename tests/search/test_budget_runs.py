@@ -66,7 +66,7 @@ def test_every_mode_meets_a_budget_of_cycles(
     config: RunConfig, table: CostTable, tmp_path: Path, mode: tuple[str, ...]
 ) -> None:
     table = with_subwords(table)
-    chosen = changed(tmp_path, "latency_budgets=[0.65]", "lambdas=[]", "energy_weight=0.5", *mode)
+    chosen = changed(tmp_path, "latency_budgets=[0.65]", "lambdas=[]", *mode)
     assert load_config(write(tmp_path, chosen)) == chosen
     results, _ = start(chosen, table, tmp_path / "run")
     baseline, point = results["networks"]
