@@ -17,6 +17,7 @@ import yaml
 from dse.errors import InputError
 from dse.table import CostTable
 from search.config import RunConfig, load_config
+from search.data import DATASETS, Dataset, digits
 from search.runs import do_run, open_run
 from search.stages import Run, network_of
 
@@ -87,6 +88,20 @@ def test_finished_stages_are_not_done_again(config: RunConfig, table: CostTable,
     assert again == results
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == metrics
+
+
+def test_a_process_reads_the_data_once_a_seed(
+    config: RunConfig, table: CostTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def reader(directory: Path | None, subset: int | None, seed: int) -> Dataset:
+        read.append(seed)
+        return digits(directory, subset, seed)
+
+    monkeypatch.setitem(DATASETS, "digits", reader)
+    start(replace(config, data=replace(config.data, subset=410)), table, tmp_path / "run")
+    assert read == [0, 1]
 
 
 def test_other_configurations_and_tables_are_refused(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
