@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from dse.table import CostTable
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from dse.pipeline import Report
     from search.checkpoint import Record
     from search.config import RunConfig
     from search.stages import Stage
@@ -174,10 +175,16 @@ def mapped_with_bar(config: RunConfig, store: Path | None) -> CostTable:
     """The cost table of a configuration's network; progress on standard error."""
     from search.pipeline import energies
 
-    with _bar("searches for a mapping") as (bar, task):
-        return energies(
-            config, store, lambda report: bar.update(task, total=report.to_compute, completed=report.computed)
-        )
+    with ExitStack() as stack:
+        shown: list[tuple[Progress, TaskID]] = []
+
+        def on_report(report: Report) -> None:
+            if not shown:  # what is refused before the first report is one line, without a bar
+                shown.append(stack.enter_context(_bar("searches for a mapping")))
+            bar, task = shown[0]
+            bar.update(task, total=report.to_compute, completed=report.computed)
+
+        return energies(config, store, on_report)
 
 
 def done_with_bar(config: RunConfig, table: CostTable, folder: Path, jobs: int | None) -> dict[str, Any]:
