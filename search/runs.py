@@ -30,6 +30,7 @@ import torch
 from dse.candidates import find_operators, load_candidates
 from dse.documents import read_text
 from dse.errors import InputError
+from dse.export import Network, export_network
 from dse.table import CostTable
 from search.checkpoint import Record, write_json, write_text
 from search.config import RunConfig, config_yaml, load_config
@@ -205,6 +206,16 @@ def _check_fit(run: Run) -> None:
     if scores.shape != (2, data.classes):
         raise InputError("network", f"gives {tuple(scores.shape)} for 2 images of {config.data.name}",
                          f"(2, {data.classes}): one score a class")  # fmt: skip
+    _check_sizes(network, run.table)
+
+
+def _check_sizes(network: Network, table: CostTable) -> None:
+    """Refuses energies of layers that have the network's names and other sizes."""
+    operations = dict(zip(table.layers, table.n_ops, strict=True))
+    for layer in export_network(network).layers:
+        if layer.problem.macs != operations[layer.name]:
+            raise InputError(f"table: layer {layer.name!r}", f"has {operations[layer.name]:,.0f} operations, the "
+                             f"network's has {layer.problem.macs:,}", "a table of this very network")  # fmt: skip
 
 
 def _check_same_config(kept: Path, config: RunConfig) -> None:

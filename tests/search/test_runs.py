@@ -128,6 +128,10 @@ def test_what_cannot_fit_is_found_before_training(config: RunConfig, table: Cost
             r"network: gives \(2, 5\) for 2 images",
         ),
         (
+            replace(config, network=replace(config.network, args={"width": 5})),
+            r"table: layer 'conv': has 864 operations, the network's has 720",
+        ),
+        (
             replace(config, network=replace(config.network, args={"depth": 5})),
             r"factory 'tests.search.tiny:tiny': fails",
         ),
