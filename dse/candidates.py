@@ -45,16 +45,38 @@ class Candidate:
 _FIELDS = ("short", "act_bits", "weight_bits", "psum_bits", "component")
 
 
-def load_candidates(path: Path | str | None = None) -> tuple[Candidate, ...]:
+SHIPPED = "operators"
+"""Name of the operators file that is read where none is named."""
+
+
+def shipped_operators() -> dict[str, Path]:
+    """The operators files in `arch_specs`, by name."""
+    return {path.stem: path for path in sorted(data_dir("arch_specs").glob(f"{SHIPPED}*.yaml"))}
+
+
+def find_operators(name: Path | str, where: str = "operators") -> Path:
+    """An operators file that is named by its path, or by the name of a shipped one (`operators_extended`).
+
+    Raises:
+        InputError: at `where`, for neither.
+    """
+    shipped = shipped_operators()
+    path = shipped.get(str(name), Path(name))
+    if not path.is_file():
+        raise InputError(where, f"{str(name)!r} is no file", [*shipped, "a path"])
+    return path
+
+
+def load_candidates(operators: Path | str | None = None) -> tuple[Candidate, ...]:
     """Every (operator, precision) declared in an operators file, operator by operator, widest precision first.
 
     Args:
-        path: an operators file; None reads the shipped `arch_specs/operators.yaml`.
+        operators: the file's path, or the name of a shipped one; None reads `arch_specs/operators.yaml`.
 
     Raises:
         InputError: naming the field, what was found and what is allowed.
     """
-    path = Path(path) if path is not None else data_dir("arch_specs") / "operators.yaml"
+    path = find_operators(SHIPPED if operators is None else operators)
     document = read_yaml(path)
     if not isinstance(document, dict) or set(document) != {"bits", "operators"}:
         raise InputError(path, "not an operators file", "the two keys bits and operators")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from dse.table import CostTable
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from dse.pipeline import Report
     from search.checkpoint import Record
     from search.config import RunConfig
     from search.stages import Stage
@@ -31,8 +32,12 @@ _SET = click.option(
 )  # fmt: skip
 _BUDGET = click.option(
     "--energy-budget", "budgets", type=float, multiple=True, metavar="SHARE",
-    help="Energy that the found network meets, as a share of the all-typical 8-bit one's: 0.4; replaces the lambdas of "
-    "CONFIG. Repeatable.",
+    help="Energy that the found network meets, as a share of the all-typical 8-bit one's: 0.4; replaces lambdas and "
+    "budgets of CONFIG. Repeatable.",
+)  # fmt: skip
+_LATENCY_BUDGET = click.option(
+    "--latency-budget", "latency_budgets", type=float, multiple=True, metavar="SHARE",
+    help="The same for cycles: 0.7; with --energy-budget, each is searched by itself. Repeatable.",
 )  # fmt: skip
 _DEVICE = click.option("--device", help="Where networks learn: cpu, cuda or cuda:N; overrides device of CONFIG.")
 _JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the results do not depend on it.")
@@ -45,6 +50,7 @@ _JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the 
 @_DATA_DIR
 @_SET
 @_BUDGET
+@_LATENCY_BUDGET
 @_DEVICE
 @_JOBS
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
@@ -55,6 +61,7 @@ def search(
     data_dir: Path | None,
     changes: tuple[str, ...],
     budgets: tuple[float, ...],
+    latency_budgets: tuple[float, ...],
     device: str | None,
     jobs: int | None,
     as_json: bool,
@@ -70,7 +77,7 @@ def search(
       enos search squeezenet.yaml --table squeezenet.csv --set name=sampled --set search.mode=stochastic
     """
     _finish(
-        _configuration(config, data_dir, [*changes, *_searched_within(budgets)], device),
+        _configuration(config, data_dir, [*changes, *_searched_within(budgets, latency_budgets)], device),
         CostTable.load(table),
         out,
         jobs,
@@ -85,6 +92,7 @@ def search(
 @_DATA_DIR
 @_SET
 @_BUDGET
+@_LATENCY_BUDGET
 @_DEVICE
 @_JOBS
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
@@ -95,6 +103,7 @@ def run(
     data_dir: Path | None,
     changes: tuple[str, ...],
     budgets: tuple[float, ...],
+    latency_budgets: tuple[float, ...],
     device: str | None,
     jobs: int | None,
     as_json: bool,
@@ -112,15 +121,20 @@ def run(
     from search.config import EXAMPLE
 
     chosen = _configuration(
-        config if config is not None else EXAMPLE, data_dir, [*changes, *_searched_within(budgets)], device
+        config if config is not None else EXAMPLE,
+        data_dir,
+        [*changes, *_searched_within(budgets, latency_budgets)],
+        device,
     )
     table = mapped_with_bar(chosen, store)
     _finish(chosen, table, out, jobs, as_json)
 
 
-def _searched_within(budgets: Sequence[float]) -> list[str]:
-    """What `--energy-budget` changes in a configuration."""
-    return ["lambdas=[]", f"energy_budgets={list(budgets)}"] if budgets else []
+def _searched_within(energy: Sequence[float], latency: Sequence[float]) -> list[str]:
+    """What `--energy-budget` and `--latency-budget` change in a configuration."""
+    if not (energy or latency):
+        return []
+    return ["lambdas=[]", f"energy_budgets={list(energy)}", f"latency_budgets={list(latency)}"]
 
 
 def _configuration(path: Path, data_dir: Path | None, changes: Sequence[str], device: str | None) -> RunConfig:
@@ -147,10 +161,16 @@ def mapped_with_bar(config: RunConfig, store: Path | None) -> CostTable:
     """The cost table of a configuration's network; progress on standard error."""
     from search.pipeline import energies
 
-    with _bar("searches for a mapping") as (bar, task):
-        return energies(
-            config, store, lambda report: bar.update(task, total=report.to_compute, completed=report.computed)
-        )
+    with ExitStack() as stack:
+        shown: list[tuple[Progress, TaskID]] = []
+
+        def on_report(report: Report) -> None:
+            if not shown:  # what is refused before the first report is one line, without a bar
+                shown.append(stack.enter_context(_bar("searches for a mapping")))
+            bar, task = shown[0]
+            bar.update(task, total=report.to_compute, completed=report.computed)
+
+        return energies(config, store, on_report)
 
 
 def done_with_bar(config: RunConfig, table: CostTable, folder: Path, jobs: int | None) -> dict[str, Any]:
@@ -193,7 +213,10 @@ def _bar(unit: str, total: float | None = None) -> Iterator[tuple[Progress, Task
 def _describe(stage: Stage) -> str:
     if stage.candidate:
         what = f"baseline {stage.candidate}"
+    elif stage.lam is not None:
+        what = f"{stage.kind} with lambda {stage.lam:g}"
+    elif stage.budget is not None:
+        what = f"{stage.kind} with energy budget {stage.budget:g}"
     else:
-        budget, lam = stage.budget, stage.lam
-        what = f"{stage.kind} with " + (f"lambda {lam:g}" if budget is None else f"energy budget {budget:g}")
+        what = f"{stage.kind} with latency budget {stage.latency_budget:g}"
     return f"seed {stage.seed}: {what}" + (f", sample {stage.sample}" if stage.sample else "")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from dse.candidates import load_candidates
+from dse.candidates import SHIPPED, Candidate, find_operators, load_candidates
 from dse.documents import parse_yaml, read_text
 from dse.errors import InputError
 from search.catalogue import NAMES
@@ -103,8 +104,9 @@ def _list(check: Check, *, empty: bool = False) -> Check:
     return check_list
 
 
-def _candidate(value: Any, where: str) -> str:
-    return str(_one_of(*(c.name for c in load_candidates()))(value, where))
+def _operators(value: Any, where: str) -> str:
+    find_operators(_text(value, where), where)
+    return str(value)
 
 
 def _checked(check: Check, default: Any = dataclasses.MISSING) -> Any:
@@ -247,9 +249,12 @@ def _search(document: Any, where: str) -> Search:
 class RunConfig:
     """Everything that decides a run's results, and `jobs` and `tensorboard`.
 
-    `lambdas` and `energy_budgets` are searched one by one; more than one is a sweep. Where budgets are given and no
-    lambdas, no lambda is searched. A budget is a share of the all-typical 8-bit energy, which the found network meets.
-    `latency_weight` weighs the expected cycles beside each lambda. `space` and `pins` restrict `candidates`. `amp`
+    `operators` names the file that declares the operators, shipped or one's own; `candidates` are all that it
+    declares, unless they are given, and `baselines` those of T8, MF8 and BC8 that it declares.
+    `lambdas`, `energy_budgets` and `latency_budgets` are searched one by one; more than one is a sweep. Where budgets
+    are given and no lambdas, no lambda is searched. A budget is a share of the all-typical 8-bit network's energy or
+    cycles, which the found network meets. `latency_weight` weighs the expected cycles beside each lambda,
+    `energy_weight` the expected energy beside each latency budget. `space` and `pins` restrict `candidates`. `amp`
     trains in bfloat16 where torch's autocast does, None on a GPU only.
     `threads` is the number of CPU threads, None for torch's own choice; sums are added in another order on another
     number of threads, and networks as small as the example's are not faster on several.
@@ -262,14 +267,17 @@ class RunConfig:
     data: DataChoice = DataChoice()
     arch: str = _checked(_text, "eyeriss_168")
     transmission: Literal["all", "on_chip"] = _checked(_one_of("all", "on_chip"), "all")
-    candidates: tuple[str, ...] = _checked(_list(_candidate), tuple(c.name for c in load_candidates()))
+    operators: str = _checked(_operators, SHIPPED)
+    candidates: tuple[str, ...] = _checked(_list(_text), tuple(c.name for c in load_candidates()))
     space: Space = field(default=Space(), metadata={"check": read_space})
     pins: dict[str, str] = field(default_factory=dict, metadata={"check": read_pins})
     lambdas: tuple[float, ...] = _checked(_list(_number(0, 1e6), empty=True), (1.0,))
     energy_budgets: tuple[float, ...] = _checked(_list(_number(0, 1e6, above=True), empty=True), ())
+    latency_budgets: tuple[float, ...] = _checked(_list(_number(0, 1e6, above=True), empty=True), ())
     latency_weight: float = _checked(_number(0, 1e6), 0.0)
+    energy_weight: float = _checked(_number(0, 1e6), 0.0)
     seeds: tuple[int, ...] = _checked(_list(_whole(0)), (0, 1, 2))
-    baselines: tuple[str, ...] = _checked(_list(_candidate, empty=True), ("T8", "MF8", "BC8"))
+    baselines: tuple[str, ...] = _checked(_list(_text, empty=True), ("T8", "MF8", "BC8"))
     layers: Layers = Layers()
     search: Search = field(default=Bilevel(), metadata={"check": _search})
     relearn: Training = Training()
@@ -278,6 +286,11 @@ class RunConfig:
     threads: int | None = _checked(_optional(_whole(1, 1024)), None)
     jobs: int | None = _checked(_optional(_whole(1, 1024)), None)
     tensorboard: bool = _checked(_flag, False)
+
+    @functools.cached_property
+    def declared(self) -> tuple[Candidate, ...]:
+        """All candidates of the operators file, which is read once."""
+        return load_candidates(self.operators)
 
 
 def load_config(path: Path | str, changes: Sequence[str] = ()) -> RunConfig:
@@ -299,11 +312,27 @@ def load_config(path: Path | str, changes: Sequence[str] = ()) -> RunConfig:
 
 def read_config(document: Any, where: object) -> RunConfig:
     """A configuration from what YAML or JSON holds; `where` names its file in errors. See `load_config`."""
-    if isinstance(document, dict) and document.get("energy_budgets"):
+    if isinstance(document, dict) and (document.get("energy_budgets") or document.get("latency_budgets")):
         document = {"lambdas": [], **document}
     config: RunConfig = _read(RunConfig, document, f"{where}: ")
-    if not (config.lambdas or config.energy_budgets):
-        raise InputError(f"{where}: lambdas", "found [], and no energy_budgets", "at least one of the two lists")
+    if not (config.lambdas or config.energy_budgets or config.latency_budgets):
+        lists = "at least one of lambdas, energy_budgets, latency_budgets"
+        raise InputError(f"{where}: lambdas", "found [], and no budgets", lists)
+    return _with_candidates(config, document, where)
+
+
+def _with_candidates(config: RunConfig, given: Mapping[str, Any], file: object) -> RunConfig:
+    """Fills the defaults that the operators file decides; checks every candidate that is named against it."""
+    names = [c.name for c in config.declared]
+    if "candidates" not in given:
+        config = replace(config, candidates=tuple(names))
+    if "baselines" not in given:
+        config = replace(config, baselines=tuple(name for name in config.baselines if name in names))
+    lists = {"candidates": config.candidates, "baselines": config.baselines}
+    named = {f"{which}[{i}]": name for which, found in lists.items() for i, name in enumerate(found)}
+    named.update({f"pins.{layer}": name for layer, name in config.pins.items()})
+    for where, name in named.items():
+        _one_of(*names)(name, f"{file}: {where}")
     return config
 
 

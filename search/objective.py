@@ -94,6 +94,8 @@ class EnergyBudget:
     """
 
     quantity: ClassVar[Quantity] = "energy"
+    spent = True
+    """Whether the budget is to be spent, or is the most that may be."""
 
     def __init__(self, budget: float) -> None:
         self.budget, self.lam = budget, 0.0
@@ -116,10 +118,14 @@ class EnergyBudget:
             return
         alphas, costs = [alpha for alpha, _ in pairs], [c for _, c in pairs]
         logits = _rows([alpha.detach().double().cpu().numpy() for alpha in alphas], -np.inf)
-        self._correct_multiplier(alphas, logits, _rows(costs, 0.0))
         expected, now = float(model.expected(self.quantity).detach()), _mean(logits, _rows(costs, 0.0))
-        target = now + float(np.clip(self.budget - expected, -STRIDE, STRIDE))
-        tilt = _tilt(logits, costs, target)
+        if not self.spent and expected < (1 - 1e-3) * self.budget:
+            self.lam *= 0.9  # on this side of the budget there is no constraint
+            return
+        self._correct_multiplier(alphas, logits, _rows(costs, 0.0))
+        tilt = _tilt(logits, costs, now + float(np.clip(self.budget - expected, -STRIDE, STRIDE)))
+        if not self.spent:
+            self.lam, tilt = max(self.lam, 0.0), max(tilt, 0.0)
         with torch.no_grad():
             for alpha, c in zip(alphas, costs, strict=True):
                 alpha.sub_(torch.as_tensor(tilt * (c - c.mean())).to(alpha))
@@ -137,11 +143,11 @@ class EnergyBudget:
 
     def assignment(self, model: SearchableNetwork) -> dict[str, str]:
         """The most probable assignment that meets the budget; see `SearchableNetwork.assignment`."""
-        return model.assignment(self.budget, self.quantity)
+        return model.assignment(self.budget, self.quantity, spent=self.spent)
 
     def sample(self, model: SearchableNetwork, generator: torch.Generator) -> dict[str, str]:
         """An assignment that meets the budget; see `SearchableNetwork.sample`."""
-        return model.sample(generator, self.budget, self.quantity)
+        return model.sample(generator, self.budget, self.quantity, spent=self.spent)
 
     def state_dict(self) -> dict[str, Any]:
         return {"lambda": self.lam}
@@ -151,9 +157,25 @@ class EnergyBudget:
 
 
 class LatencyBudget(EnergyBudget):
-    """As `EnergyBudget`, for the expected latency: a share of the cycles of the all-typical 8-bit network."""
+    """As `EnergyBudget`, for the expected latency; energy may be a second term, with a fixed weight.
+
+    With that weight the budget is the most that may be spent, for a network that saves energy may well be faster: the
+    multiplier of the cycles is never negative, and nothing is done to networks that are faster than the budget.
+
+    Args:
+        budget: share of the cycles of the all-typical 8-bit network.
+        energy_weight: weight of the expected energy in the loss, the lambda of Eq. 2a; `lam` is that of the cycles.
+    """
 
     quantity: ClassVar[Quantity] = "latency"
+
+    def __init__(self, budget: float, energy_weight: float = 0.0) -> None:
+        super().__init__(budget)
+        self.energy_weight, self.spent = energy_weight, not energy_weight
+
+    def __call__(self, model: SearchableNetwork) -> Tensor:
+        term = super().__call__(model)
+        return term + self.energy_weight * model.energy() if self.energy_weight else term
 
 
 class ExpectedCost(nn.Module):

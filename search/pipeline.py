@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from dse.candidates import shipped_operators
 from dse.errors import InputError
 from dse.export import export_network
 from dse.pipeline import Report, map_workload
@@ -26,15 +27,15 @@ def energies(config: RunConfig, store: Path | None = None, progress: Callable[[R
         InputError: an unknown network or architecture, or whatever mapping refuses.
     """
     workload = export_network(replace(network_of(config), name=config.name))
-    return map_workload(workload, arch=arch_file(config.arch), store=store, progress=progress)
+    return map_workload(workload, arch=arch_file(config.arch), candidates=config.declared, store=store,
+                        progress=progress)  # fmt: skip
 
 
 def arch_file(name: str) -> Path:
     """A configuration's `arch`: the name of a shipped specification, or a file."""
-    shipped = sorted(data_dir("arch_specs").glob("*.yaml"))
-    found = next((path for path in shipped if path.stem == name), Path(name))
+    shipped = {path.stem: path for path in sorted(data_dir("arch_specs").glob("*.yaml"))}
+    shipped = {stem: path for stem, path in shipped.items() if stem not in shipped_operators()}
+    found = shipped.get(name, Path(name))
     if not found.is_file():
-        raise InputError(
-            "arch", f"{name!r} is no file", [*(p.stem for p in shipped if p.stem != "operators"), "a path"]
-        )
+        raise InputError("arch", f"{name!r} is no file", [*shipped, "a path"])
     return found

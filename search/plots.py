@@ -13,10 +13,10 @@ import matplotlib.patches
 import numpy as np
 from matplotlib.figure import Figure
 
-from dse.candidates import load_candidates
-from dse.page.colours import hue, shades
+from dse.page.colours import hue as hue_of
+from dse.page.colours import shades
 from dse.table import CostTable
-from search.results import Point, setting, uni_operator_line
+from search.results import Label, Point, labels, setting, uni_operator_line
 
 INK = "#1d2733"
 """Text and axes."""
@@ -76,18 +76,20 @@ class OperatorMap:
 
     layers: tuple[str, ...]
     candidates: tuple[str, ...]
+    hues: tuple[str, ...]
     shares: tuple[tuple[float, ...], ...]
     chosen: tuple[int, ...]
 
 
-def operator_map_info(point: Point) -> OperatorMap:
+def operator_map_info(point: Point, declared: Sequence[Label]) -> OperatorMap:
     """The operator weights of one searched network; a candidate that a layer cannot have has the share 0."""
     shares: Mapping[str, Mapping[str, float]] = point["probabilities"]
-    order = [c.name for c in load_candidates()]
-    candidates = tuple(sorted({c for row in shares.values() for c in row}, key=order.index))
+    found = {c for row in shares.values() for c in row}
+    candidates = tuple(c.name for c in declared if c.name in found)
     return OperatorMap(
         layers=tuple(shares),
         candidates=candidates,
+        hues=tuple(_hue(c, declared) for c in candidates),
         shares=tuple(tuple(row.get(c, 0.0) for c in candidates) for row in shares.values()),
         chosen=tuple(candidates.index(point["assignment"][layer]) for layer in shares),
     )
@@ -98,8 +100,8 @@ def draw_operator_map(info: OperatorMap) -> Figure:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9, 0.6 + 0.28 * len(info.candidates) + 1.0))
         axes = figure.subplots()
-        for y, candidate in enumerate(info.candidates):
-            rgb = mpl.colors.to_rgb(_hue(candidate))
+        for y, hue in enumerate(info.hues):
+            rgb = mpl.colors.to_rgb(hue)
             for x, row in enumerate(info.shares):
                 framed = info.chosen[x] == y
                 frame = {"edgecolor": INK, "linewidth": 1.4, "zorder": 3} if framed else {"edgecolor": "none"}
@@ -117,17 +119,18 @@ def draw_operator_map(info: OperatorMap) -> Figure:
 class TradeOff:
     """Points (energy, test accuracy in percent), in the order of `seeds`.
 
-    `line` joins the means of the uni-operator networks.
+    `line` joins the means of the uni-operator networks; `colours` are those of the candidates in `baselines`.
     """
 
     seeds: tuple[int, ...]
 
     line: tuple[tuple[float, float], ...]
     baselines: Mapping[str, tuple[tuple[float, float], ...]]
+    colours: Mapping[str, str]
     searched: Mapping[str, tuple[tuple[float, float], ...]]
 
 
-def trade_off_info(networks: Sequence[Point]) -> TradeOff:
+def trade_off_info(networks: Sequence[Point], declared: Sequence[Label]) -> TradeOff:
     """All seeds' points, grouped by candidate and by what was searched with."""
     baselines: dict[str, list[tuple[float, float]]] = {}
     searched: dict[str, list[tuple[float, float]]] = {}
@@ -143,8 +146,9 @@ def trade_off_info(networks: Sequence[Point]) -> TradeOff:
     ]
     return TradeOff(
         tuple(dict.fromkeys(p["seed"] for p in networks)),
-        tuple(uni_operator_line(means)),
+        tuple(uni_operator_line(means, declared)),
         {name: tuple(points) for name, points in baselines.items()},
+        {name: colour(name, declared) for name in baselines},
         {name: tuple(points) for name, points in searched.items()},
     )
 
@@ -159,7 +163,7 @@ def draw_trade_off(info: TradeOff) -> Figure:
             )
         for name, points in info.baselines.items():
             x, y = zip(*points, strict=True)
-            axes.scatter(x, y, color=colour(name), s=28, alpha=0.85)
+            axes.scatter(x, y, color=info.colours[name], s=28, alpha=0.85)
             axes.annotate(name, (x[0], max(y)), (0, 5), textcoords="offset points", ha="center", fontsize=8)
         for (name, points), marker in zip(info.searched.items(), "*DPX^vsph" * len(info.searched), strict=False):
             x, y = zip(*points, strict=True)
@@ -180,16 +184,18 @@ def draw_trade_off(info: TradeOff) -> Figure:
         return figure
 
 
-def colour(candidate: str) -> str:
-    """A hue an operator; narrower words are lighter. The page has the same colours."""
-    declared = load_candidates()
+def colour(candidate: str, declared: Sequence[Label] | None = None) -> str:
+    """A hue an operator; narrower words are lighter. The candidates are the shipped ones, unless they are given.
+
+    The page has the same colours.
+    """
+    declared = labels({}) if declared is None else declared
     fills = shades([(c.operator, c.bits) for c in declared])
     return next(fill for c, (fill, _) in zip(declared, fills, strict=True) if c.name == candidate)
 
 
-def _hue(candidate: str) -> str:
-    declared = load_candidates()
-    return hue(next(c.operator for c in declared if c.name == candidate), [c.operator for c in declared])
+def _hue(candidate: str, declared: Sequence[Label]) -> str:
+    return hue_of(next(c.operator for c in declared if c.name == candidate), [c.operator for c in declared])
 
 
 def to_png(figure: Figure) -> bytes:

@@ -18,7 +18,8 @@ from dse.page.of_table import LEVELS
 from dse.table import CostTable, Transmission
 from search import plots
 from search.report_data import run_data
-from search.results import Point, setting
+from search.results import Label, Point, labels, setting
+from search.tables import data_line
 
 
 def write_report(folder: Path, output: Path | None = None, sweep: Path | None = None) -> Path:
@@ -35,9 +36,10 @@ def write_report(folder: Path, output: Path | None = None, sweep: Path | None = 
     table, config = CostTable.load(folder / "table.csv"), read_text(folder / "config.yaml")
     curves = sweep_data(sweep) if sweep else None
     try:
+        declared = labels(results)
         shown = best(results["networks"])
-        data = page_data(table, results["transmission"]) | run_data(results, table, shown) | {"sweep": curves}
-        drawn = _figures(table, results["networks"], shown)
+        data = page_data(table, results["transmission"]) | run_data(results, table, declared, shown) | {"sweep": curves}
+        drawn = _figures(table, results["networks"], declared, shown)
         page = render(
             data,
             title=f"ENOS: {results['name']}",
@@ -80,10 +82,10 @@ def _damaged(folder: Path) -> InputError:
     return InputError(folder / "results.json", "is damaged", "remove it and start the run again")
 
 
-def _figures(table: CostTable, networks: Sequence[Point], shown: Point) -> dict[str, Any]:
+def _figures(table: CostTable, networks: Sequence[Point], declared: Sequence[Label], shown: Point) -> dict[str, Any]:
     return {
-        "trade_off": plots.draw_trade_off(plots.trade_off_info(networks)),
-        "operator_map": plots.draw_operator_map(plots.operator_map_info(shown)),
+        "trade_off": plots.draw_trade_off(plots.trade_off_info(networks, declared)),
+        "operator_map": plots.draw_operator_map(plots.operator_map_info(shown, declared)),
         "breakdown": plots.draw_breakdown(plots.breakdown_info(table, shown["assignment"])),
     }
 
@@ -162,11 +164,12 @@ def _name(p: Point) -> str:
 
 
 def _subtitle(results: Mapping[str, Any], table: CostTable) -> str:
-    return (
-        f"{len(table.layers)} layers, {len(table.candidates)} candidates a layer. Shares are of the energy of the network "
-        f"with the typical operator at 8 bits in every layer, {results['unit_pj'] * 1e-6:.3g} µJ per image; "
+    text = (
+        f"{len(table.layers)} layers, {len(table.candidates)} candidates a layer. Shares are of the network with the "
+        f"typical operator at 8 bits in every layer, {results['unit_pj'] * 1e-6:.3g} µJ per image; "
         f"{LEVELS[results['transmission']]}."
     )
+    return f"{text} {data_line(results['data']).replace(chr(10), '; ')}." if "data" in results else text
 
 
 def _commands(folder: Path, name: str, output: Path | None, sweep: Path | None) -> str:

@@ -9,12 +9,15 @@ import numpy as np
 
 from dse.page import indices
 from dse.table import CostTable
-from search.results import Point, setting, uni_operator_line
+from search.results import Label, Point, setting, uni_operator_line
 
 Json = dict[str, Any]
 
+_SEARCH = ("seed", "lambda", "budget", "latency_budget")
+"""What tells the searches of a run apart."""
 
-def run_data(results: Mapping[str, Any], table: CostTable, shown: Point) -> Json:
+
+def run_data(results: Mapping[str, Any], table: CostTable, declared: Sequence[Label], shown: Point) -> Json:
     """The keys ``networks``, ``start`` and ``run`` of the page's data (`dse.page.page_data` has the others).
 
     ``networks`` are all that were trained: baselines, what each search found, then the rest of the populations. Their
@@ -22,6 +25,7 @@ def run_data(results: Mapping[str, Any], table: CostTable, shown: Point) -> Json
     ``run["weights"]``, softmax(alpha) of a search for each layer and candidate.
 
     Args:
+        declared: the run's candidates, `search.results.labels`.
         shown: the network that the page shows first, one of `results`.
     """
     weights: list[list[list[float | None]]] = []
@@ -46,7 +50,7 @@ def run_data(results: Mapping[str, Any], table: CostTable, shown: Point) -> Json
                 networks[searched] |= {"count": member["count"], "sample": member["sample"], "selected": True}
                 own.append(searched)
                 continue
-            point = {**member, "kind": "sampled", **{k: population[k] for k in ("seed", "lambda", "budget")}}
+            point = {**member, "kind": "sampled", **{k: population.get(k) for k in _SEARCH}}
             own.append(len(networks))
             networks.append(_network(point, table, results["transmission"]))
             networks[-1] |= {"weights": of_search[_search(population)], "selected": False}
@@ -56,7 +60,7 @@ def run_data(results: Mapping[str, Any], table: CostTable, shown: Point) -> Json
         "networks": networks,
         "start": start,
         "run": {
-            "lines": uni_operator_lines(results["networks"]),
+            "lines": uni_operator_lines(results["networks"], declared),
             "weights": weights,
             "cycles": [_cycles(p, table) for p in results["networks"] if "cycles" in p],
             "populations": populations,
@@ -64,7 +68,7 @@ def run_data(results: Mapping[str, Any], table: CostTable, shown: Point) -> Json
     }
 
 
-def uni_operator_lines(networks: Sequence[Point]) -> list[Json]:
+def uni_operator_lines(networks: Sequence[Point], declared: Sequence[Label]) -> list[Json]:
     """The line of each seed, if there are several, and that of their means; points are (energy, percent)."""
     baselines = [p for p in networks if p["kind"] == "baseline"]
     means = [
@@ -76,7 +80,7 @@ def uni_operator_lines(networks: Sequence[Point]) -> list[Json]:
     groups: list[tuple[int | None, list[Point]]] = [(None, means)]
     if len(seeds) > 1:
         groups = [*((seed, [p for p in baselines if p["seed"] == seed]) for seed in seeds), *groups]
-    lines = [(seed, uni_operator_line(group)) for seed, group in groups]
+    lines = [(seed, uni_operator_line(group, declared)) for seed, group in groups]
     return [{"seed": seed, "points": [[e, 100 * a] for e, a in line]} for seed, line in lines if len(line) > 1]
 
 
@@ -108,6 +112,7 @@ def _network(point: Point, table: CostTable, transmission: Any) -> Json:
         "expected": "energy_expected",
         "above_line": "above_line",
         "validation_before": "validation_accuracy_discretised",
+        "latency": "latency",
         "count": "count",
         "sample": "sample",
     }
@@ -115,8 +120,7 @@ def _network(point: Point, table: CostTable, transmission: Any) -> Json:
 
 
 def _search(point: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells the searches of a run apart."""
-    return tuple(point.get(key) for key in ("seed", "lambda", "budget"))
+    return tuple(point.get(key) for key in _SEARCH)
 
 
 def _weights(point: Point, table: CostTable) -> list[list[float | None]]:

@@ -4,6 +4,7 @@ A run that is killed and started again does its remaining stages, and the interr
 
     config.yaml      the configuration, every default written out
     table.csv        the energies it was done with
+    operators.yaml   the operators file it was done with
     metrics.jsonl    one line an epoch, and one with the result of each stage
     assignments/     what each search chose, as YAML: layer -> candidate; a file a sample where it samples several
     results.json     every trained network: accuracies, energies
@@ -26,20 +27,24 @@ from typing import IO, Any
 
 import torch
 
+from dse.candidates import find_operators, load_candidates
 from dse.documents import read_text
 from dse.errors import InputError
+from dse.export import Network, export_network
 from dse.table import CostTable
 from search.checkpoint import Record, write_json, write_text
 from search.config import RunConfig, config_yaml, load_config
 from search.events import check_installed, event_files
-from search.objective import reference_pj
 from search.results import summarise
-from search.stages import Run, Stage, dataset, do_stage, network_of, search_network
+from search.stages import Run, Stage, data_record, dataset, do_stage, first_network, network_of, search_network
 from search.supernet import uniform
 from search.workers import Lock, do_side_by_side
 
 WORKERS_END_S = 30.0
 """How long a run waits for the workers of a killed process; they end within a second unless the machine is stuck."""
+
+OPERATORS = "operators.yaml"
+"""Copy of the operators file, in a run's folder."""
 
 OnProgress = Callable[[Stage, Record], None]
 """Is called with every epoch's record, and for epochs and stages that an earlier process did."""
@@ -53,7 +58,7 @@ def open_run(folder: Path, config: RunConfig, table: CostTable) -> Run:
             and table do not fit together. Nothing is written then.
     """
     _check_fit(Run(folder, config, table))
-    kept, kept_table = folder / "config.yaml", folder / "table.csv"
+    kept, kept_table, kept_operators = (folder / name for name in ("config.yaml", "table.csv", OPERATORS))
     if kept.exists():
         _check_same_config(kept, config)
     elif folder.exists() and any(folder.iterdir()):
@@ -61,11 +66,26 @@ def open_run(folder: Path, config: RunConfig, table: CostTable) -> Run:
     text = _as_csv(table)
     if kept_table.exists() and read_text(kept_table) != text:
         raise InputError(kept_table, "the run was begun with other energies", "another name or folder for a new run")
+    if kept_operators.exists() and load_candidates(kept_operators) != config.declared:
+        raise InputError(kept_operators, "the run was begun with other operators",
+                         "another name or folder for a new run")  # fmt: skip
     for part in ("stages", "checkpoints", "assignments"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     write_text(kept, config_yaml(config))
     write_text(kept_table, text)
+    write_text(kept_operators, read_text(find_operators(config.operators)))
     return Run(folder, config, table)
+
+
+def read_run(folder: Path) -> Run:
+    """A run as it was begun, with the operators that its folder keeps.
+
+    Raises:
+        InputError: a folder without configuration or table, or with damaged ones.
+    """
+    kept = folder / OPERATORS
+    operators = [f"operators={json.dumps(str(kept))}"] if kept.exists() else []
+    return Run(folder, load_config(folder / "config.yaml", operators), CostTable.load(folder / "table.csv"))
 
 
 def do_run(run: Run, on_progress: OnProgress, jobs: int | None = None) -> dict[str, Any]:
@@ -79,10 +99,11 @@ def do_run(run: Run, on_progress: OnProgress, jobs: int | None = None) -> dict[s
         InputError: another process is at work on this run, a checkpoint is damaged, or a worker has ended.
     """
     with _alone(run.folder) as lock:
+        data = data_record(run.config)
         _do_stages(run, on_progress, default_jobs(run.config) if jobs is None else jobs, lock)
         done = {stage: run.record(stage) for stage in run.stages}
         _write_metrics(run, done)  # once more, for several workers report in any order
-        results = summarise(run.config, reference_pj(run.table, run.config.transmission), done)
+        results = summarise(run.config, run.table, data, done)
         write_json(run.folder / "results.json", results)
         return results
 
@@ -177,11 +198,24 @@ def _check_fit(run: Run) -> None:
         raise InputError("candidates", "leave no layer a choice", "two or more that the layers have mappings for")
     for budget in config.energy_budgets:
         model.check_budget(budget)
+    for budget in config.latency_budgets:
+        model.check_budget(budget, "latency")
+    first_network(run, config.seeds[0])  # relearning and the baselines begin there
     with torch.no_grad():
         scores = model(data.train.prepared(data.train.images[:2]).cpu())
     if scores.shape != (2, data.classes):
         raise InputError("network", f"gives {tuple(scores.shape)} for 2 images of {config.data.name}",
                          f"(2, {data.classes}): one score a class")  # fmt: skip
+    _check_sizes(network, run.table)
+
+
+def _check_sizes(network: Network, table: CostTable) -> None:
+    """Refuses energies of layers that have the network's names and other sizes."""
+    operations = dict(zip(table.layers, table.n_ops, strict=True))
+    for layer in export_network(network).layers:
+        if layer.problem.macs != operations[layer.name]:
+            raise InputError(f"table: layer {layer.name!r}", f"has {operations[layer.name]:,.0f} operations, the "
+                             f"network's has {layer.problem.macs:,}", "a table of this very network")  # fmt: skip
 
 
 def _check_same_config(kept: Path, config: RunConfig) -> None:

@@ -20,7 +20,7 @@ from search.costs import share
 from search.data import DATASETS, Dataset
 from search.mixed import LayerOptions
 from search.networks import make_network
-from search.objective import EnergyBudget, Regulariser, WeightedEnergy, reference_pj
+from search.objective import EnergyBudget, LatencyBudget, Regulariser, WeightedEnergy, reference_pj
 from search.operators import Surrogates
 from search.strategies import STRATEGIES
 from search.strategies.learner import Learner
@@ -37,8 +37,9 @@ NORMALISED_WITH = 256
 class Stage:
     """One unit of work: a search, the relearning of what it found, or the training of a baseline.
 
-    `kind` is search, relearn or baseline; `lam` or `budget` belongs to the first two, `candidate` to the last; `sample`
-    numbers the networks, from 1, that are relearnt of a search that samples several.
+    `kind` is search, relearn or baseline; one of `lam`, `budget` (of energy) and `latency_budget` belongs to the first
+    two, `candidate` to the last; `sample` numbers the networks, from 1, that are relearnt of a search that samples
+    several.
     """
 
     kind: str
@@ -47,12 +48,20 @@ class Stage:
     candidate: str | None = None
     sample: int | None = None
     budget: float | None = None
+    latency_budget: float | None = None
 
     @property
     def name(self) -> str:
         sample = "" if self.sample is None else f"-sample{self.sample}"
-        what = f"budget{self.budget!r}" if self.lam is None else repr(self.lam)
+        what = self.setting if self.lam is None else repr(self.lam)
         return f"seed{self.seed}-{self.kind}-{self.candidate or what}{sample}"
+
+    @property
+    def setting(self) -> str:
+        """What a search is given, for names of files."""
+        if self.lam is not None:
+            return f"lambda{self.lam!r}"
+        return f"latency{self.latency_budget!r}" if self.budget is None else f"budget{self.budget!r}"
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,7 @@ class Run:
         for seed in c.seeds:
             searches = [Stage("search", seed, lam) for lam in c.lambdas]
             searches += [Stage("search", seed, budget=budget) for budget in c.energy_budgets]
+            searches += [Stage("search", seed, latency_budget=budget) for budget in c.latency_budgets]
             found += searches
             found += [Stage("baseline", seed, candidate=name) for name in c.baselines]
             found += [replace(search, kind="relearn", sample=n) for search in searches for n in numbers]
@@ -157,11 +167,10 @@ def _search(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Recor
                       compute(config))  # fmt: skip
     history = STRATEGIES[config.search.mode](learner)
     assignments = _assignments(run, stage, model, regulariser)
-    setting = f"budget{stage.budget!r}" if stage.lam is None else f"lambda{stage.lam!r}"
     for i, assignment in enumerate(assignments):
         sample = "" if samples_of(config.search) is None else f"-sample{i + 1}"
         text = yaml.safe_dump(assignment, sort_keys=False)
-        write_text(run.folder / "assignments" / f"seed{stage.seed}-{setting}{sample}.yaml", text)
+        write_text(run.folder / "assignments" / f"seed{stage.seed}-{stage.setting}{sample}.yaml", text)
     result = {
         "energy_expected": float(model.energy().detach()),
         "mixture_validation_accuracy": accuracy(model, data.validation),
@@ -181,9 +190,11 @@ def _discretised_accuracy(model: SearchableNetwork, assignment: dict[str, str], 
 
 
 def _regulariser(run: Run, stage: Stage) -> Regulariser:
-    """The energy's part of a search's loss (Eq. 2a)."""
+    """The part of a search's loss that energy and latency have (Eq. 2a)."""
     if stage.budget is not None:
         return EnergyBudget(stage.budget)
+    if stage.latency_budget is not None:
+        return LatencyBudget(stage.latency_budget, run.config.energy_weight)
     assert stage.lam is not None
     return WeightedEnergy(stage.lam, run.config.latency_weight)
 
@@ -233,9 +244,13 @@ def search_epochs(run: Run) -> int:
     return settings.epochs
 
 
-def network_of(config: RunConfig) -> Network:
-    """The network of a configuration, with weights from torch's present random state."""
-    shape = (1, *dataset(config, config.seeds[0]).image_shape)
+def network_of(config: RunConfig, seed: int | None = None) -> Network:
+    """The network of a configuration, with weights from torch's present random state.
+
+    Args:
+        seed: whose data set is in memory; all have images of the same shape.
+    """
+    shape = (1, *dataset(config, config.seeds[0] if seed is None else seed).image_shape)
     return make_network(config.network.factory, config.network.args, shape)
 
 
@@ -243,15 +258,18 @@ def first_network(run: Run, seed: int) -> SearchableNetwork:
     """The run's network with the first weights of a seed; relearned networks and baselines all begin there."""
     torch.manual_seed(seed)
     config = run.config
-    return searchable(network_of(config).module, run.table, None, config.transmission, options=_options(config.layers))
+    trained = [*config.candidates, *config.baselines, *config.pins.values()]
+    return searchable(network_of(config, seed).module, run.table, trained, config.transmission,
+                      operators=config.declared, options=_options(config.layers))  # fmt: skip
 
 
 def search_network(run: Run, seed: int) -> SearchableNetwork:
     """The same network with the choices that the run's search has."""
     config = run.config
     torch.manual_seed(seed)
-    return searchable(network_of(config).module, run.table, config.candidates, config.transmission,
-                      space=config.space, pins=config.pins, options=_options(config.layers))  # fmt: skip
+    return searchable(network_of(config, seed).module, run.table, config.candidates, config.transmission,
+                      space=config.space, pins=config.pins, operators=config.declared,
+                      options=_options(config.layers))  # fmt: skip
 
 
 def _options(layers: Layers) -> LayerOptions:
@@ -269,3 +287,10 @@ def _read_data(chosen: DataChoice, seed: int, device: str) -> Dataset:
 def dataset(config: RunConfig, seed: int) -> Dataset:
     """The data set; the seed also decides which images are for training, validation and (digits) test."""
     return _read_data(config.data, seed, config.device)
+
+
+def data_record(config: RunConfig) -> Record:
+    """What results say of the data set: the sizes of its splits, which all seeds share, and its notice."""
+    data = dataset(config, config.seeds[0])
+    return {"name": config.data.name, "train": len(data.train), "validation": len(data.validation),
+            "test": len(data.test), "subset": config.data.subset, "notice": data.notice}  # fmt: skip

@@ -14,7 +14,7 @@ from dse.candidates import Candidate, load_candidates
 from dse.errors import InputError
 from dse.table import CostTable, FloatArray, Transmission
 from search.costs import Quantity, shares
-from search.discretise import check_budget, choose
+from search.discretise import TOLERANCE, check_budget, choose
 from search.mixed import LayerOptions, MixedLayer
 from search.objective import ExpectedCost
 from search.spaces import Space, pinned
@@ -66,18 +66,21 @@ class SearchableNetwork(nn.Module):
         alphas = {id(alpha) for alpha in self.alphas()}
         return [p for p in self.parameters() if id(p) not in alphas]
 
-    def assignment(self, budget: float | None = None, quantity: Quantity = "energy") -> dict[str, str]:
+    def assignment(
+        self, budget: float | None = None, quantity: Quantity = "energy", *, spent: bool = True
+    ) -> dict[str, str]:
         """Layer -> name of its candidate with the highest operator weight (Algorithm 1, step 2).
 
         Args:
             budget: share of the all-typical 8-bit network that the assignment may cost; the highest total of
                 log(softmax(alpha)) decides among those that meet it (see `search.discretise.choose`).
             quantity: what the budget is for.
+            spent: whether at least 98 % of it are to be spent, where that is possible.
 
         Raises:
             InputError: a budget below the cheapest assignment; it names the smallest possible one.
         """
-        return self._choose([_log_weights(layer) for layer in self._mixed.values()], budget, quantity)
+        return self._choose([_log_weights(layer) for layer in self._mixed.values()], budget, quantity, spent)
 
     def check_budget(self, budget: float, quantity: Quantity = "energy") -> None:
         """Raises an InputError that names the smallest possible budget, if no assignment meets this one."""
@@ -121,13 +124,14 @@ class SearchableNetwork(nn.Module):
                 layer.relaxed = None
 
     def sample(self, generator: torch.Generator, budget: float | None = None, quantity: Quantity = "energy",
-               ) -> dict[str, str]:  # fmt: skip
+               *, spent: bool = True) -> dict[str, str]:  # fmt: skip
         """An assignment drawn from softmax(alpha), each layer for itself (Algorithm 3, step 2).
 
         Args:
             generator: a CPU generator.
             budget: the draw then is the most probable assignment that meets it after Gumbel noise is added to the
                 operator weights; without budget the same noise draws exactly from softmax(alpha).
+            spent: as for `assignment`.
 
         Raises:
             InputError: a budget below the cheapest assignment.
@@ -136,14 +140,16 @@ class SearchableNetwork(nn.Module):
         for layer in self._mixed.values():
             uniform_noise = torch.rand(len(layer.candidates), generator=generator, dtype=torch.float64)
             noisy.append(_log_weights(layer) - torch.log(-torch.log(uniform_noise)).numpy())
-        return self._choose(noisy, budget, quantity)
+        return self._choose(noisy, budget, quantity, spent)
 
-    def _choose(self, log_weights: Sequence[FloatArray], budget: float | None, quantity: Quantity) -> dict[str, str]:
+    def _choose(
+        self, log_weights: Sequence[FloatArray], budget: float | None, quantity: Quantity, spent: bool
+    ) -> dict[str, str]:
         if budget is None:
             found = [int(w.argmax()) for w in log_weights]
         else:
             self.check_budget(budget, quantity)
-            found = choose(log_weights, self._costs[quantity], budget)
+            found = choose(log_weights, self._costs[quantity], budget, TOLERANCE if spent else 1.0)
         names = {
             module: layer.candidates[i].name for (module, layer), i in zip(self._mixed.items(), found, strict=True)
         }

@@ -1,4 +1,7 @@
-"""What a run's results say of its searches, as text: cycles (Fig. 6a of the paper), populations (Fig. 6b), Pareto."""
+"""What a run's results say beside accuracies and energies, as text.
+
+Its data set, latencies, the cycles of sequential searches (Fig. 6a of the paper), populations (Fig. 6b), Pareto sets.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,14 @@ from search.results import Point, setting
 
 
 def details(results: Mapping[str, Any]) -> list[str]:
-    """A titled table for each sequential search and each population; the Pareto set of several searches a seed."""
-    found = [
+    """The data set; latencies, where they differ; a table for each sequential search and each population; Pareto sets.
+
+    The Pareto set is that of several searches a seed.
+    """
+    found = [data_line(results["data"])]
+    if any(abs(p["latency"] - 1) > 1e-9 for p in results["networks"]):
+        found.append(f"\nLatency: cycles, as shares of the all-typical 8-bit network's:\n{latency_table(results)}")
+    found += [
         f"\nCycles of seed {p['seed']}, {setting(p)}:\n{cycle_table(p)}" for p in results["networks"] if "cycles" in p
     ]
     for population in results["populations"]:
@@ -20,6 +29,28 @@ def details(results: Mapping[str, Any]) -> list[str]:
     if len({setting(p) for p in results["networks"] if p["kind"] == "searched"}) > 1:
         found.append(f"\nPareto set (energy, validation accuracy) of each seed:\n{pareto_table(results)}")
     return found
+
+
+def data_line(data: Mapping[str, Any]) -> str:
+    """Name and sizes of the data set; what its notice says."""
+    sizes = " / ".join(f"{data[split]:,}" for split in ("train", "validation", "test"))
+    subset = "" if data["subset"] is None else f", subset {data['subset']:,}"
+    line = f"Data: {data['name']}, {sizes} images for training / validation / test{subset}"
+    return line if data["notice"] is None else f"{line}\nnote: {data['notice']}"
+
+
+def latency_table(results: Mapping[str, Any]) -> str:
+    """A row a network: expected cycles when its search ended, and cycles of the network that was trained."""
+    rows = [
+        [
+            f"all {p['candidate']}" if p["kind"] == "baseline" else f"searched, {setting(p)}",
+            str(p["seed"]),
+            f"{p['latency_expected']:.3f}" if "latency_expected" in p else "",
+            f"{p['latency']:.3f}",
+        ]
+        for p in results["networks"]
+    ]
+    return text_table(("network", "seed", "expected", "discretised"), rows)
 
 
 def cycle_table(point: Point) -> str:

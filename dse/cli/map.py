@@ -124,12 +124,14 @@ def _lines(table: CostTable, report: Report, store: Path, transmission: Transmis
     ]
     lines += [text_table(["layer", "M MACs", *table.candidates], layers), ""]
     lines += ["One operator at one precision throughout, uJ:", _totals_table(totals), ""]
-    lines += [*explain(totals, transmission), ""]
+    if explained := explain(totals, transmission):
+        lines += [*explained, ""]
     lines += _refusals(table)
     return [*lines, origin(report), f"Store: {store}"]
 
 
 def _totals_table(totals: tuple[Total, ...]) -> str:
+    beside_paper = any(t.paper_ratio is not None for t in totals)
     header = [
         "",
         "compute",
@@ -137,7 +139,7 @@ def _totals_table(totals: tuple[Total, ...]) -> str:
         "of it\non chip",
         "total /\nall-T 8 bit",
         "on-chip total /\nall-T 8 bit",
-        "paper",
+        *(["paper"] if beside_paper else []),
     ]
     energies = iter(uj([e for t in totals for e in (t.compute_pj, t.transmission_pj, t.on_chip_pj)]))
     rows = [
@@ -146,7 +148,7 @@ def _totals_table(totals: tuple[Total, ...]) -> str:
             *(next(energies) for _ in range(3)),
             "-" if t.ratio is None else f"{t.ratio:.2f}",
             "-" if t.on_chip_ratio is None else f"{t.on_chip_ratio:.2f}",
-            "" if t.paper_ratio is None else f"{t.paper_ratio:.2f}",
+            *(["" if t.paper_ratio is None else f"{t.paper_ratio:.2f}"] if beside_paper else []),
         ]
         for t in totals
     ]

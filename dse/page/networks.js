@@ -88,6 +88,7 @@ function figureTexts(data, network) {
     ["test", known("test", percent)],
     ["above the uni-operator line", known("above_line", (v) => `${signed(100 * v)} points`)],
     ["validation before relearning", known("validation_before", percent)],
+    ["cycles, of all T8", known("latency", (v) => v.toFixed(3))],
     ["drawn", known("count", (v) => (v === 1 ? "once" : `${v} times`))],
   ];
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import joblib
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +16,9 @@ from search.data.sets import Augmentation, Dataset, Normalisation
 from search.data.splits import Indices, Source, assemble, official_folder
 
 SIZE = 64
+
+BLOCK = 64
+"""Images that a thread decodes before it takes the next ones."""
 
 
 def tiny_imagenet(directory: Path | None = None, subset: int | None = None, seed: int = 0) -> Dataset:
@@ -63,8 +68,13 @@ def _validation(folder: Path, wnids: Sequence[str]) -> Source:
 def _source(files: Sequence[Path], labels: Sequence[int]) -> Source:
     def read(indices: Indices) -> npt.NDArray[np.uint8]:
         images = np.empty((len(indices), 3, SIZE, SIZE), np.uint8)
-        for i, index in enumerate(indices):
-            images[i] = _decoded(files[index])
+
+        def fill(start: int) -> None:
+            for i in range(start, min(start + BLOCK, len(indices))):
+                images[i] = _decoded(files[indices[i]])
+
+        with ThreadPoolExecutor(joblib.cpu_count()) as threads:  # Pillow decodes without the interpreter's lock
+            list(threads.map(fill, range(0, len(indices), BLOCK)))
         return images
 
     return Source(np.array(labels, np.int64), read)

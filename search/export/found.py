@@ -10,14 +10,12 @@ import torch
 import yaml
 from torch import nn
 
-from dse.documents import read_text
 from dse.errors import InputError
 from dse.export import Network, export_network
-from dse.table import CostTable
 from dse.workload import Workload, write_workload
 from search.checkpoint import write_atomically, write_text
-from search.config import load_config
 from search.export.qdq import write_onnx
+from search.runs import read_run
 from search.stages import Run, Stage, first_network, network_of
 
 
@@ -32,8 +30,7 @@ def export_run(folder: Path, out: Path, stage: str | None = None, onnx: bool = T
     Raises:
         InputError: no such run or stage, one that is not finished, or without checkpoint; see also `write_files`.
     """
-    read_text(folder / "config.yaml")
-    run = Run(folder, load_config(folder / "config.yaml"), CostTable.load(folder / "table.csv"))
+    run = read_run(folder)
     chosen = _chosen(run, stage)
     assignment = run.assignment(chosen)
     network = network_of(run.config)

@@ -29,7 +29,7 @@ class QdqLayer(nn.Module):
     """A discretised layer in the operators of ONNX; it is for export only, for torch has no values for them.
 
     The input is clipped to its words' range, quantised to 8-bit words and dequantised. Each view of it (itself, its
-    sign, its magnitude) is convolved with dequantised int8 words, and the results are added.
+    sign, its magnitude, its bit) is convolved with dequantised words, int8 or int16, and the results are added.
     """
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, inputs: InputWords, terms: tuple[Term, ...]) -> None:

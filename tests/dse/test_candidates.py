@@ -32,6 +32,15 @@ def test_a_shift_needs_a_sign_and_the_bits_of_its_distance() -> None:
     assert widths == {8: 4, 4: 4, 2: 2}
 
 
+def test_a_shipped_file_has_a_name(tmp_path: Path) -> None:
+    assert load_candidates("operators") == load_candidates()
+    assert load_candidates("operators_extended") == load_candidates(EXTENDED)
+    with pytest.raises(
+        InputError, match=r"^operators: '.*none.yaml' is no file \(allowed: .*operators_extended, a path"
+    ):
+        load_candidates(tmp_path / "none.yaml")
+
+
 @pytest.mark.parametrize("bits", ["8", [0], [8, "x"], [33], [True]])
 def test_precisions_of_an_operator_are_checked(bits: object, tmp_path: Path) -> None:
     document = yaml.safe_load(EXTENDED.read_text())

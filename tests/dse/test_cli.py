@@ -56,7 +56,7 @@ def test_map_prints_totals_and_a_second_run_recomputes_nothing(run, quick, workl
     table = tmp_path / "table.csv"
     code, out, _ = run("map", workload, "--output", table, "--output", tmp_path / "table.parquet", "--jobs", "1")
     assert code == 0
-    assert "all T8" in out and "0.34" in out and "0.17" in out
+    assert "all T8" in out and "0.34" not in out  # the paper's ratios are SqueezeNet's
     assert "E_OP(T,8) / E_OP(BC,8) = 11.7; the paper reports about 11.5." in out
     assert "0 of 18 rows from the store, 18 computed" in out
     assert str(own_store) in out
@@ -71,7 +71,7 @@ def test_map_as_json(run, quick, workload):
     found = json.loads(out)
     assert code == 0
     assert found["computed"] == len(found["rows"]) == 18
-    assert {t["candidate"]: t["paper_ratio"] for t in found["totals"]}["MF8"] == 0.34
+    assert {t["candidate"]: t["paper_ratio"] for t in found["totals"]}["MF8"] is None
 
 
 def test_table_exports_from_the_store_only(run, quick, workload, tmp_path):

@@ -13,7 +13,7 @@ from dse.totals import e_op_ratio, explain, uniform_totals
 OPERATORS = {"T": "typical", "MF": "multiplication_free", "BC": "binary_connect"}
 
 
-def row(layer, short, bits, compute, dram, spad, leak=0.0, ok=True):
+def row(layer, short, bits, compute, dram, spad, leak=0.0, ok=True, workload="squeezenet_cifar"):
     costs = {
         "e_compute_pj": compute,
         "e_tx_pj": dram + spad + leak,
@@ -24,7 +24,7 @@ def row(layer, short, bits, compute, dram, spad, leak=0.0, ok=True):
     }
     levels = {"spad.Inputs.energy_pj": spad / 2, "spad.Outputs.energy_pj": spad / 2, "dram.Inputs.energy_pj": dram}
     return {
-        "workload": "net",
+        "workload": workload,
         "layer": layer,
         "operator": OPERATORS[short],
         "bits": bits,
@@ -75,6 +75,12 @@ def test_sentences_have_the_numbers_of_the_table():
     assert "compute is 60% of all-T" in why and "0.88 times its traffic" in why and "would leave 0.35" in why
     _, compared, why, *_ = explain(uniform_totals(table()), "on_chip")
     assert "MF8 0.44 (paper 0.34)" in compared and "compute is 75% of all-T" in why
+
+
+def test_other_networks_are_not_set_beside_the_papers():
+    other = CostTable(tuple({**r, "workload": "mynet"} for r in table().rows))
+    assert {t.paper_ratio for t in uniform_totals(other)} == {None}
+    assert explain(uniform_totals(other), "all") == ["E_OP(T,8) / E_OP(BC,8) = 12.0; the paper reports about 11.5."]
 
 
 def test_nothing_is_compared_without_the_papers_operators():

@@ -1,4 +1,4 @@
-"""Runs within an energy budget, in every mode, and with the space and pins of a configuration."""
+"""Runs within a budget of energy or latency, in every mode, and with the space and pins of a configuration."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from dse.errors import InputError
 from dse.table import CostTable
 from search.checkpoint import Checkpoint, Record
 from search.config import RunConfig, config_yaml, load_config
-from search.costs import share
+from search.costs import expected_share, share
 from search.objective import EnergyBudget
 from search.runs import open_run
 from search.strategies import STRATEGIES
 from search.strategies.learner import Learner
+from search.tables import details
 from tests.search.strategies.helpers import DATA, settings_of, small_model
 from tests.search.test_cli import in_process
 from tests.search.test_runs import config, start, table
@@ -26,7 +27,7 @@ def changed(tmp_path: Path, *changes: str) -> RunConfig:
     return load_config(tmp_path / "tiny.yaml", ["seeds=[0]", "baselines=[T8]", *changes])
 
 
-@pytest.mark.parametrize(
+every_mode = pytest.mark.parametrize(
     "mode",
     [
         ("search.mode=single_level",),
@@ -36,6 +37,9 @@ def changed(tmp_path: Path, *changes: str) -> RunConfig:
         ("search.mode=variational",),
     ],
 )
+
+
+@every_mode
 def test_every_mode_meets_the_budget(
     config: RunConfig, table: CostTable, tmp_path: Path, mode: tuple[str, ...]
 ) -> None:
@@ -50,6 +54,34 @@ def test_every_mode_meets_the_budget(
         assert population["budget"] == 0.5 and all(0.49 <= p["energy"] <= 0.5 for p in population["networks"])
     names = {path.name for path in (tmp_path / "run" / "assignments").iterdir()}
     assert names == {f"seed0-budget0.5-sample{i}.yaml" for i in (1, 2, 3)} or names == {"seed0-budget0.5.yaml"}
+
+
+def with_subwords(table: CostTable) -> CostTable:
+    """Cycles fall with the precision, as with subword parallelism."""
+    return CostTable(tuple({**row, "cycles": row["cycles"] * row["bits"]} for row in table.rows))
+
+
+@every_mode
+def test_every_mode_meets_a_budget_of_cycles(
+    config: RunConfig, table: CostTable, tmp_path: Path, mode: tuple[str, ...]
+) -> None:
+    table = with_subwords(table)
+    chosen = changed(tmp_path, "latency_budgets=[0.65]", "lambdas=[]", *mode)
+    assert load_config(write(tmp_path, chosen)) == chosen
+    results, _ = start(chosen, table, tmp_path / "run")
+    baseline, point = results["networks"]
+    assert baseline["latency"] == 1
+    assert (point["lambda"], point["budget"], point["latency_budget"]) == (None, None, 0.65)
+    assert 0.98 * 0.65 <= point["latency"] <= 0.65
+    assert point["latency"] == point["latency_discretised"] == share(table, point["assignment"], "latency")
+    assert point["latency_expected"] == pytest.approx(expected_share(table, point["probabilities"], "latency"))
+    for population in results["populations"]:
+        assert population["latency_budget"] == 0.65
+        assert all(0.637 <= p["latency"] <= 0.65 for p in population["networks"])
+    names = {path.name for path in (tmp_path / "run" / "assignments").iterdir()}
+    assert names == {f"seed0-latency0.65-sample{i}.yaml" for i in (1, 2, 3)} or names == {"seed0-latency0.65.yaml"}
+    row = next(x.split() for x in "\n".join(details(results)).splitlines() if x.startswith("searched, latency"))
+    assert row[-3:] == ["0", f"{point['latency_expected']:.3f}", f"{point['latency']:.3f}"]
 
 
 def write(tmp_path: Path, chosen: RunConfig) -> Path:
@@ -91,6 +123,26 @@ def test_the_command_takes_budgets_in_place_of_lambdas(
     assert not (tmp_path / "runs" / "other").exists()
 
 
+def test_the_command_takes_budgets_of_cycles(
+    config: RunConfig, table: CostTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_subwords(table).save(tmp_path / "table.csv")
+    table.save(tmp_path / "equal.csv")
+    search = ("search", tmp_path / "tiny.yaml", "--out", tmp_path / "runs", "--set", "seeds=[0]",
+              "--set", "baselines=[]", "--set", "energy_budgets=[0.8]")  # fmt: skip
+    both = ("--latency-budget", "0.65", "--energy-budget", "0.5")
+    code, out, _ = in_process(capsys, *search, "--table", tmp_path / "table.csv", *both)
+    assert code == 0 and "searched, latency budget 0.65" in out and "searched, budget 0.5" in out
+    assert "lambda" not in out and "budget 0.8" not in out  # what the configuration searches is replaced
+    assert "Latency: cycles, as shares of the all-typical 8-bit network's:" in out
+    equal = (*search, "--table", tmp_path / "equal.csv", "--set", "name=other")
+    code, _, err = in_process(capsys, *equal, "--latency-budget", "0.65")
+    assert code == 2 and "latency budget: 0.65 is below the cheapest assignment (allowed: at least 1)" in err
+    assert not (tmp_path / "runs" / "other").exists()
+    code, out, _ = in_process(capsys, *equal, "--energy-budget", "0.5")
+    assert code == 0 and "Latency" not in out  # all networks take equally long
+
+
 def test_space_and_pins_restrict_the_search(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
     chosen = changed(tmp_path, "space={space: operators, bits: 4}", "pins={first: T8}")
     assert load_config(write(tmp_path, chosen)) == chosen
@@ -106,3 +158,6 @@ def test_budgets_alone_search_no_lambda(config: RunConfig, tmp_path: Path) -> No
     path.write_text("name: x\nenergy_budgets: [0.4, 0.6]\n", encoding="utf-8")
     found = load_config(path)
     assert (found.lambdas, found.energy_budgets) == ((), (0.4, 0.6))
+    path.write_text("name: x\nlatency_budgets: [0.7]\n", encoding="utf-8")
+    found = load_config(path)
+    assert (found.lambdas, found.energy_budgets, found.latency_budgets) == ((), (), (0.7,))

@@ -54,6 +54,47 @@ def test_each_mode_has_settings_of_its_own(tmp_path: Path) -> None:
     assert load(tmp_path, text).search == Variational(temperature=2.0, samples=4)
 
 
+OWN = """
+bits: [8, 3]
+operators:
+  typical:
+    short: T
+    act_bits: bits
+    weight_bits: bits
+    psum_bits: 20
+    component: {class: typical_mac, attributes: {multiplier_width: bits, adder_width: 20}, actions: {compute: 1}}
+"""
+
+
+def test_the_operators_file_decides_what_candidates_there_are(tmp_path: Path) -> None:
+    extended = load(tmp_path, "name: x\noperators: operators_extended")
+    assert extended.candidates[-4:] == ("DS8", "DS4", "DS2", "XN1") and len(extended.candidates) == 13
+    assert extended.declared[-1].operator == "xnor" and extended.baselines == ("T8", "MF8", "BC8")
+    (tmp_path / "own.yaml").write_text(OWN, encoding="utf-8")
+    own = load(tmp_path, f"name: x\noperators: {tmp_path / 'own.yaml'}")
+    assert own.candidates == ("T8", "T3") and own.baselines == ("T8",)
+    for config in (extended, own):
+        assert load(tmp_path, config_yaml(config)) == config
+    chosen = "candidates: [T8, DS4]\npins: {first: XN1}\nname: x\noperators: operators_extended"
+    assert load(tmp_path, chosen).candidates == ("T8", "DS4")  # whatever the order of the fields
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("candidates: [T8, MF8]", r"run.yaml: candidates\[1\]: found 'MF8' \(allowed: T8, T3\)"),
+        ("baselines: [BC8]", r"run.yaml: baselines\[0\]: found 'BC8' \(allowed: T8, T3\)"),
+        ("pins: {last: T2}", r"run.yaml: pins.last: found 'T2' \(allowed: T8, T3\)"),
+        ("candidates: [[T8]]", r"run.yaml: candidates\[0\]: found \['T8'\]"),
+    ],
+)
+def test_candidates_that_the_operators_file_lacks_are_one_line(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "own.yaml").write_text(OWN, encoding="utf-8")
+    with pytest.raises(InputError, match=problem) as caught:
+        load(tmp_path, f"name: x\noperators: {tmp_path / 'own.yaml'}\n{text}")
+    assert "\n" not in str(caught.value)
+
+
 def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("name: x\nsearch: {epochs: 7, lr: 0.5}", encoding="utf-8")
@@ -112,6 +153,13 @@ def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
         ("name: x\nlambdas: [.nan]", r"lambdas\[0\]: found nan"),
         ("name: x\njobs: 0", r"jobs: found 0 \(allowed: a whole number from 1"),
         ("name: x\nseeds: [1, 1]", r"seeds\[1\]: 1 is in the list twice"),
+        (
+            "name: x\noperators: none",
+            r"operators: found None|operators: 'none' is no file \(allowed: operators, operato",
+        ),
+        ("name: x\noperators: 3", r"run.yaml: operators: found 3"),
+        ("name: x\nlatency_budgets: [0]", r"run.yaml: latency_budgets\[0\]: found 0 \(allowed: a number above 0"),
+        ("name: x\nenergy_weight: -1", r"run.yaml: energy_weight: found -1"),
         ("name: x\ncandidates: [T8, T9]", r"candidates\[1\]: found 'T9' \(allowed: T8"),
         ("name: x\ndata: {name: mnist}", r"data.name: found 'mnist' \(allowed: digits, cifar10, cifar100, emn"),
         ("name: x\ndata: {augment: 1}", r"data.augment: found 1 \(allowed: true, false\)"),

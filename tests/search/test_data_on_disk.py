@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dse.cli import main
+from search.tables import details
 from tests.search.test_runs import ROOT
 from tests.search.tiny import tiny
 
@@ -57,5 +58,16 @@ def test_a_run_on_a_part_of_the_official_files_says_so_and_learns(
     out, err = capsys.readouterr()
     assert not stopped.value.code, err
     assert "note: emnist_balanced on disk is not the official set: 1,880 training" in err
-    for network in json.loads(out)["networks"]:
+    results = json.loads(out)
+    notice = "emnist_balanced on disk is not the official set: 1,880 training and 1,880 test images instead of 112,800 "
+    assert results["data"].pop("notice").startswith(notice)
+    assert results["data"] == {
+        "name": "emnist_balanced",
+        "train": 1692,
+        "validation": 188,
+        "test": 1880,
+        "subset": None,
+    }
+    assert f"note: {notice}" in details(results | {"data": {**results["data"], "notice": notice}})[0]
+    for network in results["networks"]:
         assert network["test_accuracy"] > 0.2  # chance is 0.02

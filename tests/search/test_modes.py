@@ -89,7 +89,7 @@ def test_cycles_are_kept(config: RunConfig, table: CostTable, tmp_path: Path) ->
     assert {c["layer"]: c["candidate"] for c in point["cycles"]} == point["assignment"]
     assert [c["cycle"] for c in point["cycles"]] == [1, 2]
     text = "\n".join(details(results))
-    assert "Cycles of seed 0, lambda 0.5:" in text and text.count("\n") == 2 + 1 + 2
+    assert "Cycles of seed 0, lambda 0.5:" in text and text.count("\n") == 1 + 2 + 1 + 2
 
 
 def test_a_sweep_gives_the_pareto_set(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_sweep_gives_the_pareto_set(config: RunConfig, table: CostTable, tmp_p
 
 
 def point(sample: int, energy: float, validation: float, test: float) -> dict[str, Any]:
-    return {"seed": 0, "lambda": 1.0, "budget": None, "sample": sample, "energy": energy,
+    return {"seed": 0, "lambda": 1.0, "budget": None, "latency_budget": None, "sample": sample, "energy": energy,
             "validation_accuracy": validation, "test_accuracy": test, "assignment": {"a": f"{energy}"}}  # fmt: skip
 
 

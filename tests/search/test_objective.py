@@ -86,6 +86,50 @@ def test_a_latency_budget_holds_the_cycles(table: CostTable) -> None:
     assert 0.98 * 0.4 <= decided <= 0.4
 
 
+def test_energy_counts_beside_a_latency_budget(table: CostTable) -> None:
+    """Of operators that take as long, the cheaper are preferred the more, the larger their weight."""
+    model = searchable(Four(), table)
+    assert LatencyBudget(0.4)(model).item() == 0
+    assert LatencyBudget(0.4, 0.5)(model).item() == pytest.approx(0.5 * model.energy().item())
+    energies = []
+    for weight in (0.0, 0.3, 3.0):
+        torch.manual_seed(0)
+        model = searchable(Four(), table)
+        train(model, LatencyBudget(0.4, weight), 30)
+        assert model.latency().item() < 0.4 * (1 + 1e-3)
+        energies.append(model.energy().item())
+    assert energies[0] > energies[1] > energies[2]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 30.0])
+def test_with_a_weight_of_energy_a_latency_budget_is_an_upper_bound(table: CostTable, weight: float) -> None:
+    """As in the constrained optimum that can be computed: the multiplier is positive, or 0 where cycles are left."""
+    model = searchable(Four(), table)
+    task, regulariser = Preferences(model, seed=1), LatencyBudget(0.4, weight)
+    optimiser = torch.optim.Adam(model.alphas(), lr=0.05)
+    for step in range(400):
+        for group in optimiser.param_groups:
+            group["lr"] = 0.05 * (1 - step / 400)
+        optimiser.zero_grad()
+        (task(model) + regulariser(model)).backward()
+        optimiser.step()
+        regulariser.update(model)
+    found = share(table, regulariser.assignment(model), "latency")
+    if weight == 30.0:
+        assert model.latency().item() < 0.3 and found < 0.3 and regulariser.lam < 1e-3
+        assert regulariser.assignment(model) == model.assignment()
+    else:
+        energies = [weight * costs for _, costs in model.choices()]
+        task.losses = [r + torch.as_tensor(e) for r, e in zip(task.losses, energies, strict=True)]
+        lam, p = task.solution([costs for _, costs in model.choices("latency")], 0.4)
+        assert lam > 0 and regulariser.lam == pytest.approx(lam, rel=0.05)
+        for (layer, _), best in zip(model.choices(), p, strict=True):
+            np.testing.assert_allclose(layer.probabilities().detach().numpy(), best, atol=0.02)
+        assert found <= 0.4
+    generator = torch.Generator().manual_seed(0)
+    assert share(table, regulariser.sample(model, generator), "latency") <= 0.4
+
+
 class Preferences(nn.Module):
     """Stands for the accuracy loss where its solution under a budget can be computed: sum of p * losses, + entropy."""
 

@@ -15,8 +15,11 @@ from search.networks.squeezenet import squeezenet_cifar
 from search.plots import breakdown_info, colour, operator_map_info, trade_off_info
 from search.report import best, findings, summary, write_report
 from search.report_data import run_data, uni_operator_lines
-from search.results import line_accuracy, uni_operator_line
+from search.results import labels, line_accuracy, uni_operator_line
 from tests.search.conftest import COMPUTE_SHARE, PJ_PER_MAC, RELATIVE
+
+DECLARED = labels({})
+DATA = {"name": "digits", "train": 90, "validation": 10, "test": 20, "subset": None, "notice": "small"}
 
 
 def baseline(candidate: str, seed: int, accuracy: float) -> dict[str, Any]:
@@ -48,7 +51,7 @@ def networks(table: CostTable) -> list[dict[str, Any]]:
 
 
 def test_the_line_joins_the_widest_uni_operator_networks_only(networks: list[dict[str, Any]]) -> None:
-    line = uni_operator_line([p for p in networks if p["kind"] == "baseline" and p["seed"] == 0])
+    line = uni_operator_line([p for p in networks if p["kind"] == "baseline" and p["seed"] == 0], DECLARED)
     assert line == [(0.49, 0.88), (0.69, 0.90), (1.0, 0.96)]
     assert line_accuracy(line, 0.59) == pytest.approx(0.89)
     assert line_accuracy(line, 0.2) == 0.88
@@ -66,20 +69,20 @@ def test_breakdown_adds_up_to_the_energy_of_the_assignment(table: CostTable) -> 
 
 
 def test_operator_map_has_the_shares_and_the_choice(networks: list[dict[str, Any]]) -> None:
-    info = operator_map_info(networks[-1])
+    info = operator_map_info(networks[-1], DECLARED)
     assert info.candidates == ("T4", "BC8")
     assert info.chosen[:2] == (1, 0) and info.shares[0] == (0.25, 0.75)
 
 
 def test_trade_off_keeps_every_seed_and_joins_means(networks: list[dict[str, Any]]) -> None:
-    info = trade_off_info(networks)
+    info = trade_off_info(networks, DECLARED)
     assert info.line == tuple((e, pytest.approx(a)) for e, a in ((0.49, 87), (0.69, 91), (1.0, 95)))
     assert info.baselines["T4"] == ((0.53, pytest.approx(93)), (0.53, pytest.approx(95)))
     assert len(info.searched["lambda 0.5"]) == 2 and info.seeds == (0, 1)
 
 
 def test_colours_are_distinct() -> None:
-    assert len({colour(name) for name in RELATIVE}) == len(RELATIVE)
+    assert len({colour(name, DECLARED) for name in RELATIVE}) == len(RELATIVE)
 
 
 def test_findings_name_savings_and_failures(table: CostTable, networks: list[dict[str, Any]]) -> None:
@@ -97,7 +100,8 @@ def test_the_shown_network_is_chosen_on_validation(networks: list[dict[str, Any]
 
 
 def results_of(networks: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    return {"name": "x<y", "unit_pj": 1e6, "transmission": "all", "networks": networks, "populations": []} | more
+    return {"name": "x<y", "unit_pj": 1e6, "transmission": "all", "networks": networks, "populations": [],
+            "data": DATA} | more  # fmt: skip
 
 
 @pytest.fixture
@@ -121,6 +125,7 @@ def test_the_page_has_every_network_and_its_text(
     page = write_report(folder)
     text, data = page.read_text(encoding="utf-8"), data_of(page)
     assert "x&lt;y" in text and "&lt;x&gt;" in text and "<x>" not in text
+    assert "Data: digits, 90 / 10 / 20 images" in text and "; note: small." in text
     assert "1 of 2 lie above the line" in text and f"enos search {folder / 'config.yaml'}" in text
     assert [n["test"] for n in data["networks"]] == [p["test_accuracy"] for p in networks]
     assert data["start"] == 8 and data["networks"][8]["label"] == "searched, lambda 0.5, seed 0"
@@ -153,7 +158,7 @@ def test_a_population_adds_its_networks_and_names_the_selected_once(
     members[0] |= {"sample": 1, "count": 3}
     members[1] |= {"sample": 4, "count": 1, "test_accuracy": 0.5, "assignment": dict.fromkeys(table.layers, "T4")}
     population = {"seed": 1, "lambda": 0.5, "budget": None, "selected": 1, "networks": members}
-    found = run_data(results_of(networks, populations=[population]), table, networks[8])
+    found = run_data(results_of(networks, populations=[population]), table, DECLARED, networks[8])
     assert len(found["networks"]) == len(networks) + 1
     assert found["run"]["populations"] == [{"title": "Population of lambda 0.5, seed 1", "networks": [9, 10]}]
     assert found["networks"][9]["count"] == 3 and found["networks"][9]["selected"]
@@ -164,17 +169,17 @@ def test_a_population_adds_its_networks_and_names_the_selected_once(
 
 def test_cycles_become_rows_of_the_page(table: CostTable, networks: list[dict[str, Any]]) -> None:
     networks[8]["cycles"] = [{"cycle": 1, "layer": "fire2.squeeze", "candidate": "BC8", "weight": 0.25}]
-    (cycles,) = run_data(results_of(networks), table, networks[8])["run"]["cycles"]
+    (cycles,) = run_data(results_of(networks), table, DECLARED, networks[8])["run"]["cycles"]
     row = {"cycle": 1, "layer": 1, "candidate": table.candidates.index("BC8"), "weight": 0.25}
     assert cycles == {"title": "Cycles of lambda 0.5, seed 0", "rows": [row]}
 
 
 def test_a_line_for_each_seed_and_for_the_means(networks: list[dict[str, Any]]) -> None:
-    lines = uni_operator_lines(networks)
+    lines = uni_operator_lines(networks, DECLARED)
     assert [line["seed"] for line in lines] == [0, 1, None]
     assert lines[0]["points"] == [[0.49, 88], [0.69, 90], [1.0, 96]]
     assert lines[2]["points"] == [[e, pytest.approx(a)] for e, a in ((0.49, 87), (0.69, 91), (1.0, 95))]
-    assert uni_operator_lines([p for p in networks if p["kind"] == "searched"]) == []
+    assert uni_operator_lines([p for p in networks if p["kind"] == "searched"], DECLARED) == []
 
 
 def test_folders_without_a_finished_run_are_refused(tmp_path: Path) -> None:
@@ -183,6 +188,24 @@ def test_folders_without_a_finished_run_are_refused(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(InputError, match=r"results.json: is damaged"):
         write_report(tmp_path)
+
+
+def test_results_of_before_the_data_set_was_named_have_a_page(folder: Path) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    del results["data"], results["populations"]
+    (folder / "results.json").write_text(json.dumps(results))
+    assert "Data:" not in write_report(folder).read_text(encoding="utf-8")
+
+
+def test_searches_of_two_kinds_of_budget_are_kept_apart(table: CostTable, networks: list[dict[str, Any]]) -> None:
+    energy, latency = (searched(table.layers, 0, 0.9, 0.0) | {"lambda": None, "budget": b, "latency_budget": t}
+                       for b, t in ((0.4, None), (None, 0.4)))  # fmt: skip
+    member = {"sample": 2, "count": 1, "energy": 0.5, "validation_accuracy": 0.9, "test_accuracy": 0.7,
+              "latency": 0.6, "assignment": energy["assignment"]}  # fmt: skip
+    population = {"seed": 0, "lambda": None, "budget": None, "latency_budget": 0.4, "selected": 2, "networks": [member]}
+    found = run_data(results_of([energy, latency], populations=[population]), table, DECLARED, energy)
+    assert [n.get("count") for n in found["networks"]] == [None, 1]
+    assert [n["setting"] for n in found["networks"]] == ["budget 0.4", "latency budget 0.4"]
 
 
 @pytest.mark.parametrize(

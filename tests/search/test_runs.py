@@ -17,6 +17,7 @@ import yaml
 from dse.errors import InputError
 from dse.table import CostTable
 from search.config import RunConfig, load_config
+from search.data import DATASETS, Dataset, digits
 from search.runs import do_run, open_run
 from search.stages import Run, network_of
 
@@ -89,6 +90,20 @@ def test_finished_stages_are_not_done_again(config: RunConfig, table: CostTable,
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == metrics
 
 
+def test_a_process_reads_the_data_once_a_seed(
+    config: RunConfig, table: CostTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def reader(directory: Path | None, subset: int | None, seed: int) -> Dataset:
+        read.append(seed)
+        return digits(directory, subset, seed)
+
+    monkeypatch.setitem(DATASETS, "digits", reader)
+    start(replace(config, data=replace(config.data, subset=410)), table, tmp_path / "run")
+    assert read == [0, 1]
+
+
 def test_other_configurations_and_tables_are_refused(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
     open_run(tmp_path / "run", config, table)
     with pytest.raises(InputError, match=r"config.yaml: the run was begun with seeds = \(0, 1\), now it is \(0,\)"):
@@ -111,6 +126,10 @@ def test_what_cannot_fit_is_found_before_training(config: RunConfig, table: Cost
         (
             replace(config, network=replace(config.network, args={"classes": 5})),
             r"network: gives \(2, 5\) for 2 images",
+        ),
+        (
+            replace(config, network=replace(config.network, args={"width": 5})),
+            r"table: layer 'conv': has 864 operations, the network's has 720",
         ),
         (
             replace(config, network=replace(config.network, args={"depth": 5})),

@@ -11,14 +11,14 @@ from torch import nn
 from dse.export import Network
 
 
-def tiny(classes: int = 10, image: int = 8) -> Network:
+def tiny(classes: int = 10, image: int = 8, width: int = 6) -> Network:
     module = nn.Sequential(
         OrderedDict(
-            conv=nn.Conv2d(1, 6, 3, stride=2, padding=1, bias=False),
-            norm=nn.BatchNorm2d(6),
+            conv=nn.Conv2d(1, width, 3, stride=2, padding=1, bias=False),
+            norm=nn.BatchNorm2d(width),
             relu=nn.ReLU(),
             flat=nn.Flatten(),
-            fc=nn.Linear(6 * (image // 2) ** 2, classes),
+            fc=nn.Linear(width * (image // 2) ** 2, classes),
         )
     )
     return Network("tiny", module, (1, 1, image, image))

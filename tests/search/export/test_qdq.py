@@ -48,7 +48,8 @@ def trained(make_table, assignment: dict[str, str]) -> nn.Module:  # type: ignor
     """A discretised network that has seen some batches."""
     torch.manual_seed(0)
     network = Net()
-    fixed = searchable(network, make_table(Network("net", network, INPUT))).discretise(assignment)
+    table = make_table(Network("net", network, INPUT), "operators_extended")
+    fixed = searchable(network, table, operators="operators_extended").discretise(assignment)
     for _ in range(3):
         fixed(torch.randn(16, 3, 8, 8))
     return fixed.eval()
@@ -60,8 +61,14 @@ def assigned(*candidates: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "assignment",
-    [assigned("T8", "T4", "T2", "T8"), assigned("MF8", "MF4", "MF2", "MF4"), assigned("BC8", "BC4", "BC2", "T2")],
-    ids=["T", "MF", "BC"],
+    [
+        assigned("T8", "T4", "T2", "T8"),
+        assigned("MF8", "MF4", "MF2", "MF4"),
+        assigned("BC8", "BC4", "BC2", "T2"),
+        assigned("DS8", "DS4", "DS2", "DS8"),
+        assigned("XN1", "XN1", "XN1", "XN1"),
+    ],
+    ids=["T", "MF", "BC", "DS", "XN"],
 )
 def test_onnxruntime_gives_torchs_scores(tmp_path: Path, make_table, assignment: dict[str, str]) -> None:  # type: ignore[no-untyped-def]
     onnx = pytest.importorskip("onnx")
@@ -84,6 +91,20 @@ def test_onnxruntime_gives_torchs_scores(tmp_path: Path, make_table, assignment:
             expected = fixed(x)
         torch.testing.assert_close(torch.from_numpy(scores), expected, rtol=1e-4, atol=1e-5)
     assert expected.std(0).min() > 0.01  # the scores tell the images apart, so agreement says something
+
+
+def test_weights_of_deep_shift_are_stored_in_16_bits_where_they_need_them(tmp_path: Path, make_table) -> None:  # type: ignore[no-untyped-def]
+    onnx = pytest.importorskip("onnx")
+    assignment = assigned("DS8", "DS2", "XN1", "T8")
+    write_onnx(trained(make_table, assignment), assignment, INPUT, tmp_path / "net.onnx")
+    graph = onnx.load(tmp_path / "net.onnx").graph
+    stored = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
+    makers = {output: node for node in graph.node for output in node.output}
+    words = [stored[makers[n.input[1]].input[0]] for n in graph.node if n.op_type == "Conv"]
+    shifts, short, binary = words
+    assert [w.dtype.name for w in words] == ["int16", "int8", "int8"]
+    assert abs(shifts).max() == 128 and set(abs(shifts).flatten()) <= {2**i for i in range(8)}
+    assert set(abs(short).flatten()) <= {1, 2} and set(binary.flatten()) == {-1, 1}
 
 
 def test_every_layer_reads_dequantised_words_and_its_weights_are_int8(tmp_path: Path, make_table) -> None:  # type: ignore[no-untyped-def]

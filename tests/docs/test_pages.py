@@ -1,0 +1,40 @@
+"""Every command of the tutorial and of the page on extensions runs, and prints what the page says."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dse.timeloop.installation import find
+from tests.docs.blocks import DOCS, ROOT
+from tests.docs.runner import Runner
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "tools").mkdir()
+    return Runner(tmp_path / "folder", tmp_path / "tools", timeloop=not find().missing)
+
+
+def test_the_tutorial(runner: Runner) -> None:
+    assert runner.page(DOCS / "tutorial.md") > 15
+    for file in ("breakdown.png", "mine.png", "sweep/pareto.png", "points.csv", "runs/first/report.html"):
+        assert (runner.folder / file).stat().st_size > 0
+
+
+@pytest.fixture
+def checkout(runner: Runner) -> Runner:
+    """A folder that is a checkout of the repository, with a learning half of its own that may be edited."""
+    shutil.copytree(ROOT / "search", runner.folder / "search")
+    for name in ("dse", "arch_specs"):
+        (runner.folder / name).symlink_to(ROOT / name)
+    return runner
+
+
+def test_the_examples_of_extensions(checkout: Runner) -> None:
+    assert checkout.page(DOCS / "extending.md") > 20
+    results = checkout.folder / "runs" / "stripes" / "results.json"
+    assert results.is_file()
