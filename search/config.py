@@ -318,6 +318,10 @@ def read_config(document: Any, where: object) -> RunConfig:
     if not (config.lambdas or config.energy_budgets or config.latency_budgets):
         lists = "at least one of lambdas, energy_budgets, latency_budgets"
         raise InputError(f"{where}: lambdas", "found [], and no budgets", lists)
+    for weight, beside in (("latency_weight", "lambdas"), ("energy_weight", "latency_budgets")):
+        if getattr(config, weight) and not getattr(config, beside):
+            raise InputError(f"{where}: {weight}", f"found {getattr(config, weight)!r}, and no {beside} that it "
+                             "would count beside", "0")  # fmt: skip
     return _with_candidates(config, document, where)
 
 

@@ -159,6 +159,8 @@ def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
         ),
         ("name: x\noperators: 3", r"run.yaml: operators: found 3"),
         ("name: x\nlatency_budgets: [0]", r"run.yaml: latency_budgets\[0\]: found 0 \(allowed: a number above 0"),
+        ("name: x\nenergy_weight: 1", r"run.yaml: energy_weight: found 1.0, and no latency_budgets that it would"),
+        ("name: x\nlatency_weight: 1\nenergy_budgets: [0.5]", r"latency_weight: found 1.0, and no lambdas"),
         ("name: x\nenergy_weight: -1", r"run.yaml: energy_weight: found -1"),
         ("name: x\ncandidates: [T8, T9]", r"candidates\[1\]: found 'T9' \(allowed: T8"),
         ("name: x\ndata: {name: mnist}", r"data.name: found 'mnist' \(allowed: digits, cifar10, cifar100, emn"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import search.config
 from dse.errors import InputError
+from search.config import load_config
 from search.reproduce.protocol import FIGURES, SCALES, load_protocol, shipped_protocol
 
 TINY = Path(__file__).with_name("tiny.yaml")
@@ -31,6 +34,12 @@ def test_networks_of_a_panel_are_comparable(scale: str) -> None:
             run = protocol.runs[name]
             assert (run.network, run.data, run.relearn, run.arch) == (base.network, base.data, base.relearn, base.arch)
             assert set(run.seeds) <= set(base.seeds)
+
+
+def test_the_cifar_configuration_is_the_desk_scales_bilevel_run() -> None:
+    file = Path(search.config.__file__).with_name("configs") / "cifar10_desk.yaml"
+    run = load_protocol(shipped_protocol("desk")).runs["bilevel"]
+    assert load_config(file) == replace(run, name="cifar10_desk")
 
 
 def test_a_run_has_its_own_fields_before_the_common_ones() -> None:
