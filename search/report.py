@@ -18,7 +18,7 @@ from dse.page.of_table import LEVELS
 from dse.table import CostTable, Transmission
 from search import plots
 from search.report_data import run_data
-from search.results import Label, Point, labels, setting
+from search.results import Label, Point, better_throughout, labels, setting
 from search.tables import data_line
 
 
@@ -133,6 +133,11 @@ def _about_setting(name: str, points: Sequence[Point], networks: Sequence[Point]
     for candidate in dict.fromkeys(p["candidate"] for p in networks if p["kind"] == "baseline"):
         same = [p for p in networks if p.get("candidate") == candidate]
         text += f" All {candidate}: {np.mean([p['test_accuracy'] for p in same]):.1%} at {same[0]['energy']:.2f}."
+    if better := better_throughout(points, networks):
+        text += (
+            f" Nothing was gained by searching: all {' and all '.join(better)} cost no more and did better on the "
+            "validation images."
+        )
     gaps = [p["above_line"] for p in points if p["above_line"] is not None]
     if gaps:
         above = sum(gap > 0 for gap in gaps)

@@ -152,6 +152,27 @@ def pareto(points: Sequence[Point]) -> list[Point]:
     return found
 
 
+def better_throughout(points: Sequence[Point], networks: Sequence[Point]) -> list[str]:
+    """Candidates that beat searched networks when every layer has them: no dearer, more accurate on validation images.
+
+    Args:
+        points: the networks of one search, a seed each; means over the seeds are compared, with baselines of the same.
+        networks: all of the run.
+    """
+    seeds = {p["seed"] for p in points}
+    found = []
+    for name in dict.fromkeys(p["candidate"] for p in networks if p["kind"] == "baseline"):
+        own = [p for p in networks if p.get("candidate") == name and p["seed"] in seeds]
+        energy, accuracy = ((_mean(own, k), _mean(points, k)) for k in ("energy", "validation_accuracy"))
+        if own and energy[0] <= energy[1] and accuracy[0] > accuracy[1]:
+            found.append(str(name))
+    return found
+
+
+def _mean(points: Sequence[Point], key: str) -> float:
+    return float(np.mean([p[key] for p in points])) if points else float("nan")
+
+
 def uni_operator_line(baselines: Sequence[Point], declared: Sequence[Label] | None = None) -> list[tuple[float, float]]:
     """(energy, test accuracy) of the uni-operator networks at the widest precision among them, cheapest first.
 

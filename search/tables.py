@@ -9,15 +9,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from dse.cli.common import text_table
-from search.results import Point, setting
+from search.results import Point, better_throughout, setting
 
 
 def details(results: Mapping[str, Any]) -> list[str]:
-    """The data set; latencies, where they differ; a table for each sequential search and each population; Pareto sets.
+    """The data set, single candidates that did better, latencies where they differ, cycles, populations, Pareto sets.
 
     The Pareto set is that of several searches a seed.
     """
     found = [data_line(results["data"])]
+    searched = [p for p in results["networks"] if p["kind"] == "searched"]
+    for name in dict.fromkeys(map(setting, searched)):
+        if better := better_throughout([p for p in searched if setting(p) == name], results["networks"]):
+            found.append(f"note: all {' and all '.join(better)} cost no more than what was searched with {name}, "
+                         "and did better on the validation images")  # fmt: skip
     if any(abs(p["latency"] - 1) > 1e-9 for p in results["networks"]):
         found.append(f"\nLatency: cycles, as shares of the all-typical 8-bit network's:\n{latency_table(results)}")
     found += [

@@ -15,7 +15,8 @@ from search.networks.squeezenet import squeezenet_cifar
 from search.plots import breakdown_info, colour, operator_map_info, trade_off_info
 from search.report import best, findings, summary, write_report
 from search.report_data import run_data, uni_operator_lines
-from search.results import labels, line_accuracy, uni_operator_line
+from search.results import better_throughout, labels, line_accuracy, uni_operator_line
+from search.tables import details
 from tests.search.conftest import COMPUTE_SHARE, PJ_PER_MAC, RELATIVE
 
 DECLARED = labels({})
@@ -48,6 +49,19 @@ def networks(table: CostTable) -> list[dict[str, Any]]:
         baseline("T8", 1, 0.94), baseline("MF8", 1, 0.92), baseline("BC8", 1, 0.86), baseline("T4", 1, 0.95),
         searched(table.layers, 0, 0.95, 0.06), searched(table.layers, 1, 0.85, -0.01),
     ]  # fmt: skip
+
+
+def test_a_candidate_that_is_better_throughout_is_named(table: CostTable, networks: list[dict[str, Any]]) -> None:
+    found = [p for p in networks if p["kind"] == "searched"]
+    assert better_throughout(found, networks) == []  # T4 is more accurate and dearer, BC8 cheaper and less accurate
+    cheaper = [{**p, "energy": 0.49} if p.get("candidate") == "T4" else p for p in networks]
+    assert better_throughout(found, cheaper) == ["T4"]
+    assert better_throughout(found[:1], cheaper) == []  # on seed 0 alone 95 % are found and all T4 has 93 %
+    assert any("Nothing was gained by searching: all T4" in text for text in findings(cheaper, table))
+    assert not any("Nothing was gained" in text for text in findings(networks, table))
+    results = {"networks": [{**p, "latency": 1.0} for p in cheaper], "populations": [], "data": DATA}
+    assert any(text.startswith("note: all T4 cost no more than what was searched with lambda 0.5") for text in
+               details(results))  # fmt: skip
 
 
 def test_the_line_joins_the_widest_uni_operator_networks_only(networks: list[dict[str, Any]]) -> None:
