@@ -60,7 +60,7 @@ function signs(data, settings) {
   return [
     some("baseline") && { text: "one operator throughout", shape: "circle", ...soft },
     ...settings.map((text, i) => ({ text: `searched, ${text}`, shape: shapeOf(i), ...found })),
-    some("sampled") && { text: "others of a population", shape: shapeOf(0), hollow: true, ...found },
+    some("sampled") && { text: "hollow: others of a population", shape: shapeOf(0), hollow: true, ...found },
     data.run?.lines.length && { text: "uni-operator line: mean, and each seed", dashed: true, ...soft },
   ].filter(Boolean);
 }
@@ -112,6 +112,13 @@ function networkButton(network, id, buttons, on, text = network.label) {
   return button;
 }
 
+/** Distance from the uni-operator line in points, coloured by its sign; one that rounds to 0 has no colour. */
+function gapOf(network) {
+  if (network.above_line == null) return "";
+  const text = signed(100 * network.above_line);
+  return h("span", { class: Number(text.slice(1)) === 0 ? "" : text[0] === "+" ? "good" : "bad" }, text);
+}
+
 function networkTable(data, trained, buttons, on) {
   const own = data.networks.map((network, id) => [network, id]).filter(([network]) => network.kind !== "sampled");
   const of = (format) => (value) => (value == null ? "" : format(value));
@@ -127,11 +134,7 @@ function networkTable(data, trained, buttons, on) {
           of((v) => v.toFixed(3))(network.expected),
           percent(network.validation),
           percent(network.test),
-          h(
-            "span",
-            { class: network.above_line == null ? "" : network.above_line > 0 ? "good" : "bad" },
-            of((v) => signed(100 * v))(network.above_line),
-          ),
+          gapOf(network),
           miniStrip(data, network.assignment),
         ]
       : [

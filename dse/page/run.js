@@ -90,7 +90,7 @@ function populationTable(data, population, buttons, on) {
       network.energy.toFixed(3),
       percent(network.validation),
       percent(network.test),
-      network.above_line == null ? "" : signed(100 * network.above_line),
+      gapOf(network),
       miniStrip(data, network.assignment),
     ];
   });
