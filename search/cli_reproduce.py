@@ -24,9 +24,7 @@ _FIGURES = ("fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "fig10", "all")
 @click.option(
     "--scale",
     type=click.Choice(["smoke", "desk", "full"]),
-    default="smoke",
-    show_default=True,
-    help="smoke: minutes on a laptop; desk: an evening on two cores; full: one GPU.",
+    help="smoke (default): minutes on a laptop; desk: an evening on two cores; full: one GPU.",
 )
 @click.option(
     "--protocol",
@@ -54,7 +52,7 @@ _FIGURES = ("fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "fig10", "all")
 @click.option("--device", help="Where networks learn: cpu, cuda or cuda:N; default: what the protocol says.")
 def reproduce(
     figures: tuple[str, ...],
-    scale: str,
+    scale: str | None,
     protocol: Path | None,
     data_dir: Path | None,
     out: Path,
@@ -76,11 +74,13 @@ def reproduce(
     from search.reproduce.claims import write_claims
     from search.reproduce.protocol import load_protocol, shipped_protocol
 
-    loaded = load_protocol(protocol or shipped_protocol(scale))
+    if scale and protocol:
+        raise InputError("--protocol", "does not go with --scale", "one of the two")
+    loaded = load_protocol(protocol or shipped_protocol(scale or "smoke"))
     wanted = _wanted(figures, loaded)
     configs = {name: _placed(config, data_dir, device) for name, config in loaded.runs.items()}
     options = {
-        "--scale": scale if protocol is None else None,
+        "--scale": None if protocol else scale or "smoke",
         "--protocol": protocol,
         "--data-dir": data_dir and Path("DATA"),
         "--out": out,

@@ -68,9 +68,12 @@ def load_protocol(path: Path) -> Protocol:
     figures = _mapping(document.get("figures", {}), f"{path}: figures", FIGURES[1:])
     panels = {}
     for figure, parts in figures.items():
-        if not isinstance(parts, list):
-            raise InputError(f"{path}: figures.{figure}", f"found {parts!r}", "a list of panels")
-        panels[figure] = tuple(_panel(p, f"{path}: figures.{figure}[{i}]", runs) for i, p in enumerate(parts))
+        where = f"{path}: figures.{figure}"
+        if not isinstance(parts, list) or not parts:
+            raise InputError(where, f"found {parts!r}", "a list of panels")
+        panels[figure] = tuple(_panel(p, f"{where}[{i}]", runs) for i, p in enumerate(parts))
+        if figure == "fig6":
+            _check_modes(panels[figure][0], f"{where}[0].series", runs)
     about = document.get("about", [])
     if not isinstance(about, list) or not all(isinstance(text, str) for text in about):
         raise InputError(f"{path}: about", f"found {about!r}", "a list of sentences")
@@ -92,6 +95,14 @@ def _panel(document: Any, where: str, runs: Mapping[str, RunConfig]) -> Panel:
     if not series:
         raise InputError(f"{where}.series", "is empty", "a label and a run, at least once")
     return Panel(str(fields["title"]), fields["baselines"], series)
+
+
+def _check_modes(panel: Panel, where: str, runs: Mapping[str, RunConfig]) -> None:
+    """Fig. 6 shows what only two modes leave behind: cycles, and a population."""
+    for mode in ("sequential", "stochastic"):
+        run = panel.series.get(mode)
+        if run is None or runs[run].search.mode != mode:
+            raise InputError(f"{where}.{mode}", f"found {run!r}", f"a run whose search.mode is {mode}")
 
 
 def _mapping(value: Any, where: str, allowed: tuple[str, ...] | None = None) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def test_wrong_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (("fig3",), "'fig3' is not one of 'fig4'"),
         (("fig7", "--protocol", TINY), "protocol tiny: has no panels for fig7 (allowed: fig4, fig5"),
         (("fig8", "--protocol", tmp_path / "none.yaml"), "none.yaml: cannot be read"),
+        (("fig8", "--scale", "smoke", "--protocol", TINY), "--protocol: does not go with --scale"),
         (("fig8", "--scale", "huge"), "'huge' is not one of"),
         (("fig8", "--scale", "desk", "--out", tmp_path, "--store", tmp_path / "s"), "data.dir: is not given"),
     ):

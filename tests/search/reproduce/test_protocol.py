@@ -61,6 +61,17 @@ def test_a_run_has_its_own_fields_before_the_common_ones() -> None:
         ("  fig5:", "  fig3:", "figures: unknown field 'fig3'"),
         ("energy_budgets: [0.8]", "budget: 0.8", "runs.bilevel: unknown field 'budget'"),
         ("title: Tiny, ", "", "figures.fig5[0]: field 'title' is missing"),
+        (
+            "series: {sequential: sequential, ",
+            "series: {cycles: sequential, ",
+            "figures.fig6[0].series.sequential: found None (allowed: a run whose search.mode is sequential",
+        ),
+        ("stochastic: stochastic}}]", "stochastic: bilevel}}]", "figures.fig6[0].series.stochastic: found 'bilevel'"),
+        (
+            "  fig8: [{title: Tiny, baselines: bilevel, series: {bi-level: bilevel, sequential: sequential}}]",
+            "  fig8: []",
+            "figures.fig8: found []",
+        ),
         ("common:", "comon:", "unknown field 'comon'"),
         ("epochs: 2, ", "epochs: 0, ", "runs.bilevel: search.epochs: found 0"),
     ],
