@@ -93,8 +93,9 @@ def reproduce(
                 results[name] = _results(configs[name], out / "runs" / name, store, jobs)
         seeds = sorted({seed for name in loaded.needs(figure) for seed in configs[name].seeds})
         page = _write(figure, f"enos reproduce {figure}{shown}", loaded, seeds, results, out, store)
+        claims = write_claims(out)
         click.echo(f"{figure}: {page}")
-    click.echo(f"Claims: {write_claims(out)}")
+    click.echo(f"Claims: {claims}")
 
 
 def _wanted(figures: Sequence[str], protocol: Protocol) -> list[str]:
