@@ -123,6 +123,33 @@ def compared(claim: str, paper: str, points: Sequence[float], needs: float = 0.0
     return Claim(claim, paper, f"{mean:+.1f} points{_each([p / 100 for p in points], signed=True)}", agrees)
 
 
+ABOUT = (0.6, 0.82)
+"""Energies, as shares of the all-typical 8-bit network's, at which a loss is set beside that of 20 to 40 % less."""
+
+
+def saving(data: PanelData, less: str, paper: str, limit: float) -> Claim:
+    """What searched networks of such energies lose against all T8, mean over their seeds; the best series is taken.
+
+    Args:
+        less: what the paper saves for how little, paper: that loss.
+        limit: loss in points of test accuracy up to which it counts as small.
+    """
+    claim = f"{data.title}: {less} less energy for a small loss"
+    typical = {b["seed"]: b["test_accuracy"] for b in data.baselines if b["candidate"] == "T8"}
+    near = [
+        (label, own)
+        for label, points in groups(data)
+        if (own := [p for p in points if "assignment" in p and p["seed"] in typical])
+        and ABOUT[0] <= _mean(p["energy"] for p in own) <= ABOUT[1]
+    ]
+    if not near:
+        return Claim(claim, paper, f"no network with {ABOUT[0]} to {ABOUT[1]} of the energy", None)
+    label, best = max(near, key=lambda found: _mean(p["validation_accuracy"] for p in found[1]))
+    losses = [typical[p["seed"]] - p["test_accuracy"] for p in best]
+    ours = f"{100 * _mean(losses):.1f} points{_each(losses)} at {_mean(p['energy'] for p in best):.2f} ({label})"
+    return Claim(claim, paper, ours, 100 * _mean(losses) <= limit)
+
+
 def _mean(values: Any) -> float:
     return float(np.mean(list(values)))
 

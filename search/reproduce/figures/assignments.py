@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from search.plots import colour
 from search.reproduce.artefact import Artefact, Claim, markdown_table
-from search.reproduce.panels import SUMMARY_HEAD, PanelData, panel_data, summary_rows
+from search.reproduce.panels import SUMMARY_HEAD, PanelData, panel_data, saving, summary_rows
 from search.reproduce.protocol import Panel
 from search.results import Point, setting
 
@@ -55,7 +55,7 @@ def fig5(panels: Sequence[Panel], results: Mapping[str, Mapping[str, Any]]) -> A
     first, last = layers[0], layers[-1]
     searched = [p for d in data for points in d.series.values() for p in points]
     ends = [sum(p["assignment"][name].startswith("T") for p in searched) for name in (first, last)]
-    claims = [_saving(d) for d in data]
+    claims = [saving(d, "20 %", "about 1.5 points", limit=3.0) for d in data]
     claims.append(Claim("first and last layer stay typical", "always",
                         f"{first} in {ends[0]}, {last} in {ends[1]} of {len(searched)} networks",
                         min(ends) > len(searched) / 2))  # fmt: skip
@@ -88,20 +88,6 @@ def _searched_rows(data: PanelData) -> Grid:
         seed = f", seed {p['seed']}" if several else ""
         rows.append((f"{setting(p)}{seed}: {p['test_accuracy']:.1%} at {p['energy']:.2f}", p["assignment"]))
     return rows
-
-
-def _saving(data: PanelData) -> Claim:
-    """What the most accurate network loses that saves a fifth of the energy or more; chosen on validation images."""
-    points = [p for points in data.series.values() for p in points if p["energy"] <= 0.8]
-    claim, paper = f"{data.title}: 20 % less energy for a small loss", "about 1.5 points"
-    if not points:
-        return Claim(claim, paper, "no network saves 20 %", None)
-    best = max(points, key=lambda p: p["validation_accuracy"])
-    typical = [b["test_accuracy"] for b in data.baselines if b["candidate"] == "T8" and b["seed"] == best["seed"]]
-    if not typical:
-        return Claim(claim, paper, "all T8 was not trained", None)
-    loss = 100 * (typical[0] - best["test_accuracy"])
-    return Claim(claim, paper, f"{loss:.1f} points at {best['energy']:.2f} of the energy", loss < 5)
 
 
 def fig6(panels: Sequence[Panel], results: Mapping[str, Mapping[str, Any]]) -> Artefact:

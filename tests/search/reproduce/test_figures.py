@@ -77,7 +77,7 @@ def test_fig5_has_a_coloured_row_a_network(results: dict[str, Any]) -> None:
                       "budget 0.7, seed 1: 50.0% at 0.75"]  # fmt: skip
     assert [t.get_text() for t in artefact.figure.axes[0].texts] == ["T8", "T8", "BC8", "BC8", "T8", "BC8", "T8", "BC8"]
     saving, ends = artefact.claims
-    assert saving.ours == "0.0 points at 0.75 of the energy" and saving.agrees
+    assert saving.ours == "10.0 points (0.0, 20.0) at 0.75 (one)" and not saving.agrees
     assert ends.ours == "a in 2, b in 0 of 2 networks" and not ends.agrees
 
 
