@@ -57,7 +57,7 @@ def test_variables_that_change_timeloop_are_not_handed_on(tmp_path, monkeypatch)
 
 def test_the_limit_comes_as_one_interrupt(tmp_path):
     script = "trap 'echo interrupted; exit 4' INT; echo ready; while :; do sleep 0.05; done"
-    run = process.run(program(tmp_path, script), {}, (), 2.0, grace=20)
+    run = process.run(program(tmp_path, script), {}, (), 4.0, grace=20)
     assert (run.code, run.log) == (4, "ready\ninterrupted\n")
     assert run.stopped and not run.killed
 
@@ -66,7 +66,7 @@ def test_the_limit_comes_as_one_interrupt(tmp_path):
 class TestProcesses:
     def test_a_program_that_ignores_the_interrupt_is_killed_with_all_it_started(self, tmp_path, own_temporary_folder):
         pids = tmp_path / "pids"
-        run = process.run(program(tmp_path, IGNORES.format(pids=pids)), {}, (), 2.0, grace=0.3)
+        run = process.run(program(tmp_path, IGNORES.format(pids=pids)), {}, (), 4.0, grace=0.3)
         assert run.stopped and run.killed and run.code == -signal.SIGKILL
         child, own, _ = pids.read_text().split()
         until(lambda: not alive(child) and not alive(own))
