@@ -18,11 +18,15 @@ Results = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class PanelData:
-    """A panel's networks. Every searched one has ``above_line`` to the uni-operator networks of its seed."""
+    """A panel's networks. Every searched one has ``above_line`` to the uni-operator networks of its seed.
+
+    `notice` says so where the data on disk were not the official set.
+    """
 
     title: str
     baselines: tuple[Point, ...]
     series: Mapping[str, tuple[Point, ...]]
+    notice: str | None = None
 
     def table(self) -> list[dict[str, Any]]:
         """A row a network, for ``data.csv``."""
@@ -43,7 +47,7 @@ def panel_data(panel: Panel, results: Results, populations: bool = False) -> Pan
         found = _population(results[run]) if populations else []
         found = found or [p for p in results[run]["networks"] if p["kind"] == "searched"]
         series[label] = tuple({**p, "above_line": _above_line(p, baselines)} for p in found)
-    return PanelData(panel.title, baselines, series)
+    return PanelData(panel.title, baselines, series, results[panel.baselines].get("data", {}).get("notice"))
 
 
 def _population(results: Mapping[str, Any]) -> list[Point]:

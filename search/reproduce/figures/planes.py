@@ -170,4 +170,5 @@ def _plane(name: str, data: Sequence[PanelData], figure: Figure, claims: Sequenc
         for d in data
         for part in (f"{d.title} (means; single ones in brackets):", markdown_table(SUMMARY_HEAD, summary_rows(d)))
     ]
+    ours += [f"Note: {d.notice}." for d in data if d.notice]
     return Artefact(name, [row for d in data for row in d.table()], figure, ours, [c for c in claims if c is not None])

@@ -70,6 +70,12 @@ def test_every_plane_has_a_row_a_network(results: dict[str, Any]) -> None:
     assert fall.agrees and fall.ours == "0.55, 0.28"
 
 
+def test_data_that_are_not_the_official_set_are_named(results: dict[str, Any]) -> None:
+    assert not any("Note:" in text for text in planes.fig10([PANEL], results).ours)
+    results["base"]["data"] = {"notice": "emnist on disk is not the official set"}
+    assert "Note: emnist on disk is not the official set." in planes.fig10([PANEL], results).ours
+
+
 def test_fig5_has_a_coloured_row_a_network(results: dict[str, Any]) -> None:
     artefact = assignments.fig5([Panel("Two layers", "base", {"one": "base"})], results)
     labels = [t.get_text() for t in artefact.figure.axes[0].get_yticklabels()]
