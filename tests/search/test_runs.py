@@ -180,11 +180,11 @@ def without_seconds(run: Path) -> list[dict[str, Any]]:
 class Process:
     """`enos search` on the tiny network, in a process that can be stopped."""
 
-    def __init__(self, folder: Path, jobs: int) -> None:
+    def __init__(self, folder: Path, jobs: int, *options: str) -> None:
         self.run = folder / "runs" / "tiny"
         code = "from dse.cli import main; main()"
         command = [sys.executable, "-c", code, "search", folder / "tiny.yaml", "--table", folder / "table.csv",
-                   "--out", self.run.parent, "--jobs", jobs]  # fmt: skip
+                   "--out", self.run.parent, "--jobs", jobs, *options]  # fmt: skip
         self.process = subprocess.Popen(
             [*map(str, command)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )

@@ -83,7 +83,7 @@ def test_killed_and_started_again_gives_the_same(config: RunConfig, table: CostT
 
 def test_an_interrupt_ends_the_workers_first(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
     table.save(tmp_path / "table.csv")
-    process = Process(tmp_path, jobs=2)
+    process = Process(tmp_path, 2, "--set", "relearn.epochs=2000")  # not at its end before it is stopped
     assert process.stop(3, signal.SIGINT) == 130
     assert not held(process.run)
     assert "Traceback" not in process.errors()
