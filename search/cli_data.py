@@ -46,7 +46,7 @@ def data(name: str, directory: Path, check: bool) -> None:
     if check:
         from search.data import DATASETS
 
-        click.echo(_summary(name, DATASETS[name](directory, None, 0)))
+        click.echo(_summary(name, DATASETS[name](directory, None, 0, None)))
 
 
 def _summary(name: str, found: Dataset) -> str:

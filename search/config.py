@@ -127,12 +127,14 @@ class DataChoice:
 
     `dir` is the folder that holds its official files (not for digits). `subset` is a number of training and validation
     images to keep; official test images are kept whole (digits have none: theirs are in the number too).
+    `validation` is the share of the images not for test that theta does not learn from (a tenth; of digits 2/7).
     With `augment`, training images are shifted a little and, where their class allows, mirrored.
     """
 
     name: str = _checked(_one_of(*NAMES), "digits")
     dir: str | None = _checked(_optional(_text), None)
     subset: int | None = _checked(_optional(_whole(30)), None)
+    validation: float | None = _checked(_optional(_number(0.01, 0.9)), None)
     augment: bool = _checked(_flag, True)
 
 

@@ -280,7 +280,8 @@ def _options(layers: Layers) -> LayerOptions:
 
 @functools.lru_cache(maxsize=1)
 def _read_data(chosen: DataChoice, seed: int, device: str) -> Dataset:
-    data = DATASETS[chosen.name](Path(chosen.dir) if chosen.dir else None, chosen.subset, seed).to(device)
+    folder = Path(chosen.dir) if chosen.dir else None
+    data = DATASETS[chosen.name](folder, chosen.subset, seed, chosen.validation).to(device)
     return data if chosen.augment else replace(data, augmentation=None)
 
 

@@ -24,11 +24,12 @@ __all__ = [
     "tiny_imagenet",
 ]
 
-DATASETS: dict[str, Callable[[Path | None, int | None, int], Dataset]] = {
+DATASETS: dict[str, Callable[[Path | None, int | None, int, float | None], Dataset]] = {
     "digits": digits,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "emnist_balanced": emnist_balanced,
     "tiny_imagenet": tiny_imagenet,
 }
-"""Readers by the names of `search.catalogue`; arguments: folder of the official files, subset, seed."""
+"""Readers by the names of `search.catalogue`; arguments: folder of the official files, subset, seed, share for
+validation (None for the set's own)."""

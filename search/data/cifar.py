@@ -16,13 +16,16 @@ from search.data.unpickle import unpickle_arrays
 AUGMENTATION = Augmentation(shift=4, flip=True)
 
 
-def cifar10(directory: Path | None = None, subset: int | None = None, seed: int = 0) -> Dataset:
+def cifar10(
+    directory: Path | None = None, subset: int | None = None, seed: int = 0, validation: float | None = None
+) -> Dataset:
     """CIFAR-10 from the folder that holds ``cifar-10-batches-py``: 45,000 / 5,000 / 10,000 images.
 
     Args:
         directory: the folder, as torchvision lays it out.
         subset: number of training and validation images to keep, class by class in equal shares.
         seed: decides which training images become validation images, and the subset.
+        validation: share of the official training images that become validation images; None for a tenth.
 
     Raises:
         InputError: a missing, truncated or foreign file; it names the file.
@@ -32,15 +35,17 @@ def cifar10(directory: Path | None = None, subset: int | None = None, seed: int 
     train = _source(np.concatenate([b[0] for b in batches]), np.concatenate([b[1] for b in batches]))
     test = _source(*_batch(folder / "test_batch", "CIFAR-10", b"labels", 10))
     normalisation = Normalisation((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
-    return assemble("cifar10", folder, train, test, subset, seed, normalisation, AUGMENTATION)
+    return assemble("cifar10", folder, train, test, subset, seed, validation, normalisation, AUGMENTATION)
 
 
-def cifar100(directory: Path | None = None, subset: int | None = None, seed: int = 0) -> Dataset:
+def cifar100(
+    directory: Path | None = None, subset: int | None = None, seed: int = 0, validation: float | None = None
+) -> Dataset:
     """CIFAR-100 with its 100 fine classes, from the folder that holds ``cifar-100-python``; see `cifar10`."""
     folder = official_folder("cifar100", directory)
     train, test = (_source(*_batch(folder / part, "CIFAR-100", b"fine_labels", 100)) for part in ("train", "test"))
     normalisation = Normalisation((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
-    return assemble("cifar100", folder, train, test, subset, seed, normalisation, AUGMENTATION)
+    return assemble("cifar100", folder, train, test, subset, seed, validation, normalisation, AUGMENTATION)
 
 
 def _source(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Source:

@@ -22,7 +22,9 @@ IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049
 SIZE = 28
 
 
-def emnist_balanced(directory: Path | None = None, subset: int | None = None, seed: int = 0) -> Dataset:
+def emnist_balanced(
+    directory: Path | None = None, subset: int | None = None, seed: int = 0, validation: float | None = None
+) -> Dataset:
     """EMNIST Balanced from the folder that holds ``EMNIST/raw``: 101,520 / 11,280 / 18,800 images.
 
     The idx files are read as they are published (.gz) or unpacked. Images are stored column by column there; here
@@ -31,7 +33,7 @@ def emnist_balanced(directory: Path | None = None, subset: int | None = None, se
     folder = official_folder("emnist_balanced", directory)
     train, test = (_source(folder, part) for part in ("train", "test"))
     return assemble(
-        "emnist_balanced", folder, train, test, subset, seed, Normalisation((0.1751,), (0.3332,)),
+        "emnist_balanced", folder, train, test, subset, seed, validation, Normalisation((0.1751,), (0.3332,)),
         Augmentation(shift=2, flip=False),
     )  # fmt: skip
 

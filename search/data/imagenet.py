@@ -21,7 +21,9 @@ BLOCK = 64
 """Images that a thread decodes before it takes the next ones."""
 
 
-def tiny_imagenet(directory: Path | None = None, subset: int | None = None, seed: int = 0) -> Dataset:
+def tiny_imagenet(
+    directory: Path | None = None, subset: int | None = None, seed: int = 0, validation: float | None = None
+) -> Dataset:
     """Tiny ImageNet from the folder that holds ``tiny-imagenet-200``: 90,000 / 10,000 / 10,000 images.
 
     Its official validation images are the test split, for the labels of its test images are not published. Classes
@@ -34,8 +36,8 @@ def tiny_imagenet(directory: Path | None = None, subset: int | None = None, seed
         raise InputError(folder / "wnids.txt", f"names {len(set(wnids))} classes", "200")
     normalisation = Normalisation((0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821))
     return assemble(
-        "tiny_imagenet", folder, _training(folder, wnids), _validation(folder, wnids), subset, seed, normalisation,
-        Augmentation(shift=8, flip=True),
+        "tiny_imagenet", folder, _training(folder, wnids), _validation(folder, wnids), subset, seed, validation,
+        normalisation, Augmentation(shift=8, flip=True),
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from search.data.sets import Augmentation, Dataset, Normalisation, Split
 Indices = npt.NDArray[np.int64]
 
 VALIDATION_SHARE = 0.1
-"""Of an official training set."""
+"""Of an official training set, where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def assemble(
     test: Source,
     subset: int | None,
     seed: int,
+    validation: float | None,
     normalisation: Normalisation,
     augmentation: Augmentation,
 ) -> Dataset:
@@ -61,22 +62,24 @@ def assemble(
         subset: number of training and validation images to keep, class by class in equal shares. Test images are
             all kept: they cost little, and few of them would hide what networks differ by.
         seed: decides which training images become validation images, and the subset.
+        validation: share of the training images that become validation images; None for `VALIDATION_SHARE`.
 
     Raises:
         InputError: too few images for a validation split, or whatever reading them raises.
     """
     official = OFFICIAL[name]
-    own, validation = stratified(train.labels, (1 - VALIDATION_SHARE, VALIDATION_SHARE), seed)
+    share = VALIDATION_SHARE if validation is None else validation
+    own, held_out = stratified(train.labels, (1 - share, share), seed)
     if subset is not None:
-        share = subset / len(train.labels)
-        own = stratified_subset(own, train.labels, round(share * len(own)))
-        validation = stratified_subset(validation, train.labels, round(share * len(validation)))
-    if not (len(own) and len(validation) and len(test.labels)):
+        kept = subset / len(train.labels)
+        own = stratified_subset(own, train.labels, round(kept * len(own)))
+        held_out = stratified_subset(held_out, train.labels, round(kept * len(held_out)))
+    if not (len(own) and len(held_out) and len(test.labels)):
         raise InputError(folder, f"holds {len(train.labels)} training and {len(test.labels)} test images",
                          "at least 10 training images of each class, and test images")  # fmt: skip
     for_train, for_validation, for_test = (
         Split(torch.from_numpy(source.read(indices)), _labels(source.labels[indices]), normalisation)
-        for source, indices in ((train, own), (train, validation), (test, np.arange(len(test.labels))))
+        for source, indices in ((train, own), (train, held_out), (test, np.arange(len(test.labels))))
     )
     notice = _notice(name, official, train, test)
     return Dataset(for_train, for_validation, for_test, official.classes, augmentation, notice)

@@ -11,7 +11,8 @@ from dse.documents import parse_yaml, read_text
 from dse.errors import InputError
 from search.config import RunConfig, read_config
 
-SCALES = {"smoke": "minutes on a laptop", "desk": "an evening on two cores", "full": "one GPU"}
+SCALES = {"smoke": "minutes on a laptop", "desk": "an evening on two cores",
+          "desk-more": "CIFAR-100, another hour or two on two cores", "full": "one GPU"}  # fmt: skip
 FIGURES = ("fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "fig10")
 
 

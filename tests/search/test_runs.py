@@ -95,9 +95,9 @@ def test_a_process_reads_the_data_once_a_seed(
 ) -> None:
     read: list[int] = []
 
-    def reader(directory: Path | None, subset: int | None, seed: int) -> Dataset:
+    def reader(directory: Path | None, subset: int | None, seed: int, validation: float | None) -> Dataset:
         read.append(seed)
-        return digits(directory, subset, seed)
+        return digits(directory, subset, seed, validation)
 
     monkeypatch.setitem(DATASETS, "digits", reader)
     start(replace(config, data=replace(config.data, subset=410)), table, tmp_path / "run")

@@ -25,3 +25,9 @@ def test_a_subset_keeps_all_classes() -> None:
     data = digits(subset=200)
     assert (len(data.train), len(data.validation), len(data.test)) == (100, 40, 60)
     assert len(data.validation.labels.unique()) == 10
+
+
+def test_more_images_can_be_held_out_for_choices() -> None:
+    data, usual = digits(validation=0.5), digits()
+    assert abs(len(data.train) - len(data.validation)) <= 10 and len(data.train) + len(data.validation) == 1258
+    assert len(data.test) == len(usual.test) and len(data.validation) > len(usual.validation)

@@ -40,6 +40,9 @@ def test_cifar_batches_of_either_python_are_read(folder: Path) -> None:
     assert data.notice and "100 training and 20 test images instead of 50,000 and 10,000" in data.notice
     some = cifar10(folder, subset=60)
     assert len(some.train) < 90 and len(some.test) == 20
+    held_out = cifar10(folder, validation=0.4)
+    assert (len(held_out.train), len(held_out.validation), len(held_out.test)) == (60, 40, 20)
+    assert len(cifar10(folder, subset=50, validation=0.4).validation) == 20
 
 
 def test_a_batch_in_the_form_of_the_official_files_is_read(folder: Path) -> None:
