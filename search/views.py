@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections.abc import Mapping, Sequence
@@ -192,11 +193,19 @@ def _blocks(x: Tensor, views: Views, count: int) -> Tensor:
 
 
 def _words_of(x: Tensor, steps: Sequence[Tensor], views: Views) -> Words:
-    ends = torch.tensor([levels(bits, views.signed) for bits in views.widths], dtype=x.dtype)
     two = tuple(bits == 1 and views.signed for bits in views.widths)
-    return Words(torch.stack([s.detach().to(x.dtype) for s in steps]), ends[:, 0].clone(), ends[:, 1].clone(), two)
+    return Words(torch.stack([s.detach().to(x.dtype) for s in steps]), *_ends(views.widths, views.signed, x.dtype), two)
 
 
+@functools.cache
+def _ends(widths: tuple[int, ...], signed: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Lowest and highest word of each width."""
+    lows, highs = zip(*(levels(bits, signed) for bits in widths), strict=True)
+    with torch.inference_mode(False):  # kept for the calls outside of it, too
+        return torch.tensor(lows, dtype=dtype), torch.tensor(highs, dtype=dtype)
+
+
+@functools.cache
 def _slot_table(views: Views) -> Any:
     """Where each kind of view of each width lies, or -1: shape (widths, kinds)."""
     places = {name: i for i, name in enumerate(views.names)}
@@ -204,7 +213,9 @@ def _slot_table(views: Views) -> Any:
 
 
 def _slopes(x: Tensor, rms: Tensor, words: Words, views: Views) -> Tensor:
-    """Surrogate slopes of sign and magnitude at every word of every width, from the lowest on."""
+    """Surrogate slopes of sign and magnitude at every word of every width, from the lowest on; none if no view asks."""
+    if not any(name in ("sign", "magnitude") for _, name in views.names):
+        return x.new_empty((len(views.widths), 2, 0))
     span = int((words.highs - words.lows).max()) + 1
     every = words.lows[:, None] + torch.arange(span, dtype=x.dtype)
     unit = (words.steps / rms.to(x.dtype))[:, None]
