@@ -10,22 +10,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dse.errors import InputError
+from search.reproduce.protocol import FIGURES, SCALES, Protocol
 
 if TYPE_CHECKING:
     from search.config import RunConfig
     from search.reproduce.artefact import Artefact
-    from search.reproduce.protocol import Protocol
-
-_FIGURES = ("fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "fig10", "all")
 
 
 @click.command()
-@click.argument("figures", nargs=-1, required=True, type=click.Choice(_FIGURES), metavar="FIGURE...")
+@click.argument("figures", nargs=-1, required=True, type=click.Choice([*FIGURES, "all"]), metavar="FIGURE...")
 @click.option(
     "--scale",
-    type=click.Choice(["smoke", "desk", "desk-more", "full"]),
-    help="smoke (default): minutes on a laptop; desk: an evening on two cores; "
-    "desk-more: CIFAR-100 on two cores; full: one GPU.",
+    type=click.Choice(list(SCALES)),
+    help="; ".join(f"{scale}: {what}" for scale, what in SCALES.items()) + ". Default: smoke.",
 )
 @click.option(
     "--protocol",
@@ -106,7 +103,7 @@ def _wanted(figures: Sequence[str], protocol: Protocol) -> list[str]:
     for figure in found:
         if figure not in has:
             raise InputError(f"protocol {protocol.name}", f"has no panels for {figure}", has)
-    return sorted(dict.fromkeys(found), key=_FIGURES.index)
+    return sorted(dict.fromkeys(found), key=FIGURES.index)
 
 
 def _placed(config: RunConfig, data_dir: Path | None, device: str | None) -> RunConfig:
