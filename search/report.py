@@ -111,11 +111,11 @@ def findings(networks: Sequence[Point], table: CostTable, transmission: Transmis
     energy = dict(zip(table.layers, _energy(table, shown["assignment"], transmission), strict=True))
     total = sum(reference.values())
     costly = sorted(reference, key=lambda n: -reference[n])[:3]
-    parts = [
-        f"{n} ({reference[n] / total:.0%} of the all-T8 energy, now {shown['assignment'][n]}, which saves "
-        f"{1 - energy[n] / reference[n]:.0%} of it)"
-        for n in costly
-    ]
+    parts = []
+    for n in costly:
+        candidate, saved = shown["assignment"][n], 1 - energy[n] / reference[n]
+        does = "stays" if energy[n] == reference[n] else f"now {candidate}, which saves {saved:.0%} of it"
+        parts.append(f"{n} ({reference[n] / total:.0%} of the all-T8 energy, {does})")
     texts.append(
         f"The layers that cost most are {', '.join(parts)}. The page first shows the "
         f"{_name(shown)}, which did best on the validation images."

@@ -34,6 +34,8 @@ def make_network(factory: str, args: Mapping[str, Any], input_shape: tuple[int, 
         sys.path.insert(0, str(Path.cwd()))
     try:
         made = getattr(importlib.import_module(module_name), attribute)(**args)
+    except InputError as e:
+        raise InputError(f"network.factory {factory!r}", str(e)) from e
     except Exception as e:  # whatever a user's module does
         reason = " ".join(str(e).split())
         raise InputError(f"network.factory {factory!r}", f"fails: {type(e).__name__}: {reason}") from e

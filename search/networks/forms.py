@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+from dse.errors import InputError
+
 
 def form(network: str, image: int) -> str:
     """Name of a network's form for `image` x `image` pictures: ``NAME_cifar`` up to 32, else such as ``NAME_64``."""
@@ -14,5 +18,11 @@ def default_stem_stride(image: int) -> int:
 
 
 def scaled(channels: int, width: float, multiple: int = 1) -> int:
-    """`width` times `channels`, to the nearest multiple of `multiple` and at least one of it."""
+    """`width` times `channels`, to the nearest multiple of `multiple` and at least one of it.
+
+    Raises:
+        InputError: a width that is no number above 0.
+    """
+    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < math.inf:
+        raise InputError("width", f"found {width!r}", "a number above 0")
     return max(1, round(width * channels / multiple)) * multiple

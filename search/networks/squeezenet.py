@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dse.export import Network
-from search.networks.forms import default_stem_stride, form
+from search.networks.forms import default_stem_stride, form, scaled
 
 FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
 """Output channels of the squeeze and of each expand layer of fire2 to fire9."""
@@ -43,16 +43,12 @@ class SqueezeNet(nn.Module):
         self, num_classes: int = 10, in_channels: int = 3, width: float = 1.0, stem: int = 96, stem_stride: int = 1
     ) -> None:
         super().__init__()
-
-        def scaled(channels: int) -> int:
-            return max(1, round(width * channels))
-
-        channels = scaled(stem)
+        channels = scaled(stem, width)
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stem_stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(channels)
         for i, (squeeze, expand) in enumerate(FIRES, start=2):
-            self.add_module(f"fire{i}", Fire(channels, scaled(squeeze), scaled(expand)))
-            channels = 2 * scaled(expand)
+            self.add_module(f"fire{i}", Fire(channels, scaled(squeeze, width), scaled(expand, width)))
+            channels = 2 * scaled(expand, width)
         self.conv10 = nn.Conv2d(channels, num_classes, 1, bias=False)
         self.norm10 = nn.BatchNorm2d(num_classes)
 

@@ -251,3 +251,11 @@ def test_a_run_whose_files_do_not_fit_is_refused(folder: Path, table: CostTable)
     (folder / "table.csv").unlink()
     with pytest.raises(InputError, match=r"table.csv: cannot be read"):
         write_report(folder)
+
+
+def test_a_layer_that_is_as_it_was_saves_nothing_and_is_not_said_to(
+    table: CostTable, networks: list[dict[str, Any]]
+) -> None:
+    found = [{**p, "assignment": dict.fromkeys(table.layers, "T8")} if "assignment" in p else p for p in networks]
+    text = " ".join(findings(found, table))
+    assert "of the all-T8 energy, stays)" in text and "saves" not in text

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from dse.errors import InputError
 from dse.export import Network, export_network
 from dse.workload import find_workload, read_workload
 from search.mixed import MixedLayer
@@ -32,6 +33,13 @@ def test_every_weighted_layer_is_in_the_workload(factory: Factory) -> None:
     network = factory(width=0.25)
     weighted = {n for n, m in network.module.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     assert {layer.name for layer in export_network(network).layers} == weighted
+
+
+@factories
+@pytest.mark.parametrize("width", [0, -1, float("nan"), "wide"])
+def test_a_width_that_is_none_is_refused(factory: Factory, width: object) -> None:
+    with pytest.raises(InputError, match=r"width: found .* \(allowed: a number above 0\)"):
+        factory(width=width)
 
 
 @factories
