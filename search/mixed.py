@@ -73,7 +73,7 @@ class MixedLayer(nn.Module):
         self.relaxed: Tensor | None = None
         self.log_scale = nn.Parameter(zeros.clone()) if options.learned_scales else None
         own = count - 1 if options.latent == "own" else 0  # the first candidate's are the layer's
-        self.latents = nn.ParameterList(nn.Parameter(like.detach().clone()) for _ in range(own))
+        self.latents = nn.ParameterList(nn.Parameter(like.detach().clone(), like.requires_grad) for _ in range(own))
         self.scale = input_quantiser(options.quantiser, {c.act_bits for c in candidates}).to(like.device)
         widths = [{c.weight_bits for c in candidates if operator(c.operator).uniform}]
         if own:
@@ -120,7 +120,8 @@ class MixedLayer(nn.Module):
         """A layer of its own that is one of the candidates, with what this one has learned for it."""
         index = self.candidates.index(candidate)
         layer = copy.deepcopy(self.layer)
-        layer.weight = nn.Parameter(self.latent(index).detach().clone())
+        latent = self.latent(index)
+        layer.weight = nn.Parameter(latent.detach().clone(), latent.requires_grad)
         result = MixedLayer(layer, [candidate], self.options)
         result.load_state_dict(self._state_of(index, result), strict=True)
         return result.train(self.training)

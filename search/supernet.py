@@ -62,9 +62,9 @@ class SearchableNetwork(nn.Module):
         return [layer.alpha for layer in self._mixed.values() if layer.alpha is not None]
 
     def thetas(self) -> list[nn.Parameter]:
-        """The network's own weights theta: every parameter that is no operator weight."""
+        """The network's own weights theta: every parameter that learns and is no operator weight."""
         alphas = {id(alpha) for alpha in self.alphas()}
-        return [p for p in self.parameters() if id(p) not in alphas]
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in alphas]
 
     def assignment(
         self, budget: float | None = None, quantity: Quantity = "energy", *, spent: bool = True
@@ -223,6 +223,8 @@ def searchable(
         InputError: naming a layer of the model that the table lacks, or one that only the table has; an unknown
             candidate; a layer left without candidate.
     """
+    if candidates is not None and not candidates:
+        raise InputError("candidates", "is empty", table.candidates)
     wrapped = copy.deepcopy(model)
     layers = {n: m for n, m in wrapped.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     rows = _module_of_each_row(table, layers)

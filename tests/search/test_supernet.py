@@ -19,7 +19,7 @@ from dse.resources import data_dir
 from dse.table import CostTable
 from search import searchable
 from search.costs import share
-from search.mixed import MixedLayer
+from search.mixed import LayerOptions, MixedLayer
 from search.spaces import Space
 from search.supernet import uniform
 from tests.search.conftest import RELATIVE
@@ -126,6 +126,17 @@ def test_thetas_and_alphas_are_all_parameters(table: CostTable) -> None:
     both = {id(p) for p in model.thetas()} | {id(p) for p in model.alphas()}
     assert both == {id(p) for p in model.parameters()}
     assert len(both) == len(model.thetas()) + len(model.alphas())
+
+
+def test_frozen_weights_stay_frozen(table: CostTable) -> None:
+    network = Small()
+    network.body.a.requires_grad_(False)
+    for latent in ("shared", "own"):
+        model = searchable(network, table, options=LayerOptions(latent=latent))
+        assert not [n for n, p in model.named_parameters() if "body.a.l" in n and p.requires_grad]
+        assert model.thetas() and all(p.requires_grad for p in model.thetas())
+        fixed = model.discretise(uniform(table, "BC8"))
+        assert not fixed.body.a.layer.weight.requires_grad and fixed.body.b.layer.weight.requires_grad
 
 
 def test_discretised_network_is_the_decided_mixture(table: CostTable) -> None:
@@ -265,6 +276,11 @@ def test_tables_of_another_operators_file_are_searched_with_its_candidates(table
     swapped = [replace(c, short={"T": "BC", "BC": "T"}.get(c.short, c.short)) for c in load_candidates()]
     with pytest.raises(InputError, match=r"'T8' is typical at 8 bits in the table, but not in the given operators"):
         searchable(Small(), table, operators=swapped)
+
+
+def test_no_candidates_are_refused(table: CostTable) -> None:
+    with pytest.raises(InputError, match="candidates: is empty"):
+        searchable(Small(), table, candidates=[])
 
 
 def test_a_bare_layer_is_no_network(table: CostTable) -> None:
