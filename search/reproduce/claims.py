@@ -34,8 +34,8 @@ def write_claims(folder: Path) -> Path:
         rows += [[f"[{figure}]({figure}/README.md)", *claim_row(claim)] for claim in claims]
     text = "\n\n".join([
         "# The paper's claims, one by one",
-        "Of several seeds the mean is given, and each seed's value behind it. A direction is not clear where the mean "
-        "lies within its standard error, or where there is one seed.",
+        "Of several seeds the mean is given, and each seed's value behind it. What accuracies say is not clear where "
+        "the mean lies within its standard error, or where there is one seed.",
         markdown_table(("figure", *CLAIM_HEAD), rows),
         "\n".join(links),
         "```\n" + "\n".join(commands.values()) + "\n```",

@@ -114,17 +114,23 @@ def difference(one: Sequence[Point], other: Sequence[Point]) -> list[float]:
     return [100 * (p["test_accuracy"] - theirs[key(p)]) for p in one if key(p) in theirs]
 
 
-def compared(claim: str, paper: str, points: Sequence[float], needs: float = 0.0) -> Claim | None:
+def compared(claim: str, paper: str, points: Sequence[float]) -> Claim | None:
     """A claim that something is better by some points; None if there is nothing to compare.
 
-    Its direction counts as clear where the mean is further from `needs` than its standard error over the seeds.
+    Its direction counts as clear where the mean is further from zero than its standard error over the seeds.
     """
     if not points:
         return None
-    mean = float(np.mean(points))
-    error = float(np.std(points, ddof=1) / np.sqrt(len(points))) if len(points) > 1 else float("inf")
-    agrees = None if abs(mean - needs) <= error else mean > needs
-    return Claim(claim, paper, f"{mean:+.1f} points{_each([p / 100 for p in points], signed=True)}", agrees)
+    ours = f"{_mean(points):+.1f} points{_each([p / 100 for p in points], signed=True)}"
+    return Claim(claim, paper, ours, _above(points, 0.0))
+
+
+def _above(values: Sequence[float], limit: float) -> bool | None:
+    """Whether the mean is above `limit`; None where it is not further from it than its standard error."""
+    if len(values) < 2:
+        return None
+    distance = float(np.mean(values)) - limit
+    return None if abs(distance) <= float(np.std(values, ddof=1) / np.sqrt(len(values))) else distance > 0
 
 
 ABOUT = (0.6, 0.82)
@@ -151,7 +157,7 @@ def saving(data: PanelData, less: str, paper: str, limit: float) -> Claim:
     label, best = max(near, key=lambda found: _mean(p["validation_accuracy"] for p in found[1]))
     losses = [typical[p["seed"]] - p["test_accuracy"] for p in best]
     ours = f"{100 * _mean(losses):.1f} points{_each(losses)} at {_mean(p['energy'] for p in best):.2f} ({label})"
-    return Claim(claim, paper, ours, 100 * _mean(losses) <= limit)
+    return Claim(claim, paper, ours, _above([-100 * loss for loss in losses], -limit))
 
 
 def _mean(values: Any) -> float:
