@@ -22,7 +22,7 @@ def make_network(factory: str, args: Mapping[str, Any], input_shape: tuple[int, 
         input_shape: the shape of one batch of one image, for factories that return a bare module.
 
     Raises:
-        InputError: an unknown name, a factory that fails, or one that returns something else.
+        InputError: an unknown name, a factory that fails, or one that returns something else or nothing that learns.
     """
     from torch import nn
 
@@ -40,9 +40,11 @@ def make_network(factory: str, args: Mapping[str, Any], input_shape: tuple[int, 
         reason = " ".join(str(e).split())
         raise InputError(f"network.factory {factory!r}", f"fails: {type(e).__name__}: {reason}") from e
     if isinstance(made, nn.Module):
-        return Network(attribute, made, input_shape)
+        made = Network(attribute, made, input_shape)
     if not isinstance(made, Network):
         raise InputError(
             f"network.factory {factory!r}", f"returned a {type(made).__name__}", "a torch.nn.Module, Network"
         )
+    if not any(weight.requires_grad for weight in made.module.parameters()):
+        raise InputError(f"network.factory {factory!r}", "has no weight that learns (requires_grad)")
     return made

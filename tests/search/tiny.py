@@ -29,3 +29,10 @@ def dying() -> Network:
     if multiprocessing.parent_process() is not None:
         os._exit(3)
     return tiny()
+
+
+def frozen() -> Network:
+    """Leaves a search nothing to learn."""
+    network = tiny()
+    network.module.requires_grad_(False)
+    return network
