@@ -150,6 +150,24 @@ def test_discretised_network_is_the_decided_mixture(table: CostTable) -> None:
     assert not any(isinstance(m, MixedLayer) and m.alpha is not None for m in fixed.modules())
 
 
+@pytest.mark.parametrize("latent", ["shared", "own"])
+@pytest.mark.parametrize("quantiser", ["rms", "lsq", "dorefa"])
+def test_another_device_computes_all_of_it(table: CostTable, quantiser: str, latent: str) -> None:
+    """On torch's device without values, which mixes with no other, as a GPU does not."""
+    model = searchable(Small(), table, options=LayerOptions(quantiser, latent=latent))
+    x = torch.randn(4, 1, 8, 8)
+    model(x)  # the first batch decides signs, which takes values
+    for network in (model, model.discretise()):
+        network.to("meta")
+        optimiser = torch.optim.Adam(network.parameters())
+        loss = network(x.to("meta")).sum()
+        if network is model:
+            loss = loss + model.energy() + model.latency()
+        loss.backward()
+        optimiser.step()
+        assert {p.grad.device.type for p in network.parameters() if p.grad is not None} == {"meta"}
+
+
 def test_a_candidate_without_mapping_is_no_choice(table: CostTable) -> None:
     rows = [{**r, "status": "no_mapping", "e_tx_pj": None} if (r["layer"], r["candidate"]) == ("body.a", "MF8") else r
             for r in table.rows]  # fmt: skip
