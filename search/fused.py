@@ -28,9 +28,9 @@ def convolve_views(
         rms: root mean square of the input, the unit of the surrogates' widths.
         weight: shape (out, views * in / groups, ...): within a group, the inputs of each view in turn.
     """
-    bias, kind = layer.bias, x.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        dtype = torch.get_autocast_dtype(kind)  # the gradient below needs one type for all
+    bias, device_type = layer.bias, x.device.type
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+        dtype = torch.get_autocast_dtype(device_type)  # the gradient below needs one type for all
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     geometry = _geometry(layer)
     batched = isinstance(layer, nn.Linear) or x.dim() == 4

@@ -14,7 +14,7 @@ from search.config import RunConfig, read_config
 SCALES = {
     "smoke": "minutes on a laptop",
     "desk": "an evening on two cores",
-    "desk-more": "CIFAR-100, an hour on two cores",
+    "desk-more": "further networks and data, over two hours on two cores",
     "full": "one GPU",
 }
 """Protocols that come along, and what they take."""
