@@ -13,7 +13,10 @@ import numpy as np
 from dse.mapper.jit import kernel
 from dse.mapper.reuse import Floats, Ints
 
-MAX_KEYS = 64
+@kernel
+def most_groups(children):
+    """An upper bound of how many different numbers of children can share a box: 1 + 2 + ... + n <= children."""
+    return int(math.sqrt(2.0 * children)) + 2
 
 
 @kernel
@@ -93,8 +96,9 @@ def _children_accesses(extents, times, shifts, outside, spatial_n, spatial_shift
             for i in range(size):
                 keys[k * size + i] = keys[i] + k * step
         size *= spatial_n[j]
-    multicast = np.zeros(MAX_KEYS, np.int64)
-    boxes = np.zeros(MAX_KEYS, np.int64)
+    most = most_groups(count)
+    multicast = np.zeros(most, np.int64)
+    boxes = np.zeros(most, np.int64)
     groups = _group(keys, count, multicast, boxes)
     total = 0
     for i in range(groups):
@@ -127,8 +131,8 @@ def _children_accesses(extents, times, shifts, outside, spatial_n, spatial_shift
     links = 0.0
     linked = np.zeros(count, np.bool_)
     left = np.zeros(count, np.int64)
-    left_multicast = np.zeros(MAX_KEYS, np.int64)
-    left_boxes = np.zeros(MAX_KEYS, np.int64)
+    left_multicast = np.zeros(most, np.int64)
+    left_boxes = np.zeros(most, np.int64)
     need = np.zeros(outside + 1, np.int64)
     for i in range(outside + 1):
         if i == 0 or is_compute:
@@ -244,7 +248,8 @@ def exact_counts(nest, coefficient, keep, mesh_x, mesh_y, link_allowed, has_shar
     peer = np.zeros(stages)
     partition = np.zeros(stages, np.int64)
     used = np.zeros(stages, np.int64)
-    stats = np.zeros((stages, MAX_KEYS, 3))
+    kinds = loops + 2  # of steps that neighbours may serve differently, and the first visit
+    stats = np.zeros((stages, 2 * kinds * most_groups(fanout.max()), 3))
     for t in range(tensors):
         inside = np.ones(dims, np.int64)
         extents = np.ones((stages, axes), np.int64)
@@ -345,7 +350,9 @@ def exact_counts(nest, coefficient, keep, mesh_x, mesh_y, link_allowed, has_shar
 
 @kernel
 def priced(counts, read_write, keep, read, fill, update, block, leak, bandwidth):
-    """Energy in pJ (without the compute units) and cycles, with Timeloop's rounding.
+    """Energy in pJ (without the compute units) and cycles, with Timeloop's rounding; inf and 0 where Timeloop stops.
+
+    It stops where it counts fewer accesses than words that are written first; windows of outputs can do that.
 
     Args:
         bandwidth: (K, 3) read, write and shared limits in words per cycle, inf where there is none.
@@ -365,6 +372,8 @@ def priced(counts, read_write, keep, read, fill, update, block, leak, bandwidth)
                 r = math.floor(content + peer - first + 0.5)
                 u = math.floor(content + 0.5)
                 f = math.floor(given + peer - (0 if outermost else first) + 0.5)
+                if content + peer < first or f < 0:
+                    return np.inf, 0
             else:
                 r = math.floor(content + peer + 0.5)
                 u = 0.0

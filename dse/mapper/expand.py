@@ -9,13 +9,13 @@ from dse.mapper.labels import ENERGY, least_value, value_of
 from dse.mapper.reuse import (
     WINDOW,
     Around,
+    duplicates,
     enter,
     extent_of,
     fan_shares,
     first_loops,
     reuse_factor,
     set_spans,
-    sharing,
     tile_inside,
 )
 
@@ -34,12 +34,8 @@ def boundary_cost(grid, tile, t, span, around, fill_price, parent_price, share, 
 
 
 @kernel
-def expand_storage(grid, at, inside, allowed, order, outer_first, around, share, leak, fixed, idle, aim, limit):
-    """All ways to place a level's loops that can still come below `limit`: (tile inside, innermost loop, bound).
-
-    `outer_first` is the innermost loop of the level directly outside if this level would do as well with it: then it
-    must have a loop of that dimension of its own, or the mapping is found elsewhere. -1 asks nothing.
-    """
+def expand_storage(grid, at, inside, allowed, order, around, share, leak, fixed, idle, aim, limit):
+    """All ways to place a level's loops that can still come below `limit`: (tile inside, innermost loop, bound)."""
     dims = grid.bounds.shape[0]
     factors, firsts = np.ones(dims, np.int64), np.zeros(dims, np.int64)
     tensors = share.shape[0]
@@ -58,7 +54,7 @@ def expand_storage(grid, at, inside, allowed, order, outer_first, around, share,
             factors[d] = grid.value[at, d] // grid.value[below, d]
             if factors[d] > 1:
                 loops += 1
-        if not possible or (outer_first >= 0 and factors[outer_first] == 1):
+        if not possible:
             continue
         if value_of(aim, fixed + inside.floors[below], idle * inside.idle[below]) >= limit:
             if aim.kind == ENERGY and fixed + inside.floors[below] >= limit:
@@ -98,7 +94,8 @@ def expand_fanout(grid, at, inside, array, around, share, leak, fixed, idle, aim
         for d in range(dims):
             product *= factors[d]
         for t in range(tensors):
-            here -= array.saved[t] * (sharing(grid, factors, t) - 1.0)
+            if array.saved[t] > 0.0:
+                here -= array.saved[t] * (duplicates(grid, below, factors, t) - 1.0)
         if value_of(aim, here + inside.floors[below], idle / product * inside.idle[below]) >= limit:
             continue
         fan_shares(grid, below, factors, array.scaled, shares)

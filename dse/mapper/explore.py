@@ -294,7 +294,7 @@ class _Walk:
             share[t] = 1.0
         leak = node.leak + self.stages.leak[k] * self.aim.macs
         tiles, firsts, costs = expand_storage(
-            grid, node.tile, inside, stage.allowed, order, self._moved_inward(node), around, share,
+            grid, node.tile, inside, stage.allowed, order, around, share,
             leak if k <= self.stages.last_fanout else 0.0, fixed, node.idle, self.aim, limit,
         )  # fmt: skip
 
@@ -318,15 +318,6 @@ class _Walk:
             self.space.grid, node.tile, t, node.span[t], node.around, boundary.fill_price[t], boundary.parent_price[t],
             share, self.space.label_width,
         ))  # fmt: skip
-
-    def _moved_inward(self, node: _Node) -> int:
-        """The innermost loop of the level directly outside if this one would do as well with it; see docs/mapper.md."""
-        if not node.firsts or node.firsts[-1] < 0:
-            return -1
-        d, stage = node.firsts[-1], self.stages.stages[node.stage]
-        assert stage.boundary is not None
-        moved = bool((self.space.grid.relevant[:, d] & stage.boundary.keep).any())
-        return d if stage.loops.open[d] and not moved else -1
 
     def _inside(self, node: _Node, tile: int, first: int) -> Around:
         """The surrounding that the loops between a node's tile and `tile` make, `first` being the innermost."""

@@ -153,6 +153,8 @@ class Evaluator:
                 counts, self.space.read_write, self.kept, self.read, self.fill, self.update, self.block, self.leak,
                 self.bandwidth,
             )  # fmt: skip
+            if math.isinf(energy):
+                continue  # Timeloop stops at such a mapping
             energy += self.compute_energy
             least = min(least, energy)
             value = float(cycles) if aim.kind == BOUND_DELAY else value_of(aim, energy, cycles / aim.macs)

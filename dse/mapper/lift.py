@@ -14,6 +14,7 @@ from dse.mapper.reuse import (
     Flags,
     Floats,
     Ints,
+    duplicates,
     extent_of,
     fan_shares,
     first_loops,
@@ -275,7 +276,7 @@ class Array(NamedTuple):
     choices: Ints  # (choices, D) divisor positions of its factors
     linked: Flags  # (T,) neighbours may pass a tensor on
     scaled: Flags  # (T,) the same, but the children do not keep it; see `fan_shares`
-    saved: Floats  # (T,) pJ that first writes inside save at most, per unit of sharing
+    saved: Floats  # (T,) pJ that first writes inside save at most, for each time that the children hold the words
     share_outside: Floats  # (T,) least fraction that the fan-outs from here to the parent can leave
     linkable: Flags  # (T,) the next stage is a fan-out whose children may pass the tensor on
     innermost: bool  # its children are the compute units
@@ -290,7 +291,8 @@ def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corne
     """
     labels, tensors, dims = inside.labels, grid.relevant.shape[0], grid.bounds.shape[0]
     factors = np.ones(dims, np.int64)
-    shares, shared, new = np.ones(tensors), np.ones(tensors), np.zeros(labels.shape[1])
+    shares, shared, more = np.ones(tensors), np.ones(tensors), np.zeros(tensors)
+    new = np.zeros(labels.shape[1])
     rows = np.empty((64, CAP, labels.shape[1]))
     tile_count = grid.value.shape[0]
     row_of, row_counts = np.full(tile_count, -1, np.int64), np.zeros(tile_count, np.int64)
@@ -314,6 +316,7 @@ def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corne
             fan_shares(grid, below, factors, array.scaled, shares)
             for t in range(tensors):
                 shared[t] = sharing(grid, factors, t)
+                more[t] = array.saved[t] * (duplicates(grid, below, factors, t) - 1.0) if array.saved[t] > 0.0 else 0.0
             if row_of[at] < 0:
                 rows = grown(rows, used_rows)
                 row_of[at] = used_rows
@@ -323,7 +326,7 @@ def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corne
                 copy(new, labels[m])
                 new[1] /= product
                 for t in range(tensors):
-                    new[0] -= array.saved[t] * (shared[t] - 1.0)
+                    new[0] -= more[t]
                     new[3 + 3 * t] *= shares[t]
                     new[4 + 3 * t] *= shares[t]
                     apart = 0

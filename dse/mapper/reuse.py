@@ -39,7 +39,6 @@ class Order(NamedTuple):
     inner: Ints  # (D,) dimensions fixed innermost
     outer: Ints  # (D,) dimensions fixed outermost
     free: Flags  # (D,) dimensions whose place is open
-    inward: Flags  # (D,) never innermost: such a loop does at least as well one level further in
     outward: Flags  # (D,) innermost only alone: such a loop does at least as well outside the others
 
 
@@ -122,6 +121,21 @@ def sharing(grid, factors, t):
         if not grid.relevant[t, d]:
             children *= factors[d]
     return children
+
+
+@kernel
+def duplicates(grid, below, factors, t):
+    """How many times over the children of a fan-out hold a tensor's words, at least 1: `below` is the tile of a child.
+
+    Children of an output's overlapping windows hold words in common, each of which is written first by each of them.
+    """
+    children, several = 1.0, 1.0
+    for d in range(grid.bounds.shape[0]):
+        children *= factors[d]
+    for a in range(grid.coefficient.shape[1]):
+        extent = extent_of(grid, below, t, a)
+        several *= (extent + spread(grid, below, factors, t, a)) / extent
+    return max(1.0, children / several)
 
 
 @kernel
@@ -322,7 +336,7 @@ def first_loops(grid, order, factors, out):
         any_free = True
         if order.outward[d]:
             last = d
-        if order.inward[d] or order.outward[d]:
+        if order.outward[d]:
             continue
         known = False
         for i in range(count):

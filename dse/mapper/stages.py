@@ -103,6 +103,7 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
             holds = kept[k - 1] if k else np.ones(tensors, bool)
             passing = _passing(space, level)
             most_shared = np.minimum(mesh[k], np.where(space.grid.relevant, 1, space.grid.bounds).prod(axis=1))
+            most_shared = np.where(shared, mesh[k], most_shared)
             rest -= float((saved_inside[k] * (most_shared - 1)).sum())
             array = Array(
                 loops.choices, holds & passing, ~holds & shared & passing, saved_inside[k], least_share[k + 1],
@@ -116,9 +117,7 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
                 kept[k], has_parent[k], np.where(kept[k] & has_parent[k], fill[k], 0.0), parent_price[k], saved[k],
                 float(leak[k]) if k < last_fanout else 0.0, least_share[k], least_share[k + 1],
             )  # fmt: skip
-            order = Order(
-                loops.inner, loops.outer, loops.free, _inward(space, levels, kept, k), outward & (k == outermost)
-            )
+            order = Order(loops.inner, loops.outer, loops.free, outward & (k == outermost))
             outside_here = np.empty(len(wanted))
             boundary_floors(space.grid, boundary, wanted, least_share[k + 1], linkable, space.label_width, outside_here)
             least = float(outside_here.min())
@@ -176,19 +175,3 @@ def _without(loops: Constraint, outward: Flags) -> Flags:
         if allowed[d, 0, 0]:
             allowed[d] &= np.eye(allowed.shape[1], dtype=bool)
     return allowed
-
-
-def _inward(space: Mapspace, levels: tuple[Storage | Fanout, ...], kept: Flags, k: int) -> Flags:
-    """Dimensions that need not be innermost at storage level k, for the level inside does as well with their loop.
-
-    The level inside must keep no tensor that the loop moves and be free to take it, and no window may slide further
-    in: then repeating a tile once more costs nothing, at whatever place (docs/mapper.md).
-    """
-    none = np.zeros(len(space.dims), bool)
-    if k == 0 or isinstance(levels[k - 1], Fanout) or isinstance(levels[0], Fanout):
-        return none
-    sliding = (space.grid.axis_of >= 0).any(axis=1)
-    if (kept[: k - 1] & sliding).any():
-        return none
-    moved = (space.grid.relevant & kept[k - 1][:, None]).any(axis=0)
-    return np.asarray(space.stages[k - 1].open & ~moved)
