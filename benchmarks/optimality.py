@@ -21,7 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dse.mapper import search
-from tests.dse.mapper.brute_force import cost, least_compiled
+from dse.mapping import loop_nest
+from tests.dse.mapper.brute_force import CompiledModel, cost, every_mapping, least_compiled
 from tests.dse.mapper.small_cases import Case, Pick, draw_case
 
 
@@ -33,9 +34,7 @@ def main() -> None:
     parser.add_argument("--show", type=int, help="prints the files of one case and how it comes out")
     options = parser.parse_args()
     if options.show is not None:
-        case = draw_case(Pick.seeded(options.show))
-        print(json.dumps([*case.documents, case.ert.components, case.objective], indent=1, default=str))
-        print(_difference(case, options.largest))
+        _show(draw_case(Pick.seeded(options.show)), options.largest)
         return
     start, seed, tried, mappings = time.monotonic(), options.first, 0, 0
     outcomes: Counter[str] = Counter()
@@ -77,6 +76,23 @@ def _difference(case: Case, largest: int) -> tuple[int, str]:
     if abs(worse - 1) > 1e-9:
         return number, f"{'worse' if worse > 1 else 'better'}: {case.objective} {worse:.6f} of the best, optimal {found.optimal}"
     return number, "equal" if found.optimal else "unproven: equal, and not proven"
+
+
+def _show(case: Case, largest: int) -> None:
+    architecture, problem = case.documents
+    for node in architecture["architecture"]["nodes"]:
+        print(json.dumps(node))
+    print(json.dumps(problem), json.dumps(dict(case.ert.tables)), case.objective, sep="\n")
+    print(_difference(case, largest))
+    model = CompiledModel(case.spec, case.problem, case.ert)
+    costs = ((model.cost(m, case.objective), m) for m in every_mapping(case.spec, case.problem))
+    best = min(((c, m) for c, m in costs if c is not None), key=lambda pair: pair[0], default=None)
+    if best is not None:
+        print("best", best[0], dict(best[1].keep), loop_nest(case.spec, best[1]), sep="\n")
+    found = search(case.spec, case.problem, case.ert, case.objective)
+    if found.mapping is not None and found.evaluation is not None:
+        print("found", cost(found.evaluation, case.objective), dict(found.mapping.keep), sep="\n")
+        print(loop_nest(case.spec, found.mapping))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,25 @@ from dse.mapper.jit import kernel
 from dse.mapper.reuse import Floats, Ints
 
 @kernel
+def fraction_of(n, part, whole):
+    """n * part // whole without overflow, for part <= whole < 2**61."""
+    common = math.gcd(part, whole)
+    part //= common
+    whole //= common
+    quotient, rest = (n // whole) * part, n % whole
+    if float(rest) * float(part) < 9e18:
+        return quotient + rest * part // whole
+    high, low = 0, 0  # of rest * part / whole, from the first bit of `part` on
+    for bit in range(62, -1, -1):
+        low *= 2
+        if part >> bit & 1:
+            low += rest
+        high = 2 * high + low // whole
+        low %= whole
+    return quotient + high
+
+
+@kernel
 def most_groups(children):
     """An upper bound of how many different numbers of children can share a box: 1 + 2 + ... + n <= children."""
     return int(math.sqrt(2.0 * children)) + 2
@@ -314,7 +333,7 @@ def exact_counts(nest, coefficient, keep, mesh_x, mesh_y, link_allowed, has_shar
         partition[stages - 1] = sizes[stages - 1]
         for k in range(stages - 2, -1, -1):
             whole = unions[k + 1] if fanout[k + 1] > 1 else sizes[k]
-            partition[k] = partition[k + 1] * sizes[k] // whole
+            partition[k] = fraction_of(partition[k + 1], sizes[k], whole)
             share[k] = 0.0
             for j in range(used[k + 1]):
                 share[k] += stats[k + 1, j, 2] * stats[k + 1, j, 0] / fanout[k + 1]
@@ -372,7 +391,7 @@ def priced(counts, read_write, keep, read, fill, update, block, leak, bandwidth)
                 r = math.floor(content + peer - first + 0.5)
                 u = math.floor(content + 0.5)
                 f = math.floor(given + peer - (0 if outermost else first) + 0.5)
-                if content + peer < first or f < 0:
+                if content + peer < first * (1.0 - 1e-12) or f < -1e-12 * first:
                     return np.inf, 0
             else:
                 r = math.floor(content + peer + 0.5)

@@ -79,10 +79,19 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
         first = _best(spec, problem, prices, Aim(BOUND_DELAY, macs))
         best = _best(spec, problem, ert, Aim(ENERGY, macs, most_cycles=first.value * (1 + ROOM)))
     if best.mapping is None:
-        return Found(None, None, False, explain(spec, problem))
+        return Found(None, None, False, explain(spec, problem) or _stops(problem))
     evaluation = evaluate(spec, problem, best.mapping, ert)
     assert math.isclose(evaluation.energy_pj, best.energy, rel_tol=1e-9), "the two access models disagree"
     return Found(best.mapping, evaluation, first.proven and best.proven)
+
+
+def _stops(problem: Problem) -> str:
+    """The reason where something fits and Timeloop stops at all of it."""
+    outputs = [s.name for s in problem.data_spaces if s.read_write]
+    return (
+        f"Timeloop stops at every mapping that fits: it counts fewer accesses to {' and '.join(outputs)} than words that "
+        "are written first, because their tiles have gaps or overlap"
+    )
 
 
 def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim) -> Best:

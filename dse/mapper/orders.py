@@ -22,7 +22,7 @@ def loop_orders(
     constraint: LoopConstraint,
     names: tuple[str, ...],
 ) -> Iterator[Loops]:
-    """Orders (innermost first) of a level's loops that begin with loop `first`.
+    """Orders (innermost first) of a level's loops that begin with loop `first`, or with one that bounds take for it.
 
     A tensor's accesses are settled by the loops up to the first that moves it along an axis of its own: further out
     the order makes no difference to it. Before any loop moves it, one that leaves it in place can only lengthen a run
@@ -45,6 +45,11 @@ def loop_orders(
                 new[t] = SLID if grid.axis_of[t, d] >= 0 else CLOSED
         return new
 
+    def same_kind(d: int, e: int) -> bool:
+        moved = grid.relevant[:, d] | grid.relevant[:, e]
+        axes = (grid.axis_of[:, d] >= 0) | (grid.axis_of[:, e] >= 0)
+        return bool((grid.relevant[:, d] == grid.relevant[:, e]).all() and not (moved & axes).any())
+
     def candidates(left: list[int]) -> list[int]:
         for group in (inner, [d for d in left if d not in inner and d not in outer], outer):
             here = [d for d in group if d in left]
@@ -58,7 +63,8 @@ def loop_orders(
             return
         choices = candidates(left)
         if not prefix and first in choices:
-            choices = [first]
+            # Bounds cannot tell loops of a kind apart; once a window has slid, what lies between two slides matters.
+            choices = [d for d in choices if d == first or (SLID in state and same_kind(d, first))]
         elif all(s == CLOSED for s in state):
             choices = choices[:1]
         else:

@@ -140,12 +140,16 @@ def _outward(space: Mapspace, levels: tuple[Storage | Fanout, ...], kept: Flags,
 
     These are dimensions that move every tensor along an axis of its own, such as groups: their loops repeat everything
     inside with other data, and further in only make tiles larger and interrupt reuse. Where neighbours pass data on at
-    a higher price than the parent's, an interruption can pay; then there are none (docs/mapper.md).
+    a higher price than the parent's, an interruption can pay; where tiles of outputs have gaps or overlap, Timeloop's
+    first writes depend on where the loops stand. Then there are none (docs/mapper.md).
     """
     grid, nothing = space.grid, np.zeros(len(space.dims), bool)
     single = np.eye(grid.divisors.shape[1], dtype=bool)
     looping = [k for k, v in enumerate(levels) if isinstance(v, Fanout) or (space.stages[k].allowed & ~single).any()]
     if not looping or isinstance(levels[looping[-1]], Fanout):
+        return -1, nothing
+    outputs = grid.coefficient[space.read_write]
+    if (outputs > 1).any() or ((outputs > 0).sum(axis=2) > 1).any():
         return -1, nothing
     everywhere = np.asarray((grid.relevant & (grid.axis_of < 0)).all(axis=0)) & space.stages[looping[-1]].open
     for k, level in enumerate(levels):
