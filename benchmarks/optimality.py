@@ -1,8 +1,8 @@
 """The mapper against every mapping there is, on random small layers and accelerators: a hunt for a false proof.
 
-Draws cases of `tests/dse/mapper/small_cases.py` by seed, tries every factorisation, order, use of the fan-outs and choice
-of what is kept one by one, and compares with the mapper's answer. Prints each case that differs with its seed; ends with
-exit code 1 if there is one. Cases with more mappings than --largest are drawn again and not counted.
+Draws cases of `tests/dse/mapper/small_cases.py` by seed, tries every factorisation, order, use of the fan-outs and
+choice of what is kept one by one, and compares with the mapper's answer. Prints each case that differs with its seed;
+ends with exit code 1 if there is one. Cases with more mappings than --largest are drawn again and not counted.
 
 usage: python benchmarks/optimality.py [--cases N] [--first SEED] [--largest MAPPINGS] [--show SEED]
 """
@@ -74,7 +74,10 @@ def _difference(case: Case, largest: int) -> tuple[int, str]:
     got = cost(found.evaluation, case.objective)
     worse = got[0] / expected[0] if expected[0] else math.inf
     if abs(worse - 1) > 1e-9:
-        return number, f"{'worse' if worse > 1 else 'better'}: {case.objective} {worse:.6f} of the best, optimal {found.optimal}"
+        return (
+            number,
+            f"{'worse' if worse > 1 else 'better'}: {case.objective} {worse:.6f} of the best, optimal {found.optimal}",
+        )
     return number, "equal" if found.optimal else "unproven: equal, and not proven"
 
 

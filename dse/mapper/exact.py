@@ -13,6 +13,7 @@ import numpy as np
 from dse.mapper.jit import kernel
 from dse.mapper.reuse import Floats, Ints
 
+
 @kernel
 def fraction_of(n, part, whole):
     """n * part // whole without overflow, for part <= whole < 2**61."""

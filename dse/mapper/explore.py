@@ -89,8 +89,8 @@ def _stops(problem: Problem) -> str:
     """The reason where something fits and Timeloop stops at all of it."""
     outputs = [s.name for s in problem.data_spaces if s.read_write]
     return (
-        f"Timeloop stops at every mapping that fits: it counts fewer accesses to {' and '.join(outputs)} than words that "
-        "are written first, because their tiles have gaps or overlap"
+        f"Timeloop stops at every mapping that fits: it counts fewer accesses to {' and '.join(outputs)} than words "
+        "that are written first, because their tiles have gaps or overlap"
     )
 
 

@@ -190,6 +190,12 @@ def widest_spread(label, begin, end):
 
 
 @kernel
+def reaches(stride, wanted, outside):
+    """Whether the first temporal loop of a dimension can have a stride: fan-outs before it multiply the least one."""
+    return wanted % stride == 0 and outside % (wanted // stride) == 0
+
+
+@kernel
 def window(grid, t, r, below, factors, row):
     """What decides the reuse of a sliding window if the first loop a tensor sees is that over `r` of a level.
 
@@ -231,8 +237,8 @@ def window(grid, t, r, below, factors, row):
             passes = d != r or n == 2 or stride - step <= extent - 1
             if not broken or within > 1:
                 same *= within if broken else outside
-                zero = zero or stride == step
-                twice = twice or stride == 2 * step
+                zero = zero or reaches(stride, step, outside)
+                twice = twice or reaches(stride, 2 * step, outside)
                 divisor = np.gcd(divisor, stride)
         else:
             passes = stride <= extent_of(grid, below, t, b) - 1

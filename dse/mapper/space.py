@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from dse.errors import InputError
+from dse.mapper.divisors import divisors_of
 from dse.mapper.reuse import Flags, Floats, Grid, Ints
 from dse.problem import Problem
 from dse.spec import Fanout, LoopConstraint, Spec, Storage
 
+MOST_OPERATIONS = 2**61  # of a layer: counts are 64-bit integers
 _REMEMBERED = 8  # mapspaces kept for the next candidate of the same layer
 _ANSWERS = 9  # tilings kept of a mapspace
 
@@ -99,6 +102,7 @@ def remember(space: Mapspace, answer: Tiling) -> None:
 
 
 def _build(levels: tuple[Storage | Fanout, ...], problem: Problem) -> Mapspace:
+    _check_size(problem)
     dims = _dims(problem)
     grid, boxes, label_width = _grid(problem, dims)
     stages = tuple(_constraint(level, dims, len(problem.dimensions)) for level in levels)
@@ -119,6 +123,20 @@ def _build(levels: tuple[Storage | Fanout, ...], problem: Problem) -> Mapspace:
         stages=stages,
         reach=tuple(reach),
     )
+
+
+def _check_size(problem: Problem) -> None:
+    """Refuses a layer whose counts do not fit 64 bits: its operations, and the numbers that stand for places of boxes.
+
+    Raises:
+        InputError: names the layer's operations, or the tensor.
+    """
+    if problem.macs > MOST_OPERATIONS:
+        raise InputError("problem", f"has {problem.macs} operations", f"at most {MOST_OPERATIONS}")
+    for space in problem.data_spaces:
+        extents = (1 + sum(abs(c) * problem.bound[d] for d, c in axis) for axis in space.axes)
+        if math.prod(4 * extent + 1 for extent in extents) > MOST_OPERATIONS:
+            raise InputError("problem", f"tensor {space.name} is too large for the mapper", "fewer or smaller axes")
 
 
 def keep_choices(spec: Spec, problem: Problem) -> list[dict[str, frozenset[str]]]:
@@ -143,7 +161,7 @@ def keep_choices(spec: Spec, problem: Problem) -> list[dict[str, frozenset[str]]
 
 def _dims(problem: Problem) -> Dims:
     active = [(d, n) for d, n in problem.bound.items() if n > 1] or [(problem.dimensions[0], 1)]
-    lists = [[k for k in range(1, n + 1) if n % k == 0] for _, n in active]
+    lists = [divisors_of(n) for _, n in active]
     counts = np.array([len(v) for v in lists], np.int64)
     divisors = np.zeros((len(active), counts.max()), np.int64)
     for d, values in enumerate(lists):

@@ -42,7 +42,7 @@ def least_compiled(
     """(mappings tried, `least`) by the compiled access model, some thirty times as fast.
 
     Args:
-        limit: gives up with (limit + 1, None) where there are more mappings.
+        limit: where there are more mappings, (limit + 1, least of the first `limit`).
         check_every: holds one in so many mappings against `dse.model`.
 
     Raises:
@@ -50,9 +50,10 @@ def least_compiled(
     """
     model = CompiledModel(spec, problem, ert)
     costs, number = [], 0
-    for number, mapping in enumerate(every_mapping(spec, problem), 1):  # noqa: B007: the number is the result
+    for mapping in every_mapping(spec, problem):
+        number += 1
         if limit is not None and number > limit:
-            return number, None
+            break
         found = model.cost(mapping, objective)
         if number % check_every == 1:
             reference = None

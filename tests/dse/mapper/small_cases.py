@@ -153,6 +153,9 @@ def _fanout(pick: Pick, name: str, problem: Problem) -> dict[str, Any]:
     x, y = pick.of([(2, 1), (3, 1), (4, 1), (1, 2), (1, 4), (2, 2), (3, 2), (2, 4), (4, 3)])
     node = {"!": "Container", "name": name, "spatial": {"meshX": x, "meshY": y}}
     constraint = _loops(pick, problem) if pick.one_in(3) else {}
+    silent = pick.subset([s.name for s in problem.data_spaces], odds=3) if pick.one_in(4) else []
+    if silent:
+        constraint["no_link_transfer"] = silent
     if "permutation" in constraint and pick.one_in(2):
         constraint["split"] = pick.of([0, 1, 2, 4, 999])
     if constraint:
@@ -167,12 +170,16 @@ def _loops(pick: Pick, problem: Problem) -> dict[str, Any]:
     for d in pick.subset(problem.dimensions, odds=3):
         n = problem.bound[d]
         divisors = [k for k in range(1, n + 1) if n % k == 0]
-        factors.append(f"{d}={pick.of(divisors)}" if pick.one_in(2) else f"{d}<={pick.of([1, 2, 3])}")
+        relation = pick.of(["=", "=", "<=", "<=", ">="])
+        factors.append(f"{d}{relation}{pick.of(divisors if relation == '=' else [1, 2, 3])}")
     if factors:
         constraint["factors"] = factors
+    if pick.one_in(8):
+        constraint["default_max_factor"] = pick.of([1, 2, 4])
     if pick.one_in(3):
-        order = pick.shuffled(problem.dimensions)
-        constraint["permutation"] = order[: pick.of(range(1, len(order) + 1))]
+        order = pick.shuffled(problem.dimensions)[: pick.of(range(1, len(problem.dimensions) + 1))]
+        gap = pick.of([len(order), len(order), *range(len(order))])  # what comes behind "_" is outermost
+        constraint["permutation"] = order if gap == len(order) else [*order[:gap], "_", *order[gap:]]
     return constraint
 
 
