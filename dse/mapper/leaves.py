@@ -122,6 +122,14 @@ class Evaluator:
         inside = range(max((j for j in range(k) if self.kept[j, t]), default=-1) + 1, k)
         return any(isinstance(self.levels[j], Fanout) and j > 0 and not self.kept[j - 1, t] for j in inside)
 
+    def _scales(self, k: int, t: int) -> bool:
+        """Whether k is a fan-out whose children hold no such tensor, while its share depends on whom neighbours serve.
+
+        Then the loops outside decide that share, whatever the level inside that keeps the tensor can reuse.
+        """
+        passing = isinstance(self.levels[k], Fanout) and self.link_allowed[k, t] and self.shared_axis[t]
+        return bool(k > 0 and passing and not self.kept[k - 1, t])
+
     def slack(self) -> float:
         """pJ by which rounding can undercut the bounds of a whole mapping."""
         return float(sum(rounded.sum() for rounded in self.rounding))
@@ -132,16 +140,19 @@ class Evaluator:
             return
         tiles, outermost = tiling.tiles, len(self.levels) - 1
         everyone = range(len(self.space.tensors))
-        # What loops further in have done to the tiles of each tensor, one for each level that keeps it.
+        # What loops further in have done to the tiles of each tensor, one for each level whose accesses they decide.
         seen = [[SLID] if isinstance(self.levels[0], Fanout) else [] for _ in everyone]
         per_stage: list[list[_Arrangement]] = []
         for k in range(len(self.levels)):
             outside, inside = tiles[outermost - k], tiles[outermost - k + 1]
-            state = tuple(SLID if SLID in s else OPEN if OPEN in s else CLOSED for s in seen)
+            state = tuple(map(_worst, seen))
             per_stage.insert(0, self._arrangements(k, outside, inside, tiling.firsts[outermost - k], state, everyone))
             if isinstance(self.levels[k], Storage):
                 for t in everyone:
-                    seen[t] = [self._after(s, t, outside, inside) for s in seen[t]] + [OPEN] * int(self.kept[k, t])
+                    seen[t] = [self._after(s, t, outside, inside) for s in seen[t]]
+            for t in everyone:
+                if self.kept[k, t] or self._scales(k, t):
+                    seen[t].append(OPEN)
         least = math.inf
         for choice in itertools.product(*per_stage):
             nest = np.concatenate([arrangement.rows for arrangement in reversed(choice)])
@@ -220,16 +231,18 @@ class Evaluator:
     def _boundary_counts(self, k: int, t: int, tiles: tuple[int, ...], firsts: tuple[int, ...]) -> BoundaryCounts:
         """The counts of every order that a tensor can tell apart, each once."""
         value = self.space.grid.value
-        per_stage, number, status = [], 1, OPEN
+        per_stage, number, seen = [], 1, [OPEN]
         for j in range(k + 1, len(self.levels)):
             depth = len(self.levels) - 1 - j
             outside, inside = tiles[depth], tiles[depth + 1]
-            state = tuple(status if u == t else CLOSED for u in range(len(self.space.tensors)))
+            state = tuple(_worst(seen) if u == t else CLOSED for u in range(len(self.space.tensors)))
             found = self._arrangements(j, outside, inside, firsts[depth], state, [t])
             per_stage.append(found)
             number *= len(found)
             if isinstance(self.levels[j], Storage):
-                status = self._after(status, t, outside, inside)
+                seen = [self._after(s, t, outside, inside) for s in seen]
+            if self._scales(j, t):
+                seen.append(OPEN)
         if number > MOST_ORDERS:
             return None
         tile = [(k, d, n, 0) for d, n in enumerate(value[tiles[-1]]) if n > 1]  # their order does not matter outside
@@ -272,9 +285,7 @@ class Evaluator:
         names, level = self.space.dims, self.levels[k]
         factors = self.space.grid.value[outside] // self.space.grid.value[inside]
         if isinstance(level, Fanout):
-            linkable = any(
-                self.link_allowed[k, t] and (k == 0 or (self.kept[k - 1, t] and self.shared_axis[t])) for t in tensors
-            )
+            linkable = any(self.link_allowed[k, t] and (k == 0 or self.shared_axis[t]) for t in tensors)
             pairs = mesh_arrangements(level, self.space.problem, names, factors, linkable)
         else:
             orders = loop_orders(factors, first, state, self.space.grid, level.temporal, names)
@@ -296,3 +307,8 @@ class Evaluator:
             else:
                 temporal[level.name] = arrangement.loops
         return Mapping(temporal, x, y, dict(self.keep))
+
+
+def _worst(seen: Sequence[int]) -> int:
+    """The state in which the order of further loops matters most."""
+    return SLID if SLID in seen else OPEN if OPEN in seen else CLOSED
