@@ -10,7 +10,7 @@ import numpy as np
 
 from dse.energy.ert import Ert
 from dse.mapper.lift import Array, Boundary, boundary_floors
-from dse.mapper.reuse import Flags, Floats, Order, most_alike
+from dse.mapper.reuse import Flags, Floats, Order
 from dse.mapper.space import Constraint, Mapspace
 from dse.spec import Fanout, Spec, Storage
 
@@ -88,7 +88,7 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
     shared = (space.grid.axis_of >= 0).any(axis=1)
     last_fanout = max((k for k, level in enumerate(levels) if isinstance(level, Fanout)), default=-1)
 
-    outermost, outward = _outward(space, levels, kept, price)
+    outermost, outward = _outward(space, levels)
     stages: list[Stage] = []
     rest, least_idle = base, 1.0  # of everything further out
     for k in range(count - 1, -1, -1):
@@ -135,13 +135,13 @@ def _passing(space: Mapspace, fanout: Fanout) -> Flags:
     return np.array([t not in fanout.no_link_transfer for t in space.tensors])
 
 
-def _outward(space: Mapspace, levels: tuple[Storage | Fanout, ...], kept: Flags, price: Floats) -> tuple[int, Flags]:
+def _outward(space: Mapspace, levels: tuple[Storage | Fanout, ...]) -> tuple[int, Flags]:
     """The outermost level that may loop at all, and the dimensions whose loops do at least as well outside all others.
 
     These are dimensions that move every tensor along an axis of its own, such as groups: their loops repeat everything
-    inside with other data, and further in only make tiles larger and interrupt reuse. Where neighbours pass data on at
-    a higher price than the parent's, an interruption can pay; where tiles of outputs have gaps or overlap, Timeloop's
-    first writes depend on where the loops stand. Then there are none (docs/mapper.md).
+    inside with other data, and further in only make tiles larger and interrupt reuse. There are none where Timeloop's
+    counts do not follow that: where neighbours pass words on, whose averages are rounded, and where tiles of outputs
+    have gaps or overlap, for then first writes depend on where the loops stand (docs/mapper.md).
     """
     grid, nothing = space.grid, np.zeros(len(space.dims), bool)
     single = np.eye(grid.divisors.shape[1], dtype=bool)
@@ -151,25 +151,11 @@ def _outward(space: Mapspace, levels: tuple[Storage | Fanout, ...], kept: Flags,
     outputs = grid.coefficient[space.read_write]
     if (outputs > 1).any() or ((outputs > 0).sum(axis=2) > 1).any():
         return -1, nothing
-    everywhere = np.asarray((grid.relevant & (grid.axis_of < 0)).all(axis=0)) & space.stages[looping[-1]].open
-    for k, level in enumerate(levels):
-        if not isinstance(level, Fanout):
-            continue
-        for t in np.flatnonzero((grid.axis_of >= 0).any(axis=1) & _passing(space, level)).tolist():
-            children = price[k - 1, t] if k and kept[k - 1, t] else 0.0
-            outside = [j for j in range(k, len(levels)) if kept[j, t]]
-            if not outside:
-                continue
-            parent = price[outside[0], t]
-            if k == 0 or children * _most_alike(space, k, t) > parent:
-                return -1, nothing
-    return looping[-1], everywhere
-
-
-def _most_alike(space: Mapspace, k: int, t: int) -> int:
-    """How many children of a fan-out can need the same box of a tensor, whichever of its uses is chosen."""
-    grid, choices = space.grid, space.stages[k].choices
-    return int(max((most_alike(grid, grid.divisors[np.arange(len(c)), c], t) for c in choices), default=1))
+    sliding = (grid.axis_of >= 0).any(axis=1)
+    if any((sliding & _passing(space, level)).any() for level in levels if isinstance(level, Fanout)):
+        return -1, nothing
+    everywhere = np.asarray((grid.relevant & (grid.axis_of < 0)).all(axis=0))
+    return looping[-1], everywhere & space.stages[looping[-1]].open
 
 
 def _without(loops: Constraint, outward: Flags) -> Flags:
