@@ -5,6 +5,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # The version that results are reproduced with. For the smaller build without CUDA, where pip does not find it itself:
 #   make run TORCH="torch==2.13.0+cpu --extra-index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
+# Tests run in as many processes as there are processors, 4 at most: each needs about 1 GB. One after the other, with
+# the debugger of pytest: make test PARALLEL=
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 VENV := .venv
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
@@ -18,7 +21,7 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 setup: $(STAMP)
 

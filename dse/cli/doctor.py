@@ -14,7 +14,7 @@ from dse.cli.common import FILE, echo_json, json_option
 from dse.errors import InputError
 from dse.store import Store, default_path
 from dse.timeloop.installation import IMAGE, PAGE, Installation, find
-from dse.timeloop.probe import probe
+from dse.timeloop.probe import SECONDS, probe
 
 _PACKAGES = (
     "enos-dse", "click", "joblib", "matplotlib", "networkx", "numba", "numpy", "pooch", "pyarrow", "pyyaml", "rich",
@@ -63,7 +63,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
 
 def _timeloop(found: Installation) -> dict[str, Any]:
     """What there is of the real Timeloop and Accelergy, whether it starts, and what works with it."""
-    broken = probe(found)
+    probed = probe(found)
+    works: bool | None = False if found.missing or probed.broken else None if probed.unanswered else True
     programs = {"timeloop-model": found.model, "timeloop-mapper": found.mapper, "accelergy": found.accelergy}
     return {
         "programs": {name: _text(path) for name, path in programs.items()},
@@ -76,9 +77,10 @@ def _timeloop(found: Installation) -> dict[str, Any]:
             for p in found.plug_ins
         ],
         "missing": list(found.missing),
-        "broken": broken,
+        "broken": probed.broken,
+        "unanswered": list(probed.unanswered),
         "problems": list(found.problems),
-        "commands": {_NATIVE: True, _REAL: not found.missing and not broken},
+        "commands": {_NATIVE: True, _REAL: works},
         "installation": PAGE,
         "image": IMAGE,
     }
@@ -94,10 +96,17 @@ def _timeloop_lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"  {'version':<16} {package} {installed} (the programs tell none)")
     lines += [f"  {'plug-in':<16} {_plug_in(plug_in)}" for plug_in in found["plug_ins"]]
     lines += [f"  {'broken':<16} {name}: {reason}" for name, reason in found["broken"].items()]
+    lines += [
+        f"  {'no answer':<16} {name}: none within {SECONDS:g} s; the machine is busy, or it hangs"
+        for name in found["unanswered"]
+    ]
     lines += [f"  {'problem':<16} {problem}" for problem in found["problems"]]
     lines += ["Commands:", f"  {_NATIVE}: work; the native engine needs none of the above"]
     if found["commands"][_REAL]:
         return [*lines, f"  {_REAL}: works"]
+    if found["commands"][_REAL] is None:
+        silent = ", ".join(found["unanswered"])
+        return [*lines, f"  {_REAL}: not known: no answer from {silent}; run enos doctor again on an idle machine"]
     lacking = [*(f"{name} is missing" for name in found["missing"]), *(f"{name} is broken" for name in found["broken"])]
     return [
         *lines,

@@ -1,4 +1,4 @@
-"""Whether the parts of an installation start: each is called once, all at the same time, with a short limit."""
+"""Whether the parts of an installation start: each is called once, all at the same time."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from dse.timeloop.installation import Installation
 
-SECONDS = 1.2
-"""Limit of a call; healthy parts need about a tenth of it."""
+SECONDS = 10.0
+"""How long an answer is waited for. Healthy parts need a tenth of a second, but any time on a busy machine."""
 
 
-def probe(installation: Installation) -> dict[str, str]:
-    """Part -> why it does not start, for those that do not. What is missing is not tried."""
+@dataclass(frozen=True)
+class Probe:
+    """What the calls told. A part that did not answer in time is not broken: the machine may be busy."""
+
+    broken: dict[str, str]  # part -> why it does not start
+    unanswered: tuple[str, ...]
+
+
+def probe(installation: Installation) -> Probe:
+    """Calls what is there; what is missing is not tried."""
     with tempfile.TemporaryDirectory(prefix="enos-doctor-") as folder:
         private = {**os.environ, "HOME": folder}  # the program writes a configuration into a home that has none
         calls: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {}
@@ -33,20 +42,27 @@ def probe(installation: Installation) -> dict[str, str]:
             if module and there:
                 calls[module] = [sys.executable, "-c", f"import {module}"], os.environ
         if not calls:
-            return {}
+            return Probe({}, ())
         with ThreadPoolExecutor(len(calls)) as pool:
             answers = pool.map(lambda call: _call(call[0], call[1], Path(folder)), calls.values())
-            return {name: reason for name, reason in zip(calls, answers, strict=True) if reason}
+            reasons = dict(zip(calls, answers, strict=True))
+        return Probe(
+            {name: reason for name, reason in reasons.items() if reason},
+            tuple(name for name, reason in reasons.items() if reason is None),
+        )
 
 
-def _call(command: Sequence[str], env: Mapping[str, str], folder: Path) -> str:
-    """Why a call failed, in one line; empty if it did not. Programs that only refuse their arguments are healthy."""
+def _call(command: Sequence[str], env: Mapping[str, str], folder: Path) -> str | None:
+    """Why a call failed, in one line; empty if it did not, None if there was no answer in time.
+
+    Programs that only refuse their arguments are healthy.
+    """
     try:
         done = subprocess.run(
             command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"did not answer within {SECONDS:g} s"
+        return None
     except OSError as e:
         return f"cannot be started: {(e.strerror or str(e)).lower()}"
     lines = done.stderr.decode(errors="replace").strip().splitlines()

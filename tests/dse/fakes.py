@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from dse.errors import InputError
 from dse.instance import embedded_energies
@@ -22,12 +23,16 @@ class FakeFound:
 
 @dataclass(frozen=True)
 class FakeEngine:
-    """`seconds` is how long a search lasts; `log` a file that gets one line a search."""
+    """`seconds` is how long a search lasts; `log` a file that gets one line a search.
+
+    With `halts` searches last for ever from that line on, until the process is killed.
+    """
 
     name: str = "fake"
     version: str = "1"
     seconds: float = 0.0
     log: str = ""
+    halts: int = 0
     batches_candidates: bool = True
 
     @property
@@ -45,6 +50,8 @@ class FakeEngine:
         if self.log:
             with open(self.log, "a") as f:  # noqa: PTH123
                 f.write("searched\n")
+            while self.halts and Path(self.log).read_text().count("\n") >= self.halts:
+                time.sleep(60)
         loops = tuple((d, n) for d, n in problem.bound.items() if n > 1)
         fanouts = {level.name: () for level in spec.levels if isinstance(level, Fanout)}
         tensors = {t.name for t in problem.data_spaces}

@@ -242,18 +242,18 @@ from pathlib import Path
 from tests.dse.fakes import FakeEngine
 from tests.dse.test_pipeline import NET
 from dse.pipeline import map_workload
-store, log, seconds, jobs = sys.argv[1:]
+store, log, seconds, jobs, halts = sys.argv[1:]
 reports = []
-engine = FakeEngine(log=log, seconds=float(seconds))
+engine = FakeEngine(log=log, seconds=float(seconds), halts=int(halts))
 map_workload(NET, engine=engine, store=store, jobs=int(jobs), progress=reports.append)
 print(reports[-1].reused, reports[-1].computed)
 """
 
 
-def start(store, log, seconds, jobs=1):
+def start(store, log, seconds, jobs=1, halts=0):
     folders = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
-        [sys.executable, "-c", _SLOW_RUN, store, log, str(seconds), str(jobs)],
+        [sys.executable, "-c", _SLOW_RUN, store, log, str(seconds), str(jobs), str(halts)],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
     )
@@ -270,8 +270,8 @@ def stored(store):
 
 
 def test_a_killed_run_goes_on_where_it_stopped(store, tmp_path):
-    killed = start(store, tmp_path / "log", 0.1)
-    deadline = time.monotonic() + 30
+    killed = start(store, tmp_path / "log", 0, halts=10)
+    deadline = time.monotonic() + 120
     while stored(store) < 5 and time.monotonic() < deadline:
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)

@@ -310,19 +310,19 @@ import sys
 from dse.sweep import sweep
 from tests.dse.fakes import FakeEngine
 from tests.dse.test_pipeline import NET
-store, log, seconds, jobs = sys.argv[1:]
+store, log, seconds, jobs, halts = sys.argv[1:]
 reports = []
-engine = FakeEngine(log=log, seconds=float(seconds))
+engine = FakeEngine(log=log, seconds=float(seconds), halts=int(halts))
 settings = {"glb_ifmap.depth": "1024:8192:x2"}
 sweep(NET, settings, only=["T8", "BC8"], engine=engine, store=store, jobs=int(jobs), progress=reports.append)
 print(reports[-1].reused, reports[-1].computed)
 """
 
 
-def start(store, log, seconds, jobs):
+def start(store, log, seconds, jobs, halts=0):
     folders = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
-        [sys.executable, "-c", _SLOW_SWEEP, store, log, str(seconds), str(jobs)],
+        [sys.executable, "-c", _SLOW_SWEEP, store, log, str(seconds), str(jobs), str(halts)],
         stdout=subprocess.PIPE,
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
@@ -332,8 +332,8 @@ def start(store, log, seconds, jobs):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path, jobs):
     store, log = tmp_path / "store.sqlite", tmp_path / "log"
-    killed = start(store, log, 0.15, jobs)
-    deadline = time.monotonic() + 30
+    killed = start(store, log, 0, jobs, halts=12)
+    deadline = time.monotonic() + 120
     while stored(store) < 4 and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(killed.pid, signal.SIGKILL)  # its workers too

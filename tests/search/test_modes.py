@@ -143,8 +143,8 @@ def test_killed_and_started_again_gives_the_same(
     (tmp_path / "tiny.yaml").write_text(config_yaml(chosen), encoding="utf-8")
     table.save(tmp_path / "table.csv")
     start(chosen, table, tmp_path / "whole")
-    killed = Process(tmp_path, jobs)
-    assert killed.stop(line, signal.SIGKILL) == -signal.SIGKILL
+    killed = Process(tmp_path, jobs, line)
+    assert killed.stop(signal.SIGKILL) == -signal.SIGKILL
     assert not (killed.run / "results.json").exists()
     start(replace(chosen, jobs=jobs), table, killed.run)
     assert_same(killed.run, tmp_path / "whole")

@@ -179,24 +179,25 @@ def without_seconds(run: Path) -> list[dict[str, Any]]:
 
 
 class Process:
-    """`enos search` on the tiny network, in a process that can be stopped."""
+    """`enos search` on the tiny network, in a process that waits at a line of its metrics to be stopped."""
 
-    def __init__(self, folder: Path, jobs: int, *options: str) -> None:
+    def __init__(self, folder: Path, jobs: int, line: int, *options: str) -> None:
         self.run = folder / "runs" / "tiny"
-        code = "from dse.cli import main; main()"
+        self.line = line
+        code = f"from tests.search.held import main_until; main_until({line})"
         command = [sys.executable, "-c", code, "search", folder / "tiny.yaml", "--table", folder / "table.csv",
                    "--out", self.run.parent, "--jobs", jobs, *options]  # fmt: skip
         self.process = subprocess.Popen(
             [*map(str, command)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
 
-    def stop(self, at_line: int, how: signal.Signals) -> int:
-        """Waits for a line of the metrics, then stops the process; returns its exit code."""
+    def stop(self, how: signal.Signals) -> int:
+        """Waits for the line, then stops the process; returns its exit code."""
         metrics = self.run / "metrics.jsonl"
         while self.process.poll() is None:
-            if metrics.exists() and len(metrics.read_bytes().splitlines()) >= at_line:
+            if metrics.exists() and len(metrics.read_bytes().splitlines()) >= self.line:
                 break
-            time.sleep(0.002)
+            time.sleep(0.02)
         self.process.send_signal(how)
         return self.process.wait()
 
@@ -212,8 +213,8 @@ def test_killed_at_any_moment_and_started_again_gives_the_same(
     whole = tmp_path / "whole"
     start(config, table, whole)
     for line in (2, 10):  # within a search and within a baseline
-        killed = Process(tmp_path, jobs=1)
-        assert killed.stop(line, signal.SIGKILL) == -signal.SIGKILL
+        killed = Process(tmp_path, 1, line)
+        assert killed.stop(signal.SIGKILL) == -signal.SIGKILL
         assert not (killed.run / "results.json").exists()
     start(config, table, killed.run)
     assert_same(killed.run, whole)

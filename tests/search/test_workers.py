@@ -73,8 +73,8 @@ def test_killed_and_started_again_gives_the_same(config: RunConfig, table: CostT
     table.save(tmp_path / "table.csv")
     whole = tmp_path / "whole"
     start(config, table, whole)
-    killed = Process(tmp_path, jobs=2)
-    assert killed.stop(6, signal.SIGKILL) == -signal.SIGKILL
+    killed = Process(tmp_path, 2, 6)
+    assert killed.stop(signal.SIGKILL) == -signal.SIGKILL
     assert not (killed.run / "results.json").exists()
     start(replace(config, jobs=2), table, killed.run)  # at once: workers may still live
     assert "Traceback" not in killed.errors()
@@ -83,8 +83,8 @@ def test_killed_and_started_again_gives_the_same(config: RunConfig, table: CostT
 
 def test_an_interrupt_ends_the_workers_first(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
     table.save(tmp_path / "table.csv")
-    process = Process(tmp_path, 2, "--set", "relearn.epochs=2000")  # not at its end before it is stopped
-    assert process.stop(3, signal.SIGINT) == 130
+    process = Process(tmp_path, 2, 3, "--set", "relearn.epochs=2000")  # its workers are still at work then
+    assert process.stop(signal.SIGINT) == 130
     assert not held(process.run)
     assert "Traceback" not in process.errors()
 

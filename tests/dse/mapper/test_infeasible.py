@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,11 +40,18 @@ def any_mapping(spec: Spec, problem: Problem) -> bool:
     slots = [(level, axis) for level in spec.levels for axis in (("x", "y") if isinstance(level, Fanout) else ("t",))]
     dims = [d for d, n in problem.bound.items() if n > 1]
     keeps = list(brute_force._keeps(spec, problem))
-    for splits in itertools.product(*(brute_force._splits(problem.bound[d], len(slots)) for d in dims)):
+    for splits in itertools.product(*(allowed_splits(d, problem.bound[d], slots) for d in dims)):
         factors = [{d: s[i] for d, s in zip(dims, splits, strict=True) if s[i] > 1} for i in range(len(slots))]
         if brute_force._allowed(problem, slots, factors) and fits(spec, problem, slots, factors, keeps):
             return True
     return False
+
+
+def allowed_splits(d: str, bound: int, slots: list) -> list[tuple[int, ...]]:
+    """Factors of one dimension at all levels that constraints and meshes allow while all others are 1."""
+    alone = SimpleNamespace(dimensions=(d,))
+    splits = brute_force._splits(bound, len(slots))
+    return [s for s in splits if brute_force._allowed(alone, slots, [{d: n} if n > 1 else {} for n in s])]
 
 
 def fits(spec: Spec, problem: Problem, slots: list, factors: list[dict[str, int]], keeps: list) -> bool:
@@ -332,9 +340,9 @@ def test_layer_of_one_operation() -> None:
 
 def test_answers_within_a_second() -> None:
     spec, problem = edited(*SMALL_WEIGHTS, sized("glb_ifmap", depth=1), layer={**VGG, "P": 224, "Q": 224})
-    start = time.perf_counter()
+    start = time.process_time()
     assert explain(spec, problem)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_no_reason_where_there_is_a_mapping() -> None:

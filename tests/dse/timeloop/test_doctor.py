@@ -1,4 +1,4 @@
-"""`enos doctor` on machines with all, none and half of the real tools: it says so, quickly, and never fails."""
+"""`enos doctor` on machines with all, none and half of the real tools: it says so and never fails."""
 
 from __future__ import annotations
 
@@ -60,7 +60,6 @@ def test_everything_is_there(machine, doctor):
         ),
         (lambda m: m.program("timeloop-model", "kill -SEGV $$"), "timeloop-model", "exit code -11"),
         (lambda m: (m.bin / "timeloop-model").write_bytes(b"\x7fELF"), "timeloop-model", "cannot be started: exec"),
-        (lambda m: m.program("accelergy", "sleep 9"), "accelergy (program)", "did not answer within"),
         (
             lambda m: m.module("pytimeloop.timeloopfe.v4", "import nothing_like_this"),
             "pytimeloop.timeloopfe.v4",
@@ -73,15 +72,24 @@ def test_everything_is_there(machine, doctor):
         ),
     ],
 )
-def test_a_part_that_does_not_start(machine, doctor, monkeypatch, break_it, part, reason):
+def test_a_part_that_does_not_start(machine, doctor, break_it, part, reason):
     machine.complete()
     break_it(machine)
-    monkeypatch.setattr(probe, "SECONDS", 1.0)
     found, text = doctor()
     assert list(found["broken"]) == [part]
     assert reason in found["broken"][part]
     assert not found["commands"][REAL]
     assert f"{part} is broken" in text
+
+
+def test_a_part_that_does_not_answer_is_not_called_broken(machine, doctor, monkeypatch):
+    machine.complete()
+    monkeypatch.setattr(probe, "SECONDS", 0.0)  # as on a machine that is too busy to start anything
+    found, text = doctor()
+    assert found["broken"] == {} and "accelergy (program)" in found["unanswered"]
+    assert found["commands"][REAL] is None
+    assert "broken" not in text and "does not work" not in text
+    assert f"{REAL}: not known: no answer from timeloop-model, timeloop-mapper, accelergy (program)" in text
 
 
 def test_problems_are_told(machine, doctor):
@@ -102,4 +110,4 @@ def test_nothing_is_written_into_the_home_folder(machine, doctor):
 
 @pytest.mark.timeloop
 def test_the_real_ones_start(real_accelergy):
-    assert probe.probe(real_accelergy) == {}
+    assert probe.probe(real_accelergy).broken == {}
