@@ -14,7 +14,7 @@ from itertools import pairwise
 from dse.access_counts import KeptTile, Serving, kept_tiles, served_operations
 from dse.energy.ert import Ert
 from dse.mapping import Mapping
-from dse.model import Evaluation
+from dse.model import Evaluation, leaking_instances
 from dse.nest import nest_of
 from dse.problem import Problem
 from dse.spec import Spec, Storage
@@ -38,9 +38,10 @@ def fair_energy(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert, evalua
     for tensor in problem.data_spaces:
         for kept in kept_tiles(nest, tensor, mapping, serving):
             total += _energy(kept, ert.storage(kept.level.name), read_write=tensor.read_write)
-    for level in nest.levels:
-        if level.storage is not None:
-            total += ert.storage(level.name)["leak"] * evaluation.cycles * level.average_instances
+    used = {level.name: level.average_instances for level in nest.levels}
+    busy = evaluation.cycles - spec.network_latency
+    for storage in spec.storages:
+        total += ert.storage(storage.name)["leak"] * busy * leaking_instances(spec, storage, used)
     return total
 
 

@@ -85,10 +85,7 @@ def spec_for(arch: SpecFile, problem: Problem, variables: dict[str, int] | dict[
 
 def library_for(arch: SpecFile) -> ComponentLibrary:
     """The shipped component classes, and those that the specification brings along."""
-    library = ComponentLibrary.load()
-    if "components" in arch.document:
-        library = library.with_classes(arch.document["components"], f"{arch.where}: components")
-    return library
+    return arch.library
 
 
 def embedded_energies(

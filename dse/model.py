@@ -85,7 +85,7 @@ def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evalua
     _check_capacity(spec, counts)
 
     steps = nest.compute_cycles
-    cycles = max(_level_cycles(m, counts.get(m.name, {}), steps) for m in nest.levels if m.storage is not None)
+    busy = max(_level_cycles(m, counts.get(m.name, {}), steps) for m in nest.levels if m.storage is not None)
     levels = {
         s.name: {t: _with_energy(s, a, ert.storage(s.name)) for t, a in counts[s.name].items()}
         for s in reversed(spec.storages)
@@ -93,7 +93,8 @@ def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evalua
     }
     computes = problem.macs if nest.perfect else compute_count(nest)
     compute_pj = computes * ert.compute(spec.compute.name)
-    leak_pj = _leakage(nest, cycles, ert)
+    leak_pj = _leakage(spec, nest, busy, ert)
+    cycles = busy + spec.network_latency
     energy = compute_pj + leak_pj + sum(a.energy_pj for tensors in levels.values() for a in tensors.values())
     return Evaluation(energy, cycles, computes, nest.computes, compute_pj, leak_pj, levels, spec.compute.name)
 
@@ -135,10 +136,19 @@ def _with_energy(storage: Storage, a: Accesses, energies: MappingType[str, float
     return replace(a, energy_pj=energy)
 
 
-def _leakage(nest: Nest, cycles: int, ert: Ert) -> float:
-    """Leakage in pJ: the charged instances leak in every cycle."""
+def _leakage(spec: Spec, nest: Nest, cycles: int, ert: Ert) -> float:
+    """Leakage in pJ of all memories in `cycles`; as in Timeloop, nothing leaks while networks fill and drain."""
+    used = {level.name: float(level.instances) for level in nest.levels}
     return sum(
-        ert.storage(level.name)["leak"] * cycles * level.instances
-        for level in reversed(nest.levels)
-        if level.storage is not None
+        ert.storage(storage.name)["leak"] * cycles * leaking_instances(spec, storage, used) for storage in spec.storages
     )
+
+
+def leaking_instances(spec: Spec, storage: Storage, used: MappingType[str, float]) -> float:
+    """Instances of a memory that leak: those that are used, or all that share a gate with one that is.
+
+    Args:
+        used: instances that take part, by level.
+    """
+    together = spec.gated_together(storage)
+    return used[storage.name] if together == 1 else together * max(1.0, used[storage.power_gate or storage.name])

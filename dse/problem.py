@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from dse import fields
 from dse.errors import InputError
 
 CONV_DIMENSIONS = ("N", "G", "C", "M", "P", "Q", "R", "S")
@@ -96,69 +97,73 @@ def problem_document(instance: Mapping[str, int]) -> dict[str, Any]:
     return {"problem": {"version": 0.4, "shape": CONV_SHAPE, "instance": dict(instance)}}
 
 
+_PROBLEM_FIELDS = ("version", "shape", "instance")
+_SHAPE_FIELDS = ("version", "name", "dimensions", "coefficients", "data_spaces")
+_SPACE_FIELDS = ("name", "projection", "read_write", "read-write")
+
+
 def problem_from_document(document: Any, where: object) -> Problem:
     """Reads a Timeloop `problem` (the mapping under that key).
 
     Raises:
         InputError: a missing or unknown field, a dimension without a size, an instance key that is neither
-            dimension nor coefficient (Timeloop would silently ignore it and cost another layer).
+            dimension nor coefficient (Timeloop would silently ignore it and cost another layer), a tensor that one
+            dimension moves along two of its axes.
     """
-    shape, instance = (_field(document, key, where, dict) for key in ("shape", "instance"))
-    _only(document, {"version", "shape", "instance"}, where)
-    _only(shape, {"version", "name", "dimensions", "coefficients", "data_spaces"}, f"{where}.shape")
-    dimensions = tuple(_field(shape, "dimensions", f"{where}.shape", list))
-    declared = shape.get("coefficients") or []
-    try:
-        coefficients = {c["name"]: c.get("default", 1) for c in declared}
-    except (TypeError, KeyError, AttributeError):
-        raise InputError(f"{where}.shape.coefficients", f"found {declared!r}", "[{name, default}, ...]") from None
-    for key, size in instance.items():
-        if key not in dimensions and key not in coefficients:
-            raise InputError(f"{where}.instance", f"unknown key {key!r}", [*dimensions, *coefficients])
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise InputError(f"{where}.instance.{key}", f"found {size!r}", "a whole number, at least 1")
+    fields.mapping(document, where, _PROBLEM_FIELDS, required=("shape", "instance"))
+    shape = fields.mapping(document["shape"], f"{where}.shape", _SHAPE_FIELDS, required=("dimensions", "data_spaces"))
+    dimensions = _unique(fields.sequence(shape["dimensions"], f"{where}.shape.dimensions", fields.text),
+                         f"{where}.shape.dimensions", "dimension")  # fmt: skip
+    declared = fields.optional_sequence(shape.get("coefficients"), f"{where}.shape.coefficients", _coefficient)
+    names = _unique([*dimensions, *(name for name, _ in declared)], f"{where}.shape.coefficients", "name")
+    instance = fields.mapping(document["instance"], f"{where}.instance")
+    fields.only(instance, names, f"{where}.instance", "key")
+    sizes = {key: fields.integer(size, f"{where}.instance.{key}") for key, size in instance.items()}
     for d in dimensions:
-        if d not in instance:
+        if d not in sizes:
             raise InputError(f"{where}.instance", f"dimension {d} has no size")
-    values = coefficients | {k: v for k, v in instance.items() if k in coefficients}
-    spaces = _field(shape, "data_spaces", f"{where}.shape", list)
-    return Problem(
-        dimensions=dimensions,
-        bounds=tuple(instance[d] for d in dimensions),
-        data_spaces=tuple(
-            _data_space(s, dimensions, values, f"{where}.shape.data_spaces[{i}]") for i, s in enumerate(spaces)
-        ),
-    )
+    values = {name: sizes.get(name, default) for name, default in declared}
+
+    def space(entry: Any, at: str) -> DataSpace:
+        return _data_space(entry, dimensions, values, at)
+
+    spaces = fields.sequence(shape["data_spaces"], f"{where}.shape.data_spaces", space)
+    _unique([s.name for s in spaces], f"{where}.shape.data_spaces", "tensor")
+    return Problem(dimensions, tuple(sizes[d] for d in dimensions), tuple(spaces))
+
+
+def _coefficient(entry: Any, where: str) -> tuple[str, int]:
+    fields.mapping(entry, where, ("name", "default"), required=("name",))
+    default = fields.integer(entry.get("default", 1), f"{where}.default")
+    return fields.text(entry["name"], f"{where}.name"), default
+
+
+def _unique(names: list[str], where: str, kind: str) -> tuple[str, ...]:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise InputError(where, f"a second {kind} is named {name!r}", "unique names")
+    return tuple(names)
 
 
 def _data_space(entry: Any, dimensions: tuple[str, ...], values: Mapping[str, int], where: str) -> DataSpace:
-    projection = _field(entry, "projection", where, list)
-    _only(entry, {"name", "projection", "read_write", "read-write"}, where)
-    axes = []
-    for i, terms in enumerate(projection):
-        axis: list[tuple[str, int]] = []
-        for term in terms if isinstance(terms, list) else [terms]:
-            names = term if isinstance(term, list) else [term]
-            if not 1 <= len(names) <= 2 or names[0] not in dimensions:
-                raise InputError(f"{where}.projection[{i}]", f"found {term!r}", f"[dimension] or [dimension, "
-                                 f"coefficient] with a dimension of {', '.join(dimensions)}")  # fmt: skip
-            if len(names) == 2 and names[1] not in values:
-                raise InputError(f"{where}.projection[{i}]", f"unknown coefficient {names[1]!r}", values)
-            axis.append((names[0], values[names[1]] if len(names) == 2 else 1))
-        axes.append(tuple(axis))
-    read_write = entry.get("read_write", entry.get("read-write", False))
-    return DataSpace(str(_field(entry, "name", where, str)), tuple(axes), bool(read_write))
+    fields.mapping(entry, where, _SPACE_FIELDS, required=("name", "projection"))
+
+    def axis(terms: Any, at: str) -> Axis:
+        return tuple(_term(term, dimensions, values, at) for term in (terms if isinstance(terms, list) else [terms]))
+
+    axes = fields.sequence(entry["projection"], f"{where}.projection", axis)
+    flags = [fields.boolean(entry[key], f"{where}.{key}") for key in ("read_write", "read-write") if key in entry]
+    if len(flags) == 2:
+        raise InputError(where, "read_write is given twice", "read_write")
+    return DataSpace(fields.text(entry["name"], f"{where}.name"), tuple(axes), any(flags))
 
 
-def _field(document: Any, key: str, where: object, kind: type) -> Any:
-    if not isinstance(document, dict) or key not in document:
-        raise InputError(where, f"field {key!r} is missing")
-    if not isinstance(document[key], kind):
-        raise InputError(f"{where}.{key}", f"found {document[key]!r}", f"a {kind.__name__}")
-    return document[key]
-
-
-def _only(document: dict[str, Any], allowed: set[str], where: object) -> None:
-    for key in document:
-        if key not in allowed:
-            raise InputError(where, f"unknown field {key!r}", sorted(allowed))
+def _term(term: Any, dimensions: tuple[str, ...], values: Mapping[str, int], where: str) -> tuple[str, int]:
+    """``[dimension]``, ``[dimension, coefficient]`` or only the name of a dimension."""
+    names = term if isinstance(term, list) else [term]
+    if not 1 <= len(names) <= 2 or not all(isinstance(n, str) for n in names) or names[0] not in dimensions:
+        allowed = f"[dimension] or [dimension, coefficient] with a dimension of {', '.join(dimensions)}"
+        raise InputError(where, f"found {fields.shown(term)}", allowed)
+    if len(names) == 2:
+        fields.only(names[1:], values, where, "coefficient")
+    return names[0], values[names[1]] if len(names) == 2 else 1

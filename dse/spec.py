@@ -12,9 +12,10 @@ from typing import Any
 class LoopConstraint:
     """What a specification fixes about the loops of one level.
 
-    `factors` are exact, `at_most` and `at_least` bound a factor. A permutation is innermost first: the loops in
-    `inner` come first, those in `outer` last, the rest in between in any order. `split` loops of a spatial
-    permutation lie on X, the others on Y; None leaves the choice to the mapper.
+    `factors` are exact (0: all of the dimension), `at_most` and `at_least` bound a factor. A permutation is innermost
+    first: the loops in `inner` come first, those in `outer` last, the rest in between in any order. `split` loops of a
+    spatial permutation, those of one iteration included, lie on X, the others on Y; None leaves the choice to the
+    mapper. `dse.constraints.for_layer` says what a constraint means for a layer.
     """
 
     factors: Mapping[str, int] = field(default_factory=dict)
@@ -46,7 +47,9 @@ class Storage:
     """A memory. Sizes are in words of `datawidth` bits; a physical access moves `block_size` words.
 
     `capacity` None means unlimited (DRAM). `keep` says for each tensor whether it is kept (True), bypassed (False)
-    or open to the mapper (absent). Bandwidths are words per cycle and instance.
+    or open to the mapper (absent). Bandwidths are words per cycle and instance. `network_latency` is the number of
+    cycles that filling and draining its network adds to every layer. `power_gate` names the level whose instances are
+    powered up and down, each with all instances of this memory inside it; None if each of these has a gate of its own.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Storage:
     read_bandwidth: float | None = None
     write_bandwidth: float | None = None
     shared_bandwidth: float | None = None
+    network_latency: int = 0
+    power_gate: str | None = None
 
     @property
     def loops(self) -> LoopConstraint:
@@ -72,13 +77,17 @@ class Storage:
 
 @dataclass(frozen=True)
 class Fanout:
-    """`mesh_x` x `mesh_y` copies of everything further in. Timeloop names the level ``inter_<node>_spatial``."""
+    """`mesh_x` x `mesh_y` copies of everything further in. Timeloop names the level ``inter_<node>_spatial``.
+
+    To Timeloop it is a memory that keeps nothing, so that it has a `network_latency`, too.
+    """
 
     name: str
     mesh_x: int
     mesh_y: int
     spatial: LoopConstraint
     no_link_transfer: frozenset[str] = frozenset()
+    network_latency: int = 0
 
     @property
     def loops(self) -> LoopConstraint:
@@ -114,6 +123,26 @@ class Spec:
                 product *= level.mesh_x * level.mesh_y
         return product
 
+    @cached_property
+    def instances(self) -> Mapping[str, int]:
+        """How many instances of each level there are."""
+        found, product = {}, 1
+        for level in self.levels:
+            found[level.name] = product
+            if isinstance(level, Fanout):
+                product *= level.mesh_x * level.mesh_y
+        return found
+
+    @property
+    def network_latency(self) -> int:
+        """Cycles that the networks between levels add to every layer."""
+        return sum(level.network_latency for level in self.levels)
+
+    def gated_together(self, storage: Storage) -> int:
+        """How many instances of a memory each power gate switches."""
+        gate = storage.power_gate
+        return 1 if gate is None else max(1, self.instances[storage.name] // self.instances[gate])
+
     def storage(self, name: str) -> Storage:
         return next(s for s in self.storages if s.name == name)
 
@@ -128,7 +157,7 @@ class Spec:
 def _canonical_level(level: Storage | Fanout) -> list[Any]:
     if isinstance(level, Fanout):
         return ["fanout", level.name, level.mesh_x, level.mesh_y, level.spatial.canonical(),
-                sorted(level.no_link_transfer)]  # fmt: skip
+                sorted(level.no_link_transfer), level.network_latency]  # fmt: skip
     return [
         "storage",
         level.name,
@@ -139,4 +168,6 @@ def _canonical_level(level: Storage | Fanout) -> list[Any]:
         level.read_bandwidth,
         level.write_bandwidth,
         level.shared_bandwidth,
+        level.network_latency,
+        level.power_gate,
     ]

@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dse import attributes as names
+from dse import fields
+from dse.constraints import ConstraintReader
 from dse.documents import TAG, parse_yaml, read_text
+from dse.energy.components import ComponentLibrary
 from dse.errors import InputError
 from dse.expressions import evaluate
-from dse.spec import Compute, Fanout, LoopConstraint, Spec, Storage
+from dse.spec import Compute, Fanout, Spec, Storage
 
-_NODE_FIELDS = {TAG, "name", "class", "attributes", "constraints", "spatial", "required_actions", "enabled"}
-_CONSTRAINT_FIELDS = {
-    "dataspace": {"keep", "bypass"},
-    "temporal": {"factors", "permutation", "default_max_factor", "default_min_factor"},
-    "spatial": {"factors", "permutation", "split", "no_link_transfer", "default_max_factor", "default_min_factor"},
+_NODE_FIELDS = (TAG, "name", "class", "attributes", "constraints", "spatial", "required_actions", "enabled")
+_TOP_LEVEL: Mapping[str, tuple[str, ...] | None] = {  # keys, and the fields that may be in them; None: read elsewhere
+    "architecture": ("version", "nodes"),
+    "variables": None,
+    "components": None,
+    "problem": None,  # the layer: commands are given it by itself
+    "mapper": None,  # how to search, which is said on the command line
+    "ART": None,  # areas are not modelled
+    "mapspace": ("version", "template"),
+    "globals": ("version", "environment_variables", "expression_custom_functions", "accelergy_plug_ins"),
+    "mapping": None,
+    "ERT": None,
 }
-_COMPUTE_CLASSES = {"compute", "intmac", "fpmac", "mac"}
-_NEUTRAL_ATTRIBUTES: dict[str, tuple[Any, ...]] = {  # features that are not modelled, and the values that mean "off"
-    "min_utilization": (0,),
-    "cluster_size": (1,),
-    "metadata_storage_depth": (0,),
-    "metadata_depth": (0,),
-    "metadata_storage_width": (0,),
-    "allow_overbooking": (False,),
-    "per_dataspace_bandwidth_consumption_scale": ({},),
-    "vector_access_energy": (),
-    "addr_gen_energy": (0,),
-    "reduction_supported": (True,),
+_EMPTY: Mapping[str, str] = {  # keys that change numbers where they have something in them
+    "mapping": "to Timeloop's mapper it is a constraint; give it to `enos model` as a file of its own",
+    "ERT": "give the table of energies as a file of its own",
 }
-_TOP_LEVEL = {
-    "architecture", "variables", "components", "problem", "mapper", "mapspace", "globals", "mapping", "ERT", "ART",
-}  # fmt: skip
 
 
 class SpecFile:
@@ -49,12 +48,12 @@ class SpecFile:
         if not isinstance(document, dict) or "architecture" not in document:
             raise InputError(where, "no `architecture` key", "a Timeloop v4 specification")
         _check_top_level(document, where)
-        architecture = document["architecture"]
-        if not isinstance(architecture, dict) or not isinstance(architecture.get("nodes"), list):
+        architecture = fields.mapping(document["architecture"], f"{where}: architecture")
+        if not isinstance(architecture.get("nodes"), list):
             raise InputError(f"{where}: architecture.nodes", "is missing", "a list of nodes, outermost first")
         self.where = where
         self.document = document
-        self.variables: dict[str, Any] = dict(document.get("variables") or {})
+        self.variables = dict(fields.optional_mapping(document.get("variables"), f"{where}: variables"))
         self.nodes: list[Any] = architecture["nodes"]
 
     @staticmethod
@@ -86,7 +85,19 @@ class SpecFile:
             if name not in self.variables:
                 raise InputError(f"{self.where}: variables", f"{name!r} is not declared", sorted(self.variables))
         scope = self.variables | dict(variables or {})
-        return _Reader(self.where, scope, dimensions, tensors).chain(self.nodes)
+        return _Reader(self.where, scope, dimensions, tensors, self._known).chain(self.nodes)
+
+    @cached_property
+    def library(self) -> ComponentLibrary:
+        """The shipped component classes, and those that the specification brings along."""
+        library = ComponentLibrary.shipped()
+        if "components" in self.document:
+            library = library.with_classes(self.document["components"], f"{self.where}: components")
+        return library
+
+    @cached_property
+    def _known(self) -> names.Known:
+        return names.Known(self.library, _texts([self.nodes, self.variables]))
 
 
 def _top_level(path: Path | str) -> dict[str, Any]:
@@ -98,9 +109,29 @@ def _top_level(path: Path | str) -> dict[str, Any]:
 
 
 def _check_top_level(document: dict[str, Any], where: object) -> None:
-    for key in document:
-        if key not in _TOP_LEVEL:
-            raise InputError(where, f"unknown top-level key {key!r}", sorted(_TOP_LEVEL))
+    fields.mapping(document, where)
+    fields.only(document, tuple(_TOP_LEVEL), where, "top-level key")
+    for key, value in document.items():
+        allowed = _TOP_LEVEL[key]
+        if allowed is not None:
+            fields.optional_mapping(value, f"{where}: {key}", allowed)
+        if key in _EMPTY and value not in (None, [], {}):
+            raise InputError(f"{where}: {key}", "is not read from a specification", _EMPTY[key])
+    template = (document.get("mapspace") or {}).get("template", "uber")
+    fields.one_of(template, f"{where}: mapspace.template", ("uber",))
+    for key in ("environment_variables", "expression_custom_functions"):
+        value = (document.get("globals") or {}).get(key)
+        if value not in (None, [], {}):
+            raise InputError(f"{where}: globals.{key}", "is not supported", "leave it out")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All text in a part of a document."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 def _joined(key: str, before: Any, value: Any, where: object) -> Any:
@@ -110,72 +141,95 @@ def _joined(key: str, before: Any, value: Any, where: object) -> Any:
     for name in value:
         if name in before and name not in ("version", "classes"):
             raise InputError(f"{where}: {key}", f"a second {name!r} beside that of another file", "each name once")
-    classes = [*(before.get("classes") or []), *(value.get("classes") or [])]
+    lists = [fields.optional_sequence(part.get("classes"), f"{where}: {key}.classes", fields.anything)
+             for part in (before, value)]  # fmt: skip
+    classes = [*lists[0], *lists[1]]
     return {**value, **before, **({"classes": classes} if key == "components" else {})}
 
 
 class _Reader:
-    def __init__(self, where: object, scope: dict[str, Any], dimensions: tuple[str, ...], tensors: tuple[str, ...]):
-        self.where, self.scope, self.dimensions, self.tensors = where, scope, dimensions, tensors
+    def __init__(
+        self,
+        where: object,
+        scope: dict[str, Any],
+        dimensions: tuple[str, ...],
+        tensors: tuple[str, ...],
+        known: names.Known,
+    ) -> None:
+        self.where, self.scope, self.tensors, self.known = where, scope, tensors, known
+        self.constraints = ConstraintReader(dimensions, tensors)
 
     def chain(self, nodes: list[Any]) -> Spec:
         levels: list[Storage | Fanout] = []
         inherited: dict[str, Any] = {}
-        names: set[str] = set()
         compute: Compute | None = None
-        enabled = [(i, n) for i, n in enumerate(nodes) if not (isinstance(n, dict) and n.get("enabled") is False)]
+        gates = _PowerGates()
+        enabled = [node for node in enumerate(nodes) if self._enabled(*node)]
+        seen: set[str] = set()
         for position, (i, node) in enumerate(enabled):
             where = f"{self.where}: architecture.nodes[{i}]"
-            self._check_node(node, where)
-            name = str(node["name"])
+            name = self._check_node(node, where)
             where += f" ({name})"
-            if name in names:
+            if name in seen:
                 raise InputError(where, f"a second node is named {name!r}", "unique names")
-            names.add(name)
-            attributes = self._attributes(node, inherited, where)
+            seen.add(name)
             last = position == len(enabled) - 1
-            fanout = self._fanout(node, name, where)
+            container = node[TAG] == "Container"
+            if container and last:
+                raise InputError(where, "there is no compute unit: the last node is a container", "a compute component")
+            component_class = None if container else fields.name(node["class"], f"{where}.class")
+            own = self._attributes(node, inherited, where)
+            self.known.check(own, component_class, f"{where}.attributes")
+            attributes = inherited | own
+            if container:
+                inherited = attributes
+            constraints = self.constraints.groups(node.get("constraints"), f"{where}.constraints")
+            gating = _gating(own, f"{where}.attributes")
+            if container:
+                gates.container(own.get("power_gated_at"))
+            fanout = self._fanout(node, name, constraints, inherited, where)
             if fanout is not None:
                 levels.append(fanout)
-            if node[TAG] == "Container":
-                self._check_container(node, where)
-                inherited = attributes
-                if last:
-                    raise InputError(where, "the last node is a container", "a compute component")
-            elif last:
-                compute = Compute(name, str(node["class"]), attributes)
+                gates.place(fanout.name, gating, None)
+            if component_class is None:
+                _check_container(constraints, f"{where}.constraints")
+            elif not self._is_compute(component_class, last, where):
+                gate = gates.place(name, gating, own.get("power_gated_at"))
+                levels.append(self._storage(name, component_class, attributes, constraints, gate, where))
             else:
-                levels.append(self._storage(node, name, attributes, where))
+                compute = Compute(name, component_class, attributes)
         if compute is None or not any(isinstance(level, Storage) for level in levels):
             raise InputError(f"{self.where}: architecture.nodes", "needs at least one memory and a compute unit")
         spec = Spec(tuple(levels), compute)
-        self._check_keep(spec)
+        self._check(spec)
         return spec
 
-    def _check_node(self, node: Any, where: str) -> None:
+    def _enabled(self, i: int, node: Any) -> bool:
+        enabled = node.get("enabled") if isinstance(node, dict) else None
+        return enabled is None or fields.boolean(enabled, f"{self.where}: architecture.nodes[{i}].enabled")
+
+    def _check_node(self, node: Any, where: str) -> str:
+        """The name of a node."""
         tag = node.get(TAG) if isinstance(node, dict) else None
         if tag not in ("Component", "Container"):
             found = f"!{tag}" if tag else "an untagged node"
             raise InputError(where, f"{found} is not supported", "!Component and !Container, in a chain")
-        for key in node:
-            if key not in _NODE_FIELDS:
-                raise InputError(where, f"unknown field {key!r}", sorted(_NODE_FIELDS - {TAG}))
-        if "name" not in node:
-            raise InputError(where, "field 'name' is missing")
-        if tag == "Component" and "class" not in node:
-            raise InputError(where, "field 'class' is missing")
+        required = ("name", "class") if tag == "Component" else ("name",)
+        fields.mapping(node, where, _NODE_FIELDS, required)
+        return fields.name(node["name"], f"{where}.name")
 
-    def _check_container(self, node: dict[str, Any], where: str) -> None:
-        for kind, fields in self._constraints(node, where).items():
-            if kind != "spatial" and any((fields or {}).values()):
-                raise InputError(
-                    f"{where}.constraints.{kind}", "a container has no loops and stores nothing", "spatial"
-                )
+    def _is_compute(self, component_class: str, last: bool, where: str) -> bool:
+        compute = self.known.kind(component_class, where) == "compute"
+        if compute and not last:
+            raise InputError(where, f"compute class {component_class!r} before the last node", "one compute node, last")
+        if last and not compute:
+            problem = f"there is no compute unit: the last node is a memory of class {component_class!r}"
+            raise InputError(where, problem, "a compute component as the last node, such as class intmac")
+        return compute
 
     def _attributes(self, node: dict[str, Any], inherited: dict[str, Any], where: str) -> dict[str, Any]:
-        own = node.get("attributes") or {}
-        if not isinstance(own, dict):
-            raise InputError(f"{where}.attributes", f"found {own!r}", "a mapping")
+        """A node's own attributes, evaluated."""
+        own = fields.optional_mapping(node.get("attributes"), f"{where}.attributes")
         scope = self.scope | inherited | own
         values = {}
         for key, expression in own.items():
@@ -184,167 +238,131 @@ class _Reader:
             if key in self.scope:
                 visible[key] = self.scope[key]
             values[key] = evaluate(expression, visible, f"{where}.attributes.{key}")
-        return inherited | values
+        return values
 
-    def _fanout(self, node: dict[str, Any], name: str, where: str) -> Fanout | None:
-        spatial = node.get("spatial") or {}
-        if not isinstance(spatial, dict) or not set(spatial) <= {"meshX", "meshY"}:
-            raise InputError(f"{where}.spatial", f"found {spatial!r}", "meshX and meshY")
+    def _fanout(
+        self, node: dict[str, Any], name: str, constraints: Mapping[str, Any], inherited: dict[str, Any], where: str
+    ) -> Fanout | None:
+        spatial = fields.optional_mapping(node.get("spatial"), f"{where}.spatial", ("meshX", "meshY"))
         mesh = {}
         for axis in ("meshX", "meshY"):
             size = evaluate(spatial.get(axis, 1), self.scope, f"{where}.spatial.{axis}")
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise InputError(f"{where}.spatial.{axis}", f"found {size!r}", "a whole number, at least 1")
-            mesh[axis] = size
-        constraints = self._constraints(node, where)
+            mesh[axis] = fields.integer(size, f"{where}.spatial.{axis}")
+        group, here = constraints["spatial"], f"{where}.constraints.spatial"
+        loops = self.constraints.loops(group, here)
+        no_links = self.constraints.tensors(group.get("no_link_transfer"), f"{here}.no_link_transfer")
         if mesh["meshX"] * mesh["meshY"] == 1:
             return None
-        spatial_constraint = constraints.get("spatial") or {}
-        return Fanout(
-            f"inter_{name}_spatial",
-            mesh["meshX"],
-            mesh["meshY"],
-            self._loops(spatial_constraint, f"{where}.constraints.spatial"),
-            frozenset(self._tensors(spatial_constraint, "no_link_transfer", f"{where}.constraints.spatial")),
-        )
+        latency = _latency(names.Numbers(inherited, f"{where}.attributes"))
+        return Fanout(f"inter_{name}_spatial", mesh["meshX"], mesh["meshY"], loops, frozenset(no_links), latency)
 
-    def _storage(self, node: dict[str, Any], name: str, attributes: dict[str, Any], where: str) -> Storage:
-        for key, value in attributes.items():
-            if key in _NEUTRAL_ATTRIBUTES and value is not None and value not in _NEUTRAL_ATTRIBUTES[key]:
-                neutral = ", ".join(map(str, _NEUTRAL_ATTRIBUTES[key])) or "leave it out"
-                raise InputError(f"{where}.attributes.{key}", f"{value!r} is not supported", neutral)
-        if node["class"] in _COMPUTE_CLASSES:
-            raise InputError(where, f"compute class {node['class']!r} before the last node", "one compute node, last")
-        constraints = self._constraints(node, where)
-        dataspace = constraints.get("dataspace") or {}
-        keep = dict.fromkeys(self._tensors(dataspace, "keep", f"{where}.constraints.dataspace"), True)
-        for tensor in self._tensors(dataspace, "bypass", f"{where}.constraints.dataspace"):
-            if tensor in keep:
-                raise InputError(f"{where}.constraints.dataspace", f"{tensor} is both kept and bypassed")
-            keep[tensor] = False
-        number = _Numbers(attributes, f"{where}.attributes")
-        datawidth = number.whole("datawidth", "word_bits", "word_width", default=8)
-        width = number.whole("width", "memory_width", "data_storage_width", default=None)
-        block = number.whole("block_size", "n_words", default=None)
-        if width is not None:
-            if width % (datawidth * (block or 1)) != 0:
-                raise InputError(f"{where}.attributes.width", f"{width} bits is not a multiple of "
-                                 f"{datawidth * (block or 1)} (datawidth x block_size)")  # fmt: skip
-            block = block or width // datawidth
-        block = block or 1
-        depth = number.whole("depth", "memory_depth", "data_storage_depth", default=None)
-        entries = number.whole("entries", default=None)
-        kilobytes = number.whole("sizeKB", default=None)
-        if sum(x is not None for x in (depth, entries, kilobytes)) > 1:
-            raise InputError(f"{where}.attributes", "more than one size is given", "one of depth, entries, sizeKB")
-        capacity = entries
-        if depth is not None:
-            capacity = depth * block
-        elif kilobytes is not None:
-            capacity = kilobytes * 1024 * 8 // datawidth
-        buffering = number.real("multiple_buffering", 1.0)
-        if capacity is not None:
-            capacity = math.floor(capacity / buffering)
-        bandwidth = {k: number.real(k, None) for k in ("read_bandwidth", "write_bandwidth", "shared_bandwidth")}
+    def _storage(
+        self,
+        name: str,
+        component_class: str,
+        attributes: dict[str, Any],
+        constraints: Mapping[str, Any],
+        power_gate: str | None,
+        where: str,
+    ) -> Storage:
+        number = names.Numbers(attributes, f"{where}.attributes")
+        datawidth = number.whole(*names.DATAWIDTH) or names.DEFAULT_DATAWIDTH
+        block = _block_size(number, datawidth, f"{where}.attributes")
+        half = (number.real("bandwidth") or 0) / 2 or None  # an old name, of reads and writes together
         return Storage(
             name=name,
-            component=str(node["class"]),
+            component=component_class,
             attributes=attributes,
             datawidth=datawidth,
             block_size=block,
-            capacity=capacity,
-            keep=keep,
-            temporal=self._loops(constraints.get("temporal") or {}, f"{where}.constraints.temporal"),
-            **bandwidth,
+            capacity=_capacity(number, datawidth, block, f"{where}.attributes"),
+            keep=self.constraints.keep(constraints["dataspace"], f"{where}.constraints.dataspace"),
+            temporal=self.constraints.loops(constraints["temporal"], f"{where}.constraints.temporal"),
+            read_bandwidth=number.real("read_bandwidth") or half,
+            write_bandwidth=number.real("write_bandwidth") or half,
+            shared_bandwidth=number.real("shared_bandwidth"),
+            network_latency=_latency(number),
+            power_gate=power_gate,
         )
 
-    def _constraints(self, node: dict[str, Any], where: str) -> dict[str, Any]:
-        constraints = node.get("constraints") or {}
-        for kind, fields in constraints.items():
-            allowed = _CONSTRAINT_FIELDS.get(kind)
-            if allowed is None:
-                raise InputError(f"{where}.constraints", f"{kind!r} is not supported", sorted(_CONSTRAINT_FIELDS))
-            for key, value in (fields or {}).items():
-                if key not in allowed and value not in (None, [], {}):
-                    raise InputError(f"{where}.constraints.{kind}", f"{key!r} is not supported", sorted(allowed))
-        return dict(constraints)
-
-    def _tensors(self, fields: dict[str, Any], key: str, where: str) -> list[str]:
-        found = fields.get(key) or []
-        for tensor in found:
-            if tensor not in self.tensors:
-                raise InputError(f"{where}.{key}", f"unknown tensor {tensor!r}", self.tensors)
-        return list(found)
-
-    def _loops(self, fields: dict[str, Any], where: str) -> LoopConstraint:
-        bounds: dict[str, dict[str, int]] = {"=": {}, "<=": {}, ">=": {}}
-        factors = fields.get("factors") or []
-        for item in re.split(r"[\s,]+", factors.strip()) if isinstance(factors, str) else factors:
-            match = re.fullmatch(r"\s*([A-Za-z]+)\s*(<=|>=|=)\s*(-?\d+)\s*", str(item))
-            if not match or match[1] not in self.dimensions:
-                raise InputError(f"{where}.factors", f"found {item!r}", f"X=n, X<=n or X>=n with a dimension of "
-                                 f"{', '.join(self.dimensions)}")  # fmt: skip
-            dimension, relation, value = match[1], match[2], int(match[3])
-            if relation == "=" and value == -1:
-                continue  # Timeloop's way of writing "whatever remains"
-            if value < 1:
-                raise InputError(f"{where}.factors", f"found {item!r}", "a factor of at least 1, or -1 for the rest")
-            if dimension in bounds[relation]:
-                raise InputError(f"{where}.factors", f"{dimension} is given twice")
-            bounds[relation][dimension] = value
-        for key, relation in (("default_max_factor", "<="), ("default_min_factor", ">=")):
-            if fields.get(key) is not None:
-                for d in self.dimensions:
-                    if d not in bounds["="]:
-                        bounds[relation].setdefault(d, int(fields[key]))
-        inner, outer = self._permutation(fields.get("permutation") or [], f"{where}.permutation")
-        split = fields.get("split")
-        if split is not None and (isinstance(split, bool) or not isinstance(split, int) or split < 0):
-            raise InputError(f"{where}.split", f"found {split!r}", "a whole number of loops on X")
-        return LoopConstraint(bounds["="], bounds["<="], bounds[">="], inner, outer, split)
-
-    def _permutation(self, found: Any, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        if isinstance(found, str):
-            found = [s for s in (found.split(",") if "," in found else found) if s.strip()]
-        names = [str(x).strip() for x in found]
-        if "_" in names:
-            cut = names.index("_")
-            inner, outer = names[:cut], names[cut + 1 :]
-        else:
-            inner, outer = names, []
-        for name in (*inner, *outer):
-            if name not in self.dimensions:
-                raise InputError(where, f"unknown dimension {name!r}", self.dimensions)
-        if len(set(inner + outer)) < len(inner + outer):
-            raise InputError(where, f"a dimension is listed twice in {names}")
-        return tuple(inner), tuple(outer)
-
-    def _check_keep(self, spec: Spec) -> None:
+    def _check(self, spec: Spec) -> None:
         for tensor in self.tensors:
             if all(s.keep.get(tensor) is False for s in spec.storages):
                 raise InputError(f"{self.where}: architecture", f"{tensor} is bypassed at every level")
+        levels = [level.name for level in spec.levels]
+        for storage in spec.storages:
+            if storage.power_gate is not None:
+                where = f"{self.where}: {storage.name}.power_gated_at"
+                fields.only((storage.power_gate,), levels, where, "level")
 
 
-class _Numbers:
-    """Numeric attributes by any of Timeloop's spellings."""
+class _PowerGates:
+    """At which level each memory is switched on and off, by the rule of Timeloop's front end.
 
-    def __init__(self, attributes: Mapping[str, Any], where: str) -> None:
-        self.attributes, self.where = attributes, where
+    A node with `has_power_gating` makes the node after it the gate of all that follow. But under any container the
+    front end hands on the container's own `power_gated_at`, also where that is nothing, and the chain is cut.
+    """
 
-    def whole(self, *names: str, default: int | None) -> Any:
-        for name in names:
-            value = self.attributes.get(name)
-            if value is None:
-                continue
-            if isinstance(value, float) and value.is_integer():
-                value = int(value)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{self.where}.{name}", f"found {value!r}", "a whole number, at least 1")
-            return value
-        return default
+    def __init__(self) -> None:
+        self._gate: str | None = None
+        self._next = False
+        self._container: tuple[str | None] | None = None  # what the last container gives, if there is one
 
-    def real(self, name: str, default: float | None) -> Any:
-        value = self.attributes.get(name, default)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0):
-            raise InputError(f"{self.where}.{name}", f"found {value!r}", "a positive number")
-        return value
+    def container(self, gated_at: str | None) -> None:
+        self._container = (gated_at,)
+
+    def place(self, name: str, gating: bool, gated_at: str | None) -> str | None:
+        """The gate of the next level, None if it is itself; `gating`: its node has `has_power_gating`."""
+        if self._next:
+            self._gate = name
+        self._next = gating
+        gate = gated_at or (self._gate if self._container is None else self._container[0])
+        return None if gate == name else gate
+
+
+def _gating(own: Mapping[str, Any], where: str) -> bool:
+    """Whether a node has `has_power_gating`; InputError for what is no truth value, or no name of a gate."""
+    if own.get("power_gated_at") is not None:
+        fields.text(own["power_gated_at"], f"{where}.power_gated_at")
+    gating = own.get("has_power_gating")
+    return gating is not None and fields.boolean(gating, f"{where}.has_power_gating")
+
+
+def _check_container(constraints: Mapping[str, Any], where: str) -> None:
+    for kind, group in constraints.items():
+        if kind != "spatial" and group:
+            raise InputError(f"{where}.{kind}", "a container has no loops and stores nothing", "spatial")
+
+
+def _block_size(number: names.Numbers, datawidth: int, where: str) -> int:
+    """Words that a physical access moves."""
+    width, block = number.whole(*names.WIDTH), number.whole(*names.BLOCK)
+    if width is None:
+        return block or 1
+    if width % datawidth != 0:
+        default = ", the default" if datawidth == names.DEFAULT_DATAWIDTH else ""
+        raise InputError(f"{where}.width", f"{width} bits is not a multiple of {datawidth} (datawidth{default})")
+    if block is not None and width != datawidth * block:
+        problem = f"{width} bits are not {datawidth} x {block} (datawidth x block_size): several clusters of instances"
+        raise InputError(f"{where}.width", f"{problem} are not modelled", f"{datawidth * block}")
+    return width // datawidth
+
+
+def _capacity(number: names.Numbers, datawidth: int, block: int, where: str) -> int | None:
+    """Words that fit; None if there is no limit."""
+    depth, entries, kilobytes = number.whole(*names.DEPTH), number.whole("entries"), number.whole("sizeKB")
+    if sum(x is not None for x in (depth, entries, kilobytes)) > 1:
+        raise InputError(where, "more than one size is given", "one of depth, entries, sizeKB")
+    capacity = entries
+    if depth is not None:
+        capacity = depth * block
+    elif kilobytes is not None:
+        capacity = kilobytes * 1024 * 8 // datawidth
+    buffering = number.real("multiple_buffering") or 1.0
+    return None if capacity is None else math.floor(capacity / buffering)
+
+
+def _latency(number: names.Numbers) -> int:
+    """Cycles to fill and drain the network between a level and the next one further in."""
+    latencies = (number.whole(name, least=0) for name in ("network_fill_latency", "network_drain_latency"))
+    return sum(cycles or 0 for cycles in latencies)

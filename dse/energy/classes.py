@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
+from dse import fields
 from dse.documents import read_yaml
 from dse.errors import InputError
+
+T = TypeVar("T")
 
 MUST_SPECIFY = "must_specify"
 TOP_KEYS = ("compound_components", "components")  # Accelergy's and the Timeloop front end's name for the same thing
@@ -69,23 +72,17 @@ def read_classes(path: Path | str) -> dict[str, ComponentClass]:
     key = next((k for k in TOP_KEYS if isinstance(document, dict) and k in document), None)
     if key is None:
         raise InputError(path, "not a component file", f"a mapping with {' or '.join(TOP_KEYS)}")
-    _mapping(document, f"{path}", (key,))
-    return parse_classes(document[key], f"{path}: {key}")
+    return parse_classes(fields.mapping(document, path, (key,))[key], f"{path}: {key}")
 
 
 def parse_classes(document: Any, where: str) -> dict[str, ComponentClass]:
     """The compound classes of a ``compound_components`` or ``components`` mapping: ``{version, classes}``."""
-    _mapping(document, where, ("version", "classes"))
+    fields.mapping(document, where, ("version", "classes"))
     version = str(document.get("version", "0.4"))
     if version not in _VERSIONS:
-        raise InputError(f"{where}.version", f"found {version}", _VERSIONS)
-    found: dict[str, ComponentClass] = {}
-    for i, entry in enumerate(_list(document.get("classes"), f"{where}.classes")):
-        component_class = _class(entry, f"{where}.classes[{i}]")
-        if component_class.name in found:
-            raise InputError(f"{where}.classes[{i}]", f"a second class is named {component_class.name!r}")
-        found[component_class.name] = component_class
-    return found
+        raise InputError(f"{where}.version", f"found {fields.shown(document['version'])}", _VERSIONS)
+    classes = fields.optional_sequence(document.get("classes"), f"{where}.classes", _class)
+    return _by_name([(c.name, c) for c in classes], f"{where}.classes", "class")
 
 
 def instances(index: str | None, where: str) -> tuple[str, str] | None:
@@ -99,84 +96,76 @@ def instances(index: str | None, where: str) -> tuple[str, str] | None:
 
 
 def _class(entry: Any, where: str) -> ComponentClass:
-    _mapping(entry, where, ("name", "attributes", "subcomponents", "actions"), required=("name", "actions"))
-    subcomponents: dict[str, Subcomponent] = {}
-    for i, part in enumerate(_list(entry.get("subcomponents"), f"{where}.subcomponents")):
-        at = f"{where}.subcomponents[{i}]"
-        _mapping(part, at, ("name", "class", "attributes", "energy_scale", "area_scale"), required=("name", "class"))
-        name, _ = _indexed(part["name"], f"{at}.name")
-        if name in subcomponents:
-            raise InputError(f"{at}.name", f"a second subcomponent is named {name!r}")
-        attributes = _mapping(part.get("attributes") or {}, f"{at}.attributes")
-        subcomponents[name] = Subcomponent(str(part["class"]), attributes, part.get("energy_scale", 1))
-    actions: dict[str, Action] = {}
-    for i, action in enumerate(_list(entry["actions"], f"{where}.actions")):
-        at = f"{where}.actions[{i}]"
-        _mapping(action, at, ("name", "arguments", "subcomponents"), required=("name",))
-        if action["name"] in actions:
-            raise InputError(f"{at}.name", f"a second action is named {action['name']!r}")
-        actions[str(action["name"])] = _action(action, subcomponents, at)
+    fields.mapping(entry, where, ("name", "attributes", "subcomponents", "actions"), required=("name", "actions"))
+    parts = fields.optional_sequence(entry.get("subcomponents"), f"{where}.subcomponents", _subcomponent)
+    subcomponents = _by_name(parts, f"{where}.subcomponents", "subcomponent")
+
+    def action(found: Any, at: str) -> tuple[str, Action]:
+        return _action(found, subcomponents, at)
+
+    actions = fields.optional_sequence(entry["actions"], f"{where}.actions", action)
     return ComponentClass(
-        name=str(entry["name"]),
-        attributes=_mapping(entry.get("attributes") or {}, f"{where}.attributes"),
+        name=fields.name(entry["name"], f"{where}.name"),
+        attributes=MappingProxyType(fields.optional_mapping(entry.get("attributes"), f"{where}.attributes")),
         subcomponents=MappingProxyType(subcomponents),
-        actions=MappingProxyType(actions),
+        actions=MappingProxyType(_by_name(actions, f"{where}.actions", "action")),
     )
 
 
-def _action(entry: Mapping[str, Any], subcomponents: Mapping[str, Subcomponent], where: str) -> Action:
+def _subcomponent(part: Any, where: str) -> tuple[str, Subcomponent]:
+    fields.mapping(part, where, ("name", "class", "attributes", "energy_scale", "area_scale"), ("name", "class"))
+    name, _ = _indexed(part["name"], f"{where}.name")
+    attributes = fields.optional_mapping(part.get("attributes"), f"{where}.attributes")
+    component_class = fields.name(part["class"], f"{where}.class")
+    return name, Subcomponent(component_class, MappingProxyType(attributes), part.get("energy_scale", 1))
+
+
+def _action(entry: Any, subcomponents: Mapping[str, Subcomponent], where: str) -> tuple[str, Action]:
+    fields.mapping(entry, where, ("name", "arguments", "subcomponents"), required=("name",))
     uses: list[Use] = []
-    for i, part in enumerate(_list(entry.get("subcomponents"), f"{where}.subcomponents")):
-        at = f"{where}.subcomponents[{i}]"
-        _mapping(part, at, ("name", "actions"), required=("name", "actions"))
+
+    def steps(part: Any, at: str) -> None:
+        fields.mapping(part, at, ("name", "actions"), required=("name", "actions"))
         name, index = _indexed(part["name"], f"{at}.name")
         if name not in subcomponents:
-            raise InputError(f"{at}.name", f"there is no subcomponent {name!r}", subcomponents)
+            raise InputError(f"{at}.name", f"there is no subcomponent {name!r}", subcomponents or None)
         if any((use.subcomponent, use.index) == (name, index) for use in uses):  # Accelergy keeps the last, silently
             raise InputError(
                 f"{at}.name", f"a second entry for {part['name']!r}", "one entry that lists all its actions"
             )
-        for j, step in enumerate(_list(part["actions"], f"{at}.actions")):
-            # `action_share` of older versions is refused: Accelergy 0.4 ignores it, which loses energy silently.
-            _mapping(step, f"{at}.actions[{j}]", ("name", "arguments", "energy_scale", "repeat"), required=("name",))
-            uses.append(
-                Use(
-                    subcomponent=name,
-                    index=index,
-                    action=str(step["name"]),
-                    arguments=_mapping(step.get("arguments") or {}, f"{at}.actions[{j}].arguments"),
-                    energy_scale=step.get("repeat", step.get("energy_scale", 1)),
-                )
-            )
-    return Action(_mapping(entry.get("arguments") or {}, f"{where}.arguments"), tuple(uses))
+
+        def step(found: Any, here: str) -> Use:
+            return _use(found, name, index, here)
+
+        uses.extend(fields.optional_sequence(part["actions"], f"{at}.actions", step))
+
+    fields.optional_sequence(entry.get("subcomponents"), f"{where}.subcomponents", steps)
+    arguments = fields.optional_mapping(entry.get("arguments"), f"{where}.arguments")
+    return fields.name(entry["name"], f"{where}.name"), Action(MappingProxyType(arguments), tuple(uses))
+
+
+def _use(step: Any, subcomponent: str, index: str | None, where: str) -> Use:
+    # `action_share` of older versions is refused: Accelergy 0.4 ignores it, which loses energy silently.
+    fields.mapping(step, where, ("name", "arguments", "energy_scale", "repeat"), required=("name",))
+    arguments = fields.optional_mapping(step.get("arguments"), f"{where}.arguments")
+    action = fields.name(step["name"], f"{where}.name")
+    scale = step.get("repeat", step.get("energy_scale", 1))
+    return Use(subcomponent, index, action, MappingProxyType(arguments), scale)
+
+
+def _by_name(entries: Iterable[tuple[str, T]], where: str, kind: str) -> dict[str, T]:
+    found: dict[str, T] = {}
+    for i, (name, value) in enumerate(entries):
+        if name in found:
+            raise InputError(f"{where}[{i}].name", f"a second {kind} is named {name!r}", "unique names")
+        found[name] = value
+    return found
 
 
 def _indexed(text: Any, where: str) -> tuple[str, str | None]:
     """``storage[1..width]`` as its name and the text between the brackets."""
-    match = _INDEXED.fullmatch(str(text).strip())
+    match = _INDEXED.fullmatch(fields.name(text, where).strip())
     if not match:
-        raise InputError(where, f"found {text!r}", "a name, or name[first..last]")
+        raise InputError(where, f"found {fields.shown(text)}", "a name, or name[first..last]")
     instances(match["index"], where)
     return match["name"], match["index"]
-
-
-def _mapping(
-    value: Any, where: str, known: Iterable[str] | None = None, required: Iterable[str] = ()
-) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise InputError(where, f"found {value!r}", f"a mapping with {', '.join(known)}" if known else "a mapping")
-    for key in value:
-        if known is not None and key not in known:
-            raise InputError(where, f"unknown field {key!r}", known)
-    for key in required:
-        if key not in value:
-            raise InputError(where, f"field {key!r} is missing")
-    return MappingProxyType(value)
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise InputError(where, f"found {value!r}", "a list")
-    return value

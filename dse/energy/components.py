@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -44,6 +45,11 @@ class ComponentLibrary:
             if file.suffix != ".csv":
                 classes |= read_classes(file)
         return cls(MappingProxyType(classes), read_tables(f for f in files if f.suffix == ".csv"))
+
+    @staticmethod
+    def shipped() -> ComponentLibrary:
+        """The shipped classes and tables, read once."""
+        return _shipped()
 
     def with_classes(self, document: Any, where: str) -> ComponentLibrary:
         """This library and the classes of a specification's own ``components: {version, classes}``."""
@@ -135,6 +141,11 @@ class ComponentLibrary:
             scale = _scale(part.energy_scale, {**bindings, **own}, at) * _scale(use.energy_scale, acting, at)
             total += _count(use, acting, at) * scale * step
         return total
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> ComponentLibrary:
+    return ComponentLibrary.load()
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -8,7 +8,6 @@ silently wrong, this module refuses the table.
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from dse import fields
 from dse.documents import read_yaml
 from dse.errors import InputError
 
@@ -28,6 +28,7 @@ _STORAGE_ACTIONS = {
 _COMPUTE_ACTIONS = ("mac_random", "mult_random", "mac", "mult", "compute")
 
 _VERSIONS = ("0.3", "0.4")
+_DOCUMENT_FIELDS = ("ERT", "ERT_summary", "ART", "ART_summary")  # all that Accelergy writes; the first is read
 _RANGE = re.compile(r"\[[^\[\]]*\]")  # its dots separate no elements
 
 
@@ -91,17 +92,15 @@ def read_ert(path: Path | str) -> Ert:
     document = read_yaml(path)
     if not isinstance(document, dict) or "ERT" not in document:
         raise InputError(path, "not an energy reference table", "a mapping with ERT: {version, tables}")
-    content = _mapping(document["ERT"], f"{path}: ERT", ("tables",))
+    fields.mapping(document, path, _DOCUMENT_FIELDS)
+    content = fields.mapping(document["ERT"], f"{path}: ERT", ("version", "tables"), required=("tables",))
     if str(content.get("version", "0.4")) not in _VERSIONS:
-        raise InputError(f"{path}: ERT.version", f"found {content['version']}", _VERSIONS)
+        raise InputError(f"{path}: ERT.version", f"found {fields.shown(content['version'])}", _VERSIONS)
     tables: dict[str, Mapping[str, float]] = {}
-    for i, table in enumerate(_list(content["tables"], f"{path}: ERT.tables")):
-        where = f"{path}: ERT.tables[{i}]"
-        table = _mapping(table, where, ("name", "actions"))
-        name = component_name(str(table["name"]))
+    for name, actions, where in fields.sequence(content["tables"], f"{path}: ERT.tables", _table):
         if name in tables:
             raise InputError(f"{where}.name", f"a second component is named {name!r}")
-        tables[name] = MappingProxyType(_read_actions(table["actions"], f"{where}.actions"))
+        tables[name] = actions
     return Ert(MappingProxyType(tables), str(path))
 
 
@@ -124,19 +123,23 @@ def _first(actions: Mapping[str, float], choices: tuple[str, ...]) -> float | No
     return next((actions[name] for name in choices if name in actions), None)
 
 
-def _read_actions(entries: Any, where: str) -> dict[str, float]:
+def _table(entry: Any, where: str) -> tuple[str, Mapping[str, float], str]:
+    """A component's name and the energies of its actions, and where they stand."""
+    fields.mapping(entry, where, ("name", "actions"), required=("name", "actions"))
     actions: dict[str, float] = {}
-    for i, entry in enumerate(_list(entries, where)):
-        entry = _mapping(entry, f"{where}[{i}]", ("name", "energy"))
-        energy = entry["energy"]
-        if isinstance(energy, str):  # YAML 1.1 reads 1e-3 as text
-            with contextlib.suppress(ValueError):
-                energy = float(energy)
-        if isinstance(energy, bool) or not isinstance(energy, (int, float)) or not 0 <= energy < math.inf:
-            raise InputError(f"{where}[{i}].energy", f"found {energy!r}", "pJ, a number of at least 0")
-        name = str(entry["name"])
-        actions[name] = max(float(energy), actions.get(name, 0.0))
-    return actions
+    for action, energy in fields.sequence(entry["actions"], f"{where}.actions", _entry):
+        actions[action] = max(energy, actions.get(action, 0.0))
+    return component_name(fields.name(entry["name"], f"{where}.name")), MappingProxyType(actions), where
+
+
+def _entry(entry: Any, where: str) -> tuple[str, float]:
+    """An action and its energy."""
+    fields.mapping(entry, where, ("name", "arguments", "energy"), required=("name", "energy"))
+    energy = entry["energy"]
+    if isinstance(energy, str):  # YAML 1.1 reads 1e-3 as text
+        with contextlib.suppress(ValueError):
+            energy = float(energy)
+    return fields.name(entry["name"], f"{where}.name"), fields.number(energy, f"{where}.energy", unit="pJ")
 
 
 def _plain(energy: float) -> str:
@@ -144,18 +147,3 @@ def _plain(energy: float) -> str:
     text = repr(float(energy))
     mantissa, e, exponent = text.partition("e")
     return text if "." in mantissa else f"{mantissa}.0{e}{exponent}"
-
-
-def _mapping(value: Any, where: str, required: tuple[str, ...]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InputError(where, f"found {value!r}", f"a mapping with {', '.join(required)}")
-    for key in required:
-        if key not in value:
-            raise InputError(where, f"field {key!r} is missing")
-    return value
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise InputError(where, f"found {value!r}", "a list")
-    return value

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dse.constraints import searchable
 from dse.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", im
         InputError: an unknown objective, or an energy that the table lacks.
     """
     check_objective(objective)
+    spec = searchable(spec, problem, objective)
     from dse.mapper import explore  # numba takes a while to load, and a warm store needs none of it
 
     if imperfect:

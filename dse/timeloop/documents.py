@@ -17,9 +17,6 @@ METRICS = {"energy": ["energy"], "edp": ["edp"], "delay": ["delay", "energy"]}
 """Timeloop's `optimization_metrics` for each objective; a later metric decides among equals."""
 
 
-Units = tuple[str, ...]  # dimensions of size 1
-
-
 class _Node(dict[str, Any]):
     """A node with a YAML tag."""
 
@@ -44,9 +41,8 @@ def v4_specification(spec: Spec, problem: Problem, mapper: Mapping[str, Any] | N
 
     Components are of Timeloop's own classes: what an access costs comes with the energy table of a run.
     """
-    units = tuple(d for d, bound in problem.bound.items() if bound == 1)
     document: dict[str, Any] = {
-        "architecture": {"version": VERSION, "nodes": _nodes(spec, units)},
+        "architecture": {"version": VERSION, "nodes": _nodes(spec)},
         "problem": {"version": VERSION, **problem_v4(problem)},
     }
     if mapper is not None:
@@ -78,14 +74,16 @@ def problem_v4(problem: Problem) -> dict[str, Any]:
     return {"shape": shape, "instance": {**problem.bound, **{f"k{value}": value for value in values}}}
 
 
-def _nodes(spec: Spec, units: Units) -> list[_Node]:
+def _nodes(spec: Spec) -> list[_Node]:
     """The nodes. A fan-out becomes a container, or a part of the component whose name it has: names are unique."""
     nodes = [_Node("!Container", {"name": TOP})]
     for level in (*spec.levels, spec.compute):
         if isinstance(level, Fanout):
-            nodes.append(_Node("!Container", _fanout(level, units)))
+            nodes.append(_Node("!Container", _fanout(level)))
             continue
-        node = _compute(level) if isinstance(level, Compute) else _storage(level, units)
+        node = _compute(level) if isinstance(level, Compute) else _storage(level)
+        if level is spec.storages[0] and spec.network_latency:  # Timeloop adds up those of all levels
+            node["attributes"]["network_fill_latency"] = spec.network_latency
         if nodes[-1]["name"] == node["name"]:
             own = nodes.pop()
             constraints = {**node.get("constraints", {}), **own.get("constraints", {})}
@@ -94,9 +92,9 @@ def _nodes(spec: Spec, units: Units) -> list[_Node]:
     return nodes
 
 
-def _fanout(fanout: Fanout, units: Units) -> dict[str, Any]:
+def _fanout(fanout: Fanout) -> dict[str, Any]:
     """The fields of the node that Timeloop turns into a level of the fan-out's name."""
-    spatial = _loops(fanout.spatial, units)
+    spatial = _loops(fanout.spatial)
     if fanout.no_link_transfer:
         spatial["no_link_transfer"] = sorted(fanout.no_link_transfer)
     return {
@@ -106,7 +104,7 @@ def _fanout(fanout: Fanout, units: Units) -> dict[str, Any]:
     }
 
 
-def _storage(storage: Storage, units: Units) -> _Node:
+def _storage(storage: Storage) -> _Node:
     unlimited = storage.capacity is None
     attributes: dict[str, Any] = {
         "datawidth": storage.datawidth,
@@ -119,6 +117,8 @@ def _storage(storage: Storage, units: Units) -> _Node:
     for name in ("read_bandwidth", "write_bandwidth", "shared_bandwidth"):
         if (bandwidth := getattr(storage, name)) is not None:
             attributes[name] = bandwidth
+    if storage.power_gate is not None:
+        attributes["power_gated_at"] = storage.power_gate
     constraints: dict[str, Any] = {}
     kept = {
         word: [tensor for tensor, keep in storage.keep.items() if keep is value]
@@ -126,7 +126,7 @@ def _storage(storage: Storage, units: Units) -> _Node:
     }
     if any(kept.values()):
         constraints["dataspace"] = {word: tensors for word, tensors in kept.items() if tensors}
-    if temporal := _loops(storage.temporal, units):
+    if temporal := _loops(storage.temporal):
         constraints["temporal"] = temporal
     return _Node(
         "!Component",
@@ -143,22 +143,17 @@ def _compute(compute: Compute) -> _Node:
     return _Node("!Component", {"name": compute.name, "class": "compute", "attributes": {"datawidth": 8}})
 
 
-def _loops(constraint: LoopConstraint, units: Units) -> dict[str, Any]:
-    """Constraints on the loops of a level.
-
-    The front end lists loops of one iteration that a permutation leaves out as the innermost ones. With a `split` that
-    would move other loops from X to Y, so they are listed here, as the outermost.
-    """
+def _loops(constraint: LoopConstraint) -> dict[str, Any]:
+    """Constraints on the loops of a level. Loops of one iteration that are not listed the front end puts innermost."""
     factors = [
         f"{dimension}{relation}{value}"
         for relation, bounds in (("=", constraint.factors), ("<=", constraint.at_most), (">=", constraint.at_least))
         for dimension, value in bounds.items()
+        if (relation, value) != (">=", 1)
     ]
     found: dict[str, Any] = {"factors": factors} if factors else {}
-    ones = [*units, *(d for d, n in constraint.factors.items() if n == 1 and d not in units)]
-    outer = [*constraint.outer, *(d for d in ones if d not in (*constraint.inner, *constraint.outer))]
-    if constraint.inner or outer:
-        found["permutation"] = [*constraint.inner, *(["_", *outer] if outer else [])]
+    if constraint.inner or constraint.outer:
+        found["permutation"] = [*constraint.inner, *(["_", *constraint.outer] if constraint.outer else [])]
     if constraint.split is not None:
         found["split"] = constraint.split
     return found

@@ -159,7 +159,7 @@ def test_classes_that_cannot_be_evaluated(cls, action, message):
     [
         ("- name: c", "c.yaml: components.classes[0]: field 'actions' is missing"),
         ("- {name: c, actions: [], primitive_type: SRAM}", "classes[0]: unknown field 'primitive_type'"),
-        ("- {name: c, actions: []}\n- {name: c, actions: []}", "classes[1]: a second class is named 'c'"),
+        ("- {name: c, actions: []}\n- {name: c, actions: []}", "classes[1].name: a second class is named 'c'"),
         ("- {name: c, actions: [{name: a}, {name: a}]}", "actions[1].name: a second action is named 'a'"),
         ("- {name: c, actions: {a: 1}}", "classes[0].actions: found {'a': 1} (allowed: a list)"),
         ("- 3", "classes[0]: found 3 (allowed: a mapping with name"),

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from dse.constraints import for_layer
 from dse.energy.ert import Ert
 from dse.instance import read_arch
 from dse.mapper import search
@@ -128,13 +129,14 @@ def constraint(draw: Any, layer: dict[str, int]) -> dict[str, Any]:
 @given(cases())
 @settings(max_examples=400, suppress_health_check=list(HealthCheck))
 def test_reasons_agree_with_brute_force(case: tuple[Spec, Problem]) -> None:
-    spec, problem = case
+    given, problem = case
+    spec = for_layer(given, problem)
     mapped = any_mapping(spec, problem)
     line = explain(spec, problem)
     assert (line == "") == mapped
     assert "\n" not in line
     ert = Ert({**{s.name: {"read": 1, "write": 1, "leak": 0} for s in spec.storages}, "mac": {"compute": 1}})
-    assert search(spec, problem, ert).reason == line
+    assert search(given, problem, ert).reason == line
     for group in growths(spec, problem):
         assert any_mapping(resized(spec, [(g, g.grown) for g in group]), problem)
         for g in group:

@@ -216,7 +216,7 @@ def test_text_is_quoted_and_expressions_are_not(tmp_path):
         " actions: [{name: read, subcomponents: [{name: ram, actions: [{name: read}]}]}]}]}"
     )
     library = ComponentLibrary.load([tmp_path / "own.yaml"])
-    spec = spec_of("{name: box, class: box_SRAM, attributes: {width: 8, depth: 4}}")
+    spec = spec_of("{name: box, class: box_SRAM, attributes: {width: 16, depth: 4}}")
     text = class_files(spec, library)["own_classes.yaml"]
     styles = {n.value: n.style for n in scalars(yaml.compose(text))}
     assert (styles["45nm"], styles["HBM2"]) == ('"', '"')

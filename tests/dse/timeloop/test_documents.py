@@ -87,16 +87,24 @@ def test_the_specification_says_the_same(spec, problem):
     assert layer.canonical() == problem.canonical()
 
 
-def test_a_split_stays_where_it_is():
-    """The front end puts loops of one iteration that are not listed inside the listed ones, which moves a split."""
+def test_permutations_are_written_as_they_are():
+    """The front end puts loops of one iteration that are not listed innermost, as `dse.constraints.for_layer` does."""
     spec, _ = constrained()
     problem = conv_problem(LAYER | {"G": 1, "S": 1})
     nodes = parse_yaml(v4_specification(spec, problem), "text")["architecture"]["nodes"]
-    spatial = next(n for n in nodes if n["name"] == "shared")["constraints"]["spatial"]
-    assert spatial["split"] == 1
-    assert spatial["permutation"] == ["M", "C", "_", "G", "S"]
-    temporal = next(n for n in nodes if n["name"] == "shared")["constraints"]["temporal"]
-    assert temporal["permutation"] == ["R", "S", "_", "N", "G"]
+    constraints = next(n for n in nodes if n["name"] == "shared")["constraints"]
+    assert (constraints["spatial"]["split"], constraints["spatial"]["permutation"]) == (1, ["M", "C"])
+    assert constraints["temporal"]["permutation"] == ["R", "S", "_", "N"]
+
+
+def test_latencies_and_power_gates_are_handed_on():
+    text = CONSTRAINED.replace("shared_bandwidth: 4", "network_fill_latency: 3, power_gated_at: dram")
+    spec = SpecFile(parse_yaml(text.replace("read_bandwidth: 1.0e-5", "network_drain_latency: 4"), "a"), "a").instance(
+        dimensions=conv_problem(LAYER).dimensions, tensors=("Weights", "Inputs", "Outputs")
+    )
+    found, _ = reread(spec, conv_problem(LAYER))
+    assert found.network_latency == spec.network_latency == 7
+    assert [found.gated_together(s) for s in found.storages] == [1, 2]
 
 
 def test_all_text_is_quoted():
