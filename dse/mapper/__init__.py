@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OBJECTIVES = ("energy", "edp", "delay")
 """What can be minimised: energy; energy x delay; delay, and among the fastest mappings energy."""
 
-VERSION = "4"
+VERSION = "5"
 """Part of every store key: changes whenever the mapper's or the model's answers may change."""
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -102,7 +103,7 @@ def remember(space: Mapspace, answer: Tiling) -> None:
 
 
 def _build(levels: tuple[Storage | Fanout, ...], problem: Problem) -> Mapspace:
-    _check_size(problem)
+    _check_problem(problem)
     dims = _dims(problem)
     grid, boxes, label_width = _grid(problem, dims)
     stages = tuple(_constraint(level, dims, len(problem.dimensions)) for level in levels)
@@ -125,12 +126,20 @@ def _build(levels: tuple[Storage | Fanout, ...], problem: Problem) -> Mapspace:
     )
 
 
-def _check_size(problem: Problem) -> None:
-    """Refuses a layer whose counts do not fit 64 bits: its operations, and the numbers that stand for places of boxes.
+def _check_problem(problem: Problem) -> None:
+    """Refuses a layer that bounds do not hold for, or whose counts do not fit 64 bits.
+
+    The counts are its operations, and the numbers that stand for places of boxes.
 
     Raises:
-        InputError: names the layer's operations, or the tensor.
+        InputError: a dimension on two axes of a tensor, or too many operations or words.
     """
+    for space in problem.data_spaces:
+        on_axes = Counter(d for axis in space.axes for d in {d for d, c in axis if c and problem.bound[d] > 1})
+        for d, axes in on_axes.items():
+            if axes > 1:
+                found = f"dimension {d} is on {axes} axes of {space.name}"
+                raise InputError("problem", found, "one axis for `enos mapper`; `enos model` takes more")
     if problem.macs > MOST_OPERATIONS:
         raise InputError("problem", f"has {problem.macs} operations", f"at most {MOST_OPERATIONS}")
     for space in problem.data_spaces:

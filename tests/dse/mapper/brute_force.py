@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dse.constraints import for_layer
 from dse.energy.ert import Ert
 from dse.errors import InputError
 from dse.mapper.exact import exact_counts, priced
@@ -133,6 +134,8 @@ def cost(evaluation: Evaluation, objective: str) -> tuple[float, float]:
 
 
 def every_mapping(spec: Spec, problem: Problem) -> Iterator[Mapping]:
+    """Under the constraints that the specification has for this layer."""
+    spec = for_layer(spec, problem)
     slots = [(level, axis) for level in spec.levels for axis in (("x", "y") if isinstance(level, Fanout) else ("t",))]
     dims = [d for d, n in problem.bound.items() if n > 1]
     per_dim = [list(_splits(problem.bound[d], len(slots))) for d in dims]
