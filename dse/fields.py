@@ -76,7 +76,7 @@ def did_you_mean(key: str, allowed: Iterable[str]) -> str:
     names: dict[str, str] = {}
     for name in allowed:
         names.setdefault(name.lower().replace("-", "_"), name)  # of two spellings the first
-    near = difflib.get_close_matches(key.lower().replace("-", "_"), names, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(key.lower().replace("-", "_"), names, n=1, cutoff=0.6)
     return f"; did you mean {names[near[0]]!r}?" if near else ""
 
 

@@ -107,8 +107,7 @@ def problem_from_document(document: Any, where: object) -> Problem:
 
     Raises:
         InputError: a missing or unknown field, a dimension without a size, an instance key that is neither
-            dimension nor coefficient (Timeloop would silently ignore it and cost another layer), a tensor that one
-            dimension moves along two of its axes.
+            dimension nor coefficient (Timeloop would silently ignore it and cost another layer).
     """
     fields.mapping(document, where, _PROBLEM_FIELDS, required=("shape", "instance"))
     shape = fields.mapping(document["shape"], f"{where}.shape", _SHAPE_FIELDS, required=("dimensions", "data_spaces"))
@@ -149,7 +148,11 @@ def _data_space(entry: Any, dimensions: tuple[str, ...], values: Mapping[str, in
     fields.mapping(entry, where, _SPACE_FIELDS, required=("name", "projection"))
 
     def axis(terms: Any, at: str) -> Axis:
-        return tuple(_term(term, dimensions, values, at) for term in (terms if isinstance(terms, list) else [terms]))
+        coefficients: dict[str, int] = {}
+        for term in terms if isinstance(terms, list) else [terms]:
+            dimension, coefficient = _term(term, dimensions, values, at)
+            coefficients[dimension] = coefficients.get(dimension, 0) + coefficient
+        return tuple(coefficients.items())
 
     axes = fields.sequence(entry["projection"], f"{where}.projection", axis)
     flags = [fields.boolean(entry[key], f"{where}.{key}") for key in ("read_write", "read-write") if key in entry]
