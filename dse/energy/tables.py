@@ -101,7 +101,7 @@ def primitive_energy(
         raise InputError(where, f"{component_class} has no action {action!r}", primitive.actions)
     where = f"{where}: {component_class}"
     position = [_position(name, axis, attributes, where) for axis in primitive.axes]
-    if action == _LEAK and not _has_leakage(tables, name, attributes, position, primitive.law):
+    if action == _LEAK and not _has_leakage(tables, name, attributes, position, primitive.law, where):
         return 0.0
     rows = _rows(tables, name, primitive.actions[action], attributes, where)
     if primitive.law == "per bit":
@@ -109,11 +109,14 @@ def primitive_energy(
     return _interpolate(rows, position, primitive.axes, primitive.law == "power", where)
 
 
-def _has_leakage(tables: Tables, name: str, attributes: Mapping[str, Any], position: Sequence[float], law: str) -> bool:
+def _has_leakage(
+    tables: Tables, name: str, attributes: Mapping[str, Any], position: Sequence[float], law: str, where: str
+) -> bool:
     """Whether a table gives a primitive's leakage at this position."""
-    kind = f"dram_{str(attributes.get('type', 'LPDDR4')).lower()}" if name == "dram" else name
+    kind = _dram_type(attributes, where) if name == "dram" else name
     technologies = [t for component, t, action in tables.rows if (component, action) == (kind, _LEAK)]
-    wanted = _technology(attributes.get("technology", technologies[0] if len(technologies) == 1 else ""))
+    default = technologies[0] if len(technologies) == 1 else ""
+    wanted = _technology(attributes.get("technology", default), f"{where}.technology")
     rows = next((tables.rows[kind, t, _LEAK] for t in technologies if t in ("", wanted)), None)
     if rows is None or law == "per bit":
         return rows is not None
@@ -158,7 +161,9 @@ def _parse(cells: list[str], where: str) -> tuple[tuple[str, str, str], Point, f
     component = row["component"]
     kind = "dram" if component.startswith("dram_") else component
     if kind not in _PRIMITIVES or component == "dram":
-        raise InputError(f"{where}: component", f"found {component!r}", [*list(_PRIMITIVES)[:-1], "dram_TYPE"])
+        raise InputError(
+            f"{where}: component", f"found {fields.shown(component)}", [*list(_PRIMITIVES)[:-1], "dram_TYPE"]
+        )
     fields.one_of(row["action"], f"{where}: action", sorted(set(_PRIMITIVES[kind].actions.values())), "action")
     columns = {"sram": ("width_bits", "depth", "n_banks"), "multiplier": ("width_bits", "width_b_bits")}
     values = []
@@ -182,7 +187,7 @@ def _number(text: str, where: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < math.inf:
-        raise InputError(where, f"found {text!r}", "a number, at least 0")
+        raise InputError(where, f"found {fields.shown(text)}", "a number, at least 0")
     return value
 
 
@@ -190,20 +195,26 @@ def _short(component_class: str) -> str:
     return component_class.lower().removeprefix("aladdin_").removeprefix("int")
 
 
-def _technology(value: Any) -> str:
-    """``45nm``, ``"45 nm"`` and 45 are the same technology."""
-    return str(value).lower().replace(" ", "").removesuffix("nm")
+def _technology(value: Any, where: str = "technology") -> str:
+    """``45nm``, ``"45 nm"`` and 45 are the same technology; so is nothing ("") for tables that hold for all."""
+    text = fields.name(value, where) if value != "" else ""
+    return text.lower().replace(" ", "").removesuffix("nm")
+
+
+def _dram_type(attributes: Mapping[str, Any], where: str) -> str:
+    """The name of a DRAM in the tables."""
+    return f"dram_{fields.name(attributes.get('type', 'LPDDR4'), f'{where}.type').lower()}"
 
 
 def _rows(tables: Tables, name: str, action: str, attributes: Mapping[str, Any], where: str) -> Mapping[Point, float]:
     """The rows of one component, technology and action."""
     if name == "dram":
-        name = f"dram_{str(attributes.get('type', 'LPDDR4')).lower()}"
+        name = _dram_type(attributes, where)
         types = sorted(
             {component.removeprefix("dram_").upper() for component, _, _ in tables.rows if "dram_" in component}
         )
         if name.removeprefix("dram_").upper() not in types:
-            raise InputError(f"{where}.type", f"no table has {attributes.get('type', 'LPDDR4')!r}", types)
+            raise InputError(f"{where}.type", f"no table has {fields.shown(attributes.get('type', 'LPDDR4'))}", types)
     known = sorted({technology for component, technology, a in tables.rows if (component, a) == (name, action)})
     if not known:
         raise InputError(where, f"no table has action {action!r} of {name}")
@@ -211,9 +222,9 @@ def _rows(tables: Tables, name: str, action: str, attributes: Mapping[str, Any],
     technology = attributes.get("technology", default)
     if technology is None:
         raise InputError(f"{where}.technology", "is missing", [f"{t}nm" for t in known])
-    wanted = "" if "" in known else _technology(technology)
+    wanted = "" if "" in known else _technology(technology, f"{where}.technology")
     if wanted not in known:
-        raise InputError(f"{where}.technology", f"no table has {technology!r}", [f"{t}nm" for t in known])
+        raise InputError(f"{where}.technology", f"no table has {fields.shown(technology)}", [f"{t}nm" for t in known])
     return tables.rows[name, wanted, action]
 
 
@@ -229,10 +240,7 @@ def _position(name: str, axis: str, attributes: Mapping[str, Any], where: str) -
 def _positive(attributes: Mapping[str, Any], key: str, where: str) -> float:
     if key not in attributes:
         raise InputError(where, f"attribute {key!r} is missing", sorted(map(str, attributes)) or None)
-    value = attributes[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise InputError(f"{where}.{key}", f"found {value!r}", "a number above 0")
-    return float(value)
+    return fields.number(attributes[key], f"{where}.{key}", above=True)
 
 
 def _interpolate(
