@@ -105,14 +105,9 @@ def _steps(
     return out
 
 
-def _new_part(box: tuple[int, ...], move: Vector) -> int:
-    """Words of a box that a translated copy of it did not hold: a slab if it moved along one axis and overlaps."""
-    axes = [i for i, m in enumerate(move) if m]
-    if len(axes) != 1:
-        return math.prod(box)
-    axis = axes[0]
-    step = min(abs(move[axis]), box[axis])
-    return math.prod(box) // box[axis] * step
+def _new_part(box: Vector, move: Vector) -> int:
+    """Words of a box that a translated copy of it did not hold: along one axis a slab, along several what is left."""
+    return math.prod(box) - math.prod(max(0, extent - abs(m)) for extent, m in zip(box, move, strict=True))
 
 
 def child_offsets(spatial: list[tuple[int, Vector]]) -> list[Vector]:

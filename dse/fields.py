@@ -17,6 +17,11 @@ from dse.errors import InputError
 LARGEST = 2**53
 """The largest integer that is read: up to here every integer is a float, too, so no energy is computed of another."""
 
+MOST = 1e30
+"""The largest number that is read: the energy of the largest layer stays finite."""
+
+_LONGEST_NAME = 200
+
 T = TypeVar("T")
 
 _short = reprlib.Repr()
@@ -76,7 +81,7 @@ def did_you_mean(key: str, allowed: Iterable[str]) -> str:
     names: dict[str, str] = {}
     for name in allowed:
         names.setdefault(name.lower().replace("-", "_"), name)  # of two spellings the first
-    near = difflib.get_close_matches(key.lower().replace("-", "_"), names, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(key.lower().replace("-", "_"), names, n=1, cutoff=0.6)
     return f"; did you mean {names[near[0]]!r}?" if near else ""
 
 
@@ -109,12 +114,18 @@ def text(value: Any, where: object) -> str:
 
 
 def name(value: Any, where: object) -> str:
-    """Text, or a number that is taken as text: a level or a layer may be called 1."""
+    """Text that stands in one line, or a number that is taken as text: a level or a layer may be called 1."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = shown(value)
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(where, f"found {shown(value)}", "a name")
+    if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > _LONGEST_NAME:
+        raise InputError(where, f"found {shown(value)}", f"a name, of at most {_LONGEST_NAME} characters")
     return value
+
+
+def version(value: Any, where: object, allowed: Collection[str]) -> None:
+    """Refuses a version that is not one of those allowed; 0.4 and ``"0.4"`` are the same."""
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool) or shown(value).strip("'") not in allowed:
+        raise InputError(where, f"found {shown(value)}", allowed)
 
 
 def one_of(value: Any, where: object, allowed: Collection[T], kind: str = "value") -> T:
@@ -143,15 +154,19 @@ def integer(value: Any, where: object, least: int = 1, most: int = LARGEST) -> i
     return value
 
 
-def number(value: Any, where: object, least: float = 0.0, *, above: bool = False, unit: str = "") -> float:
-    """A finite number, at least `least`, or above it.
+def number(value: Any, where: object, *, above: bool = False, unit: str = "") -> float:
+    """A number of at least 0, or above it, with which products stay finite: at most `MOST`, and not below 1 / `MOST`.
 
     Args:
+        above: 0 is refused.
         unit: what the number counts, for the message.
     """
     real = isinstance(value, (int, float)) and not isinstance(value, bool)
     # An integer too large for a float compares with one all the same, so that it ends here and not as OverflowError.
-    if not real or not (least < value if above else least <= value) or not value <= 1e300:
+    if not real or not (1 / MOST if above else 0) <= value <= MOST:
         what = f"{unit}, a number" if unit else "a number"
-        raise InputError(where, f"found {shown(value)}", f"{what} {'above' if above else 'of at least'} {least:g}")
+        limits = "above 0" if above else "of at least 0"
+        if real and value > 0:
+            limits += f", from {1 / MOST:g} to {MOST:g}"
+        raise InputError(where, f"found {shown(value)}", f"{what} {limits}")
     return float(value)

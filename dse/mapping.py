@@ -9,9 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dse import fields
 from dse.errors import InputError
 from dse.problem import Problem
 from dse.spec import Fanout, Spec, Storage
+
+_KINDS = {name: name for name in ("temporal", "spatial", "datatype")} | dict.fromkeys(
+    ("bypass", "dataspace"), "datatype"
+)
+_FACTOR = re.compile(r"([A-Za-z]+)=?(\d{1,15})(?:,(\d{1,15}))?")
+_DIRECTIVE_FIELDS = {
+    "temporal": ("target", "type", "factors", "permutation"),
+    "spatial": ("target", "type", "factors", "permutation", "split"),
+    "datatype": ("target", "type", "keep", "bypass"),
+}
 
 Loops = tuple[tuple[str, int], ...]  # (dimension, factor), innermost first, factors above 1 only
 
@@ -94,8 +105,8 @@ def parse_directives(spec: Spec, problem: Problem, entries: Any, where: object) 
         InputError: an unknown target, field or dimension; factors that do not multiply up to the problem; a
             remainder that no loop further out makes possible; a fan-out or split that the hardware does not have.
     """
-    if isinstance(entries, dict) and set(entries) == {"mapping"}:
-        entries = entries["mapping"]
+    if isinstance(entries, dict) and "mapping" in entries:
+        entries = fields.mapping(entries, where, ("mapping",))["mapping"]
     if not isinstance(entries, list):
         raise InputError(where, "not a mapping", "a list of directives under `mapping`")
     storages = {s.name: s for s in spec.storages}
@@ -105,41 +116,48 @@ def parse_directives(spec: Spec, problem: Problem, entries: Any, where: object) 
     y: dict[str, Loops] = dict.fromkeys(fanouts, ())
     remainders: dict[str, dict[str, int]] = {}
     keep = {s.name: {t.name for t in problem.data_spaces if s.keep.get(t.name, True)} for s in spec.storages}
+    seen: set[tuple[str, str]] = set()
     for i, entry in enumerate(entries):
         here = f"{where}: mapping[{i}]"
-        if not isinstance(entry, dict) or "target" not in entry or "type" not in entry:
-            raise InputError(here, f"found {entry!r}", "a mapping with target and type")
-        target, kind = _target(entry["target"]), entry["type"]
-        if target not in storages and target not in fanouts:
-            raise InputError(f"{here}.target", f"unknown level {target!r}", [*storages, *fanouts])
-        if kind in ("datatype", "bypass", "dataspace"):
-            _fields(entry, {"target", "type", "keep", "bypass"}, here)
+        kind, target = _directive(entry, [*storages, *fanouts], here)
+        if (kind, target) in seen:
+            raise InputError(here, f"a second {kind} directive for {target}", "one for each level")
+        seen.add((kind, target))
+        if kind == "datatype":
             _set_keep(keep.get(target), entry, problem, here)
         elif kind == "temporal":
-            _fields(entry, {"target", "type", "factors", "permutation"}, here)
             loops, _, last_runs = _loops(entry, problem, here)
             if target in fanouts and loops:
                 raise InputError(f"{here}.factors", f"{target} is a fan-out", "temporal loops at a storage level")
             if target in storages:
                 temporal[target], remainders[target] = loops, last_runs
-        elif kind == "spatial":
-            _fields(entry, {"target", "type", "factors", "permutation", "split"}, here)
+        else:
             loops, order, last_runs = _loops(entry, problem, here)
+            split = fields.integer(entry.get("split", len(order)), f"{here}.split", least=0)
             if target not in fanouts:
                 if loops:
                     raise InputError(f"{here}.target", f"{target} has no fan-out", list(fanouts))
                 continue
             remainders[target] = last_runs
-            split = entry.get("split", len(order))
             x[target] = tuple((d, n) for d, n in loops if order.index(d) < split)
             y[target] = tuple((d, n) for d, n in loops if order.index(d) >= split)
             _check_mesh(fanouts[target], x[target], y[target], here)
-        else:
-            raise InputError(f"{here}.type", f"found {kind!r}", "datatype, temporal, spatial")
     last = {(target, d): n for target, of in remainders.items() for d, n in of.items()}
     mapping = Mapping(temporal, x, y, {name: frozenset(k) for name, k in keep.items()}, last)
     _check_covered(spec, problem, mapping, where)
     return mapping
+
+
+def _directive(entry: Any, levels: list[str], where: str) -> tuple[str, str]:
+    """What a directive is about, and its level; its fields are those of its kind."""
+    fields.mapping(entry, where, required=("target", "type"))
+    kind = _KINDS.get(fields.text(entry["type"], f"{where}.type"))
+    if kind is None:
+        fields.one_of(entry["type"], f"{where}.type", tuple(_KINDS), "type")
+    fields.only(entry, _DIRECTIVE_FIELDS[kind or ""], where)
+    target = fields.name(entry["target"], f"{where}.target").rsplit(".", 1)[-1].split("[")[0]
+    fields.only((target,), levels, f"{where}.target", "level")
+    return kind or "", target
 
 
 def _check_covered(spec: Spec, problem: Problem, mapping: Mapping, where: object) -> None:
@@ -158,22 +176,11 @@ def _check_covered(spec: Spec, problem: Problem, mapping: Mapping, where: object
             )  # fmt: skip
 
 
-def _target(name: Any) -> str:
-    return str(name).rsplit(".", 1)[-1].split("[")[0]
-
-
-def _fields(entry: MappingType[str, Any], allowed: set[str], where: str) -> None:
-    for key in entry:
-        if key not in allowed:
-            raise InputError(where, f"{key!r} is not supported", sorted(allowed))
-
-
 def _set_keep(kept: set[str] | None, entry: MappingType[str, Any], problem: Problem, where: str) -> None:
     names = [t.name for t in problem.data_spaces]
     for key in ("keep", "bypass"):
-        for tensor in entry.get(key) or []:
-            if tensor not in names:
-                raise InputError(f"{where}.{key}", f"unknown tensor {tensor!r}", names)
+        for tensor in fields.optional_sequence(entry.get(key), f"{where}.{key}", fields.text):
+            fields.only((tensor,), names, f"{where}.{key}", "tensor")
             if kept is None:
                 if key == "keep":
                     raise InputError(f"{where}.keep", "a fan-out stores nothing", "bypass")
@@ -187,15 +194,18 @@ def _loops(entry: MappingType[str, Any], problem: Problem, where: str) -> tuple[
     """Loops, innermost first; the order of all dimensions; remainders: ``P4,1`` is 4 iterations, 1 in the last run."""
     factors: dict[str, int] = {}
     remainders: dict[str, int] = {}
-    text = entry.get("factors", "")
-    for item in text if isinstance(text, list) else re.split(r"\s+|,(?!\d)", str(text)):
-        if not str(item).strip():
-            continue
-        match = re.fullmatch(r"([A-Za-z]+)=?(\d+)(?:,(\d+))?", str(item).strip())
-        if not match or match[1] not in problem.bound or int(match[2]) < 1:
-            raise InputError(f"{where}.factors", f"found {item!r}", f"dimension and factor, such as "
+    found = entry.get("factors")
+    items = fields.optional_sequence(_separated(found, r"\s+|,(?!\d)"), f"{where}.factors", fields.anything)
+    for item in items:
+        match = (
+            re.fullmatch(r"([A-Za-z]+)=?(\d{1,15})(?:,(\d{1,15}))?", item.strip()) if isinstance(item, str) else None
+        )
+        if not match or match[1] not in problem.bound:
+            raise InputError(f"{where}.factors", f"found {fields.shown(item)}", f"dimension and factor, such as "
                              f"{problem.dimensions[0]}2; dimensions: {', '.join(problem.dimensions)}")  # fmt: skip
-        d, factor, last = match[1], int(match[2]), int(match[3] or match[2])
+        d = match[1]
+        factor = int(match[2]) or problem.bound[d]  # 0 is all of the dimension
+        last = int(match[3] or factor)
         if d in factors:
             raise InputError(f"{where}.factors", f"{d} is given twice")
         if not 1 <= last <= factor:
@@ -203,18 +213,23 @@ def _loops(entry: MappingType[str, Any], problem: Problem, where: str) -> tuple[
         factors[d] = factor
         if last < factor:
             remainders[d] = last
-    order = _order(entry.get("permutation", ""), problem, f"{where}.permutation")
+    order = _order(entry.get("permutation"), problem, f"{where}.permutation")
     order += [d for d in problem.dimensions if d not in order]
     return tuple((d, factors[d]) for d in order if factors.get(d, 1) > 1), order, remainders
 
 
+def _separated(found: Any, separators: str) -> Any:
+    """Text cut at separators; anything else as it is."""
+    return [part for part in re.split(separators, found) if part.strip()] if isinstance(found, str) else found
+
+
 def _order(found: Any, problem: Problem, where: str) -> list[str]:
-    names = [str(n).strip() for n in found] if isinstance(found, list) else re.findall(r"[A-Za-z]", str(found))
-    for name in names:
-        if name not in problem.bound:
-            raise InputError(where, f"unknown dimension {name!r}", problem.dimensions)
+    """The dimensions of a permutation: a list, or text in which each letter is one."""
+    letters = [c for c in found if c not in ", \t"] if isinstance(found, str) else found
+    names = [n.strip() for n in fields.optional_sequence(letters, where, fields.text)]
+    fields.only(names, problem.dimensions, where, "dimension")
     if len(set(names)) < len(names):
-        raise InputError(where, f"a dimension is listed twice in {found!r}")
+        raise InputError(where, f"a dimension is listed twice in {fields.shown(found)}")
     return names
 
 

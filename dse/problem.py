@@ -107,12 +107,11 @@ def problem_from_document(document: Any, where: object) -> Problem:
 
     Raises:
         InputError: a missing or unknown field, a dimension without a size, an instance key that is neither
-            dimension nor coefficient (Timeloop would silently ignore it and cost another layer), a tensor that one
-            dimension moves along two of its axes.
+            dimension nor coefficient (Timeloop would silently ignore it and cost another layer).
     """
     fields.mapping(document, where, _PROBLEM_FIELDS, required=("shape", "instance"))
     shape = fields.mapping(document["shape"], f"{where}.shape", _SHAPE_FIELDS, required=("dimensions", "data_spaces"))
-    dimensions = _unique(fields.sequence(shape["dimensions"], f"{where}.shape.dimensions", fields.text),
+    dimensions = _unique(fields.sequence(shape["dimensions"], f"{where}.shape.dimensions", fields.name),
                          f"{where}.shape.dimensions", "dimension")  # fmt: skip
     declared = fields.optional_sequence(shape.get("coefficients"), f"{where}.shape.coefficients", _coefficient)
     names = _unique([*dimensions, *(name for name, _ in declared)], f"{where}.shape.coefficients", "name")
@@ -135,7 +134,7 @@ def problem_from_document(document: Any, where: object) -> Problem:
 def _coefficient(entry: Any, where: str) -> tuple[str, int]:
     fields.mapping(entry, where, ("name", "default"), required=("name",))
     default = fields.integer(entry.get("default", 1), f"{where}.default")
-    return fields.text(entry["name"], f"{where}.name"), default
+    return fields.name(entry["name"], f"{where}.name"), default
 
 
 def _unique(names: list[str], where: str, kind: str) -> tuple[str, ...]:
@@ -149,13 +148,17 @@ def _data_space(entry: Any, dimensions: tuple[str, ...], values: Mapping[str, in
     fields.mapping(entry, where, _SPACE_FIELDS, required=("name", "projection"))
 
     def axis(terms: Any, at: str) -> Axis:
-        return tuple(_term(term, dimensions, values, at) for term in (terms if isinstance(terms, list) else [terms]))
+        coefficients: dict[str, int] = {}
+        for term in terms if isinstance(terms, list) else [terms]:
+            dimension, coefficient = _term(term, dimensions, values, at)
+            coefficients[dimension] = coefficients.get(dimension, 0) + coefficient
+        return tuple(coefficients.items())
 
     axes = fields.sequence(entry["projection"], f"{where}.projection", axis)
     flags = [fields.boolean(entry[key], f"{where}.{key}") for key in ("read_write", "read-write") if key in entry]
     if len(flags) == 2:
         raise InputError(where, "read_write is given twice", "read_write")
-    return DataSpace(fields.text(entry["name"], f"{where}.name"), tuple(axes), any(flags))
+    return DataSpace(fields.name(entry["name"], f"{where}.name"), tuple(axes), any(flags))
 
 
 def _term(term: Any, dimensions: tuple[str, ...], values: Mapping[str, int], where: str) -> tuple[str, int]:

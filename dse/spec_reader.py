@@ -212,7 +212,7 @@ class _Reader:
         """The name of a node."""
         tag = node.get(TAG) if isinstance(node, dict) else None
         if tag not in ("Component", "Container"):
-            found = f"!{tag}" if tag else "an untagged node"
+            found = f"the tag {fields.shown(tag)}" if tag else "an untagged node"
             raise InputError(where, f"{found} is not supported", "!Component and !Container, in a chain")
         required = ("name", "class") if tag == "Component" else ("name",)
         fields.mapping(node, where, _NODE_FIELDS, required)

@@ -78,9 +78,7 @@ def read_classes(path: Path | str) -> dict[str, ComponentClass]:
 def parse_classes(document: Any, where: str) -> dict[str, ComponentClass]:
     """The compound classes of a ``compound_components`` or ``components`` mapping: ``{version, classes}``."""
     fields.mapping(document, where, ("version", "classes"))
-    version = str(document.get("version", "0.4"))
-    if version not in _VERSIONS:
-        raise InputError(f"{where}.version", f"found {fields.shown(document['version'])}", _VERSIONS)
+    fields.version(document.get("version", "0.4"), f"{where}.version", _VERSIONS)
     classes = fields.optional_sequence(document.get("classes"), f"{where}.classes", _class)
     return _by_name([(c.name, c) for c in classes], f"{where}.classes", "class")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from dse import fields
 from dse.energy.classes import MUST_SPECIFY, Action, ComponentClass, Use, instances, parse_classes, read_classes
 from dse.energy.tables import PRIMITIVE_CLASSES, Tables, primitive_actions, primitive_energy, read_tables
 from dse.errors import InputError
@@ -188,7 +189,7 @@ def _combinations(action: Action, bindings: Mapping[str, Any], where: str) -> li
     for name, text in action.arguments.items():
         bounds = instances(str(text), f"{where}: argument {name}")
         if bounds is None:
-            raise InputError(f"{where}: argument {name}", f"found {text!r}", "a range first..last")
+            raise InputError(f"{where}: argument {name}", f"found {fields.shown(text)}", "a range first..last")
         first, last = (_whole(b, bindings, f"{where}: argument {name}") for b in bounds)
         ranges.append(range(first, last + 1))
     if not 1 <= math.prod(map(len, ranges)) <= _MAX_ARGUMENT_COMBINATIONS:
@@ -214,5 +215,5 @@ def _whole(text: str, bindings: Mapping[str, Any], where: str) -> int:
 def _scale(expression: Any, bindings: Mapping[str, Any], where: str) -> float:
     value = evaluate(expression, bindings, where)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise InputError(where, f"{expression!r} is {value!r}", "a number, at least 0")
+        raise InputError(where, f"{fields.shown(expression)} is {fields.shown(value)}", "a number, at least 0")
     return value

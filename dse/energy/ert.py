@@ -94,8 +94,7 @@ def read_ert(path: Path | str) -> Ert:
         raise InputError(path, "not an energy reference table", "a mapping with ERT: {version, tables}")
     fields.mapping(document, path, _DOCUMENT_FIELDS)
     content = fields.mapping(document["ERT"], f"{path}: ERT", ("version", "tables"), required=("tables",))
-    if str(content.get("version", "0.4")) not in _VERSIONS:
-        raise InputError(f"{path}: ERT.version", f"found {fields.shown(content['version'])}", _VERSIONS)
+    fields.version(content.get("version", "0.4"), f"{path}: ERT.version", _VERSIONS)
     tables: dict[str, Mapping[str, float]] = {}
     for name, actions, where in fields.sequence(content["tables"], f"{path}: ERT.tables", _table):
         if name in tables:

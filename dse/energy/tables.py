@@ -11,7 +11,8 @@ holds for all, lines that start with ``#`` are comments. Between the rows:
   which the banks divide between them, as in CACTI: 64 bit x 8192 words read at 25.9 pJ in one bank and at 18.2 pJ
   in sixteen of 512 words each.
 
-Nothing is extrapolated: outside the rows an error names the range. A leakage that no table gives is 0.
+Nothing is extrapolated: outside the rows an error names the range. A leakage (`leak`, pJ a cycle) that no table gives
+is 0, also outside the rows that give one: the shipped tables have none but for registers.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from dse import fields
 from dse.documents import read_text
 from dse.errors import InputError
 
@@ -40,15 +42,16 @@ class _Primitive:
 
     axes: tuple[str, ...]  # Accelergy's attributes that select a row
     law: str  # between rows: "linear", "power", or "per bit" where one row holds for a width of 1
-    actions: Mapping[str, str | None]  # Accelergy's action -> the table's; None costs nothing
+    actions: Mapping[str, str]  # Accelergy's action -> the table's
 
 
-_STORAGE = {"read": "read", "write": "write", "update": "write", "leak": None}
+_LEAK = "leak"
+_STORAGE = {"read": "read", "write": "write", "update": "write", _LEAK: _LEAK}
 _PRIMITIVES = {
-    "adder": _Primitive(("width",), "linear", {"add": "add", "read": "add", "leak": None}),
-    "comparator": _Primitive(("n_bits",), "linear", {"compare": "compare", "read": "compare", "leak": None}),
-    "multiplier": _Primitive(("width",), "power", {"multiply": "multiply", "read": "multiply", "leak": None}),
-    "register": _Primitive(("width",), "per bit", {**_STORAGE, "leak": "leak"}),
+    "adder": _Primitive(("width",), "linear", {"add": "add", "read": "add", _LEAK: _LEAK}),
+    "comparator": _Primitive(("n_bits",), "linear", {"compare": "compare", "read": "compare", _LEAK: _LEAK}),
+    "multiplier": _Primitive(("width",), "power", {"multiply": "multiply", "read": "multiply", _LEAK: _LEAK}),
+    "register": _Primitive(("width",), "per bit", _STORAGE),
     "sram": _Primitive(("width", "depth", "n_banks"), "power", _STORAGE),
     "dram": _Primitive(("width",), "per bit", _STORAGE),
 }
@@ -96,15 +99,29 @@ def primitive_energy(
     primitive = _PRIMITIVES[name]
     if action not in primitive.actions:
         raise InputError(where, f"{component_class} has no action {action!r}", primitive.actions)
-    table_action = primitive.actions[action]
-    if table_action is None:
-        return 0.0
     where = f"{where}: {component_class}"
-    rows = _rows(tables, name, table_action, attributes, where)
     position = [_position(name, axis, attributes, where) for axis in primitive.axes]
+    if action == _LEAK and not _has_leakage(tables, name, attributes, position, primitive.law, where):
+        return 0.0
+    rows = _rows(tables, name, primitive.actions[action], attributes, where)
     if primitive.law == "per bit":
         return position[0] * rows[(1.0,)]
     return _interpolate(rows, position, primitive.axes, primitive.law == "power", where)
+
+
+def _has_leakage(
+    tables: Tables, name: str, attributes: Mapping[str, Any], position: Sequence[float], law: str, where: str
+) -> bool:
+    """Whether a table gives a primitive's leakage at this position."""
+    kind = _dram_type(attributes, where) if name == "dram" else name
+    technologies = [t for component, t, action in tables.rows if (component, action) == (kind, _LEAK)]
+    default = technologies[0] if len(technologies) == 1 else ""
+    wanted = _technology(attributes.get("technology", default), f"{where}.technology")
+    rows = next((tables.rows[kind, t, _LEAK] for t in technologies if t in ("", wanted)), None)
+    if rows is None or law == "per bit":
+        return rows is not None
+    axes = zip(position, zip(*rows, strict=True), strict=True)
+    return all(min(values) <= x <= max(values) for x, values in axes)
 
 
 def read_tables(paths: Iterable[Path]) -> Tables:
@@ -120,13 +137,20 @@ def read_tables(paths: Iterable[Path]) -> Tables:
         numbered = [(i, line) for i, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
         if not numbered or tuple(numbered[0][1].split(",")) != COLUMNS:
             raise InputError(path, "not a table of component energies", f"the first line {','.join(COLUMNS)}")
-        for (number, _), cells in zip(numbered[1:], csv.reader(line for _, line in numbered[1:]), strict=True):
-            key, position, energy = _parse(cells, f"{path}: line {number}")
+        for number, line in numbered[1:]:
+            key, position, energy = _parse(_cells(line, f"{path}: line {number}"), f"{path}: line {number}")
             if (key, position) in seen:
                 raise InputError(f"{path}: line {number}", "repeats an earlier row")
             seen.add((key, position))
             rows.setdefault(key, {})[position] = energy
     return Tables(MappingProxyType(rows))
+
+
+def _cells(line: str, where: str) -> list[str]:
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error as e:
+        raise InputError(where, f"not readable as CSV: {e}") from None
 
 
 def _parse(cells: list[str], where: str) -> tuple[tuple[str, str, str], Point, float]:
@@ -137,7 +161,10 @@ def _parse(cells: list[str], where: str) -> tuple[tuple[str, str, str], Point, f
     component = row["component"]
     kind = "dram" if component.startswith("dram_") else component
     if kind not in _PRIMITIVES or component == "dram":
-        raise InputError(f"{where}: component", f"found {component!r}", [*list(_PRIMITIVES)[:-1], "dram_TYPE"])
+        raise InputError(
+            f"{where}: component", f"found {fields.shown(component)}", [*list(_PRIMITIVES)[:-1], "dram_TYPE"]
+        )
+    fields.one_of(row["action"], f"{where}: action", sorted(set(_PRIMITIVES[kind].actions.values())), "action")
     columns = {"sram": ("width_bits", "depth", "n_banks"), "multiplier": ("width_bits", "width_b_bits")}
     values = []
     for column in columns.get(kind, ("width_bits",)):
@@ -160,7 +187,7 @@ def _number(text: str, where: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < math.inf:
-        raise InputError(where, f"found {text!r}", "a number, at least 0")
+        raise InputError(where, f"found {fields.shown(text)}", "a number, at least 0")
     return value
 
 
@@ -168,20 +195,26 @@ def _short(component_class: str) -> str:
     return component_class.lower().removeprefix("aladdin_").removeprefix("int")
 
 
-def _technology(value: Any) -> str:
-    """``45nm``, ``"45 nm"`` and 45 are the same technology."""
-    return str(value).lower().replace(" ", "").removesuffix("nm")
+def _technology(value: Any, where: str = "technology") -> str:
+    """``45nm``, ``"45 nm"`` and 45 are the same technology; so is nothing ("") for tables that hold for all."""
+    text = fields.name(value, where) if value != "" else ""
+    return text.lower().replace(" ", "").removesuffix("nm")
+
+
+def _dram_type(attributes: Mapping[str, Any], where: str) -> str:
+    """The name of a DRAM in the tables."""
+    return f"dram_{fields.name(attributes.get('type', 'LPDDR4'), f'{where}.type').lower()}"
 
 
 def _rows(tables: Tables, name: str, action: str, attributes: Mapping[str, Any], where: str) -> Mapping[Point, float]:
     """The rows of one component, technology and action."""
     if name == "dram":
-        name = f"dram_{str(attributes.get('type', 'LPDDR4')).lower()}"
+        name = _dram_type(attributes, where)
         types = sorted(
             {component.removeprefix("dram_").upper() for component, _, _ in tables.rows if "dram_" in component}
         )
         if name.removeprefix("dram_").upper() not in types:
-            raise InputError(f"{where}.type", f"no table has {attributes.get('type', 'LPDDR4')!r}", types)
+            raise InputError(f"{where}.type", f"no table has {fields.shown(attributes.get('type', 'LPDDR4'))}", types)
     known = sorted({technology for component, technology, a in tables.rows if (component, a) == (name, action)})
     if not known:
         raise InputError(where, f"no table has action {action!r} of {name}")
@@ -189,9 +222,9 @@ def _rows(tables: Tables, name: str, action: str, attributes: Mapping[str, Any],
     technology = attributes.get("technology", default)
     if technology is None:
         raise InputError(f"{where}.technology", "is missing", [f"{t}nm" for t in known])
-    wanted = "" if "" in known else _technology(technology)
+    wanted = "" if "" in known else _technology(technology, f"{where}.technology")
     if wanted not in known:
-        raise InputError(f"{where}.technology", f"no table has {technology!r}", [f"{t}nm" for t in known])
+        raise InputError(f"{where}.technology", f"no table has {fields.shown(technology)}", [f"{t}nm" for t in known])
     return tables.rows[name, wanted, action]
 
 
@@ -207,10 +240,7 @@ def _position(name: str, axis: str, attributes: Mapping[str, Any], where: str) -
 def _positive(attributes: Mapping[str, Any], key: str, where: str) -> float:
     if key not in attributes:
         raise InputError(where, f"attribute {key!r} is missing", sorted(map(str, attributes)) or None)
-    value = attributes[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise InputError(f"{where}.{key}", f"found {value!r}", "a number above 0")
-    return float(value)
+    return fields.number(attributes[key], f"{where}.{key}", above=True)
 
 
 def _interpolate(

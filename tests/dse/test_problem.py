@@ -56,7 +56,7 @@ def test_coefficients_take_their_default_or_the_instance():
         ("instance/M", "-", "p.instance: dimension M has no size"),
         ("shape/dimensions", "MKN", "p.shape.dimensions: found 'MKN' (allowed: a list)"),
         ("shape/dimensions", ["M", "K", "N", "K"], "p.shape.dimensions: a second dimension is named 'K'"),
-        ("shape/dimensions", ["M", ["K"], "N"], "p.shape.dimensions[1]: found ['K'] (allowed: text)"),
+        ("shape/dimensions", ["M", ["K"], "N"], "p.shape.dimensions[1]: found ['K'] (allowed: a name"),
         ("shape/coefficients", [{"name": "s", "defualt": 2}], "unknown field 'defualt'; did you mean 'default'?"),
         ("shape/coefficients", [{"name": "stride", "default": "2"}], "coefficients[0].default: found '2'"),
         ("shape/coefficients", [{"name": "stride", "default": None}], "coefficients[0].default: found None"),

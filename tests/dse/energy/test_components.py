@@ -209,3 +209,41 @@ def test_other_documents_are_refused(tmp_path: Path, text):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(InputError, match=r"c\.yaml"):
         ComponentLibrary.load([tmp_path / "c.yaml"])
+
+
+LEAKING = """component,technology,width_bits,width_b_bits,depth,n_banks,action,energy_pj,estimator
+sram,45nm,64,,8192,16,leak,5,mine
+register,45nm,1,,,,leak,0.25,mine
+"""
+
+
+def test_leakage_of_a_table_reaches_the_memories(tmp_path):
+    (tmp_path / "leak.csv").write_text(LEAKING)
+    own = ComponentLibrary.load([tmp_path / "leak.csv"])
+
+    def leak(component_class, **attributes):
+        return own.energies(component_class, attributes, "x")["leak"]
+
+    assert leak("SRAM_buffer", width=64, depth=8192, n_banks=16) == 5
+    assert leak("SRAM", width=64, depth=8192, n_banks=16) == 5
+    assert leak("SRAM_buffer", width=64, depth=4096, n_banks=16) == 0  # no row says what this one leaks
+    assert leak("regfile_spad", width=8, depth=12) == 8 * 12 * 0.25
+    assert leak("DRAM", width=64) == leak("aladdin_adder", width=8) == 0
+    assert ComponentLibrary.load().energies("SRAM", {"width": 64, "depth": 8192, "n_banks": 16}, "x")["leak"] == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("sram,45nm,64,,8192,16,laek,5,mine", "line 2: action: unknown action 'laek'; did you mean 'leak'?"),
+        ('sram,"45nm,64,,8192,16,leak,5,mine', "line 2: not readable as CSV"),
+        ("sram,45nm,64,,8192,16,leak,5,mine,more", "line 2: has 10 cells"),
+        ("sram,45nm,64,,8192,16,leak,-5,mine", "line 2: energy_pj: found '-5'"),
+        ("sram,45nm,64,,8192,16,leak,nan,mine", "line 2: energy_pj: found 'nan'"),
+    ],
+)
+def test_rows_of_a_table_that_are_wrong(tmp_path, row, message):
+    (tmp_path / "t.csv").write_text(LEAKING.partition("\n")[0] + "\n" + row + "\n" + LEAKING.partition("\n")[2])
+    with pytest.raises(InputError) as e:
+        ComponentLibrary.load([tmp_path / "t.csv"])
+    assert message in str(e.value)
