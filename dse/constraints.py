@@ -174,7 +174,7 @@ def _exact_factors(spec: Spec, dimension: str, size: int) -> Iterator[tuple[str,
         rest = rest // factor if rest % factor == 0 else size  # no mapping has this factor, and the mapper says so
 
 
-def searchable(spec: Spec, problem: Problem, objective: str) -> Spec:
+def searchable(spec: Spec, problem: Problem) -> Spec:
     """The specification with which the native mapper searches the mappings of a layer: see `for_layer`.
 
     Raises:
@@ -184,17 +184,6 @@ def searchable(spec: Spec, problem: Problem, objective: str) -> Spec:
         if spec.gated_together(storage) > 1:
             problem_found = f"{storage.power_gate}: the native mapper does not know memories that share a power gate"
             raise InputError(f"{storage.name}.power_gated_at", problem_found, "enos model, or --engine timeloop")
-    for tensor in problem.data_spaces:
-        axes: dict[str, int] = {}
-        for i, axis in enumerate(tensor.axes):
-            for d in {d for d, _ in axis if problem.bound[d] > 1}:
-                if axes.setdefault(d, i) != i:
-                    problem_found = f"{d} moves along two axes of {tensor.name}, which the native mapper does not know"
-                    raise InputError(f"problem: {tensor.name}", problem_found, "enos model, or --engine timeloop")
-    if objective == "edp" and spec.network_latency:
-        where = "network_fill_latency, network_drain_latency"
-        problem_found = f"the native mapper does not minimise edp with the {spec.network_latency} cycles of networks"
-        raise InputError(where, problem_found, "energy, delay, or --engine timeloop")
     return for_layer(spec, problem)
 
 

@@ -52,7 +52,7 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", im
         InputError: an unknown objective, or an energy that the table lacks.
     """
     check_objective(objective)
-    spec = searchable(spec, problem, objective)
+    spec = searchable(spec, problem)
     from dse.mapper import explore  # numba takes a while to load, and a warm store needs none of it
 
     if imperfect:

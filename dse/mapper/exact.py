@@ -84,15 +84,11 @@ def _add(stats, used, multicast, boxes, words):
 
 @kernel
 def _slab(extents, move):
-    volume, moved, axis = 1, 0, 0
+    volume, held = 1, 1
     for a in range(extents.shape[0]):
         volume *= extents[a]
-        if move[a] != 0:
-            moved += 1
-            axis = a
-    if moved != 1:
-        return volume
-    return volume // extents[axis] * min(abs(move[axis]), extents[axis])
+        held *= max(0, extents[a] - abs(move[a]))
+    return volume - held
 
 
 @kernel

@@ -73,7 +73,8 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
         best = _fastest(first)
     elif objective == "edp":
         _, least = _slowest(spec, problem, ert)
-        best = first = _best(spec, problem, ert, Aim(ENERGY_DELAY, macs, least_cycles=least * (1 - ROOM)))
+        aim = Aim(ENERGY_DELAY, macs, least_cycles=least * (1 - ROOM), latency=float(spec.network_latency))
+        best = first = _best(spec, problem, ert, aim)
     else:
         prices, _ = _slowest(spec, problem, ert)
         first = _best(spec, problem, prices, Aim(BOUND_DELAY, macs))

@@ -39,6 +39,7 @@ class Aim(NamedTuple):
     least_cycles: float = 0.0  # that every mapping takes
     most_cycles: float = np.inf
     most_energy: float = np.inf
+    latency: float = 0.0  # cycles that networks add to every mapping's
 
 
 @kernel
@@ -50,7 +51,7 @@ def value_of(aim, energy, idle):
     if aim.kind == ENERGY:
         return energy
     if aim.kind == ENERGY_DELAY:
-        return energy * cycles
+        return energy * (cycles + aim.latency)
     return max(energy, cycles) if aim.kind == BOUND_DELAY else cycles
 
 

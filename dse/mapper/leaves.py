@@ -84,7 +84,8 @@ class Evaluator:
         self.link_allowed = np.array(
             [[isinstance(v, Fanout) and t not in v.no_link_transfer for t in names] for v in levels]
         )
-        self.shared_axis: Flags = np.asarray((space.grid.axis_of >= 0).any(axis=1))
+        self.shared_axis: Flags = (space.grid.axis_of >= 0).any(axis=1) | space.coarse
+        self.start = [SLID if coarse else OPEN for coarse in space.coarse.tolist()]  # SLID: every order is tried
         self.rounding = self._rounding()
         self.least_energy: dict[
             tuple[tuple[int, ...], tuple[int, ...]], float
@@ -152,7 +153,7 @@ class Evaluator:
                     seen[t] = [self._after(s, t, outside, inside) for s in seen[t]]
             for t in everyone:
                 if self.kept[k, t] or self._scales(k, t):
-                    seen[t].append(OPEN)
+                    seen[t].append(self.start[t])
         least = math.inf
         for choice in itertools.product(*per_stage):
             nest = np.concatenate([arrangement.rows for arrangement in reversed(choice)])
@@ -231,7 +232,7 @@ class Evaluator:
     def _boundary_counts(self, k: int, t: int, tiles: tuple[int, ...], firsts: tuple[int, ...]) -> BoundaryCounts:
         """The counts of every order that a tensor can tell apart, each once."""
         value = self.space.grid.value
-        per_stage, number, seen = [], 1, [OPEN]
+        per_stage, number, seen = [], 1, [self.start[t]]
         for j in range(k + 1, len(self.levels)):
             depth = len(self.levels) - 1 - j
             outside, inside = tiles[depth], tiles[depth + 1]
@@ -242,7 +243,7 @@ class Evaluator:
             if isinstance(self.levels[j], Storage):
                 seen = [self._after(s, t, outside, inside) for s in seen]
             if self._scales(j, t):
-                seen.append(OPEN)
+                seen.append(self.start[t])
         if number > MOST_ORDERS:
             return None
         tile = [(k, d, n, 0) for d, n in enumerate(value[tiles[-1]]) if n > 1]  # their order does not matter outside

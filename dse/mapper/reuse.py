@@ -27,7 +27,7 @@ class Grid(NamedTuple):
     quotient: Ints  # (D, max count, max count): position of the quotient of two divisors, -1 if it is none
     counts: Ints  # (D,) number of divisors
     coefficient: Ints  # (T, A, D) of the tensors' axes
-    relevant: Flags  # (T, D)
+    relevant: Flags  # (T, D) dimensions whose loops move a tensor; none for tensors that bounds know little of
     axis_of: Ints  # (T, D) the axis that a dimension shares with others, -1 if its axis is its own
     axis_column: Ints  # (T, A) where a label holds extent and span of a shared axis, -1 for other axes
     words: Floats  # (tiles, T) words that all instances of a tile fetch if the loops outside reuse nothing

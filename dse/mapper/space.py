@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -74,6 +73,7 @@ class Mapspace:
     boxes: Floats  # (tiles, T) words of each tensor's tile
     full_size: Floats  # (T,) words
     read_write: Flags  # (T,)
+    coarse: Flags  # (T,) tensors of which bounds know little, see `_coarse`
     label_width: int
     corners: Flags  # rows of tensors that may pay in full at once, see `_corners`
     stages: tuple[Constraint, ...]  # innermost first
@@ -119,6 +119,7 @@ def _build(levels: tuple[Storage | Fanout, ...], problem: Problem) -> Mapspace:
         boxes=boxes,
         full_size=np.array([float(problem.tensor_size(s.name)) for s in problem.data_spaces]),
         read_write=np.array([s.read_write for s in problem.data_spaces]),
+        coarse=_coarse(grid.coefficient),
         label_width=label_width,
         corners=_corners(grid),
         stages=stages,
@@ -127,19 +128,11 @@ def _build(levels: tuple[Storage | Fanout, ...], problem: Problem) -> Mapspace:
 
 
 def _check_problem(problem: Problem) -> None:
-    """Refuses a layer that bounds do not hold for, or whose counts do not fit 64 bits.
-
-    The counts are its operations, and the numbers that stand for places of boxes.
+    """Refuses a layer whose counts do not fit 64 bits: its operations, and the numbers that stand for places of boxes.
 
     Raises:
-        InputError: a dimension on two axes of a tensor, or too many operations or words.
+        InputError: names the layer's operations, or the tensor.
     """
-    for space in problem.data_spaces:
-        on_axes = Counter(d for axis in space.axes for d in {d for d, c in axis if c and problem.bound[d] > 1})
-        for d, axes in on_axes.items():
-            if axes > 1:
-                found = f"dimension {d} is on {axes} axes of {space.name}"
-                raise InputError("problem", found, "one axis for `enos mapper`; `enos model` takes more")
     if problem.macs > MOST_OPERATIONS:
         raise InputError("problem", f"has {problem.macs} operations", f"at most {MOST_OPERATIONS}")
     for space in problem.data_spaces:
@@ -202,7 +195,8 @@ def _grid(problem: Problem, dims: Dims) -> tuple[Grid, Floats, int]:
             for name, c in axis:
                 if name in dims.names:
                     coefficient[t, a, dims.names.index(name)] += abs(c)
-    shared = (coefficient > 0).sum(axis=2) > 1  # (T, A)
+    coarse = _coarse(coefficient)
+    shared = ((coefficient > 0).sum(axis=2) > 1) & ~coarse[:, None]  # (T, A)
     axis_of = np.full((len(spaces), len(dims.names)), -1, np.int64)
     for t, a, i in itertools.product(*map(range, coefficient.shape)):
         # With a stride above its own tile an axis of one dimension also leaves gaps, but never shares words.
@@ -221,9 +215,19 @@ def _grid(problem: Problem, dims: Dims) -> tuple[Grid, Floats, int]:
     grid = Grid(
         bounds, dims.value, np.ascontiguousarray(position.astype(np.int64)), strides, dims.divisors,
         _positions(dims, lambda a, b: a // b if a % b == 0 else 0), dims.counts,
-        coefficient, np.asarray((coefficient > 0).any(axis=1)), axis_of, axis_column, np.ascontiguousarray(words),
+        coefficient, (coefficient > 0).any(axis=1) & ~coarse[:, None], axis_of, axis_column,
+        np.ascontiguousarray(words),
     )  # fmt: skip
     return grid, boxes, int(2 + 3 * len(spaces) + 2 * shared.sum())
+
+
+def _coarse(coefficient: Ints) -> Flags:
+    """(T,) tensors with a dimension on several axes.
+
+    Their boxes move along several axes at once. Bounds take them for tensors that no loop moves and that all children
+    share, so each instance fetches a tile once at least; only complete mappings are counted exactly.
+    """
+    return np.asarray(((coefficient > 0).sum(axis=1) > 1).any(axis=1))
 
 
 def _corners(grid: Grid) -> Flags:

@@ -86,6 +86,7 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
             for j in keeping[keeping < k]:
                 saved_inside[k, t] += saved[j, t] * math.prod(mesh[j:k])
     shared = (space.grid.axis_of >= 0).any(axis=1)
+    overlapping = shared | space.coarse
     last_fanout = max((k for k, level in enumerate(levels) if isinstance(level, Fanout)), default=-1)
 
     outermost, outward = _outward(space, levels)
@@ -103,11 +104,11 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
             holds = kept[k - 1] if k else np.ones(tensors, bool)
             passing = _passing(space, level)
             most_shared = np.minimum(mesh[k], np.where(space.grid.relevant, 1, space.grid.bounds).prod(axis=1))
-            most_shared = np.where(shared, mesh[k], most_shared)
+            most_shared = np.where(overlapping, mesh[k], most_shared)
             rest -= float((saved_inside[k] * (most_shared - 1)).sum())
             array = Array(
-                loops.choices, holds & passing, ~holds & shared & passing, saved_inside[k], least_share[k + 1],
-                linkable, k == 0, float(leak[k:].sum()) if k == last_fanout else 0.0,
+                loops.choices, holds & passing, (~holds & shared & passing) | space.coarse, saved_inside[k],
+                least_share[k + 1], linkable, k == 0, float(leak[k:].sum()) if k == last_fanout else 0.0,
             )  # fmt: skip
             outside_here = np.where(wanted, rest, np.inf)
         else:

@@ -274,13 +274,4 @@ def test_power_gates_are_those_of_the_front_end():
 def test_the_mapper_refuses_what_its_bounds_do_not_hold_for():
     gated = read(changed(f"{BUF}/attributes/power_gated_at", "dram"))
     with pytest.raises(InputError, match=r"buf.power_gated_at: dram: the native mapper does not know"):
-        searchable(gated, LAYER, "energy")
-    slow = read(changed(f"{BUF}/attributes/network_fill_latency", 3))
-    assert searchable(slow, LAYER, "delay").network_latency == 3
-    with pytest.raises(InputError, match="does not minimise edp with the 3 cycles of networks"):
-        searchable(slow, LAYER, "edp")
-    shape = copy.deepcopy(PROBLEM["shape"])
-    shape["data_spaces"][1]["projection"] = [[["K"]], [["K"], ["N"]]]
-    twice = problem_from_document(PROBLEM | {"shape": shape}, "p")
-    with pytest.raises(InputError, match="problem: I: K moves along two axes of I, which the native mapper"):
-        searchable(read(parse_yaml(ARCH, "a")), twice, "energy")
+        searchable(gated, LAYER)

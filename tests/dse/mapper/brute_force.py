@@ -117,7 +117,7 @@ class CompiledModel:
         )
         if math.isinf(energy):
             return None
-        energy += e.compute_energy
+        energy, cycles = energy + e.compute_energy, cycles + self._spec.network_latency
         return {"energy": (energy, cycles), "edp": (energy * cycles, 0.0), "delay": (cycles, energy)}[objective]
 
     def _evaluator(self, mapping: Mapping) -> Evaluator:

@@ -88,7 +88,7 @@ def _matmul(pick: Pick) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 def _einsum(pick: Pick) -> tuple[dict[str, Any], dict[str, int]]:
-    """Two to four tensors, each dimension on at most one axis of a tensor, axes of one to three dimensions."""
+    """Two to four tensors, axes of one to three dimensions; few dimensions are on two axes of a tensor."""
     dimensions = list("ABCD")[: pick.of([2, 3, 3, 4])]
     coefficients = [{"name": "k", "default": pick.of([1, 2, 3])}, {"name": "l", "default": 1}]
 
@@ -102,6 +102,8 @@ def _einsum(pick: Pick) -> tuple[dict[str, Any], dict[str, int]]:
                 axes[-1].append(term)
             else:
                 axes.append([term])
+            if pick.one_in(12):
+                axes.append([[d, *pick.of([[], ["k"]])]])  # a dimension on two axes
         return axes or [[[dimensions[0]]]]
 
     count = pick.of([1, 2, 2, 3])
@@ -135,6 +137,8 @@ def _memory(pick: Pick, name: str, problem: Problem, tensors: tuple[str, ...], *
     attributes: dict[str, Any] = {"datawidth": 8, "width": 8 * block}
     if not outermost:
         attributes["depth"] = pick.of([2, 3, 4, 6, 9, 12, 20, 40, 1000])
+    if pick.one_in(8):
+        attributes[pick.of(["network_fill_latency", "network_drain_latency"])] = pick.of([1, 7])
     for limit in pick.of([(), (), (), (), ("read_bandwidth",), ("write_bandwidth",), ("shared_bandwidth",)]):
         attributes[limit] = pick.of([0.25, 0.5, 1, 3])
     place = {t: "keep" if outermost else pick.of(["keep", "keep", "bypass", "bypass", "open"]) for t in tensors}

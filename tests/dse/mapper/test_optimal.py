@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dse.energy.ert import Ert
-from dse.errors import InputError
 from dse.mapper import OBJECTIVES, search
 from dse.mapper.space import keep_choices
 from dse.problem import Problem, conv_problem, problem_from_document
@@ -96,22 +95,3 @@ def test_a_search_cut_short_says_so_and_still_answers(
     spec, ert = chip(problem)
     found = search(spec, problem, ert, objective)
     assert found.mapping is not None and not found.optimal
-
-
-def test_a_dimension_on_two_axes_of_a_tensor_is_refused_by_name() -> None:
-    shape = {
-        "name": "diagonal", "dimensions": ["A", "B"],
-        "data_spaces": [
-            {"name": "Inputs", "projection": [[["A"], ["B"]], [["A"]]]},
-            {"name": "Outputs", "projection": [[["B"]]], "read_write": True},
-        ],
-    }  # fmt: skip
-    problem = problem_from_document({"shape": shape, "instance": {"A": 4, "B": 4}}, "problem")
-    memory = {"!": "Component", "name": "dram", "class": "DRAM", "attributes": {"datawidth": 8, "width": 8}}
-    document = {
-        "architecture": {"version": 0.4, "nodes": [memory, {"!": "Component", "name": "mac", "class": "intmac"}]}
-    }
-    spec = SpecFile(document, "hardware").instance(dimensions=problem.dimensions, tensors=("Inputs", "Outputs"))
-    prices = {"read": 1.0, "write": 1.0, "update": 1.0, "leak": 0.0}
-    with pytest.raises(InputError, match="dimension A is on 2 axes of Inputs"):
-        search(spec, problem, Ert({"dram": prices, "mac": {"compute": 0.5}}))
