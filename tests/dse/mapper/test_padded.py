@@ -236,4 +236,4 @@ def test_keys_of_stores_without_the_option_stay():
         for option in ({}, {"imperfect": False}, {"imperfect": True})
     ]
     assert keys[0] == keys[1] != keys[2]
-    assert keys[0] == "6bf3614cdd9b32f0a7d34d9f3f014828e7e413894e09e1509ddf3245427620c5"
+    assert keys[0] == "faae4c3a4c57d9bafc42f65ce89f630d9b24d2c4ebecdfacc0bad6c93ebc8bd9"
