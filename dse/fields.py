@@ -114,11 +114,11 @@ def text(value: Any, where: object) -> str:
 
 
 def name(value: Any, where: object) -> str:
-    """Text that stands in one line, or a number that is taken as text: a level or a layer may be called 1."""
+    """Text of one line, of at most 200 characters, or a number that is taken as text: a level may be called 1."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = shown(value)
     if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > _LONGEST_NAME:
-        raise InputError(where, f"found {shown(value)}", f"a name, of at most {_LONGEST_NAME} characters")
+        raise InputError(where, f"found {shown(value)}", "a name")
     return value
 
 
