@@ -58,9 +58,13 @@ def _shortage(growth: Growth) -> str:
     if attribute is not None:
         holds += f" ({attribute} {int(storage.attributes[attribute])})"
     if len(growth.tiles) == 1:
-        return f"{holds}, {next(iter(growth.tiles))} needs at least {growth.words} under the constraints"
+        (tensor,) = growth.tiles
+        if growth.whole:
+            return f"{holds}, {tensor} needs {growth.words}, all of it, as no memory outside keeps it"
+        return f"{holds}, {tensor} needs at least {growth.words} under the constraints"
     tiles = _listed(f"{tensor} ({words})" for tensor, words in growth.tiles.items())
-    return f"{holds}, {tiles} need at least {growth.words} under the constraints"
+    why = f", as no memory outside keeps {_listed(sorted(growth.whole))}" if growth.whole else ""
+    return f"{holds}, {tiles} need at least {growth.words} under the constraints{why}"
 
 
 def _size(growth: Growth) -> str:

@@ -69,9 +69,19 @@ def fits(spec: Spec, problem: Problem, slots: list, factors: list[dict[str, int]
                 for t in problem.data_spaces
             }
     return any(
-        all(s.capacity is None or sum(words[s.name][t] for t in keep[s.name]) <= s.capacity for s in spec.storages)
+        all(s.capacity is None or sum(needed(spec, problem, keep, s, words[s.name]).values()) <= s.capacity
+            for s in spec.storages)
         for keep in keeps
-    )
+    )  # fmt: skip
+
+
+def needed(spec: Spec, problem: Problem, keep: dict, storage: Storage, tile: dict[str, int]) -> dict[str, int]:
+    """Words of the kept tensors: of those that no memory outside keeps at least an instance's share of the whole."""
+    outside = list(itertools.takewhile(lambda level: level is not storage, spec.levels))
+    instances = math.prod(level.mesh_x * level.mesh_y for level in outside if isinstance(level, Fanout))
+    kept_outside = {t for level in outside if isinstance(level, Storage) for t in keep[level.name]}
+    share = {t: 0 if t in kept_outside else math.ceil(problem.tensor_size(t) / instances) for t in keep[storage.name]}
+    return {t: max(tile[t], share[t]) for t in keep[storage.name]}
 
 
 @st.composite
