@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from dse.energy.ert import Ert
 from dse.errors import InputError
 from dse.problem import Problem
 from dse.resources import data_dir
-from dse.spec import Compute, Spec
+from dse.spec import Compute, Spec, Storage
 from dse.spec_reader import SpecFile
 
 DEFAULT_ARCH = "eyeriss_168.yaml"
@@ -112,4 +113,13 @@ def embedded_energies(
             raise InputError(f"{where}: {compute.name}", f"class {compute.component} has no action {action!r}", actions)
         operation += times * actions[action]
     tables[compute.name] = {"compute": operation}
-    return Ert(tables, str(where))
+    return Ert(tables, str(where), functools.partial(_lacks, library, where))
+
+
+def _lacks(library: ComponentLibrary, where: object, storage: Storage) -> str:
+    """Why a memory has no energies; "" where it has."""
+    try:
+        library.energies(storage.component, storage.attributes, f"{where}: {storage.name}")
+    except InputError as e:
+        return str(e)
+    return ""

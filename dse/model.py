@@ -17,6 +17,7 @@ from dse.errors import InputError
 from dse.mapping import Mapping
 from dse.nest import Level, Nest, nest_of
 from dse.problem import Problem
+from dse.residence import resident_words
 from dse.spec import Spec, Storage
 
 
@@ -74,7 +75,8 @@ def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evalua
         ert: pJ for each component and action.
 
     Raises:
-        InputError: a kept tile that does not fit its level, or an energy that the table lacks.
+        InputError: a kept tile that does not fit its level, a tensor that does not fit the outermost memory that keeps
+            it, or an energy that the table lacks.
     """
     nest = nest_of(spec, problem, mapping)
     counts: dict[str, dict[str, Accesses]] = {}
@@ -82,7 +84,7 @@ def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evalua
         for level, tile, reads, fills, updates in tensor_counts(nest, tensor, mapping):
             accesses = Accesses(tile, level.instances, reads, fills, updates, 0.0)
             counts.setdefault(level.name, {})[tensor.name] = accesses
-    _check_capacity(spec, counts)
+    _check_capacity(spec, counts, resident_words(spec, problem, mapping.keep))
 
     steps = nest.compute_cycles
     busy = max(_level_cycles(m, counts.get(m.name, {}), steps) for m in nest.levels if m.storage is not None)
@@ -99,14 +101,21 @@ def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evalua
     return Evaluation(energy, cycles, computes, nest.computes, compute_pj, leak_pj, levels, spec.compute.name)
 
 
-def _check_capacity(spec: Spec, counts: MappingType[str, MappingType[str, Accesses]]) -> None:
+def _check_capacity(
+    spec: Spec,
+    counts: MappingType[str, MappingType[str, Accesses]],
+    resident: MappingType[str, MappingType[str, int]],
+) -> None:
     for storage in spec.storages:
-        kept = counts.get(storage.name, {})
-        needed = sum(a.tile for a in kept.values())
+        lives = resident.get(storage.name, {})
+        needs = {t: max(a.tile, lives.get(t, 0)) for t, a in counts.get(storage.name, {}).items()}
+        needed = sum(needs.values())
         if storage.capacity is not None and needed > storage.capacity:
-            tiles = ", ".join(f"{t} {a.tile}" for t, a in kept.items())
+            tiles = ", ".join(f"{t} {n}" for t, n in needs.items())
+            whole = " and ".join(t for t, a in counts[storage.name].items() if needs[t] > a.tile)
+            why = f", as no memory outside keeps {whole}" if whole else ""
             raise InputError(
-                f"mapping: {storage.name}", f"needs {needed} words ({tiles})", f"at most {storage.capacity}"
+                f"mapping: {storage.name}", f"needs {needed} words ({tiles}){why}", f"at most {storage.capacity}"
             )
 
 

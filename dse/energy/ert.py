@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from dse import fields
 from dse.documents import read_yaml
 from dse.errors import InputError
+from dse.spec import Storage
 
 # The first of these actions that a table has is the one that Timeloop takes. It calls a write into a level `fill`.
 _STORAGE_ACTIONS = {
@@ -34,10 +35,15 @@ _RANGE = re.compile(r"\[[^\[\]]*\]")  # its dots separate no elements
 
 @dataclass(frozen=True)
 class Ert:
-    """Energies in pJ: component name (without hierarchy) -> action -> energy."""
+    """Energies in pJ: component name (without hierarchy) -> action -> energy.
+
+    `lacks` tells why a memory of another size would have no energies, "" where it has; None where nothing is known of
+    other sizes, as of a table that was read from a file.
+    """
 
     tables: Mapping[str, Mapping[str, float]]
     where: str = "energy reference table"
+    lacks: Callable[[Storage], str] | None = field(default=None, compare=False)
 
     def storage(self, component: str) -> dict[str, float]:
         """What Timeloop charges a storage level per vector access: read, write, update; and leak per cycle.

@@ -80,7 +80,7 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
         first = _best(spec, problem, prices, Aim(BOUND_DELAY, macs))
         best = _best(spec, problem, ert, Aim(ENERGY, macs, most_cycles=first.value * (1 + ROOM)))
     if best.mapping is None:
-        return Found(None, None, False, explain(spec, problem) or _stops(problem))
+        return Found(None, None, False, explain(spec, problem, ert.lacks) or _stops(problem))
     evaluation = evaluate(spec, problem, best.mapping, ert)
     assert math.isclose(evaluation.energy_pj, best.energy, rel_tol=1e-9), "the two access models disagree"
     return Found(best.mapping, evaluation, first.proven and best.proven)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -22,6 +23,8 @@ from dse.problem import Problem
 from dse.spec import Fanout, Spec, Storage
 
 Levels = tuple[Storage | Fanout, ...]
+Keep = Sequence[Mapping[str, int]]
+"""For each level the tensors that it keeps, with the words that it must hold of each at least, whatever the tile."""
 _SIZES = ("depth", "memory_depth", "data_storage_depth", "entries", "sizeKB")
 
 
@@ -32,6 +35,7 @@ class StorageGrowth:
     index: int  # of the level, outermost first
     level: Storage
     tiles: dict[str, int]
+    whole: frozenset[str] = frozenset()  # of these it must hold more than a tile, as no memory outside keeps them
 
     @property
     def words(self) -> int:
@@ -184,13 +188,18 @@ class _Room:
             found = self.tiles.members(outside[i] & self._loops(i, inside[i + 1], outwards=True))
             if len(found):
                 tile = found[np.argmin(self._kept_words(keep[i])[found])]
-                growth = StorageGrowth(i, level, {t: int(self.words[t][tile]) for t in keep[i]})
+                needs = {t: max(int(self.words[t][tile]), least) for t, least in keep[i].items()}
+                whole = frozenset(t for t, n in needs.items() if n > self.words[t][tile])
+                growth = StorageGrowth(i, level, needs, whole)
                 if best is None or growth.words < best.words:
                     best = growth
         return best
 
     def _least_mesh(self, i: int, level: Fanout) -> FanoutGrowth | None:
-        around = [(outside[i], inside[i + 1]) for outside, inside in zip(self.outside, self.inside, strict=True)]
+        # A larger mesh also leaves each memory inside it less of the tensors that live there.
+        relieved = _Room(self.tiles, self.problem, self._with(i, _unlimited(level, self.problem)))
+        relief = relieved.keeps != self.keeps
+        around = [(o[i], inner[i + 1]) for o, inner in zip(relieved.outside, relieved.inside, strict=True)]
         if not any(self._any_factors(i, outside) & inside for outside, inside in around):
             return None
         candidates, instances, sides = self._meshes(i, level, self.problem.macs)
@@ -200,8 +209,13 @@ class _Room:
                 sizes = zip(self.tiles.names, self.tiles.value[factors].tolist(), strict=True)
                 loops = {d: n for d, n in sizes if n > 1}
                 x = {d: n for d, n in loops.items() if d in sides[j]}
-                return FanoutGrowth(i, level, x, {d: n for d, n in loops.items() if d not in x})
+                growth = FanoutGrowth(i, level, x, {d: n for d, n in loops.items() if d not in x})
+                if not relief or _Room(self.tiles, self.problem, self._with(i, growth.grown)).exists():
+                    return growth
         return None
+
+    def _with(self, i: int, level: Storage | Fanout) -> Levels:
+        return (*self.levels[:i], level, *self.levels[i + 1 :])
 
     def _meshes(self, i: int, level: Fanout, most: int) -> tuple[Ints, Ints, list[frozenset[str]]]:
         """All permitted factors of a fan-out that multiply to `most` or less, as tiles, by number.
@@ -261,15 +275,16 @@ class _Room:
             chains.append(found)
         return chains
 
-    def _fitting(self, i: int, keep: Sequence[tuple[str, ...]]) -> int:
+    def _fitting(self, i: int, keep: Keep) -> int:
         """Tiles that a level has the capacity for."""
         level = self.levels[i]
         if isinstance(level, Fanout) or level.capacity is None:
             return (1 << self.tiles.count) - 1
         return self.tiles.set_of(self._kept_words(keep[i]) <= level.capacity)
 
-    def _kept_words(self, kept: tuple[str, ...]) -> Ints:
-        return sum((self.words[t] for t in kept), np.zeros(self.tiles.count, np.int64))
+    def _kept_words(self, kept: Mapping[str, int]) -> Ints:
+        each = (np.maximum(self.words[t], least) for t, least in kept.items())
+        return sum(each, np.zeros(self.tiles.count, np.int64))
 
     def _loops(self, i: int, tiles: int, outwards: bool) -> int:
         """What the loops of a level make of a set of tiles: what lies inside them, or `outwards` around them."""
@@ -301,20 +316,26 @@ class _Room:
         return self._fitting_factors[i]
 
 
-def _least_keeps(levels: Levels, problem: Problem) -> Iterator[list[tuple[str, ...]]]:
+def _least_keeps(levels: Levels, problem: Problem) -> Iterator[Keep]:
     """The tensors that each level keeps, in every way that the specification leaves open and that keeps little.
 
-    A tensor that some level must keep leaves more room if no other level keeps it; otherwise one of the open levels
-    must. As in Timeloop the outermost memory keeps what it does not bypass.
+    A tensor lives in the outermost memory that keeps it. Where some level must keep it, that is this one, or an open
+    one further out, which leaves this one more room; otherwise one of the open levels. No other level need keep it.
+    As in Timeloop the outermost memory keeps what it does not bypass.
     """
     storages = [(i, level) for i, level in enumerate(levels) if isinstance(level, Storage)]
     outermost = storages[0][0]
+    meshes = (level.mesh_x * level.mesh_y if isinstance(level, Fanout) else 1 for level in levels)
+    instances = list(itertools.accumulate(meshes, operator.mul, initial=1))  # of each level
     choices = []
     for t in problem.data_spaces:
         keep = {i: level.keep.get(t.name, True if i == outermost else None) for i, level in storages}
         fixed = tuple(i for i, k in keep.items() if k)
-        choices.append([fixed] if fixed else [(i,) for i, k in keep.items() if k is None])
+        free = [i for i, k in keep.items() if k is None and i < min(fixed, default=len(levels))]
+        choices.append([*([fixed] if fixed else []), *((i, *fixed) for i in free)])
     for chosen in itertools.product(*choices):
-        kept = zip(problem.data_spaces, chosen, strict=True)
-        pairs = [(t.name, where) for t, where in kept]
-        yield [tuple(name for name, where in pairs if i in where) for i in range(len(levels))]
+        kept: list[dict[str, int]] = [{} for _ in levels]
+        for t, where in zip(problem.data_spaces, chosen, strict=True):
+            for i in where:
+                kept[i][t.name] = -(-problem.tensor_size(t.name) // instances[i]) if i == where[0] else 0
+        yield kept

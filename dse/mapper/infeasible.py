@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from dse.mapper.growth import (
     FanoutGrowth,
     Growth,
     Levels,
+    StorageGrowth,
     growths,
     has_mapping,
     size_attribute,
@@ -21,26 +22,43 @@ from dse.spec import Fanout, LoopConstraint, Spec, Storage
 _FIELDS = {"=": "factors", ">=": "at_least", "<=": "at_most"}
 
 
-def explain(spec: Spec, problem: Problem) -> str:
+Lacks = Callable[[Storage], str] | None
+"""Why a memory of some size has no energy, "" where it has; see `dse.energy.ert.Ert`."""
+
+
+def explain(spec: Spec, problem: Problem, lacks: Lacks = None) -> str:
     """One line for a mapspace that is empty, "" for one that is not.
 
-    Factors that cannot multiply up to the problem come first, because no size helps against them.
+    Factors that cannot multiply up to the problem come first, because no size helps against them. Sizes that have no
+    energy are not proposed.
     """
     for tensor in problem.data_spaces:
         if all(s.keep.get(tensor.name) is False for s in spec.storages):
             return f"{tensor.name} is bypassed at every level"
     for d, bound in problem.bound.items():
         if bound not in _products(spec.levels, d, bound):
-            return _contradiction(spec, problem, d)
+            return _contradiction(spec, problem, d, lacks)
     alternatives = growths(spec, problem)
     if not alternatives:
         return ""
-    first, *others = alternatives
+    possible = [group for group in alternatives if not _unpriced(group, lacks)]
+    if not possible:
+        first = alternatives[0]
+        sizes = _listed(f"{_size(g)} of {g.level.name}" for g in first)
+        return f"{'; '.join(map(_shortage, first))}: {sizes} would fit, but there is no energy for that: {_unpriced(first, lacks)}"
+    first, *others = possible
     if len(first) > 1:
         fixes = _listed(f"{_size(g)} of {g.level.name}" for g in first)
         return f"{'; '.join(map(_shortage, first))}: {fixes} would fit together, not alone"
     return ", or ".join([f"{_shortage(first[0])}: {_size(first[0])} would fit"]
                         + [f"{_size(g)} of {g.level.name}" for (g,) in others])  # fmt: skip
+
+
+def _unpriced(group: Iterable[Growth], lacks: Lacks) -> str:
+    """Why one of the grown memories has no energy; "" if all have."""
+    if lacks is None:
+        return ""
+    return next((why for g in group if isinstance(g, StorageGrowth) and (why := lacks(g.grown))), "")
 
 
 def _shortage(growth: Growth) -> str:
@@ -58,9 +76,13 @@ def _shortage(growth: Growth) -> str:
     if attribute is not None:
         holds += f" ({attribute} {int(storage.attributes[attribute])})"
     if len(growth.tiles) == 1:
-        return f"{holds}, {next(iter(growth.tiles))} needs at least {growth.words} under the constraints"
+        (tensor,) = growth.tiles
+        if growth.whole:
+            return f"{holds}, {tensor} needs {growth.words}, all of it, as no memory outside keeps it"
+        return f"{holds}, {tensor} needs at least {growth.words} under the constraints"
     tiles = _listed(f"{tensor} ({words})" for tensor, words in growth.tiles.items())
-    return f"{holds}, {tiles} need at least {growth.words} under the constraints"
+    why = f", as no memory outside keeps {_listed(sorted(growth.whole))}" if growth.whole else ""
+    return f"{holds}, {tiles} need at least {growth.words} under the constraints{why}"
 
 
 def _size(growth: Growth) -> str:
@@ -86,7 +108,7 @@ def _listed(items: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _contradiction(spec: Spec, problem: Problem, dimension: str) -> str:
+def _contradiction(spec: Spec, problem: Problem, dimension: str, lacks: Lacks) -> str:
     """The line for a dimension whose factors cannot multiply to its bound: why not, and what to change."""
     bound = problem.bound[dimension]
     repairs = _repairs(spec.levels, dimension, bound)
@@ -97,7 +119,7 @@ def _contradiction(spec: Spec, problem: Problem, dimension: str) -> str:
         for i, n in repairs[best].items()
     )
     line = f"factors of {dimension} {_conflict(spec.levels, dimension, bound)}, the layer has {bound}: {changes}"
-    rest = explain(repaired[best], problem)
+    rest = explain(repaired[best], problem, lacks)
     return f"{line} would do, but then {rest}" if rest else f"{line} would fit"
 
 

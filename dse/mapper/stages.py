@@ -12,6 +12,7 @@ from dse.energy.ert import Ert
 from dse.mapper.lift import Array, Boundary, boundary_floors
 from dse.mapper.reuse import Flags, Floats, Order
 from dse.mapper.space import Constraint, Mapspace
+from dse.residence import resident_words
 from dse.spec import Fanout, Spec, Storage
 
 
@@ -90,6 +91,7 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
     last_fanout = max((k for k, level in enumerate(levels) if isinstance(level, Fanout)), default=-1)
 
     outermost, outward = _outward(space, levels)
+    resident = resident_words(spec, space.problem, keep)
     stages: list[Stage] = []
     rest, least_idle = base, 1.0  # of everything further out
     for k in range(count - 1, -1, -1):
@@ -113,7 +115,8 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
             outside_here = np.where(wanted, rest, np.inf)
         else:
             if level.capacity is not None:
-                wanted = wanted & (space.boxes[:, kept[k]].sum(axis=1) <= level.capacity)
+                lives = np.array([resident.get(level.name, {}).get(t, 0) for t in space.tensors])
+                wanted = wanted & (np.maximum(space.boxes, lives)[:, kept[k]].sum(axis=1) <= level.capacity)
             boundary = Boundary(
                 kept[k], has_parent[k], np.where(kept[k] & has_parent[k], fill[k], 0.0), parent_price[k], saved[k],
                 float(leak[k]) if k < last_fanout else 0.0, least_share[k], least_share[k + 1],

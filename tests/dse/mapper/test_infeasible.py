@@ -17,8 +17,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from dse.constraints import for_layer
+from dse.energy.components import ComponentLibrary
 from dse.energy.ert import Ert
-from dse.instance import read_arch
+from dse.errors import InputError
+from dse.instance import embedded_energies, read_arch
 from dse.mapper import search
 from dse.mapper.growth import FanoutGrowth, Growth, growths
 from dse.mapper.infeasible import explain
@@ -69,9 +71,19 @@ def fits(spec: Spec, problem: Problem, slots: list, factors: list[dict[str, int]
                 for t in problem.data_spaces
             }
     return any(
-        all(s.capacity is None or sum(words[s.name][t] for t in keep[s.name]) <= s.capacity for s in spec.storages)
+        all(s.capacity is None or sum(needed(spec, problem, keep, s, words[s.name]).values()) <= s.capacity
+            for s in spec.storages)
         for keep in keeps
-    )
+    )  # fmt: skip
+
+
+def needed(spec: Spec, problem: Problem, keep: dict, storage: Storage, tile: dict[str, int]) -> dict[str, int]:
+    """Words of the kept tensors: of those that no memory outside keeps at least an instance's share of the whole."""
+    outside = list(itertools.takewhile(lambda level: level is not storage, spec.levels))
+    instances = math.prod(level.mesh_x * level.mesh_y for level in outside if isinstance(level, Fanout))
+    kept_outside = {t for level in outside if isinstance(level, Storage) for t in keep[level.name]}
+    share = {t: 0 if t in kept_outside else math.ceil(problem.tensor_size(t) / instances) for t in keep[storage.name]}
+    return {t: max(tile[t], share[t]) for t in keep[storage.name]}
 
 
 @st.composite
@@ -319,6 +331,24 @@ def test_mesh_of_an_11_by_11_filter() -> None:
         "inter_pe_row_spatial has 1 x 12 instances, M=2 x S=11 on Y need at least 1 x 22 under the constraints: "
         "meshY 22 would fit"
     )
+
+
+@pytest.mark.parametrize(("channels", "depth", "covered"), [(160_000, 20_000, True), (640_000, 80_000, False)])
+def test_sizes_that_no_table_covers_are_not_proposed(channels: int, depth: int, covered: bool) -> None:
+    """What the line names is followed: it maps where it is proposed, and is refused where the line says so."""
+    edits, layer = [factors("dram_ifmap", "C=1")], {"C": channels, "M": 4}
+    spec, problem = edited(*edits, layer=layer)
+    line = search(spec, problem, embedded_energies(spec, ComponentLibrary.load(), "arch")).reason
+    grown, _ = edited(*edits, sized("glb_ifmap", depth=depth), layer=layer)
+    start = f"glb_ifmap holds 65536 words (depth 8192), Inputs needs at least {channels} under the constraints: depth "
+    if covered:
+        assert line == f"{start}{depth} would fit"
+        assert search(grown, problem, embedded_energies(grown, ComponentLibrary.load(), "arch")).mapping is not None
+    else:
+        assert line.startswith(f"{start}{depth} of glb_ifmap would fit, but there is no energy for that: arch: glb_ifmap")
+        assert line.endswith(f"depth: {depth} is outside the table (allowed: 64 to 65536)")
+        with pytest.raises(InputError, match=f"{depth} is outside the table"):
+            embedded_energies(grown, ComponentLibrary.load(), "arch")
 
 
 def test_size_without_an_attribute_is_in_words() -> None:
