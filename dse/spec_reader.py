@@ -97,7 +97,9 @@ class SpecFile:
 
     @cached_property
     def _known(self) -> names.Known:
-        return names.Known(self.library, _texts([self.nodes, self.variables]))
+        nodes = [node for node in self.nodes if isinstance(node, dict)]
+        expressions = [node.get(field) for node in nodes for field in ("attributes", "spatial")]
+        return names.Known(self.library, _texts([*expressions, self.variables]))
 
 
 def _top_level(path: Path | str) -> dict[str, Any]:

@@ -179,10 +179,18 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def uj(energies_pj: Sequence[float | None]) -> list[str]:
-    """Energies given in pJ as text in uJ, all with the decimals that give the largest of them five digits."""
+    """Energies given in pJ as text in uJ: all with the decimals that give the largest five digits, each at least three.
+
+    So a small energy beside a large one is not shown as 0.
+    """
     largest = max((abs(e) for e in energies_pj if e is not None), default=0.0) / 1e6
-    decimals = min(9, max(0, 4 - math.floor(math.log10(largest)))) if largest else 0
-    return ["-" if e is None else f"{e / 1e6:.{decimals}f}" for e in energies_pj]
+    decimals = _decimals(largest, 5)
+    return ["-" if e is None else f"{e / 1e6:.{max(decimals, _decimals(abs(e) / 1e6, 3))}f}" for e in energies_pj]
+
+
+def _decimals(value: float, digits: int) -> int:
+    """Decimals that show so many significant digits of a value, 12 at most; 0 for 0."""
+    return min(12, max(0, digits - 1 - math.floor(math.log10(value)))) if value else 0
 
 
 def origin(report: Report) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +30,7 @@ from dse.errors import InputError
 from dse.fair import fair_energy
 from dse.instance import ArchLike, library_for, read_arch, spec_for
 from dse.mapper import OBJECTIVES
-from dse.mapping import directives, loop_nest, parse_directives
+from dse.mapping import Mapping, directives, loop_nest, parse_directives
 from dse.model import Evaluation
 from dse.problem import Problem, problem_from_document
 from dse.spec import Spec
@@ -78,9 +79,9 @@ def model(
     chosen = parse_directives(spec, layer, entries, mapping)
     evaluation = loaded.evaluate(spec, layer, chosen, energies)
     if as_json:
-        echo_json(evaluation.document())
+        echo_json(_document(spec, layer, chosen, energies, evaluation))
     else:
-        click.echo(_text(evaluation, loop_nest(spec, chosen)))
+        click.echo(_text(spec, layer, chosen, energies, evaluation))
 
 
 @click.command()
@@ -130,12 +131,10 @@ def mapper(
     if output is not None:
         write_text(output, _mapping_yaml(entries))
     if as_json:
-        echo_json({**found.evaluation.document(), "mapping": entries, "optimal": found.optimal})
+        document = _document(spec, layer, found.mapping, energies, found.evaluation)
+        echo_json({**document, "mapping": entries, "optimal": found.optimal})
         return
-    click.echo(_text(found.evaluation, loop_nest(spec, found.mapping)))
-    if found.mapping.remainders:
-        (fair,) = uj([fair_energy(spec, layer, found.mapping, energies, found.evaluation)])
-        click.echo(f"Energy without Timeloop's rounding of remainders: {fair} uJ")
+    click.echo(_text(spec, layer, found.mapping, energies, found.evaluation))
     click.echo("Proven optimal." if found.optimal else "Not proven optimal.")
     if output is not None:
         click.echo(f"Mapping: {output}")
@@ -180,7 +179,34 @@ def _mapping_yaml(entries: list[dict[str, Any]]) -> str:
     return yaml.safe_dump({"mapping": entries}, sort_keys=False, default_flow_style=None, width=200)
 
 
-def _text(evaluation: Evaluation, nest: str) -> str:
+def _utilisation(spec: Spec, problem: Problem, mapping: Mapping, evaluation: Evaluation) -> tuple[float, float]:
+    """Compute units that work, of all: while the array computes, and over all cycles, stalls of memories included."""
+    steps = math.prod(n for loops in mapping.temporal.values() for _, n in loops)
+    busy = problem.macs / spec.pe_count
+    return busy / steps, busy / evaluation.cycles
+
+
+def _document(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert, evaluation: Evaluation) -> dict[str, Any]:
+    computing, stalled = _utilisation(spec, problem, mapping, evaluation)
+    document = evaluation.document() | {"utilisation": computing, "utilisation_with_stalls": stalled}
+    if mapping.remainders:
+        document["energy_without_rounding_pj"] = fair_energy(spec, problem, mapping, ert, evaluation)
+    return document
+
+
+def _text(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert, evaluation: Evaluation) -> str:
+    computing, stalled = _utilisation(spec, problem, mapping, evaluation)
+    total_lines = [
+        f"Cycles: {evaluation.cycles:,}",
+        f"Utilisation: {computing:.1%} of the compute units, {stalled:.1%} with stalls",
+    ]
+    if mapping.remainders:
+        (fair,) = uj([fair_energy(spec, problem, mapping, ert, evaluation)])
+        total_lines.append(f"Energy without Timeloop's rounding of remainders: {fair} uJ")
+    return _levels_text(evaluation, loop_nest(spec, mapping)) + "\n" + "\n".join(total_lines)
+
+
+def _levels_text(evaluation: Evaluation, nest: str) -> str:
     levels = [
         (f"{level} {tensor}", a)
         for level, tensors in reversed(list(evaluation.levels.items()))
@@ -204,6 +230,5 @@ def _text(evaluation: Evaluation, nest: str) -> str:
             text_table(header, rows),
             "",
             f"Energy: {total} uJ, {per_operation:.5g} pJ for each of {evaluation.computes:,} operations",
-            f"Cycles: {evaluation.cycles:,}",
         ]
     )

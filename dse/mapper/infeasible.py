@@ -45,7 +45,8 @@ def explain(spec: Spec, problem: Problem, lacks: Lacks = None) -> str:
     if not possible:
         first = alternatives[0]
         sizes = _listed(f"{_size(g)} of {g.level.name}" for g in first)
-        return f"{'; '.join(map(_shortage, first))}: {sizes} would fit, but there is no energy for that: {_unpriced(first, lacks)}"
+        why = f"{sizes} would fit, but there is no energy for that: {_unpriced(first, lacks)}"
+        return f"{'; '.join(map(_shortage, first))}: {why}"
     first, *others = possible
     if len(first) > 1:
         fixes = _listed(f"{_size(g)} of {g.level.name}" for g in first)

@@ -19,6 +19,12 @@ LEVEL_ENERGY = ".energy_pj"
 _NEGLIGIBLE = 1e-9  # share of an energy below which a remainder is rounding
 
 
+def _least(energies: Sequence[float], delays: Sequence[float]) -> int:
+    """The position of the least energy, and of the fastest where energies are equal but for rounding."""
+    limit = min(energies) * (1 + _NEGLIGIBLE)
+    return min((i for i, energy in enumerate(energies) if energy <= limit), key=lambda i: delays[i])
+
+
 @dataclass(frozen=True, eq=False)
 class SweepTable:
     """The tables of all points of a sweep, in their order.
@@ -75,8 +81,12 @@ class SweepTable:
         return float(row["e_compute_pj"] + row["e_tx_pj"]) if row["status"] == "ok" else None
 
     def best(self, candidate: str) -> Row | None:
-        """The total of least energy, the first of equals; None if no point has a mapping for every layer."""
-        return min(self.totals(candidate), key=lambda row: row["energy_pj"], default=None)
+        """The total of least energy, the fastest of equals; None if no point has a mapping for every layer."""
+        totals = self.totals(candidate)
+        if not totals:
+            return None
+        column = self.delay_column(candidate)
+        return totals[_least([row["energy_pj"] for row in totals], [row[column] for row in totals])]
 
     def pareto(self, candidate: str, against: str = "delay") -> list[Row]:
         """The totals that no other point beats in energy without losing in ``delay`` or ``on_chip_bits``, nor the
@@ -98,10 +108,12 @@ class SweepTable:
         common = self.best(candidate)
         found = []
         for layer in self.layers:
-            energies = [
-                (p.number, e) for p in self.points if (e := self.energy_pj(p.number, layer, candidate)) is not None
-            ]
-            point, least = min(energies, key=lambda pair: pair[1], default=(None, None))
+            rows = [row for p in self.points if (row := self.row(p.number, layer, candidate))["status"] == "ok"]
+            point, least = None, None
+            if rows:
+                energies = [float(row["e_compute_pj"] + row["e_tx_pj"]) for row in rows]
+                chosen = _least(energies, [row["cycles"] for row in rows])
+                point, least = rows[chosen]["point"], energies[chosen]
             at_common = self.energy_pj(common["point"], layer, candidate) if common else None
             found.append(Winner(layer, point, least, at_common))
         return tuple(found)

@@ -179,6 +179,11 @@ def test_attributes_that_expressions_use_are_variables():
     assert read(document).storage("buf").capacity == 128
 
 
+def test_text_that_is_no_attribute_makes_none_known():
+    with pytest.raises(InputError, match="unknown attribute 'dram'"):
+        with_change(f"{BUF}/attributes/dram", 1)
+
+
 def test_an_old_bandwidth_is_half_for_reads_and_half_for_writes():
     document = changed(f"{BUF}/attributes/bandwidth", 6)
     assert (read(document).storage("buf").read_bandwidth, read(document).storage("buf").write_bandwidth) == (2, 3)

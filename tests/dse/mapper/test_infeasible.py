@@ -345,7 +345,9 @@ def test_sizes_that_no_table_covers_are_not_proposed(channels: int, depth: int, 
         assert line == f"{start}{depth} would fit"
         assert search(grown, problem, embedded_energies(grown, ComponentLibrary.load(), "arch")).mapping is not None
     else:
-        assert line.startswith(f"{start}{depth} of glb_ifmap would fit, but there is no energy for that: arch: glb_ifmap")
+        assert line.startswith(
+            f"{start}{depth} of glb_ifmap would fit, but there is no energy for that: arch: glb_ifmap"
+        )
         assert line.endswith(f"depth: {depth} is outside the table (allowed: 64 to 65536)")
         with pytest.raises(InputError, match=f"{depth} is outside the table"):
             embedded_energies(grown, ComponentLibrary.load(), "arch")
