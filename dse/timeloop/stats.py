@@ -46,13 +46,13 @@ def parse_stats(text: str, spec: Spec, problem: Problem, where: object) -> Evalu
     """
     sections, summary = _sections(text), _summary(text, where)
     compute_name = spec.compute.name
-    for name in (compute_name, *(s.name for s in spec.storages)):
-        if name not in sections:
-            raise InputError(where, f"has no level {name!r}", "all of stats.txt")
+    memories = [s for s in spec.storages if s.name in sections]  # Timeloop leaves out those that keep nothing
+    if compute_name not in sections or not memories:
+        raise InputError(where, f"has no level {compute_name!r}" if memories else "has no memory", "all of stats.txt")
     compute = sections[compute_name].fields
-    kept = {s.name: _accesses(s, sections[s.name], problem, where) for s in reversed(spec.storages)}
+    kept = {s.name: _accesses(s, sections[s.name], problem, where) for s in reversed(memories)}
     levels = {name: tensors for name, tensors in kept.items() if tensors}
-    leakages = [_number(sections[s.name].fields, _LEAKAGE, f"{where}: {s.name}") for s in spec.storages]
+    leakages = [_number(sections[s.name].fields, _LEAKAGE, f"{where}: {s.name}") for s in memories]
     compute_pj = _number(compute, _ENERGY, f"{where}: {compute_name}")
     energies = [compute_pj, *leakages, *(a.energy_pj for tensors in levels.values() for a in tensors.values())]
     computes = int(_number(summary, "Computes", where))
