@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from dse.documents import parse_json
 from dse.errors import InputError
 
 SCHEMA = 1
@@ -22,6 +23,7 @@ SCHEMA = 1
 _HEADER = b"SQLite format 3\0"
 _APPLICATION = 0x454E4F53  # "ENOS", in SQLite's `application_id`
 _BUSY_SECONDS = 60.0
+_COLUMNS = [b"key", b"payload", b"checksum", b"created"]
 _CHUNK = 500  # keys asked for in one statement
 
 
@@ -108,8 +110,8 @@ class Store:
             for key, text, checksum in rows:
                 if isinstance(text, bytes) and _checksum(text) == checksum:
                     try:
-                        found[key.decode()] = json.loads(text)
-                    except ValueError:
+                        found[key.decode()] = parse_json(text.decode(), self.path)
+                    except ValueError:  # InputError is one
                         continue
         return found
 
@@ -156,13 +158,15 @@ class Store:
         """The version of the file, None if it is empty; InputError if it is no store of this version."""
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if not tables and not application and not version:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if not names and not application and not version:
             return None
         if application != _APPLICATION:
             raise InputError(self.path, "is a database of another program", "a store of enos; name another file")
         if version != SCHEMA:
             raise InputError(self.path, f"is a store of version {version}", f"version {SCHEMA}; name another file")
+        if [name for _, name, *_ in connection.execute("PRAGMA table_info(results)")] != _COLUMNS:
+            raise InputError(self.path, "is a damaged store: its table of results is another", "name another file")
         return version
 
     @contextmanager
