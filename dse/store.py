@@ -73,7 +73,11 @@ class Store:
         with self._errors():
             self._connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
             self._connection.text_factory = bytes  # a damaged text must not fail before its checksum is looked at
-            self._open(self._connection)
+            try:
+                self._open(self._connection)
+            except BaseException:
+                self.close()  # else its lock stays as long as the exception does
+                raise
 
     def __enter__(self) -> Store:
         return self
@@ -175,6 +179,8 @@ class Store:
             yield
         except sqlite3.OperationalError as e:
             raise InputError(self.path, f"cannot be used: {e}") from None
+        except UnicodeDecodeError:  # of SQLite's own message, which quotes a damaged schema
+            raise InputError(self.path, "is a damaged store", "name another file, or delete this one") from None
         except sqlite3.DatabaseError as e:
             raise InputError(
                 self.path, f"is no store of enos, or a damaged one: {e}", "name another file, or delete this one"
