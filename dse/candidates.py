@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dse.documents import read_yaml
+from dse import fields
+from dse.documents import read_yaml, readable
 from dse.errors import InputError
 from dse.expressions import evaluate
 from dse.resources import data_dir
@@ -43,6 +44,7 @@ class Candidate:
 
 
 _FIELDS = ("short", "act_bits", "weight_bits", "psum_bits", "component")
+_COMPONENT = ("class", "attributes", "actions")
 
 
 SHIPPED = "operators"
@@ -62,7 +64,7 @@ def find_operators(name: Path | str, where: str = "operators") -> Path:
     """
     shipped = shipped_operators()
     path = shipped.get(str(name), Path(name))
-    if not path.is_file():
+    if not readable(path, Path.is_file):
         raise InputError(where, f"{str(name)!r} is no file", [*shipped, "a path"])
     return path
 
@@ -77,74 +79,63 @@ def load_candidates(operators: Path | str | None = None) -> tuple[Candidate, ...
         InputError: naming the field, what was found and what is allowed.
     """
     path = find_operators(SHIPPED if operators is None else operators)
-    document = read_yaml(path)
-    if not isinstance(document, dict) or set(document) != {"bits", "operators"}:
-        raise InputError(path, "not an operators file", "the two keys bits and operators")
-    precisions, operators = document["bits"], document["operators"]
-    _require_bits(f"{path}: bits", precisions)
-    if not isinstance(operators, dict) or not operators:
+    document = fields.mapping(read_yaml(path), path, ("bits", "operators"), required=("bits", "operators"))
+    precisions = _bits(document["bits"], f"{path}: bits")
+    declared = fields.mapping(document["operators"], f"{path}: operators")
+    if not declared:
         raise InputError(f"{path}: operators", "declares no operator")
-    found = tuple(
-        _candidate(f"{path}: operators.{name}", name, entry, bits)
-        for name, entry in operators.items()
-        for bits in _own_bits(f"{path}: operators.{name}", entry, precisions)
-    )
-    names = [c.name for c in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(path, f"two candidates are named {name}", "a unique `short` for each operator")
-    return found
+    found: list[Candidate] = []
+    for name, entry in declared.items():
+        where = f"{path}: operators.{name}"
+        fields.name(name, where)
+        fields.mapping(entry, where, (*_FIELDS, "bits"), required=_FIELDS)
+        own = _bits(entry["bits"], f"{where}.bits") if "bits" in entry else precisions
+        found += [_candidate(where, name, entry, bits) for bits in own]
+    twice = [name for name, times in Counter(c.name for c in found).items() if times > 1]
+    if twice:
+        raise InputError(path, f"two candidates are named {twice[0]}", "a unique `short` for each operator")
+    return tuple(found)
 
 
-def _own_bits(where: str, entry: Any, precisions: Any) -> list[int]:
-    """The precisions of one operator: its own if it lists any."""
-    if not isinstance(entry, Mapping) or "bits" not in entry:
-        return list(precisions)
-    _require_bits(f"{where}.bits", entry["bits"])
-    return list(entry["bits"])
-
-
-def _require_bits(where: str, bits: Any) -> None:
-    if not isinstance(bits, list) or not all(type(b) is int and 1 <= b <= 32 for b in bits):
-        raise InputError(where, f"found {bits!r}", "a list of integers from 1 to 32")
+def _bits(value: Any, where: str) -> list[int]:
+    """The precisions of a list."""
+    if not isinstance(value, list) or not value or not all(type(b) is int and 1 <= b <= 32 for b in value):
+        raise InputError(where, f"found {fields.shown(value)}", "a list of integers from 1 to 32")
+    if len(set(value)) < len(value):
+        raise InputError(where, f"found {fields.shown(value)}", "each precision once")
+    return value
 
 
 def _candidate(where: str, operator: str, entry: Any, bits: int) -> Candidate:
-    _require_keys(where, entry, _FIELDS, optional=("bits",))
-    component = entry["component"]
-    _require_keys(f"{where}.component", component, ("class", "attributes", "actions"))
+    component = fields.mapping(entry["component"], f"{where}.component", _COMPONENT, required=_COMPONENT)
+    parts = {part: fields.mapping(component[part], f"{where}.component.{part}") for part in ("attributes", "actions")}
 
-    def value(field: str, expression: Any) -> Any:
-        return evaluate(expression, {"bits": bits}, f"{where}.{field}")
+    def value(expression: Any, place: str) -> Any:
+        return evaluate(expression, {"bits": bits}, place)
 
     def width(field: str) -> int:
-        number = value(field, entry[field])
-        if not isinstance(number, int) or number < 1:
-            raise InputError(f"{where}.{field}", f"found {number!r}", "a whole number of bits, at least 1")
-        return number
+        return fields.integer(value(entry[field], f"{where}.{field}"), f"{where}.{field}", most=1024)
 
+    attributes, actions = (
+        [(name, value(expression, f"{where}.component.{part}.{name}"), f"{where}.component.{part}.{name}")
+         for name, expression in parts[part].items()]
+        for part in ("attributes", "actions")
+    )  # fmt: skip
     return Candidate(
         operator=operator,
         bits=bits,
-        short=str(entry["short"]),
+        short=fields.name(entry["short"], f"{where}.short"),
         act_bits=width("act_bits"),
         weight_bits=width("weight_bits"),
         psum_bits=width("psum_bits"),
-        compute_class=str(component["class"]),
-        compute_attributes=tuple(
-            (k, value(f"component.attributes.{k}", v)) for k, v in component["attributes"].items()
-        ),
-        compute_actions=tuple((k, float(value(f"component.actions.{k}", v))) for k, v in component["actions"].items()),
+        compute_class=fields.name(component["class"], f"{where}.component.class"),
+        compute_attributes=tuple((name, _scalar(found, place)) for name, found, place in attributes),
+        compute_actions=tuple((name, fields.number(found, place)) for name, found, place in actions),
     )
 
 
-def _require_keys(where: str, entry: Any, keys: Iterable[str], optional: Iterable[str] = ()) -> None:
-    keys, allowed = tuple(keys), (*keys, *optional)
-    if not isinstance(entry, Mapping):
-        raise InputError(where, f"found {entry!r}", f"a mapping with {', '.join(keys)}")
-    for key in entry:
-        if key not in allowed:
-            raise InputError(where, f"unknown field {key!r}", allowed)
-    for key in keys:
-        if key not in entry:
-            raise InputError(where, f"field {key!r} is missing")
+def _scalar(value: Any, where: str) -> Any:
+    """A number, a text or a truth value."""
+    if not isinstance(value, (str, int, float)):
+        raise InputError(where, f"found {fields.shown(value)}", "a number or text")
+    return value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import math
 import sys
 from dataclasses import dataclass, replace
@@ -18,6 +20,9 @@ from dse.workload import Layer, Workload
 # torch is imported inside the functions: `dse` must start fast, and only exporting needs it.
 
 ENTRY_POINTS = "enos.networks"
+
+MAX_INPUT = 2**27
+"""Values of an input that a network is run with; those of the layers come on top of its 512 MiB."""
 
 # Modules that own parameters but do no multiply-accumulate over them, or only one operation a value.
 _SCALING = (
@@ -66,6 +71,10 @@ def load_network(name: str, input_shape: tuple[int, ...] | None = None) -> Netwo
     network = replace(made, input_shape=tuple(input_shape or made.input_shape))
     if not network.input_shape or not all(type(n) is int and n >= 1 for n in network.input_shape):
         raise InputError(f"{where}: input shape", f"found {network.input_shape}", "whole numbers, at least 1")
+    if math.prod(network.input_shape) > MAX_INPUT:
+        raise InputError(
+            f"{where}: input shape", f"{network.input_shape} has too many values", f"at most {MAX_INPUT:,}"
+        )
     return network
 
 
@@ -122,12 +131,14 @@ def trace(network: Network) -> networkx.DiGraph:
         except Exception as e:  # fx raises whatever the traced code raises when it meets a symbolic value
             raise InputError(where, f"torch.fx cannot trace it: {_reason(e)}", "control flow fixed by shapes") from e
         like = next(iter(module.parameters()), torch.empty(0))
-        sample = torch.zeros(network.input_shape, dtype=like.dtype, device=like.device)
         try:
-            with torch.no_grad():
+            # torch prints the traceback of a node that fails; its cause is in the message.
+            with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
+                sample = torch.zeros(network.input_shape, dtype=like.dtype, device=like.device)
                 ShapeProp(graph_module).propagate(sample)
-        except Exception as e:  # shape errors of any layer
-            raise InputError(where, f"does not run on an input of shape {network.input_shape}: {_reason(e)}") from e
+        except Exception as e:  # shape errors of any layer, and memory that is not there
+            reason = _reason(e.__cause__ or e)
+            raise InputError(where, f"does not run on an input of shape {network.input_shape}: {reason}") from None
         return _graph(graph_module)
     finally:
         for m, training in modes.items():
@@ -226,7 +237,11 @@ def _layer(data: dict[str, Any], module: Any, where: str) -> Layer | None:
 
 
 def _check(layer: Layer, module: Any, input_shape: tuple[int, ...], output_shape: tuple[int, ...], where: str) -> None:
-    """Compares a layer's tensors and MACs with torch's own shapes; a difference is a mistake of this module."""
+    """Compares a layer's tensors and MACs with torch's own shapes.
+
+    A subclass may pad its input by itself; padding decides nothing in a Timeloop problem, so only the most that makes
+    sense is checked. A layer that computes something else than its class has no problem here.
+    """
     problem, weight, outputs = layer.problem, module.weight, math.prod(output_shape)
     facts = [
         ("weights", problem.tensor_size("Weights"), weight.numel()),
@@ -237,15 +252,19 @@ def _check(layer: Layer, module: Any, input_shape: tuple[int, ...], output_shape
         facts.append(("inputs", problem.tensor_size("Inputs"), math.prod(input_shape)))
     for what, ours, torchs in facts:
         if ours != torchs:
-            raise RuntimeError(f"internal error: {where}: {ours} {what}, but torch has {torchs}")
+            raise InputError(where, f"computes {torchs} {what}, where a {layer.kind} layer has {ours}", _AS_TORCH)
     if layer.kind == "conv":
         axes = len(module.kernel_size)
         inputs = problem.data_space("Inputs").axes[-axes:]
         for i, axis in enumerate(inputs):
             extent = 1 + sum(c * (problem.bound[d] - 1) for d, c in axis)
-            available = input_shape[i - axes] + _padding(module, i)
+            reach = module.dilation[i] * (module.kernel_size[i] - 1)
+            available = input_shape[i - axes] + max(_padding(module, i), 2 * reach)
             if extent > available:
-                raise RuntimeError(f"internal error: {where}: reads {extent} inputs along axis {i} of {available}")
+                raise InputError(where, f"reads {extent} inputs along axis {i}, of {available} with padding", _AS_TORCH)
+
+
+_AS_TORCH = "layers that compute what torch.nn's Conv2d, Conv1d and Linear do"
 
 
 def _padding(module: Any, axis: int) -> int:

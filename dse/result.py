@@ -48,7 +48,21 @@ class Result:
         """The stored result; None for data of another form, which must be computed again."""
         if not isinstance(payload, dict) or set(payload) != set(Result.__dataclass_fields__):
             return None
-        return Result(**payload)
+        sound = all(type(payload[name]) in kinds for name, kinds in _KINDS.items()) and _sound_levels(payload["levels"])
+        return Result(**payload) if sound and payload["status"] in ("ok", "no_mapping") else None
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "status": (str,), "reason": (str,), "optimal": (bool,), "energy_pj": (int, float), "compute_pj": (int, float),
+    "cycles": (int,), "compute_instances": (int, float), "levels": (dict,), "mapping": (list,), "nest": (str,),
+}  # fmt: skip
+
+
+def _sound_levels(levels: dict[str, Any]) -> bool:
+    """Whether stored levels have the accesses and the energy of every tensor, as numbers."""
+    needed = (*ACCESSES, "instances", "energy_pj")
+    tensors = [t for level in levels.values() for t in (level.values() if isinstance(level, dict) else [None])]
+    return all(isinstance(t, dict) and all(type(t.get(n)) in (int, float) for n in needed) for t in tensors)
 
 
 def result_of(found: Found, instance: Instance, problem: Problem) -> Result:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from dse.documents import parse_json
 from dse.errors import InputError
 
 SCHEMA = 1
@@ -22,6 +23,7 @@ SCHEMA = 1
 _HEADER = b"SQLite format 3\0"
 _APPLICATION = 0x454E4F53  # "ENOS", in SQLite's `application_id`
 _BUSY_SECONDS = 60.0
+_COLUMNS = [b"key", b"payload", b"checksum", b"created"]
 _CHUNK = 500  # keys asked for in one statement
 
 
@@ -71,7 +73,11 @@ class Store:
         with self._errors():
             self._connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
             self._connection.text_factory = bytes  # a damaged text must not fail before its checksum is looked at
-            self._open(self._connection)
+            try:
+                self._open(self._connection)
+            except BaseException:
+                self.close()  # else its lock stays as long as the exception does
+                raise
 
     def __enter__(self) -> Store:
         return self
@@ -108,8 +114,8 @@ class Store:
             for key, text, checksum in rows:
                 if isinstance(text, bytes) and _checksum(text) == checksum:
                     try:
-                        found[key.decode()] = json.loads(text)
-                    except ValueError:
+                        found[key.decode()] = parse_json(text.decode(), self.path)
+                    except ValueError:  # InputError is one
                         continue
         return found
 
@@ -156,13 +162,15 @@ class Store:
         """The version of the file, None if it is empty; InputError if it is no store of this version."""
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if not tables and not application and not version:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if not names and not application and not version:
             return None
         if application != _APPLICATION:
             raise InputError(self.path, "is a database of another program", "a store of enos; name another file")
         if version != SCHEMA:
             raise InputError(self.path, f"is a store of version {version}", f"version {SCHEMA}; name another file")
+        if [name for _, name, *_ in connection.execute("PRAGMA table_info(results)")] != _COLUMNS:
+            raise InputError(self.path, "is a damaged store: its table of results is another", "name another file")
         return version
 
     @contextmanager
@@ -171,6 +179,8 @@ class Store:
             yield
         except sqlite3.OperationalError as e:
             raise InputError(self.path, f"cannot be used: {e}") from None
+        except UnicodeDecodeError:  # of SQLite's own message, which quotes a damaged schema
+            raise InputError(self.path, "is a damaged store", "name another file, or delete this one") from None
         except sqlite3.DatabaseError as e:
             raise InputError(
                 self.path, f"is no store of enos, or a damaged one: {e}", "name another file, or delete this one"

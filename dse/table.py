@@ -13,7 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from dse.documents import read_json, read_text, readable
 from dse.errors import InputError
+from dse.fields import shown
+from dse.table_checks import COSTS, STATUS, check_columns, check_rows, convert
 
 FloatArray = npt.NDArray[np.float64]
 Transmission = Literal["all", "on_chip"]
@@ -115,11 +118,14 @@ class CostTable:
         """Reads a table that `save` wrote.
 
         Raises:
-            InputError: a file that is no table, a column missing, a value of the wrong type, or a missing row.
+            InputError: a file that is no table, a column that is missing or unknown, a value of the wrong type, a
+                row that is missing or there twice, numbers that do not fit one another (see `dse.table_checks`).
         """
         rows = read_rows(path)
+        check_columns(dict.fromkeys(column for row in rows for column in row), COLUMNS, path)
         table = CostTable(tuple(_typed(row, f"{path}: row {i + 1}") for i, row in enumerate(rows)))
-        if len(table.rows) != len(table.layers) * len(table.candidates):
+        check_rows(table.rows, path)
+        if not len(table.rows) == len(table._index) == len(table.layers) * len(table.candidates):
             raise InputError(path, f"{len(table.rows)} rows for {len(table.layers)} layers and "
                              f"{len(table.candidates)} candidates", "one row for each pair")  # fmt: skip
         return table
@@ -155,34 +161,59 @@ def read_rows(path: Path | str) -> list[Row]:
         InputError: a file that is none of these forms, or has no rows.
     """
     path = Path(path)
-    try:
-        rows = _rows_of(path)
-    except OSError as e:
-        raise InputError(path, f"cannot be read: {(e.strerror or str(e)).lower()}") from None
-    except InputError:
-        raise
-    except (ValueError, csv.Error) as e:  # pyarrow's and json's errors are ValueErrors
-        raise InputError(path, f"not a table: {str(e).splitlines()[0]}") from None
+    readers = {".csv": _csv_rows, ".json": _json_rows, ".parquet": _parquet_rows}
+    if path.suffix not in readers:
+        raise InputError(path, f"cannot read a table from {path.suffix!r}", ", ".join(readers))
+    rows = readers[path.suffix](path)
     if not rows:
         raise InputError(path, "the table is empty")
     return rows
 
 
-def _rows_of(path: Path) -> list[Row]:
-    if path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8") as f:
-            return list(csv.DictReader(f))
-    if path.suffix == ".json":
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(loaded, list) or not all(isinstance(row, dict) for row in loaded):
-            raise ValueError("expected a list of rows")
-        return loaded
-    if path.suffix == ".parquet":
-        from pyarrow import parquet
+def _csv_rows(path: Path) -> list[Row]:
+    """The rows of a CSV file; each has a cell for every column."""
+    try:
+        lines = csv.reader(read_text(path).splitlines(keepends=True), strict=True)
+        head = next(lines, [])
+        _no_duplicates(head, path)
+        rows = []
+        for cells in lines:
+            if cells and len(cells) != len(head):
+                raise InputError(
+                    f"{path}: line {lines.line_num}", f"has {len(cells)} cells", f"{len(head)}, as its head"
+                )
+            if cells:
+                rows.append(dict(zip(head, cells, strict=True)))
+    except csv.Error as e:
+        raise InputError(path, f"not a table: {e}") from None
+    return rows
 
-        found: list[Row] = parquet.read_table(path).to_pylist()
-        return found
-    raise InputError(path, f"cannot read a table from {path.suffix!r}", ".csv, .parquet, .json")
+
+def _json_rows(path: Path) -> list[Row]:
+    loaded = read_json(path)
+    if not isinstance(loaded, list) or not all(isinstance(row, dict) for row in loaded):
+        raise InputError(path, "not a table", "a list of rows, each a mapping of columns to values")
+    return loaded
+
+
+def _parquet_rows(path: Path) -> list[Row]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    data = readable(path, Path.read_bytes)  # of a file alone: pyarrow takes a folder for a table in parts
+    try:
+        table = parquet.read_table(pa.BufferReader(data))
+        _no_duplicates(table.column_names, path)
+        found: list[Row] = table.to_pylist()
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as e:
+        raise e if isinstance(e, InputError) else InputError(path, f"not a table: {e}") from None
+    return found
+
+
+def _no_duplicates(columns: Sequence[str], path: Path) -> None:
+    for column in columns:
+        if columns.count(column) > 1:
+            raise InputError(path, f"column {column!r} is there twice", "each column once")
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
@@ -190,34 +221,17 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 
 def _typed(row: Row, where: str) -> Row:
+    """A row with converted cells; only costs and accesses may be empty, where there is no mapping or no access."""
     for column in COLUMNS:
         if column not in row:
             raise InputError(where, f"column {column!r} is missing")
-    ok = row["status"] == "ok"
-    return {
-        c: _convert(v, _kind(c), f"{where}: {c}", required=c in COLUMNS and (ok or c not in _COSTS))
-        for c, v in row.items()
-    }
-
-
-def _kind(column: str) -> type:
-    return COLUMNS.get(column) or (float if column.endswith("_pj") else int)
-
-
-_COSTS = {"e_compute_pj", "e_tx_pj", "e_tx_on_chip_pj", "cycles", "utilisation", "optimal"}
-
-
-def _convert(value: Any, kind: type, where: str, required: bool) -> Any:
-    if value is None or (value == "" and kind is not str):
-        if required:
-            raise InputError(where, "is empty", kind.__name__)
-        return None
-    try:
-        if kind is bool and isinstance(value, str):
-            return {"True": True, "False": False}[value]
-        converted = kind(value)
-    except (TypeError, ValueError, KeyError):
-        raise InputError(where, f"found {value!r}", kind.__name__) from None
-    if kind is float and not np.isfinite(converted):
-        raise InputError(where, f"found {value!r}", "a finite number")
-    return converted
+    if row["status"] not in STATUS:
+        raise InputError(f"{where}: status", f"found {shown(row['status'])}", STATUS)
+    found: Row = {}
+    for column, value in row.items():
+        kind = COLUMNS.get(column) or (float if column.endswith("_pj") else int)
+        empty = value is None or (value == "" and kind is not str)
+        if empty and column in COLUMNS and (row["status"] == "ok" or column not in COSTS):
+            raise InputError(f"{where}: {column}", "is empty", kind.__name__)
+        found[column] = None if empty else convert(value, kind, f"{where}: {column}")
+    return found

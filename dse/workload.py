@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dse.documents import read_yaml
+from dse import fields
+from dse.documents import read_yaml, readable
 from dse.errors import InputError
 from dse.problem import CONV_COEFFICIENTS, CONV_DIMENSIONS, Problem, conv_problem
 from dse.resources import data_dir
 
 VERSION = 1
+_FIELDS = ("version", "name", "input", "layers", "passed_over")
+_LAYER_FIELDS = ("name", "kind", "instance", "candidate")
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def write_workload(workload: Workload, path: Path | str) -> None:
         "# Layers of a network as Timeloop problems: G groups of C input and M output channels, P x Q outputs,",
         "# R x S filters. Written by `enos export`; edit it or write your own.",
         f"version: {VERSION}",
-        f"name: {workload.name}",
+        f"name: {_scalar(workload.name)}",
         f"input: {list(workload.input_shape)}",
         "layers:",
     ]
@@ -74,39 +78,39 @@ def read_workload(path: Path | str) -> Workload:
     Raises:
         InputError: unknown or missing fields, a misspelt coefficient, a repeated layer name.
     """
-    document = read_yaml(path)
-    if not isinstance(document, dict) or not isinstance(document.get("layers"), list):
-        raise InputError(path, "not a workload file", "a mapping with version, name, input, layers, passed_over")
-    for key in document:
-        if key not in ("version", "name", "input", "layers", "passed_over"):
-            raise InputError(path, f"unknown field {key!r}", "version, name, input, layers, passed_over")
-    if document.get("version") != VERSION:
-        raise InputError(f"{path}: version", f"found {document.get('version')!r}", str(VERSION))
-    layers = tuple(_layer(entry, f"{path}: layers[{i}]") for i, entry in enumerate(document["layers"]))
-    names = [layer.name for layer in layers]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"{path}: layers", f"two layers are named {name!r}", "a unique name for each layer")
+    document = fields.mapping(read_yaml(path), path, _FIELDS, required=("version", "layers"))
+    fields.one_of(document["version"], f"{path}: version", (VERSION,), "version")
+    layers = tuple(fields.sequence(document["layers"], f"{path}: layers", _layer))
+    twice = [name for name, times in Counter(layer.name for layer in layers).items() if times > 1]
+    if twice:
+        raise InputError(f"{path}: layers", f"two layers are named {twice[0]!r}", "a unique name for each layer")
     if not layers:
         raise InputError(f"{path}: layers", "is empty")
+    name, passed_over = (
+        document.get("name"),
+        fields.optional_mapping(document.get("passed_over"), f"{path}: passed_over"),
+    )
     return Workload(
-        name=str(document.get("name") or Path(path).stem),
+        name=Path(path).stem if name is None else fields.name(name, f"{path}: name"),
         layers=layers,
-        input_shape=tuple(document.get("input") or ()),
-        passed_over=dict(document.get("passed_over") or {}),
+        input_shape=tuple(fields.optional_sequence(document.get("input"), f"{path}: input", fields.integer)),
+        passed_over={key: fields.text(reason, f"{path}: passed_over.{key}") for key, reason in passed_over.items()},
     )
 
 
 def find_workload(name: Path | str) -> Path:
     """The file of a workload given as a path, or as the name of a shipped one (`squeezenet`, `squeezenet_cifar`)."""
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.exists():
-        if not path.is_file():
+    if path.suffix in (".yaml", ".yml") or readable(path, Path.exists):
+        if not readable(path, Path.exists) or path.is_dir():
             raise InputError(path, "no such workload file")
         return path
     folders = [folder for folder in (Path("workloads"), data_dir("workloads")) if folder.is_dir()]
     for folder in folders:
-        matches = sorted(folder.glob(f"{path}.yaml")) or sorted(folder.glob(f"{path}_*.yaml"))
+        stems = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+        matches = (
+            [stems[str(name)]] if str(name) in stems else [f for s, f in stems.items() if s.startswith(f"{name}_")]
+        )
         if len(matches) > 1:
             raise InputError(f"workload {str(name)!r}", "could be several", [m.stem for m in matches])
         if matches:
@@ -116,22 +120,14 @@ def find_workload(name: Path | str) -> Path:
 
 
 def _layer(entry: Any, where: str) -> Layer:
-    if not isinstance(entry, dict) or not {"name", "instance"} <= set(entry):
-        raise InputError(where, f"found {entry!r}", "a mapping with name, kind, instance, candidate")
-    for key in entry:
-        if key not in ("name", "kind", "instance", "candidate"):
-            raise InputError(where, f"unknown field {key!r}", "name, kind, instance, candidate")
-    kind = entry.get("kind", "conv")
-    if kind not in ("conv", "linear"):
-        raise InputError(f"{where}.kind", f"found {kind!r}", "conv, linear")
-    instance = entry["instance"]
-    if not isinstance(instance, dict):
-        raise InputError(f"{where}.instance", f"found {instance!r}", [*CONV_DIMENSIONS, *CONV_COEFFICIENTS])
+    fields.mapping(entry, where, _LAYER_FIELDS, required=("name", "instance"))
+    kind = fields.one_of(entry.get("kind", "conv"), f"{where}.kind", ("conv", "linear"), "kind")
+    instance = fields.mapping(entry["instance"], f"{where}.instance", (*CONV_DIMENSIONS, *CONV_COEFFICIENTS))
     conv_problem(instance, where)
     candidate = entry.get("candidate")
-    if candidate is not None and (not isinstance(candidate, str) or not candidate):
-        raise InputError(f"{where}.candidate", f"found {candidate!r}", "a candidate's name, such as T8")
-    return Layer(str(entry["name"]), kind, instance, candidate)
+    if candidate is not None:
+        fields.text(candidate, f"{where}.candidate")
+    return Layer(fields.name(entry["name"], f"{where}.name"), kind, instance, candidate)
 
 
 def _scalar(text: str) -> str:

@@ -71,12 +71,14 @@ def _flag(value: Any, where: str) -> bool:
 def _run_name(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value or not all(c.isalnum() or c in "-_." for c in value) or value[0] == ".":
         raise InputError(where, f"found {value!r}", "letters, digits, '-', '_' and '.', for it names the run's folder")
+    if len(value.encode()) > 100:
+        raise InputError(where, f"found {value!r}", "at most 100 bytes, for it names the run's folder")
     return value
 
 
 def _device(value: Any, where: str) -> str:
     kind, _, index = str(value).partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+    if kind not in ("cpu", "cuda") or (index and not (index.isascii() and index.isdigit() and len(index) < 4)):
         raise InputError(where, f"found {value!r}", "cpu, cuda, cuda:N")
     return str(value)
 

@@ -71,7 +71,7 @@ def _read_results(folder: Path) -> dict[str, Any]:
         raise InputError(folder, "holds no finished run", "the folder of a run that has a results.json")
     try:
         results = json.loads(read_text(folder / "results.json"))
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise _damaged(folder) if not isinstance(e, InputError) else e from None
     if not isinstance(results, dict) or not {"name", "networks", "transmission", "unit_pj"} <= set(results):
         raise _damaged(folder)

@@ -19,6 +19,7 @@ MAX_POINTS = 10_000
 Number = int | float
 
 _VALUES = "numbers a,b,c; a range start:stop:xFACTOR (geometric) or start:stop:+STEP (arithmetic)"
+_DIGITS = 30  # the magnitude of numbers, by which they and what is computed of them stay numbers
 _HIT = Decimal("1e-12")  # relative; a geometric range includes its stop although powers are rounded
 
 
@@ -233,8 +234,8 @@ def _decimal(text: str, where: str) -> Decimal:
         value = Decimal(text)
     except InvalidOperation:
         raise InputError(where, f"found {text!r}", _VALUES) from None
-    if not value.is_finite() or not math.isfinite(float(value)):
-        raise InputError(where, f"found {text!r}", "a finite number")
+    if not value.is_finite() or (value and not -_DIGITS <= value.adjusted() < _DIGITS) or len(text) > 2 * _DIGITS:
+        raise InputError(where, f"found {text!r}", f"a finite number, from 1e-{_DIGITS} to 1e{_DIGITS} in magnitude")
     return value
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dse import fields
 from dse.documents import read_yaml
 from dse.errors import InputError
 from dse.sweep.axes import Axis, combine, parse_axis, parse_zip
@@ -47,12 +48,7 @@ def read_sweep(path: Path | str) -> SweepConfig:
     Raises:
         InputError: an unknown or wrong field.
     """
-    document = read_yaml(path)
-    if not isinstance(document, dict):
-        raise InputError(path, "not a sweep file", f"a mapping with {', '.join(FIELDS)}")
-    for key in document:
-        if key not in FIELDS:
-            raise InputError(path, f"unknown field {key!r}", FIELDS)
+    document = fields.mapping(read_yaml(path), path, FIELDS)
     settings, groups = document.get("set", {}), document.get("zip", [])
     if not isinstance(settings, dict):
         raise InputError(f"{path}: set", f"found {settings!r}", "a mapping of PATH: VALUES")

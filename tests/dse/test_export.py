@@ -134,7 +134,7 @@ def test_a_decided_workload_keeps_its_candidates(tmp_path):
     text = (tmp_path / "net.yaml").read_text()
     assert text.count("candidate") == 1
     (tmp_path / "net.yaml").write_text(text.replace("candidate: MF4", "candidate: 4"))
-    with pytest.raises(InputError, match=r"layers\[0\].candidate: found 4 \(allowed: a candidate's name"):
+    with pytest.raises(InputError, match=r"layers\[0\].candidate: found 4 \(allowed: text"):
         read_workload(tmp_path / "net.yaml")
 
 
@@ -206,9 +206,36 @@ class Branch(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+class Padding(nn.Conv2d):
+    """Pads by itself, as the layers of several published networks do."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(F.pad(x, (1, 1, 1, 1)))
+
+
+class Strided(nn.Conv2d):
+    """Computes something else than its attributes say."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(super().forward(x), scale_factor=4)
+
+
+def test_a_convolution_that_pads_its_input_itself_is_the_padded_one():
+    own, built_in = (export(nn.Sequential(m), 1, 3, 8, 8) for m in (Padding(3, 4, 3), nn.Conv2d(3, 4, 3, padding=1)))
+    assert own.layers[0].instance == built_in.layers[0].instance
+
+
+def test_a_wrong_input_prints_its_cause_and_nothing_else(capfd):
+    with pytest.raises(InputError, match=r"expected input.* to have 3 channels, but got 4 channels"):
+        export(nn.Sequential(nn.Conv2d(3, 4, 3)), 1, 4, 8, 8)
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("module", "shape", "message"),
     [
+        (nn.Sequential(Strided(3, 4, 3)), (1, 3, 8, 8), "layer 0: reads 26 inputs along axis 0, of 12 with padding"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3)), (1, 3, 10**12, 10**12), "does not run on an input of shape"),
         (nn.Sequential(nn.ConvTranspose2d(2, 2, 3)), (1, 2, 5, 5), "layer 0: ConvTranspose2d computes with weights"),
         (nn.Sequential(nn.Conv3d(2, 2, 3)), (1, 2, 5, 5, 5), "layer 0: Conv3d computes with weights"),
         (nn.Sequential(nn.LSTM(4, 4)), (3, 1, 4), "layer 0: LSTM computes with weights"),
@@ -272,6 +299,11 @@ def test_networks_that_cannot_be_loaded(here, name, shape, message):
     with pytest.raises(InputError) as e:
         load_network(name, shape)
     assert str(e.value).startswith(f"network {name!r}") and message in str(e.value)
+
+
+def test_an_input_of_too_many_values_is_not_made(here):
+    with pytest.raises(InputError, match=r"too many values .allowed: at most 134,217,728"):
+        load_network("my_networks:bare", (1, 3, 10**6, 10**6))
 
 
 def test_importing_the_exporter_does_not_import_torch():

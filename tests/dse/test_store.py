@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dse.errors import InputError
+from dse.result import Result
 from dse.store import Store, content_key, default_path
 
 
@@ -101,6 +102,24 @@ def test_another_programs_database_and_another_version(path):
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(InputError, match="version 99"):
         Store(path)
+
+
+@pytest.mark.parametrize("change", ["DROP TABLE results", "ALTER TABLE results RENAME COLUMN payload TO load"])
+def test_a_store_whose_table_is_another(path, change):
+    Store(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(change)
+    with pytest.raises(InputError, match="damaged store"):
+        Store(path)
+
+
+def test_a_result_of_another_form_is_computed_again():
+    sound = Result("ok", levels={"glb": {"W": dict.fromkeys(("reads", "fills", "updates", "instances"), 1)}}).payload
+    assert Result.from_payload(sound) is None  # a level without an energy
+    sound["levels"]["glb"]["W"]["energy_pj"] = 2.0
+    assert Result.from_payload(sound) is not None
+    for name, value in (("status", "OK"), ("cycles", "7"), ("energy_pj", None), ("optimal", 1), ("levels", {"a": 1})):
+        assert Result.from_payload({**sound, name: value}) is None
 
 
 def test_an_empty_file_becomes_a_store(path):
