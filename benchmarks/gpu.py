@@ -27,7 +27,8 @@ from torch import nn
 from dse.candidates import load_candidates
 from search.graphs import EAGER_STEPS, GraphedLoss
 from search.mixed import MixedLayer
-from search.networks import make_network
+from search.networks.shufflenet import shufflenet_cifar
+from search.networks.squeezenet import squeezenet_cifar
 from search.train import Batch, Compute
 
 MIB = 2**20
@@ -41,6 +42,7 @@ WAYS = {
     "bfloat16, graph": Compute(DEVICE, amp=True, graphs=True),
     "bfloat16, channels last, graph": Compute(DEVICE, channels_last=True, amp=True, graphs=True),
 }
+NETWORKS = {"squeezenet": squeezenet_cifar, "shufflenet": shufflenet_cifar}
 BEST = "bfloat16, channels last, graph"
 Step = Callable[[], None]
 
@@ -63,8 +65,10 @@ def main() -> None:
                 continue
             step = make_step(options.network, names, compute, options.batch)
             seconds, memory = measure(step, options.repeat)
-            plain.setdefault(way, seconds)
-            print_row([what, way, f"{1000 * seconds:.2f}", f"{seconds / plain[way]:.2f}", f"{memory / MIB:.0f}"])
+            if what == "plain":
+                plain[way] = seconds
+            ratio = f"{seconds / plain[way]:.2f}" if way in plain else ""
+            print_row([what, way, f"{1000 * seconds:.2f}", ratio, f"{memory / MIB:.0f}"])
             del step
     if options.profile:
         for what in ("T8", "9 candidates"):
@@ -74,7 +78,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--network", default="squeezenet", choices=("squeezenet", "shufflenet"))
+    parser.add_argument("--network", default="squeezenet", choices=list(NETWORKS))
     parser.add_argument("--batch", type=int, default=128 if DEVICE == "cuda" else 4)
     parser.add_argument("--repeat", type=int, default=20 if DEVICE == "cuda" else 1)
     parser.add_argument("--only", help="one of the networks or ways, as the table names them")
@@ -86,8 +90,7 @@ def _options() -> argparse.Namespace:
 def make_step(network: str, candidates: Sequence[str], compute: Compute, batch_size: int) -> Step:
     """One training step of a network: plain without candidates, else with a mixed layer of them everywhere."""
     torch.manual_seed(0)
-    args = {} if DEVICE == "cuda" or network != "squeezenet" else {"width": 0.125}
-    model = make_network(network, args, (1, 3, 32, 32)).module
+    model = NETWORKS[network](width=1.0 if DEVICE == "cuda" else 0.125).module
     if candidates:
         chosen = [c for c in load_candidates() if c.name in candidates]
         for name, module in list(model.named_modules()):
