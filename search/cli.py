@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -40,6 +41,11 @@ _LATENCY_BUDGET = click.option(
     help="The same for cycles: 0.7; with --energy-budget, each is searched by itself. Repeatable.",
 )  # fmt: skip
 _DEVICE = click.option("--device", help="Where networks learn: cpu, cuda or cuda:N; overrides device of CONFIG.")
+_MINUTES = click.option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), metavar="N",
+    help="Stop in time, between two epochs; the same command goes on from there.",
+)  # fmt: skip
+_PLAN = click.option("--plan", "plan_only", is_flag=True, help="Say what is to be done and how long it takes, no more.")
 _JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the results do not depend on it.")
 
 
@@ -53,6 +59,8 @@ _JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the 
 @_LATENCY_BUDGET
 @_DEVICE
 @_JOBS
+@_MINUTES
+@_PLAN
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
 def search(
     config: Path,
@@ -64,6 +72,8 @@ def search(
     latency_budgets: tuple[float, ...],
     device: str | None,
     jobs: int | None,
+    minutes: float | None,
+    plan_only: bool,
     as_json: bool,
 ) -> None:
     """Searches operators and precisions against a cached table of energies.
@@ -76,13 +86,9 @@ def search(
       enos search squeezenet.yaml --table squeezenet.csv --energy-budget 0.4
       enos search squeezenet.yaml --table squeezenet.csv --set name=sampled --set search.mode=stochastic
     """
-    _finish(
-        _configuration(config, data_dir, [*changes, *_searched_within(budgets, latency_budgets)], device),
-        CostTable.load(table),
-        out,
-        jobs,
-        as_json,
-    )
+    began = time.monotonic()
+    chosen = _configuration(config, data_dir, [*changes, *_searched_within(budgets, latency_budgets)], device)
+    _finish(chosen, CostTable.load(table), out, jobs, as_json, minutes, began, plan_only)
 
 
 @click.command()
@@ -95,6 +101,8 @@ def search(
 @_LATENCY_BUDGET
 @_DEVICE
 @_JOBS
+@_MINUTES
+@_PLAN
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
 def run(
     config: Path | None,
@@ -106,6 +114,8 @@ def run(
     latency_budgets: tuple[float, ...],
     device: str | None,
     jobs: int | None,
+    minutes: float | None,
+    plan_only: bool,
     as_json: bool,
 ) -> None:
     """Does the whole job: export, map, search, relearn, report.
@@ -117,9 +127,11 @@ def run(
     Example:
       enos run
       enos run squeezenet.yaml --out runs
+      enos run squeezenet.yaml --device cuda --minutes 25
     """
     from search.config import EXAMPLE
 
+    began = time.monotonic()
     chosen = _configuration(
         config if config is not None else EXAMPLE,
         data_dir,
@@ -127,7 +139,7 @@ def run(
         device,
     )
     table = mapped_with_bar(chosen, store)
-    _finish(chosen, table, out, jobs, as_json)
+    _finish(chosen, table, out, jobs, as_json, minutes, began, plan_only)
 
 
 def _searched_within(energy: Sequence[float], latency: Sequence[float]) -> list[str]:
@@ -144,17 +156,39 @@ def _configuration(path: Path, data_dir: Path | None, changes: Sequence[str], de
     return config if data_dir is None else replace(config, data=replace(config.data, dir=str(data_dir)))
 
 
-def _finish(config: RunConfig, table: CostTable, out: Path, jobs: int | None, as_json: bool) -> None:
-    """Search, relearn and report, which both commands share."""
+def _finish(config: RunConfig, table: CostTable, out: Path, jobs: int | None, as_json: bool, minutes: float | None,
+            began: float, plan_only: bool) -> None:  # fmt: skip
+    """Search, relearn and report, which both commands share; or the plan of that."""
+    from search.limit import OutOfTimeError
     from search.report import summary, write_report
     from search.tables import details
 
-    results = done_with_bar(config, table, out / config.name, jobs)
+    if plan_only:
+        from search.plan import describe, plan
+        from search.stages import Run
+
+        click.echo("\n".join(describe(plan(Run(out / config.name, config, table)), minutes)))
+        return
+    try:
+        results = done_with_bar(config, table, out / config.name, jobs, minutes, began)
+    except OutOfTimeError:
+        click.echo(stopped(config, table, out / config.name, minutes))
+        return
     page = write_report(out / config.name)
     if as_json:
         click.echo(json.dumps(results, indent=1))
     else:
         click.echo("\n".join([summary(results), *details(results), f"Page: {page}"]))
+
+
+def stopped(config: RunConfig, table: CostTable, folder: Path, minutes: float | None) -> str:
+    """What is said of a run that has stopped at its time limit."""
+    from search.stages import Run
+
+    run = Run(folder, config, table)
+    done = len(run.finished())
+    return (f"Stopped after {minutes:.3g} minutes: {done} of {len(run.stages)} stages of {config.name} are finished, "
+            "the next is kept up to its last epoch. The same command goes on from there.")  # fmt: skip
 
 
 def mapped_with_bar(config: RunConfig, store: Path | None) -> CostTable:
@@ -173,12 +207,23 @@ def mapped_with_bar(config: RunConfig, store: Path | None) -> CostTable:
         return energies(config, store, on_report)
 
 
-def done_with_bar(config: RunConfig, table: CostTable, folder: Path, jobs: int | None) -> dict[str, Any]:
-    """A run's results, when all its stages are done; progress on standard error."""
+def done_with_bar(config: RunConfig, table: CostTable, folder: Path, jobs: int | None, minutes: float | None = None,
+                  began: float | None = None) -> dict[str, Any]:  # fmt: skip
+    """A run's results, when all its stages are done; progress on standard error.
+
+    Args:
+        minutes: limit of the time since `began`, on the monotonic clock; None for none.
+
+    Raises:
+        OutOfTimeError: the limit is reached; what is done is kept.
+    """
+    from search.limit import Limit
     from search.progress import Remaining, in_words
     from search.runs import default_jobs, do_run, open_run
     from search.stages import dataset
 
+    spent = 0.0 if began is None else (time.monotonic() - began) / 60
+    limit = Limit(None if minutes is None else minutes - spent)
     opened = open_run(folder, config, table)
     if notice := dataset(config, config.seeds[0]).notice:
         click.echo(f"note: {notice}", err=True)
@@ -190,7 +235,7 @@ def done_with_bar(config: RunConfig, table: CostTable, folder: Path, jobs: int |
             what = f"{_describe(stage)}, {in_words(remaining.seconds())} left"
             bar.update(task, advance=1, description=what)
 
-        return do_run(opened, on_progress, jobs)
+        return do_run(opened, on_progress, jobs, limit)
 
 
 @contextmanager

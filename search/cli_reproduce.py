@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
 )
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes; the results do not depend on it.")
 @click.option("--device", help="Where networks learn: cpu, cuda or cuda:N; default: what the protocol says.")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), metavar="N",
+    help="Stop in time, between two epochs; the same command goes on from there.",
+)  # fmt: skip
 def reproduce(
     figures: tuple[str, ...],
     scale: str | None,
@@ -57,6 +62,7 @@ def reproduce(
     store: Path | None,
     jobs: int | None,
     device: str | None,
+    minutes: float | None,
 ) -> None:
     """Makes figures of the paper anew, side by side with what it says.
 
@@ -70,6 +76,8 @@ def reproduce(
       enos reproduce fig8 --scale desk --data-dir data
     """
     from search.reproduce.claims import write_claims
+
+    began = time.monotonic()
     from search.reproduce.protocol import load_protocol, shipped_protocol
 
     if scale and protocol:
@@ -88,7 +96,11 @@ def reproduce(
     for figure in wanted:
         for name in loaded.needs(figure):
             if name not in results:
-                results[name] = _results(configs[name], out / "runs" / name, store, jobs)
+                left = None if minutes is None else minutes - (time.monotonic() - began) / 60
+                found = _results(configs[name], out / "runs" / name, store, jobs, left)
+                if found is None:
+                    return
+                results[name] = found
         seeds = sorted({seed for name in loaded.needs(figure) for seed in configs[name].seeds})
         page = _write(figure, f"enos reproduce {figure}{shown}", loaded, seeds, results, out, store)
         claims = write_claims(out)
@@ -113,12 +125,21 @@ def _placed(config: RunConfig, data_dir: Path | None, device: str | None) -> Run
     return config if device is None else replace(config, device=device)
 
 
-def _results(config: RunConfig, folder: Path, store: Path | None, jobs: int | None) -> Mapping[str, Any]:
-    from search.cli import done_with_bar, mapped_with_bar
+def _results(
+    config: RunConfig, folder: Path, store: Path | None, jobs: int | None, minutes: float | None
+) -> Mapping[str, Any] | None:
+    """A run's results; None where the time is up, which is then said."""
+    from search.cli import done_with_bar, mapped_with_bar, stopped
+    from search.limit import OutOfTimeError
     from search.report import write_report
 
     click.echo(f"run {config.name}", err=True)
-    results = done_with_bar(config, mapped_with_bar(config, store), folder, jobs)
+    table = mapped_with_bar(config, store)
+    try:
+        results = done_with_bar(config, table, folder, jobs, minutes)
+    except OutOfTimeError:
+        click.echo(stopped(config, table, folder, minutes))
+        return None
     write_report(folder)
     return results
 

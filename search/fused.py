@@ -15,23 +15,23 @@ from search.views import Views, side_by_side, view_gradients
 
 
 def convolve_views(
-    x: Tensor, steps: Mapping[int, Tensor], rms: Tensor, views: Views, layer: nn.Conv2d | nn.Linear, weight: Tensor
-) -> Tensor:
+    x: Tensor, steps: Mapping[int, Tensor], rms: Tensor, views: Views, layer: nn.Conv2d | nn.Linear, weight: Tensor,
+    unit: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """The layer's product of all views of `x` with `weight`, plus its bias.
 
     The views are made again for the gradient, so that memory between the passes does not grow with their number.
-    Second derivatives are refused.
+    Second derivatives are refused. Under autocast words are still rounded in the type of `x`; products have autocast's
+    type, and the result is of the type of `x` again, so that the next layer's words are rounded in it too.
 
     Args:
         x: the layer's input, with or without a batch dimension.
         steps: word width -> step of the input's words, a scalar, learned or not.
         rms: root mean square of the input, the unit of the surrogates' widths.
         weight: shape (out, views * in / groups, ...): within a group, the inputs of each view in turn.
+        unit: factor of each output channel, shape (out,), where `weight` is still without it.
     """
-    bias, device_type = layer.bias, x.device.type
-    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
-        dtype = torch.get_autocast_dtype(device_type)  # the gradient below needs one type for all
-        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    bias, dtype = layer.bias if unit is None else None, reduced_type(x) or x.dtype
     geometry = _geometry(layer)
     batched = isinstance(layer, nn.Linear) or x.dim() == 4
     if not batched:
@@ -41,9 +41,21 @@ def convolve_views(
     if not x.is_contiguous(memory_format=torch.channels_last if x.dim() == 4 else torch.contiguous_format):
         x = x.contiguous()
     y: Tensor = _ConvolveViews.apply(  # type: ignore[no-untyped-call]
-        x, rms, weight, bias, views, geometry, *(steps[bits] for bits in views.widths)
+        x, rms, weight, bias, views, geometry, dtype, *(steps[bits] for bits in views.widths)
     )
+    if unit is not None:
+        spread = [-1, *[1] * (weight.dim() - 2)]
+        y = y * unit.reshape(spread)
+        y = y if layer.bias is None else y + layer.bias.reshape(spread)
     return y if batched else y[0]
+
+
+def reduced_type(x: Tensor) -> torch.dtype | None:
+    """Autocast's type for products with `x`; None where they keep its own."""
+    device_type = x.device.type
+    if not (torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)):
+        return None
+    return torch.get_autocast_dtype(device_type)
 
 
 @dataclass(frozen=True)
@@ -76,28 +88,30 @@ def _geometry(layer: nn.Conv2d | nn.Linear) -> _Geometry:
 class _ConvolveViews(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rms: Tensor, weight: Tensor, bias: Tensor | None, views: Views,
-                geometry: _Geometry, *steps: Tensor) -> Tensor:  # fmt: skip
+                geometry: _Geometry, dtype: torch.dtype, *steps: Tensor) -> Tensor:  # fmt: skip
         ctx.save_for_backward(x, rms, weight, *steps)
         ctx.views, ctx.geometry, ctx.bias_sizes = views, geometry, None if bias is None else list(bias.shape)
-        inputs = side_by_side(x, steps, views)
+        ctx.dtype = dtype
+        inputs = side_by_side(x, steps, views, dtype)
+        weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
         if geometry.linear:
-            return functional.linear(inputs, weight, bias)
+            return functional.linear(inputs, weight, bias).to(x.dtype)
         if geometry.uneven:
             inputs = functional.pad(inputs, geometry.uneven)
         g = geometry
-        return functional.conv2d(inputs, weight, bias, g.stride, g.padding, g.dilation, g.groups)
+        return functional.conv2d(inputs, weight, bias, g.stride, g.padding, g.dilation, g.groups).to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, rms, weight, *steps = ctx.saved_tensors
-        views, geometry = ctx.views, ctx.geometry
-        inputs = side_by_side(x, steps, views)
-        learned = any(ctx.needs_input_grad[6:])
+        views, geometry, dtype = ctx.views, ctx.geometry, ctx.dtype
+        inputs = side_by_side(x, steps, views, dtype)
+        learned = any(ctx.needs_input_grad[7:])
         of_inputs, of_weight, of_bias = _product_gradients(
-            grad,
+            grad.to(dtype),
             inputs,
-            weight,
+            weight.to(dtype),
             ctx.bias_sizes,
             geometry,
             (ctx.needs_input_grad[0] or learned, *ctx.needs_input_grad[2:4]),
@@ -106,7 +120,8 @@ class _ConvolveViews(torch.autograd.Function):
         of_steps: list[Tensor | None] = [None] * len(steps)
         if of_inputs is not None:
             of_x, of_steps = view_gradients(x, rms, inputs, of_inputs, steps, views, learned)
-        return of_x, None, of_weight, of_bias, None, None, *of_steps
+        of_weight, of_bias = (None if g is None else g.to(weight.dtype) for g in (of_weight, of_bias))
+        return of_x, None, of_weight, of_bias, None, None, None, *of_steps
 
 
 def _product_gradients(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dse.candidates import Candidate
 from dse.errors import InputError
-from search.fused import convolve_views
+from search.fused import convolve_views, reduced_type
 from search.operators import Inputs, Surrogates, View, Weights, operator
 from search.quantisers import QuantiserName, checked, input_quantiser, weight_quantiser
 from search.quantize import weight_rms
@@ -90,7 +90,7 @@ class MixedLayer(nn.Module):
             return torch.ones(1, dtype=self.layer.weight.dtype, device=self.layer.weight.device)
         if self.fixed is not None:
             chosen = torch.zeros_like(self.alpha)
-            chosen[self.fixed] = 1
+            chosen[self.fixed].fill_(1)  # not by assignment, which would copy the number from the host
             return chosen
         return self.alpha.softmax(0)
 
@@ -147,13 +147,14 @@ class MixedLayer(nn.Module):
             bits: Inputs(rms, self.scale.step(rms, bits), signed)
             for bits in dict.fromkeys(self.candidates[i].act_bits for i in self.computed())
         }
-        summed = self._summed_weights(inputs)
+        apart = len(self.computed()) == 1 and reduced_type(x) is not None
+        summed, unit = self._summed_weights(inputs, apart)
         names = tuple(name for bits in inputs for name in summed if name[0] == bits)
         weight = torch.cat([summed[name] for name in names], 1) if len(names) > 1 else summed[names[0]]
         steps = {bits: of_width.step for bits, of_width in inputs.items()}
         groups = 1 if isinstance(self.layer, nn.Linear) else self.layer.groups
         views = Views(names, signed, self.options.surrogates, groups, isinstance(self.layer, nn.Linear))
-        return convolve_views(x, steps, rms, views, self.layer, weight)
+        return convolve_views(x, steps, rms, views, self.layer, weight, unit)
 
     def candidate_weights(self, inputs: dict[int, Inputs]) -> list[tuple[tuple[Tensor, ...], Tensor]]:
         """For each computed candidate the integer weights of its views, and what one unit of their sum is worth.
@@ -182,16 +183,27 @@ class MixedLayer(nn.Module):
             found.append((transformed[key], scale if scales is None else scale * scales[i]))
         return found
 
-    def _summed_weights(self, inputs: dict[int, Inputs]) -> dict[tuple[int, View], Tensor]:
-        """What each view of the input (its word width, its name) is convolved with: shares times weights, summed."""
+    def _summed_weights(
+        self, inputs: dict[int, Inputs], apart: bool
+    ) -> tuple[dict[tuple[int, View], Tensor], Tensor | None]:
+        """What each view of the input (its word width, its name) is convolved with: shares times weights, summed.
+
+        Args:
+            apart: of a single candidate, leave the weights words, which any type holds exactly, and give the unit of
+                their sums beside them, shape (out,).
+        """
         summed: dict[tuple[int, View], Tensor] = {}
         shares = self.shares()
+        apart_unit: Tensor | None = None
         for i, (words, scale) in zip(self.computed(), self.candidate_weights(inputs), strict=True):
             candidate = self.candidates[i]
             unit = scale if len(self.computed()) == 1 else shares[i] * scale
+            if apart:
+                apart_unit = unit.expand(len(words[0]), *[1] * (words[0].dim() - 1)).flatten()
+                unit = torch.ones_like(unit)
             for name, tensor in zip(operator(candidate.operator).views, words, strict=True):
                 # The magnitude of what has no sign is the value itself: one convolution the less.
                 plain = name == "magnitude" and not inputs[candidate.act_bits].signed
                 target: tuple[int, View] = (candidate.act_bits, "value" if plain else name)
                 summed[target] = torch.addcmul(summed[target], tensor, unit) if target in summed else tensor * unit
-        return summed
+        return summed, apart_unit

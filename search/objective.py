@@ -117,7 +117,7 @@ class EnergyBudget:
         if not pairs:
             return
         alphas, costs = [alpha for alpha, _ in pairs], [c for _, c in pairs]
-        logits = _rows([alpha.detach().double().cpu().numpy() for alpha in alphas], -np.inf)
+        logits = _rows(_on_host(alphas), -np.inf)
         expected, now = float(model.expected(self.quantity).detach()), _mean(logits, _rows(costs, 0.0))
         if not self.spent and expected < (1 - 1e-3) * self.budget:
             self.lam *= 0.9  # on this side of the budget there is no constraint
@@ -127,15 +127,16 @@ class EnergyBudget:
         if not self.spent:
             self.lam, tilt = max(self.lam, 0.0), max(tilt, 0.0)
         with torch.no_grad():
-            for alpha, c in zip(alphas, costs, strict=True):
-                alpha.sub_(torch.as_tensor(tilt * (c - c.mean())).to(alpha))
+            moved = torch.as_tensor(np.concatenate([tilt * (c - c.mean()) for c in costs])).to(alphas[0])
+            for alpha, by in zip(alphas, torch.split(moved, [len(alpha) for alpha in alphas]), strict=True):
+                alpha.sub_(by)
 
     def _correct_multiplier(self, alphas: Sequence[Tensor], logits: FloatArray, costs: FloatArray) -> None:
         p = _softmax(logits)
         normal = p * (costs - (p * costs).sum(1, keepdims=True))  # gradient of the expected cost
         length = float((normal**2).sum())
         if length > 1e-20 and all(alpha.grad is not None for alpha in alphas):
-            left = _rows([alpha.grad.double().cpu().numpy() for alpha in alphas if alpha.grad is not None], 0.0)
+            left = _rows(_on_host([alpha.grad for alpha in alphas if alpha.grad is not None]), 0.0)
             self.lam -= 0.1 * float((left * normal).sum()) / length
 
     def report(self, model: SearchableNetwork) -> dict[str, float]:
@@ -220,6 +221,12 @@ def _tilt(logits: FloatArray, costs: Sequence[FloatArray], target: float) -> flo
         middle = (low + high) / 2
         low, high = (middle, high) if _mean(logits - middle * rows, rows) > target else (low, middle)
     return (low + high) / 2
+
+
+def _on_host(vectors: Sequence[Tensor]) -> list[FloatArray]:
+    """The vectors in float64; moved at once, for every copy from a device waits for what it computes."""
+    together = torch.cat([v.detach() for v in vectors]).double().cpu()
+    return [part.numpy() for part in torch.split(together, [len(v) for v in vectors])]
 
 
 def _mean(logits: FloatArray, costs: FloatArray) -> float:

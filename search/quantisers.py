@@ -64,7 +64,7 @@ class DorefaWeights(WeightQuantiser):
         top = 2**bits - 1
         squashed = latent.tanh()
         largest = squashed.abs().max().clamp_min(_TINY)
-        level = to_words(squashed / (2 * largest) + 0.5, latent.new_tensor(1 / top), 0, top)
+        level = to_words(squashed / (2 * largest) + 0.5, latent.new_full((), 1 / top), 0, top)
         return 2 * level - top, largest.detach() / top
 
 

@@ -35,6 +35,7 @@ from dse.table import CostTable
 from search.checkpoint import Record, write_json, write_text
 from search.config import RunConfig, config_yaml, load_config
 from search.events import check_installed, event_files
+from search.limit import Limit
 from search.results import summarise
 from search.stages import Run, Stage, data_record, dataset, do_stage, first_network, network_of, search_network
 from search.supernet import uniform
@@ -88,19 +89,22 @@ def read_run(folder: Path) -> Run:
     return Run(folder, load_config(folder / "config.yaml", operators), CostTable.load(folder / "table.csv"))
 
 
-def do_run(run: Run, on_progress: OnProgress, jobs: int | None = None) -> dict[str, Any]:
+def do_run(run: Run, on_progress: OnProgress, jobs: int | None = None, limit: Limit | None = None) -> dict[str, Any]:
     """Does every stage that is not finished; returns the results, which are also in ``results.json``.
 
     Args:
         jobs: processes, None for the configuration's; the results do not depend on it. A script needs the guard
             ``if __name__ == "__main__"``, for where there are several, each imports it.
+        limit: of the time that it may take, None for none.
 
     Raises:
+        OutOfTimeError: the limit is reached; what is done is kept. Of several processes, the others lose what they have
+            done of the present epoch.
         InputError: another process is at work on this run, a checkpoint is damaged, or a worker has ended.
     """
     with _alone(run.folder) as lock:
         data = data_record(run.config)
-        _do_stages(run, on_progress, default_jobs(run.config) if jobs is None else jobs, lock)
+        _do_stages(run, on_progress, default_jobs(run.config) if jobs is None else jobs, lock, limit or Limit())
         done = {stage: run.record(stage) for stage in run.stages}
         _write_metrics(run, done)  # once more, for several workers report in any order
         results = summarise(run.config, run.table, data, done)
@@ -119,7 +123,7 @@ def default_jobs(config: RunConfig) -> int:
     return max(1, int(joblib.cpu_count()) // config.threads)
 
 
-def _do_stages(run: Run, on_progress: OnProgress, jobs: int, lock: Lock) -> None:
+def _do_stages(run: Run, on_progress: OnProgress, jobs: int, lock: Lock, limit: Limit) -> None:
     done = {stage: run.record(stage) for stage in run.stages if run.file(stage).exists()}
     left = [stage for stage in run.stages if stage not in done]
     events = event_files(run.folder / "tensorboard", run.config.tensorboard)
@@ -131,6 +135,7 @@ def _do_stages(run: Run, on_progress: OnProgress, jobs: int, lock: Lock) -> None
             write_event(stage.name, entry)
             if "epoch" in entry:
                 on_progress(stage, entry)
+            limit.check(stage.kind == "search", entry)
 
         for stage, record in done.items():
             for entry in record["history"]:

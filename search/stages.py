@@ -230,9 +230,10 @@ def _train(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Record
 
 
 def compute(config: RunConfig) -> Compute:
-    """How the run's networks are computed: on a GPU with channels last, and in bfloat16 unless `amp` says otherwise."""
+    """How the run's networks are computed: on a GPU as graphs, with channels last, and in bfloat16 unless `amp` says
+    otherwise."""
     gpu = config.device != "cpu"
-    return Compute(config.device, channels_last=gpu, amp=gpu if config.amp is None else config.amp)
+    return Compute(config.device, channels_last=gpu, amp=gpu if config.amp is None else config.amp, graphs=gpu)
 
 
 def search_epochs(run: Run) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
@@ -15,10 +16,12 @@ from torch.nn import functional
 from search.checkpoint import Checkpoint, Record, Stateful
 from search.config import Training
 from search.data import Augmentation, Dataset, Split
+from search.graphs import GraphedLoss
 
 OnEpoch = Callable[[Record], None]
 Batch = tuple[Tensor, Tensor]
 """Images and their labels."""
+Loss = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True)
@@ -28,18 +31,38 @@ class Compute:
     Args:
         device: as torch names it.
         channels_last: keep images and weights with the channels innermost, which a GPU's tensor cores want.
-        amp: convolutions in bfloat16 (autocast). Its 8 significant bits round the words of the quantisers.
+        amp: products in bfloat16 (autocast), what lies between the layers in float32. Words of the quantisers are the
+            same as in float32; of one candidate they are multiplied exactly (`search.fused`).
+        graphs: compute loss and gradients as a CUDA graph, where the device is one.
     """
 
     device: str = "cpu"
     channels_last: bool = False
     amp: bool = False
+    graphs: bool = False
+
+    @property
+    def on_cuda(self) -> bool:
+        return torch.device(self.device).type == "cuda"
 
     def place(self, network: nn.Module) -> None:
         """Moves `network` to the device, in place."""
         network.to(self.device)
         if self.channels_last:  # of the overloads of Module.to, only this one takes a memory format
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.on_cuda:
+            torch.backends.cudnn.allow_tf32 = False  # float32 shall be float32: accuracies are measured in it
+            torch.backends.cudnn.deterministic = True  # a stage that goes on finds what it would have found
+
+    def adam(self, parameters: Iterable[Tensor], lr: float) -> torch.optim.Adam:
+        """Adam; on a GPU in one kernel."""
+        return torch.optim.Adam(parameters, lr=lr, fused=True if self.on_cuda else None)
+
+    def losses(self, network: nn.Module) -> Loss:
+        """L_acc of a network that is placed, for the batches of its training."""
+        if self.graphs and self.on_cuda:
+            return GraphedLoss(network, self.loss)
+        return functools.partial(self.loss, network)
 
     def loss(self, network: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         """L_acc of Eq. 2a on a batch: the mean cross entropy."""
@@ -133,7 +156,7 @@ def learn(
         on_epoch(record)
 
     compute.place(network)
-    optimiser = torch.optim.Adam(network.parameters(), lr=training.lr)
+    optimiser, loss_of = compute.adam(network.parameters(), training.lr), compute.losses(network)
     parts: dict[str, Stateful] = {"network": network, "optimiser": optimiser}
 
     def measure() -> Record:
@@ -142,7 +165,7 @@ def learn(
     for epoch in epochs(training.epochs, seed, checkpoint, keep, measure, parts):
         network.train()
         for batch in epoch.batches(data, training.batch_size, seed, optimiser, training.lr):
-            loss = compute.loss(network, batch)
+            loss = loss_of(batch)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -161,12 +184,15 @@ def batches(
 
     The few images behind the last whole batch are left out of this epoch, so that no batch is too small to normalise.
     """
-    generator = torch.Generator().manual_seed(_stream(seed, epoch))
-    order = torch.randperm(len(split), generator=generator).to(split.labels.device)
-    for i in range(batches_per_epoch(split, batch_size)):
-        chosen = order[i * batch_size : (i + 1) * batch_size]
+    generator, device = torch.Generator().manual_seed(_stream(seed, epoch)), split.labels.device
+    order = torch.randperm(len(split), generator=generator)
+    parts = torch.split(order, batch_size)[: batches_per_epoch(split, batch_size)]
+    # All is drawn first and moved at once: a copy to a device in every batch would wait for what it computes.
+    draws = [] if augmentation is None else [augmentation.draw(len(part), generator) for part in parts]
+    changes = torch.split(torch.cat(draws, 1).to(device), batch_size, 1) if draws else ()
+    for i, chosen in enumerate(torch.split(order.to(device), batch_size)[: len(parts)]):
         images = split.images[chosen]
-        images = images if augmentation is None else augmentation(images, generator)
+        images = images if augmentation is None else augmentation.changed(images, changes[i])
         yield split.prepared(images), split.labels[chosen]
 
 

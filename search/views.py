@@ -40,11 +40,16 @@ class Views:
         return x.dim() - (1 if self.linear else 3)
 
 
-def side_by_side(x: Tensor, steps: Sequence[Tensor], views: Views) -> Tensor:
+def side_by_side(x: Tensor, steps: Sequence[Tensor], views: Views, dtype: torch.dtype | None = None) -> Tensor:
     """All views of `x` on its channels; within a group of channels, view by view.
 
     On CPU the result holds until the next call in the same thread.
+
+    Args:
+        dtype: of the result, None for that of `x`. Words are rounded in the type of `x` whatever this is, so bfloat16,
+            which holds every integer up to 256, has the words of float32.
     """
+    dtype = x.dtype if dtype is None else dtype
     shape, count = list(x.shape), len(views.names)
     shape[views.channels_of(x)] *= count
     if _in_one_pass(x):
@@ -52,22 +57,24 @@ def side_by_side(x: Tensor, steps: Sequence[Tensor], views: Views) -> Tensor:
         views_of(
             _blocks(x, views, 1)[:, 0], _words_of(x, steps, views), _slot_table(views), _blocks(result, views, count)
         )
-        return result
+        return result.to(dtype)
     memory_format = torch.channels_last if _channels_last(x, views) else torch.contiguous_format
-    result = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
+    result = torch.empty(shape, dtype=dtype, device=x.device, memory_format=memory_format)
     grouped, slots = _grouped(x, views), _slots(result, views)
     for bits, step in zip(views.widths, steps, strict=True):
         of_width = {name: slots[i] for i, (b, name) in enumerate(views.names) if b == bits}
         words = of_width.get("value")
-        words = torch.empty_like(grouped) if words is None else words
+        words = torch.empty_like(grouped) if words is None or dtype != x.dtype else words
         _words(grouped, step, bits, views.signed, words)
         for name, slot in of_width.items():
-            if name == "sign":
-                torch.sign(words, out=slot)
+            if name == "value" and slot is not words:
+                slot.copy_(words)
+            elif name == "sign":
+                slot.copy_(words.sign())
             elif name == "magnitude":
-                torch.abs(words, out=slot)
+                slot.copy_(words.abs())
             elif name == "binary":
-                slot.copy_(words) if views.signed else torch.mul(words, 2, out=slot).sub_(1)
+                slot.copy_(words if views.signed else 2 * words - 1)
     return result
 
 
@@ -91,7 +98,7 @@ def view_gradients(
         of_inputs: its gradient.
     """
     if _in_one_pass(x):
-        return _gradients_in_one_pass(x, rms, of_inputs, steps, views, learned)
+        return _gradients_in_one_pass(x, rms, of_inputs.to(x.dtype), steps, views, learned)
     grouped = _grouped(x, views)
     slots = list(zip(views.names, _slots(inputs, views), _slots(of_inputs, views), strict=True))
     total = torch.zeros_like(x)
@@ -124,11 +131,12 @@ def _through_views(
     x: Tensor, step: Tensor, rms: Tensor, bits: int, mine: Mapping[View, tuple[Tensor, Tensor]], views: Views
 ) -> Tensor:
     """The gradient with respect to the words of one width: each view's times its slope, summed."""
-    words = mine["value"][0] if "value" in mine else torch.empty_like(x)
+    words = mine["value"][0].to(x.dtype) if "value" in mine else torch.empty_like(x)
     if "value" not in mine:
         _words(x, step, bits, views.signed, words)
     total: Tensor | None = None
-    for name, (_, gradient) in mine.items():
+    for name, (_, of_view) in mine.items():
+        gradient = of_view.to(x.dtype)
         if name == "sign":
             gradient.mul_(sign_slope(words, views.surrogates.sign_width_input * rms / step))
         elif name == "magnitude":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,11 +19,15 @@ class Normalisation:
 
     def __call__(self, images: Tensor) -> Tensor:
         """float32 from uint8 (N, C, H, W), on the device where the images are."""
-        mean, std = (
-            torch.tensor(v, dtype=torch.float32, device=images.device).mul_(255).reshape(-1, 1, 1)
-            for v in (self.mean, self.std)
-        )
+        mean, std = (_on_device(v, images.device) for v in (self.mean, self.std))
         return images.to(torch.float32).sub_(mean).div_(std)
+
+
+@functools.lru_cache(maxsize=16)
+def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """One value a channel in units of a byte; kept, for every copy to a device waits for all that it still does."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.float32, device=device).mul_(255).reshape(-1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,21 @@ class Augmentation:
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Changed copies of `images` (N, C, H, W), each image by itself; pixels shifted in are zero."""
+        return self.changed(images, self.draw(len(images), generator).to(images.device))
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """The changes of `n` images: (3, n), how far down and right each is shifted, and 1 where it is mirrored."""
+        shifts = torch.randint(0, 2 * self.shift + 1, (2, n), generator=generator)
+        mirrored = torch.rand(n, generator=generator) < 0.5 if self.flip else torch.zeros(n)
+        return torch.cat([shifts, mirrored.to(shifts.dtype)[None]])
+
+    def changed(self, images: Tensor, changes: Tensor) -> Tensor:
+        """Copies of `images` with the `changes` that were drawn for them, computed on the device of both."""
         n, _, height, width = images.shape
-        down, right = torch.randint(0, 2 * self.shift + 1, (2, n), generator=generator).to(images.device)
+        down, right, mirrored = changes
         rows = down[:, None] + torch.arange(height, device=images.device)
         columns = right[:, None] + torch.arange(width, device=images.device)
-        if self.flip:
-            mirrored = (torch.rand(n, generator=generator) < 0.5).to(images.device)
-            columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+        columns = torch.where(mirrored[:, None] > 0, columns.flip(1), columns)
         padded = functional.pad(images, (self.shift,) * 4)
         every = torch.arange(n, device=images.device)[:, None, None]
         return padded[every, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1).contiguous()

@@ -12,6 +12,7 @@ from torch import Tensor
 from search.checkpoint import Checkpoint, Record, Stateful
 from search.config import Search
 from search.data import Dataset
+from search.graphs import laid_out
 from search.objective import Regulariser
 from search.strategies.second_order import gradient_behind_step
 from search.supernet import SearchableNetwork
@@ -45,8 +46,9 @@ class Learner(Generic[S_co]):
         compute.place(model)
         self.model, self.data, self.settings, self.regulariser = model, data, settings, regulariser
         self.seed, self.checkpoint, self.on_epoch, self.compute = seed, checkpoint, on_epoch, compute
-        self.of_alpha = torch.optim.Adam(model.alphas(), lr=settings.alpha_lr)
-        self.of_theta = torch.optim.Adam(model.thetas(), lr=settings.lr)
+        self.of_alpha = compute.adam(model.alphas(), settings.alpha_lr)
+        self.of_theta = compute.adam(model.thetas(), settings.lr)
+        self._loss = compute.losses(model)
         self.history: list[Record] = []
         """A record for each epoch so far: epoch, loss, validation_accuracy, energy (expected), lambda, seconds; and
         what a strategy adds."""
@@ -79,7 +81,7 @@ class Learner(Generic[S_co]):
 
     def loss(self, batch: Batch) -> Tensor:
         """L_acc of Eq. 2a."""
-        return self.compute.loss(self.model, batch)
+        return self._loss(batch)
 
     def update_alpha(self, loss: Tensor) -> None:
         """Descends `loss` and the regulariser in alpha."""
@@ -121,7 +123,7 @@ def _descend(loss: Tensor, *optimisers: torch.optim.Optimizer) -> Tensor:
     """One step on the optimisers' own parameters only; returns the loss without its graph."""
     parameters: Sequence[Tensor] = [p for o in optimisers for group in o.param_groups for p in group["params"]]
     for p, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
-        p.grad = gradient
+        p.grad = None if gradient is None else laid_out(gradient, p)
     for optimiser in optimisers:
         optimiser.step()
     return loss.detach()

@@ -54,3 +54,11 @@ def synthetic_table(network: Network, operators: Path | str = "operators") -> Co
 @pytest.fixture
 def make_table() -> Callable[..., CostTable]:
     return synthetic_table
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a GPU are skipped where torch has none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="torch has no GPU"))

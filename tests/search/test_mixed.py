@@ -178,7 +178,7 @@ def test_half_precision_by_autocast_is_near_and_keeps_the_parameters_type(module
     full = layer(x)
     with torch.autocast("cpu", torch.bfloat16):
         half = layer.eval()(x)
-    assert half.dtype == torch.bfloat16
+    assert half.dtype == x.dtype  # only products are in bfloat16
     assert (half - full).abs().mean() < 0.05 * full.abs().mean()
     half.float().square().sum().backward()
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in layer.parameters())
