@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dse.mapper import search
+from dse.mapper import search_perfect
 from dse.mapping import loop_nest
 from tests.dse.mapper.brute_force import CompiledModel, cost, every_mapping, least_compiled
 from tests.dse.mapper.small_cases import Case, Pick, draw_case
@@ -64,7 +64,7 @@ def _difference(case: Case, largest: int) -> tuple[int, str]:
     if number > largest:
         return number, "too large"
     try:
-        found = search(case.spec, case.problem, case.ert, case.objective)
+        found = search_perfect(case.spec, case.problem, case.ert, case.objective)
     except Exception:
         return number, f"crash: {traceback.format_exc()}"
     if found.evaluation is None or expected is None:
@@ -92,7 +92,7 @@ def _show(case: Case, largest: int) -> None:
     best = min(((c, m) for c, m in costs if c is not None), key=lambda pair: pair[0], default=None)
     if best is not None:
         print("best", best[0], dict(best[1].keep), loop_nest(case.spec, best[1]), sep="\n")
-    found = search(case.spec, case.problem, case.ert, case.objective)
+    found = search_perfect(case.spec, case.problem, case.ert, case.objective)
     if found.mapping is not None and found.evaluation is not None:
         print("found", cost(found.evaluation, case.objective), dict(found.mapping.keep), sep="\n")
         print(loop_nest(case.spec, found.mapping))

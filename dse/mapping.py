@@ -161,6 +161,10 @@ def _directive(entry: Any, levels: list[str], where: str) -> tuple[str, str]:
 
 
 def _check_covered(spec: Spec, problem: Problem, mapping: Mapping, where: object) -> None:
+    """Refuses a mapping that keeps a tensor nowhere, or whose factors do not make up a dimension."""
+    for tensor in problem.data_spaces:
+        if not any(tensor.name in kept for kept in mapping.keep.values()):
+            raise InputError(where, f"no memory keeps {tensor.name}", "keep it at one at least")
     for d, bound in problem.bound.items():
         covered = mapping.covered(spec, d)
         if covered != bound:

@@ -45,21 +45,33 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", im
         objective: one of `OBJECTIVES`.
         imperfect: also looks among mappings with remainders, where fan-outs do more with them; docs/imperfect.md.
 
+    Where exact factors of the constraints do not divide the layer, and nothing else fits, the mapping has a remainder,
+    as in Timeloop, and is not proven.
+
     `Found.mapping` is None, with a reason, where nothing fits the hardware and its constraints. Which of several
     equally good mappings is found does not depend on what was searched before.
 
     Raises:
         InputError: an unknown objective, or an energy that the table lacks.
     """
-    check_objective(objective)
-    spec = searchable(spec, problem)
-    from dse.mapper import explore  # numba takes a while to load, and a warm store needs none of it
+    from dse.mapper import explore, padded  # numba takes a while to load, and a warm store needs none of it
 
     if imperfect:
-        from dse.mapper import padded
+        check_objective(objective)
+        return padded.search(searchable(spec, problem), problem, ert, objective, explore.search)
+    found = search_perfect(spec, problem, ert, objective)
+    if found.mapping is None:
+        spec = searchable(spec, problem)
+        return padded.where_factors_do_not_divide(spec, problem, ert, objective, explore.search) or found
+    return found
 
-        return padded.search(spec, problem, ert, objective, explore.search)
-    return explore.search(spec, problem, ert, objective)
+
+def search_perfect(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") -> Found:
+    """The best mapping without remainders, whatever the constraints are; as `search` otherwise."""
+    check_objective(objective)
+    from dse.mapper import explore
+
+    return explore.search(searchable(spec, problem), problem, ert, objective)
 
 
 def check_objective(objective: str) -> None:
@@ -68,4 +80,4 @@ def check_objective(objective: str) -> None:
         raise InputError("objective", f"found {objective!r}", OBJECTIVES)
 
 
-__all__ = ["OBJECTIVES", "VERSION", "Found", "check_objective", "search"]
+__all__ = ["OBJECTIVES", "VERSION", "Found", "check_objective", "search", "search_perfect"]

@@ -61,6 +61,28 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str, perfect: Sear
     return found if best is None or not searched else Found(best.mapping, best.evaluation, False)
 
 
+def where_factors_do_not_divide(
+    spec: Spec, problem: Problem, ert: Ert, objective: str, perfect: Search
+) -> Found | None:
+    """A mapping where exact factors do not divide the layer: Timeloop gives the last run of a loop what remains.
+
+    The layer is raised to the next multiple of those factors, mapped, and the mapping shortened again; no proof.
+    None where every dimension can be divided, or where nothing fits.
+    """
+    bounds = []
+    for d, size in problem.bound.items():
+        exact = math.prod(level.loops.factors.get(d, 1) for level in spec.levels)
+        bounds.append(-(-size // exact) * exact)
+    if tuple(bounds) == problem.bounds:
+        return None
+    padded = perfect(spec, replace(problem, bounds=tuple(bounds)), ert, objective)
+    if padded.mapping is None:
+        return None
+    # The outermost loop of a raised dimension may become shorter than its exact factor, as in Timeloop.
+    choice = _choice(spec, problem, ert, objective, with_remainders(spec, problem, padded.mapping))
+    return None if choice is None else Found(choice.mapping, choice.evaluation, False)
+
+
 def _choice(spec: Spec, problem: Problem, ert: Ert, objective: str, mapping: Mapping) -> _Choice | None:
     """A mapping and how good it is; None where Timeloop refuses it."""
     try:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dse.constraints import for_layer
 from dse.energy.ert import Ert
 from dse.errors import InputError
-from dse.mapper import search
+from dse.mapper import search, search_perfect
 from dse.mapping import Mapping
 from dse.model import evaluate
 from dse.problem import Problem, problem_from_document
@@ -127,7 +127,7 @@ def test_the_mapper_equals_brute_force(data: st.DataObject) -> None:
     if sum(1 for _ in zip(every_mapping(meant, case.problem), range(1501), strict=False)) > 1500:
         return
     expected = least(meant, case.problem, case.ert, case.objective)
-    found = search(spec, case.problem, case.ert, case.objective)
+    found = search_perfect(spec, case.problem, case.ert, case.objective)
     if expected is None:
         assert found.mapping is None and found.reason
     else:

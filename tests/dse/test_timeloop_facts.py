@@ -131,6 +131,11 @@ def test_a_specification_without_a_compute_unit():
         (f"[{{target: buf, type: temporal, factors: K{'9' * 5000}}}]", "allowed: dimension and factor"),
         ("[{target: buf, type: temporal, factors: K6, permutation: K-M}]", "permutation: unknown dimension '-'"),
         ("[{target: buf, type: temporal, permutation: {K: 1}}]", "permutation: found {'K': 1} (allowed: a list)"),
+        (
+            "[{target: buf, type: datatype, bypass: [W]}, {target: dram, type: datatype, bypass: [W]}, "
+            "{target: buf, type: temporal, factors: K0 M0 N0}]",
+            "no memory keeps W",
+        ),
         ("[{target: buf, type: datatype, keep: W}]", "keep: found 'W' (allowed: a list)"),
         ("[{target: buf, type: datatype, keep: [w]}]", "unknown tensor 'w'; did you mean 'W'?"),
         ("[{target: buf, type: datatype, no_coalesce: []}]", "unknown field 'no_coalesce'"),

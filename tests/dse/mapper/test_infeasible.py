@@ -21,7 +21,7 @@ from dse.energy.components import ComponentLibrary
 from dse.energy.ert import Ert
 from dse.errors import InputError
 from dse.instance import embedded_energies, read_arch
-from dse.mapper import search
+from dse.mapper import search, search_perfect
 from dse.mapper.growth import FanoutGrowth, Growth, growths
 from dse.mapper.infeasible import explain
 from dse.problem import CONV_DIMENSIONS, Problem, conv_problem
@@ -148,7 +148,7 @@ def test_reasons_agree_with_brute_force(case: tuple[Spec, Problem]) -> None:
     assert (line == "") == mapped
     assert "\n" not in line
     ert = Ert({**{s.name: {"read": 1, "write": 1, "leak": 0} for s in spec.storages}, "mac": {"compute": 1}})
-    assert search(given, problem, ert).reason == line
+    assert search_perfect(given, problem, ert).reason == line
     for group in growths(spec, problem):
         assert any_mapping(resized(spec, [(g, g.grown) for g in group]), problem)
         for g in group:

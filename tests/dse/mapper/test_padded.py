@@ -16,10 +16,10 @@ from dse.energy.ert import Ert
 from dse.errors import InputError
 from dse.fair import fair_energy
 from dse.instance import DEFAULT_ARCH, instance_for, library_for, read_arch
-from dse.mapper import OBJECTIVES, search
+from dse.mapper import OBJECTIVES, search, search_perfect
 from dse.mapper.padded import fair_value, permitted, with_remainders
 from dse.mapper.padding import paddings
-from dse.mapping import Mapping
+from dse.mapping import Mapping, loop_nest
 from dse.model import evaluate
 from dse.pipeline import make_plan
 from dse.problem import CONV_DIMENSIONS, conv_problem, problem_document
@@ -29,6 +29,7 @@ from dse.workload import Layer, Workload
 from tests.dse.conftest import WORKLOAD
 from tests.dse.fakes import FakeEngine
 from tests.dse.mapper.brute_force import every_mapping
+from tests.dse.mapper.test_optimal import chip
 
 TENSORS = ("Weights", "Inputs", "Outputs")
 COLUMNS = "inter_pe_spatial"
@@ -136,10 +137,11 @@ def test_what_no_padding_can_speed_up_is_proven():
 def test_a_layer_that_only_padding_makes_possible():
     four = LoopConstraint(factors={"P": 4})
     problem = conv_problem({"P": 13})
-    assert search(machine(4, spatial=four), problem, ERT).mapping is None
-    found = search(machine(4, spatial=four), problem, ERT, imperfect=True)
-    assert found.mapping.x == {COLUMNS: (("P", 4),)}
-    assert found.mapping.remainders == {(COLUMNS, "P"): 1}
+    assert search_perfect(machine(4, spatial=four), problem, ERT).mapping is None
+    for imperfect in (False, True):
+        found = search(machine(4, spatial=four), problem, ERT, imperfect=imperfect)
+        assert found.mapping.x == {COLUMNS: (("P", 4),)}
+        assert found.mapping.remainders == {(COLUMNS, "P"): 1}
     impossible = search(machine(2, spatial=four), problem, ERT, imperfect=True)
     assert impossible.mapping is None and impossible.reason
 
@@ -237,3 +239,18 @@ def test_keys_of_stores_without_the_option_stay():
     ]
     assert keys[0] == keys[1] != keys[2]
     assert keys[0] == "faae4c3a4c57d9bafc42f65ce89f630d9b24d2c4ebecdfacc0bad6c93ebc8bd9"
+
+
+@pytest.mark.parametrize(("level", "factor", "nest"), [(2, 4, "regs[C4,2]"), (0, 4, "dram[C3]")])
+def test_exact_factors_that_do_not_divide_leave_a_remainder(level: int, factor: int, nest: str) -> None:
+    """As timeloop-mapper does; 164 pJ is what it finds in the second case."""
+    problem = conv_problem({"C": 6, "M": 4})
+    spec, ert = chip(problem)
+    levels = list(spec.levels)
+    levels[level] = replace(levels[level], temporal=LoopConstraint(factors={"C": factor}))
+    spec = replace(spec, levels=tuple(levels))
+    found = search(spec, problem, ert)
+    assert found.mapping is not None and found.evaluation is not None and not found.optimal
+    assert nest in loop_nest(spec, found.mapping)
+    assert found.evaluation.energy_pj == evaluate(spec, problem, found.mapping, ert).energy_pj
+    assert level == 2 or found.evaluation.energy_pj <= 164.0
