@@ -96,7 +96,8 @@ def growths(spec: Spec, problem: Problem) -> list[tuple[Growth, ...]]:
     unlimited = tuple(_unlimited(level, problem) for level in spec.levels)
     if not _Room(tiles, problem, unlimited).exists():
         return []
-    return [tuple(_joint(tiles, problem, spec.levels, unlimited))]
+    together = _joint(tiles, problem, spec.levels, unlimited)
+    return [together] if together else []
 
 
 def has_mapping(spec: Spec, problem: Problem) -> bool:
@@ -140,8 +141,13 @@ def _unlimited(level: Storage | Fanout, problem: Problem) -> Storage | Fanout:
     return replace(level, capacity=None)
 
 
-def _joint(tiles: Tiles, problem: Problem, levels: Levels, unlimited: Levels) -> Iterator[Growth]:
-    """Growths of which none can be left out and none can be smaller while the others stay."""
+def _joint(tiles: Tiles, problem: Problem, levels: Levels, unlimited: Levels) -> tuple[Growth, ...]:
+    """Growths of which none can be left out and none can be smaller while the others stay.
+
+    Nothing where no memory can grow enough: it must hold all of a tensor that bypasses the memories outside, and only
+    a larger fan-out would divide that among more instances.
+    """
+    grown: list[Growth] = []
     # Fan-outs are asked first whether they can stay, the memories outside the array last: growing those costs least.
     inwards = range(len(levels))
     order = sorted(inwards, key=lambda i: (isinstance(levels[i], Storage), -i))
@@ -154,9 +160,11 @@ def _joint(tiles: Tiles, problem: Problem, levels: Levels, unlimited: Levels) ->
         if now[i] is levels[i]:
             continue
         least = _Room(tiles, problem, (*now[:i], levels[i], *now[i + 1 :])).least(i)
-        assert least is not None, "an unlimited level was enough"
+        if least is None:
+            return ()
         now = (*now[:i], least.grown, *now[i + 1 :])
-        yield least
+        grown.append(least)
+    return tuple(grown)
 
 
 class _Room:

@@ -22,6 +22,11 @@ from dse.spec import Fanout, LoopConstraint, Spec, Storage
 _FIELDS = {"=": "factors", ">=": "at_least", "<=": "at_most"}
 
 
+_NO_ROOM = (
+    "no mapping fits the memories, and no larger memories or fan-outs are known that one would fit: a tensor that "
+    "bypasses every memory outside must fit where it is kept"
+)
+
 Lacks = Callable[[Storage], str] | None
 """Why a memory of some size has no energy, "" where it has; see `dse.energy.ert.Ert`."""
 
@@ -40,7 +45,7 @@ def explain(spec: Spec, problem: Problem, lacks: Lacks = None) -> str:
             return _contradiction(spec, problem, d, lacks)
     alternatives = growths(spec, problem)
     if not alternatives:
-        return ""
+        return "" if has_mapping(spec, problem) else _NO_ROOM
     possible = [group for group in alternatives if not _unpriced(group, lacks)]
     if not possible:
         first = alternatives[0]

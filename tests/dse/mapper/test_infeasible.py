@@ -149,9 +149,11 @@ def test_reasons_agree_with_brute_force(case: tuple[Spec, Problem]) -> None:
     assert "\n" not in line
     ert = Ert({**{s.name: {"read": 1, "write": 1, "leak": 0} for s in spec.storages}, "mac": {"compute": 1}})
     assert search_perfect(given, problem, ert).reason == line
+    at_home = all(spec.storages[0].keep.get(t, True) for t in TENSORS)
     for group in growths(spec, problem):
         assert any_mapping(resized(spec, [(g, g.grown) for g in group]), problem)
-        for g in group:
+        # Elsewhere a larger fan-out divides what a memory must hold, so that sizes that fit need not be the least.
+        for g in group if at_home else ():
             for less in smaller(g):
                 assert not any_mapping(resized(spec, [(h, less if h is g else h.grown) for h in group]), problem)
     if line.startswith("factors of"):
