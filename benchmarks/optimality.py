@@ -20,9 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dse.mapper import search_perfect
 from dse.mapping import loop_nest
-from tests.dse.mapper.brute_force import CompiledModel, cost, every_mapping, least_compiled
+from tests.dse.mapper.brute_force import CompiledModel, cost, every_mapping, least_compiled, search_perfect
 from tests.dse.mapper.small_cases import Case, Pick, draw_case
 
 

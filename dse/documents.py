@@ -68,7 +68,7 @@ class _Loader(_Base):  # type: ignore[misc]
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         if not isinstance(node, yaml.MappingNode):
-            raise _problem(f"{_start(node)} is no mapping", node)
+            raise _problem(f"{_start(node)} is not a mapping", node)
         seen = set()
         for key_node, _ in node.value:
             if key_node.tag == f"{_YAML}merge":

@@ -118,7 +118,7 @@ class CostTable:
         """Reads a table that `save` wrote.
 
         Raises:
-            InputError: a file that is no table, a column that is missing or unknown, a value of the wrong type, a
+            InputError: a file that is not a table, a column that is missing or unknown, a value of the wrong type, a
                 row that is missing or there twice, numbers that do not fit one another (see `dse.table_checks`).
         """
         rows = read_rows(path)

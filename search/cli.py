@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dse.errors import InputError
 from dse.table import CostTable
 
 if TYPE_CHECKING:
@@ -41,10 +43,17 @@ _LATENCY_BUDGET = click.option(
     help="The same for cycles: 0.7; with --energy-budget, each is searched by itself. Repeatable.",
 )  # fmt: skip
 _DEVICE = click.option("--device", help="Where networks learn: cpu, cuda or cuda:N; overrides device of CONFIG.")
-_MINUTES = click.option(
-    "--minutes", type=click.FloatRange(min=0, min_open=True), metavar="N",
-    help="Stop in time, between two epochs; the same command goes on from there.",
-)  # fmt: skip
+
+
+def _check_minutes(context: click.Context, parameter: click.Parameter, minutes: float | None) -> float | None:
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise InputError("--minutes", f"found {minutes}", "a number above 0")
+    return minutes
+
+
+minutes_option = click.option(
+    "--minutes", type=float, callback=_check_minutes, help="Stop in time, between two epochs; the same command resumes."
+)
 _PLAN = click.option("--plan", "plan_only", is_flag=True, help="Say what is to be done and how long it takes, no more.")
 _JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the results do not depend on it.")
 
@@ -59,7 +68,7 @@ _JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the 
 @_LATENCY_BUDGET
 @_DEVICE
 @_JOBS
-@_MINUTES
+@minutes_option
 @_PLAN
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
 def search(
@@ -101,7 +110,7 @@ def search(
 @_LATENCY_BUDGET
 @_DEVICE
 @_JOBS
-@_MINUTES
+@minutes_option
 @_PLAN
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
 def run(
@@ -188,7 +197,7 @@ def stopped(config: RunConfig, table: CostTable, folder: Path, minutes: float | 
     run = Run(folder, config, table)
     done = len(run.finished())
     return (f"Stopped after {minutes:.3g} minutes: {done} of {len(run.stages)} stages of {config.name} are finished, "
-            "the next is kept up to its last epoch. The same command goes on from there.")  # fmt: skip
+            "the next is kept up to its last epoch. The same command resumes.")  # fmt: skip
 
 
 def mapped_with_bar(config: RunConfig, store: Path | None) -> CostTable:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dse.errors import InputError
+from search.cli import minutes_option
 from search.reproduce.protocol import FIGURES, SCALES, Protocol
 
 if TYPE_CHECKING:
@@ -49,10 +50,7 @@ if TYPE_CHECKING:
 )
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes; the results do not depend on it.")
 @click.option("--device", help="Where networks learn: cpu, cuda or cuda:N; default: what the protocol says.")
-@click.option(
-    "--minutes", type=click.FloatRange(min=0, min_open=True), metavar="N",
-    help="Stop in time, between two epochs; the same command goes on from there.",
-)  # fmt: skip
+@minutes_option
 def reproduce(
     figures: tuple[str, ...],
     scale: str | None,
@@ -75,9 +73,8 @@ def reproduce(
       enos reproduce all --scale smoke
       enos reproduce fig8 --scale desk --data-dir data
     """
-    from search.reproduce.claims import write_claims
-
     began = time.monotonic()
+    from search.reproduce.claims import write_claims
     from search.reproduce.protocol import load_protocol, shipped_protocol
 
     if scale and protocol:
@@ -96,8 +93,7 @@ def reproduce(
     for figure in wanted:
         for name in loaded.needs(figure):
             if name not in results:
-                left = None if minutes is None else minutes - (time.monotonic() - began) / 60
-                found = _results(configs[name], out / "runs" / name, store, jobs, left)
+                found = _results(configs[name], out / "runs" / name, store, jobs, minutes, began)
                 if found is None:
                     return
                 results[name] = found
@@ -126,7 +122,7 @@ def _placed(config: RunConfig, data_dir: Path | None, device: str | None) -> Run
 
 
 def _results(
-    config: RunConfig, folder: Path, store: Path | None, jobs: int | None, minutes: float | None
+    config: RunConfig, folder: Path, store: Path | None, jobs: int | None, minutes: float | None, began: float
 ) -> Mapping[str, Any] | None:
     """A run's results; None where the time is up, which is then said."""
     from search.cli import done_with_bar, mapped_with_bar, stopped
@@ -136,7 +132,7 @@ def _results(
     click.echo(f"run {config.name}", err=True)
     table = mapped_with_bar(config, store)
     try:
-        results = done_with_bar(config, table, folder, jobs, minutes)
+        results = done_with_bar(config, table, folder, jobs, minutes, began)
     except OutOfTimeError:
         click.echo(stopped(config, table, folder, minutes))
         return None

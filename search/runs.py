@@ -187,8 +187,6 @@ def _check_fit(run: Run) -> None:
     config = run.config
     if config.tensorboard:
         check_installed()
-    if config.device != "cpu" and not torch.cuda.is_available():
-        raise InputError("device", f"{config.device!r} is not available to torch", "cpu")
     for name in config.baselines:
         if not run.table.total_pj(uniform(run.table, name), config.transmission) < float("inf"):
             raise InputError(

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from dse.documents import read_text
+from dse.errors import InputError
 from dse.export import Network
 from dse.table import CostTable
 from search.checkpoint import Checkpoint, Record, write_json, write_text
@@ -281,9 +282,21 @@ def _options(layers: Layers) -> LayerOptions:
 
 @functools.lru_cache(maxsize=1)
 def _read_data(chosen: DataChoice, seed: int, device: str) -> Dataset:
+    check_device(device)
     folder = Path(chosen.dir) if chosen.dir else None
     data = DATASETS[chosen.name](folder, chosen.subset, seed, chosen.validation).to(device)
     return data if chosen.augment else replace(data, augmentation=None)
+
+
+def check_device(device: str) -> None:
+    """Refuses a device that torch does not have, before anything is placed on it.
+
+    Raises:
+        InputError: names the device.
+    """
+    kind, _, index = device.partition(":")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise InputError("device", f"{device!r} is not available to torch", "cpu")
 
 
 def dataset(config: RunConfig, seed: int) -> Dataset:

@@ -54,24 +54,16 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", im
     Raises:
         InputError: an unknown objective, or an energy that the table lacks.
     """
+    check_objective(objective)
+    spec = searchable(spec, problem)
     from dse.mapper import explore, padded  # numba takes a while to load, and a warm store needs none of it
 
     if imperfect:
-        check_objective(objective)
-        return padded.search(searchable(spec, problem), problem, ert, objective, explore.search)
-    found = search_perfect(spec, problem, ert, objective)
+        return padded.search(spec, problem, ert, objective, explore.search)
+    found = explore.search(spec, problem, ert, objective)
     if found.mapping is None:
-        spec = searchable(spec, problem)
         return padded.where_factors_do_not_divide(spec, problem, ert, objective, explore.search) or found
     return found
-
-
-def search_perfect(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") -> Found:
-    """The best mapping without remainders, whatever the constraints are; as `search` otherwise."""
-    check_objective(objective)
-    from dse.mapper import explore
-
-    return explore.search(searchable(spec, problem), problem, ert, objective)
 
 
 def check_objective(objective: str) -> None:
@@ -80,4 +72,4 @@ def check_objective(objective: str) -> None:
         raise InputError("objective", f"found {objective!r}", OBJECTIVES)
 
 
-__all__ = ["OBJECTIVES", "VERSION", "Found", "check_objective", "search", "search_perfect"]
+__all__ = ["OBJECTIVES", "VERSION", "Found", "check_objective", "search"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from dse.mapper.divisors import divisors_of
 from dse.mapper.growth import (
     FanoutGrowth,
     Growth,
@@ -201,7 +202,7 @@ def _products(levels: Levels, dimension: str, bound: int) -> set[int]:
     """Divisors of a bound that the levels' factors can multiply to."""
     found = {1}
     for level in levels:
-        factors = [n for n in _divisors(bound) if level.loops.permits(dimension, n)]
+        factors = [n for n in divisors_of(bound) if level.loops.permits(dimension, n)]
         found = {p * n for p in found for n in factors if bound % (p * n) == 0}
     return found
 
@@ -214,7 +215,7 @@ def _repairs(levels: Levels, dimension: str, bound: int) -> list[dict[int, int]]
     single = []
     for i, level in enumerate(levels):
         others = _products((*levels[:i], *levels[i + 1 :]), dimension, bound)
-        for n in _divisors(bound):
+        for n in divisors_of(bound):
             if bound // n in others:
                 single.append((_distance(level.loops, dimension, n), i, n))
     return [{i: n} for _, i, n in sorted(single)] or [_nearest_factors(levels, dimension, bound)]
@@ -226,7 +227,7 @@ def _nearest_factors(levels: Levels, dimension: str, bound: int) -> dict[int, in
     for level in levels:
         longer: dict[int, tuple[int, float, tuple[int, ...]]] = {}
         for product, (changes, distance, factors) in reached.items():
-            for n in _divisors(bound // product):
+            for n in divisors_of(bound // product):
                 far = _distance(level.loops, dimension, n)
                 candidate = (changes + (far > 1), distance * far, (*factors, -n))
                 longer[product * n] = min(candidate, longer.get(product * n, candidate))
@@ -240,7 +241,3 @@ def _distance(constraint: LoopConstraint, dimension: str, n: int) -> float:
     low = constraint.factors.get(dimension, constraint.at_least.get(dimension, 1))
     high = constraint.factors.get(dimension, constraint.at_most.get(dimension, n))
     return max(1.0, n / high, low / n)
-
-
-def _divisors(n: int) -> list[int]:
-    return [k for k in range(1, n + 1) if n % k == 0]

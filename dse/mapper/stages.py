@@ -143,9 +143,9 @@ def _outward(space: Mapspace, levels: tuple[Storage | Fanout, ...]) -> tuple[int
     """The outermost level that may loop at all, and the dimensions whose loops do at least as well outside all others.
 
     These are dimensions that move every tensor along an axis of its own, such as groups: their loops repeat everything
-    inside with other data, and further in only make tiles larger and interrupt reuse. There are none where Timeloop's
-    counts do not follow that: where neighbours pass words on, whose averages are rounded, and where tiles of outputs
-    have gaps or overlap, for then first writes depend on where the loops stand (docs/mapper.md).
+    inside with other data. Loops further in only make tiles larger and interrupt reuse. No dimension is named where
+    Timeloop's counts do not follow this: where neighbours pass words on, whose averages are rounded, and where tiles of
+    outputs have gaps or overlap, because then first writes depend on where the loops stand (docs/mapper.md).
     """
     grid, nothing = space.grid, np.zeros(len(space.dims), bool)
     single = np.eye(grid.divisors.shape[1], dtype=bool)

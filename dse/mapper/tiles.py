@@ -89,6 +89,7 @@ def _divisors(n: int) -> list[int]:
     """The divisors of n; the position is a number whose digits are the exponents of its primes."""
     found, p = [1], 2
     while n > 1:
+        p = n if p * p > n else p  # what is left is a prime
         exponent = 0
         while n % p == 0:
             n //= p

@@ -20,7 +20,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: 1\nb: !!int abc", "line 2.*'abc' is no int"),
         ("a: !!float x", "'x' is no float"),
         ("a: !!bool maybe", "'maybe' is no bool"),
-        ("a: !!map [1]", "a list is no mapping"),
+        ("a: !!map [1]", "a list is not a mapping"),
         ("a: !!timestamp x", "timestamp.*not known"),
         ("a: !!set {x, y}", "set.*not known"),
         ("a: !!binary eA==", "binary.*not known"),

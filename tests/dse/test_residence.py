@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from dse.constraints import for_layer
 from dse.energy.ert import Ert
 from dse.errors import InputError
-from dse.mapper import search, search_perfect
+from dse.mapper import search
 from dse.mapping import Mapping
 from dse.model import evaluate
 from dse.problem import Problem, problem_from_document
 from dse.residence import resident_words
 from dse.spec import Spec
 from dse.spec_reader import SpecFile
-from tests.dse.mapper.brute_force import cost, every_mapping, least
+from tests.dse.mapper.brute_force import cost, every_mapping, least, search_perfect
 from tests.dse.mapper.small_cases import Pick, draw_case
 
 PROBLEM = problem_from_document(

@@ -66,6 +66,11 @@ def without_seconds(folder: Path) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_run_that_stops_often_finds_what_it_finds_at_once(config: RunConfig, tmp_path: Path, jobs: int) -> None:
+    assert stopped_often(config, tmp_path, jobs) == without_seconds(tmp_path / "whole")
+
+
+def stopped_often(config: RunConfig, tmp_path: Path, jobs: int) -> list[dict[str, object]]:
+    """Metrics of a run that was stopped three times or more; the same run at once is in ``whole``."""
     table = synthetic_table(tiny())
     do_run(open_run(tmp_path / "whole", config, table), lambda *_: None)
     stops = 0
@@ -77,7 +82,7 @@ def test_a_run_that_stops_often_finds_what_it_finds_at_once(config: RunConfig, t
             continue
         break
     assert stops >= 3
-    assert without_seconds(tmp_path / "parts") == without_seconds(tmp_path / "whole")
+    return without_seconds(tmp_path / "parts")
 
 
 def test_the_plan_counts_what_is_done_and_writes_nothing(config: RunConfig, tmp_path: Path) -> None:
@@ -107,9 +112,12 @@ def test_minutes_and_plan_on_the_command_line(tmp_path: Path) -> None:
     planned = enos(*given, "--plan")
     assert planned.returncode == 0 and "seed1-relearn-0.5" in planned.stdout and not (tmp_path / "runs").exists()
     stopped = enos(*given, "--minutes", 1e-6)
-    assert stopped.returncode == 0 and "goes on from there" in stopped.stdout and "0 of 8 stages" in stopped.stdout
-    refused = enos(*given, "--minutes", 0)
-    assert refused.returncode == 2 and "--minutes" in refused.stderr
+    assert stopped.returncode == 0 and "command resumes" in stopped.stdout and "0 of 8 stages" in stopped.stdout
+    for minutes in (0, "nan", "inf", "soon"):
+        refused = enos(*given, "--minutes", minutes)
+        assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and "--minutes" in refused.stderr
+    away = enos(*given, "--device", "cuda:99")
+    assert away.returncode == 2 and "device: 'cuda:99' is not available" in away.stderr
 
 
 def test_graphs_are_for_gpus(config: RunConfig) -> None:
@@ -132,4 +140,4 @@ def test_a_run_on_a_gpu_that_stops_often_finds_what_it_finds_at_once(
         settings = kind(warmup_epochs=1, batch_size=40, lr=0.01)
     on_gpu = replace(config, device="cuda", search=settings)
     torch.manual_seed(0)
-    test_a_run_that_stops_often_finds_what_it_finds_at_once(on_gpu, tmp_path, 1)
+    assert stopped_often(on_gpu, tmp_path, 1) == without_seconds(tmp_path / "whole")

@@ -16,6 +16,14 @@ CANDIDATES = load_candidates()
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
+@pytest.fixture(params=["compiled", "as on other devices"])
+def views_computed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the CPU's compiled kernels, and by the operations that every other device computes."""
+    if request.param != "compiled":
+        monkeypatch.setattr("search.views._in_one_pass", lambda x: False)
+
+
+@pytest.mark.usefixtures("views_computed")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("channels_last", [True, False])
@@ -33,23 +41,13 @@ def test_words_in_bfloat16_are_those_of_float32(device: str, signed: bool, chann
     assert reduced.dtype == torch.bfloat16 and torch.equal(reduced.float(), exact)
 
 
-def test_words_in_bfloat16_are_those_of_float32_without_the_kernels_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other devices compute, on the CPU."""
-    monkeypatch.setattr("search.views._in_one_pass", lambda x: False)
-    for signed in (True, False):
-        for channels_last in (True, False):
-            test_words_in_bfloat16_are_those_of_float32("cpu", signed, channels_last)
-    for candidate in CANDIDATES:
-        test_one_candidates_sums_are_exact_up_to_the_rounding_of_the_result(candidate, "rms", "cpu")
-        test_gradients_with_the_unit_behind_the_sum_are_near(candidate)
-
-
 def test_every_word_of_eight_bits_is_a_bfloat16_and_the_next_odd_one_above_is_not() -> None:
     words = torch.arange(-256.0, 257.0)
     assert torch.equal(words.bfloat16().float(), words)
     assert torch.tensor(257.0).bfloat16().float() != 257
 
 
+@pytest.mark.usefixtures("views_computed")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("quantiser", ["rms", "lsq", "dorefa"])
 @pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda c: c.name)
@@ -85,6 +83,7 @@ def in_both(layer: MixedLayer, x: Tensor) -> tuple[Tensor, Tensor]:
     return exact, reduced
 
 
+@pytest.mark.usefixtures("views_computed")
 @pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda c: c.name)
 def test_gradients_with_the_unit_behind_the_sum_are_near(candidate: Candidate) -> None:
     torch.manual_seed(0)

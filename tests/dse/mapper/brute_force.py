@@ -10,18 +10,21 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator
+from collections.abc import Mapping as MappingType
 
 import numpy as np
 
-from dse.constraints import for_layer
+from dse.constraints import for_layer, searchable
 from dse.energy.ert import Ert
 from dse.errors import InputError
+from dse.mapper import Found, explore
 from dse.mapper.exact import exact_counts, priced
 from dse.mapper.leaves import Evaluator
 from dse.mapper.space import mapspace
 from dse.mapping import Loops, Mapping
 from dse.model import Evaluation, evaluate
-from dse.problem import Problem
+from dse.problem import DataSpace, Problem
+from dse.residence import resident_words
 from dse.spec import Fanout, LoopConstraint, Spec, Storage
 
 
@@ -69,11 +72,20 @@ def least_compiled(
     return number, _least(costs)
 
 
+def search_perfect(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") -> Found:
+    """The mapper's answer without remainders, also where exact factors do not divide the layer."""
+    return explore.search(searchable(spec, problem), problem, ert, objective)
+
+
 def _least(costs: list[tuple[float, float]]) -> tuple[float, float] | None:
     if not costs:
         return None
     first = min(c[0] for c in costs)
     return first, min(c[1] for c in costs if c[0] <= first * (1 + 1e-10))
+
+
+def _box(tensor: DataSpace, inside: MappingType[str, int]) -> int:
+    return math.prod(1 + sum(abs(c) * (inside[d] - 1) for d, c in axis) for axis in tensor.axes)
 
 
 class CompiledModel:
@@ -92,6 +104,7 @@ class CompiledModel:
         e = self._evaluator(mapping)
         rows: list[tuple[int, int, int, int]] = []
         inside = dict.fromkeys(self._problem.dimensions, 1)
+        resident = resident_words(self._spec, self._problem, mapping.keep)
         for level in reversed(self._spec.levels):
             k = self._row[level.name]
             if isinstance(level, Fanout):
@@ -103,9 +116,11 @@ class CompiledModel:
                 inside[d] *= n
             if isinstance(level, Storage) and level.capacity is not None:
                 kept = [s for s in self._problem.data_spaces if s.name in mapping.keep[level.name]]
-                words = sum(
-                    math.prod(1 + sum(abs(c) * (inside[d] - 1) for d, c in axis) for axis in s.axes) for s in kept
-                )
+                lives = resident.get(level.name, {})
+                tiles = {
+                    s.name: math.prod(1 + sum(abs(c) * (inside[d] - 1) for d, c in x) for x in s.axes) for s in kept
+                }
+                words = sum(max(n, lives.get(t, 0)) for t, n in tiles.items())
                 if words > level.capacity:
                     return None
         nest = np.array(rows, np.int64).reshape(len(rows), 4)

@@ -128,6 +128,10 @@ def _architecture(pick: Pick, problem: Problem, tensors: tuple[str, ...]) -> dic
             nodes.append(_fanout(pick, f"array{i}", problem))
         if i < memories:
             nodes.append(_memory(pick, f"memory{i}", problem, tensors, outermost=i == 0))
+    storages = [node for node in nodes if node["!"] == "Component"]
+    for t in tensors:  # each must be kept somewhere
+        if all(t in node["constraints"]["dataspace"]["bypass"] for node in storages):
+            storages[-1]["constraints"]["dataspace"]["bypass"].remove(t)
     nodes.append({"!": "Component", "name": "mac", "class": "intmac"})
     return {"architecture": {"version": 0.4, "nodes": nodes}}
 
@@ -141,16 +145,15 @@ def _memory(pick: Pick, name: str, problem: Problem, tensors: tuple[str, ...], *
         attributes[pick.of(["network_fill_latency", "network_drain_latency"])] = pick.of([1, 7])
     for limit in pick.of([(), (), (), (), ("read_bandwidth",), ("write_bandwidth",), ("shared_bandwidth",)]):
         attributes[limit] = pick.of([0.25, 0.5, 1, 3])
-    place = {t: "keep" if outermost else pick.of(["keep", "keep", "bypass", "bypass", "open"]) for t in tensors}
+    ways = ["keep"] * 12 + ["bypass", "open"] if outermost else ["keep", "keep", "bypass", "bypass", "open"]
+    place = {t: pick.of(ways) for t in tensors}
     constraints: dict[str, Any] = {
         "dataspace": {way: [t for t in tensors if place[t] == way] for way in ("keep", "bypass")}
     }
-    constraints["dataspace"] = {way: names for way, names in constraints["dataspace"].items() if names}
     if pick.one_in(3):
         constraints["temporal"] = _loops(pick, problem)
-    constraints = {key: value for key, value in constraints.items() if value}
     node = {"!": "Component", "name": name, "class": "DRAM" if outermost else "SRAM", "attributes": attributes}
-    return node | ({"constraints": constraints} if constraints else {})
+    return node | {"constraints": constraints}
 
 
 def _fanout(pick: Pick, name: str, problem: Problem) -> dict[str, Any]:

@@ -21,13 +21,14 @@ from dse.energy.components import ComponentLibrary
 from dse.energy.ert import Ert
 from dse.errors import InputError
 from dse.instance import embedded_energies, read_arch
-from dse.mapper import search, search_perfect
+from dse.mapper import search
 from dse.mapper.growth import FanoutGrowth, Growth, growths
 from dse.mapper.infeasible import explain
 from dse.problem import CONV_DIMENSIONS, Problem, conv_problem
 from dse.spec import Fanout, Spec, Storage
 from dse.spec_reader import SpecFile
 from tests.dse.mapper import brute_force
+from tests.dse.mapper.brute_force import search_perfect
 
 TENSORS = ("Weights", "Inputs", "Outputs")
 VGG = {"C": 256, "M": 512, "P": 28, "Q": 28, "R": 3, "S": 3}  # conv4_1 of VGG-16

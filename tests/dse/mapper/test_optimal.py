@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dse.energy.ert import Ert
-from dse.mapper import OBJECTIVES, search, search_perfect
+from dse.mapper import OBJECTIVES, search
 from dse.mapper.space import keep_choices
 from dse.problem import Problem, conv_problem, problem_from_document
 from dse.spec import Spec
 from dse.spec_reader import SpecFile
-from tests.dse.mapper.brute_force import cost, least_compiled
+from tests.dse.mapper.brute_force import cost, least_compiled, search_perfect
 from tests.dse.mapper.small_cases import Case, Pick, draw_case
 
 LARGEST = 4000  # mappings that are tried one by one

@@ -16,7 +16,7 @@ from dse.energy.ert import Ert
 from dse.errors import InputError
 from dse.fair import fair_energy
 from dse.instance import DEFAULT_ARCH, instance_for, library_for, read_arch
-from dse.mapper import OBJECTIVES, search, search_perfect
+from dse.mapper import OBJECTIVES, search
 from dse.mapper.padded import fair_value, permitted, with_remainders
 from dse.mapper.padding import paddings
 from dse.mapping import Mapping, loop_nest
@@ -28,7 +28,7 @@ from dse.spec import Compute, Fanout, LoopConstraint, Spec, Storage
 from dse.workload import Layer, Workload
 from tests.dse.conftest import WORKLOAD
 from tests.dse.fakes import FakeEngine
-from tests.dse.mapper.brute_force import every_mapping
+from tests.dse.mapper.brute_force import every_mapping, search_perfect
 from tests.dse.mapper.test_optimal import chip
 
 TENSORS = ("Weights", "Inputs", "Outputs")
