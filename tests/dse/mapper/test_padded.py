@@ -25,6 +25,7 @@ from dse.pipeline import make_plan
 from dse.problem import CONV_DIMENSIONS, conv_problem, problem_document
 from dse.resources import data_dir
 from dse.spec import Compute, Fanout, LoopConstraint, Spec, Storage
+from dse.table import CostTable
 from dse.workload import Layer, Workload
 from tests.dse.conftest import WORKLOAD
 from tests.dse.fakes import FakeEngine
@@ -229,6 +230,19 @@ def test_the_option_in_a_table(run, own_store, tmp_path):
     assert run("table", *arguments, "--breakdown", "T8")[0] == 0
     code, _, err = run("table", path, "--objective", "delay", "--breakdown", "T8")
     assert code == 2 and "lacks 18 of 18" in err
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_table_with_remainders_is_read_back(run, own_store, tmp_path, objective):
+    """Timeloop then counts other operations than the layer has, in these layers for delay."""
+    path, table = tmp_path / "net.yaml", tmp_path / "table.csv"
+    path.write_text(WORKLOAD.replace("Q: 6", "Q: 29").replace("P: 6", "P: 13"))
+    arguments = (path, "--imperfect", "--objective", objective, "--jobs", "1", "--output", table)
+    assert run("map", *arguments)[0] == 0
+    rows = CostTable.load(table).rows
+    assert len(rows) == 18 and all(row["status"] == "ok" for row in rows)
+    counted = [row["e_compute_pj"] / row["e_op_pj"] == pytest.approx(row["n_ops"]) for row in rows]
+    assert objective != "delay" or not all(counted)
 
 
 def test_keys_of_stores_without_the_option_stay():
