@@ -18,9 +18,6 @@ from dse.mapping import Mapping
 from dse.nest import Level, Loop, Nest
 from dse.problem import DataSpace
 
-_NOISE = 1e-12  # relative: counts of huge layers are sums of floats
-
-
 @dataclass
 class Tile:
     """Running counts of one tensor at one level while bypassed levels are folded outwards."""
@@ -64,8 +61,7 @@ def tensor_counts(nest: Nest, tensor: DataSpace, mapping: Mapping) -> list[tuple
         if tensor.read_write:
             reads, updates = _round(accesses - tile.partition), _round(tile.content)
             fills = _round(share + tile.peer - (0 if outermost else tile.partition))
-            noise = _NOISE * tile.partition
-            if accesses < tile.partition - noise or fills < -noise:
+            if accesses < tile.partition or fills < 0:
                 problem = f"Timeloop fails: fewer accesses to {tensor.name} than the {tile.partition} first writes"
                 raise InputError(f"mapping: {level.name}", problem)
         else:

@@ -388,7 +388,7 @@ def priced(counts, read_write, keep, read, fill, update, block, leak, bandwidth)
                 r = math.floor(content + peer - first + 0.5)
                 u = math.floor(content + 0.5)
                 f = math.floor(given + peer - (0 if outermost else first) + 0.5)
-                if content + peer < first * (1.0 - 1e-12) or f < -1e-12 * first:
+                if content + peer < first or f < 0:
                     return np.inf, 0
             else:
                 r = math.floor(content + peer + 0.5)
