@@ -18,6 +18,7 @@ from dse.mapping import Mapping
 from dse.nest import Level, Loop, Nest
 from dse.problem import DataSpace
 
+
 @dataclass
 class Tile:
     """Running counts of one tensor at one level while bypassed levels are folded outwards."""
