@@ -11,15 +11,15 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-from dse.candidates import load_candidates
-from dse.energy.ert import Ert
-from dse.instance import Instance, instance_for, library_for, read_arch
+from dse.hardware.candidates import load_candidates
+from dse.hardware.energy.ert import Ert
+from dse.hardware.instance import Instance, instance_for, library_for, read_arch
+from dse.hardware.spec import Fanout, Spec
+from dse.hardware.spec_reader import SpecFile
 from dse.mapper import search
-from dse.mapping import Mapping
-from dse.model import Evaluation, evaluate
-from dse.problem import Problem, conv_problem
-from dse.spec import Fanout, Spec
-from dse.spec_reader import SpecFile
+from dse.model.evaluation import Evaluation, evaluate
+from dse.model.mapping import Mapping
+from dse.workload.problem import Problem, conv_problem
 
 DEPTHWISE = {
     "depthwise 3x3, 7 x 7 of 576": {"G": 576, "P": 7, "Q": 7, "R": 3, "S": 3},

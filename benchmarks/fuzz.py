@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from fuzz_inputs import Change, changed
 from fuzz_readers import READERS, Reader
 
-from dse.errors import LONGEST, InputError
+from dse.core.errors import LONGEST, InputError
 
 SECONDS = 10.0
 MEMORY = 2 * 2**30  # bytes above what the process has at its start

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from dse.documents import parse_yaml
+from dse.core.documents import parse_yaml
 
 EVIL: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 3, -3, 0.5, -0.0, 1e-320, 1e308, float("inf"), float("-inf"), float("nan"), 2**31,

@@ -11,19 +11,19 @@ from typing import Any
 
 import yaml
 
-from dse import fields
-from dse.candidates import load_candidates
-from dse.documents import read_yaml
-from dse.energy.ert import read_ert
-from dse.instance import instance_for, library_for, read_arch, spec_for
+from dse.core import fields
+from dse.core.documents import read_yaml
+from dse.hardware.candidates import load_candidates
+from dse.hardware.energy.ert import read_ert
+from dse.hardware.instance import instance_for, library_for, read_arch, spec_for
 from dse.mapper import search
-from dse.mapping import directives, parse_directives
-from dse.page.sweep import sweep_data
-from dse.problem import conv_problem, problem_from_document
-from dse.store import Store
-from dse.sweep.config import read_sweep
-from dse.table import CostTable
-from dse.workload import read_workload
+from dse.model.mapping import directives, parse_directives
+from dse.page.sweep_data import sweep_data
+from dse.sweep.sweep_file import read_sweep
+from dse.table.cost_table import CostTable
+from dse.table.store import Store
+from dse.workload.layers import read_workload
+from dse.workload.problem import conv_problem, problem_from_document
 
 ROOT = Path(__file__).resolve().parents[1]
 SPECS, GOLDEN = ROOT / "arch_specs", ROOT / "tests" / "golden"
@@ -115,7 +115,7 @@ def _store(path: Path) -> object:
 
 
 def _run_file(path: Path) -> object:
-    from search.config import load_config  # torch takes its time
+    from search.runs.config import load_config  # torch takes its time
 
     return load_config(path)
 

@@ -23,11 +23,11 @@ from pathlib import Path
 
 from measure import GIB, own_peak_rss, print_head, print_row
 
-from dse.energy.ert import read_ert
-from dse.errors import InputError
-from dse.instance import read_arch, spec_for
+from dse.core.errors import InputError
+from dse.hardware.energy.ert import read_ert
+from dse.hardware.instance import read_arch, spec_for
 from dse.mapper import OBJECTIVES, search
-from dse.problem import conv_problem, problem_document
+from dse.workload.problem import conv_problem, problem_document
 
 ARCHS = Path(__file__).with_name("archs")
 TIMEOUT_S = 120.0

@@ -24,12 +24,12 @@ import torch
 from measure import print_head, print_row, print_table
 from torch import nn
 
-from dse.candidates import load_candidates
-from search.graphs import EAGER_STEPS, GraphedLoss
-from search.mixed import MixedLayer
+from dse.hardware.candidates import load_candidates
+from search.layers.mixed_layer import MixedLayer
 from search.networks.shufflenet import shufflenet_cifar
 from search.networks.squeezenet import squeezenet_cifar
-from search.train import Batch, Compute
+from search.training.cuda_graphs import EAGER_STEPS, GraphedLoss
+from search.training.train import Batch, Compute
 
 MIB = 2**20
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

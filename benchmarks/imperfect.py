@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 
-from dse.candidates import load_candidates
-from dse.fair import fair_energy
-from dse.instance import instance_for, library_for, read_arch
+from dse.hardware.candidates import load_candidates
+from dse.hardware.instance import instance_for, library_for, read_arch
 from dse.mapper import search
-from dse.problem import conv_problem
+from dse.model.unrounded import fair_energy
+from dse.workload.problem import conv_problem
 
 LAYERS = {
     "AlexNet conv1": {"C": 3, "M": 96, "P": 55, "Q": 55, "R": 11, "S": 11, "Hstride": 4, "Wstride": 4},

@@ -19,12 +19,12 @@ from typing import Any
 
 from measure import GIB, against, own_peak_rss, print_table
 
-from dse.documents import read_yaml
+from dse.core.documents import read_yaml
 from dse.mapper import OBJECTIVES
-from dse.pipeline import Batch, make_plan, missing_batches, search_all
-from dse.problem import Problem
-from dse.result import Result
-from dse.workload import Layer, Workload
+from dse.table.fill import Batch, make_plan, missing_batches, search_all
+from dse.table.result import Result
+from dse.workload.layers import Layer, Workload
+from dse.workload.problem import Problem
 
 TARGET_CPU_S = 2.0
 TARGET_RSS = GIB

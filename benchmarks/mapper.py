@@ -11,11 +11,11 @@ import json
 import time
 from pathlib import Path
 
-from dse.documents import read_yaml
-from dse.energy.ert import Ert, read_ert
+from dse.core.documents import read_yaml
+from dse.hardware.energy.ert import Ert, read_ert
+from dse.hardware.spec_reader import SpecFile
 from dse.mapper import search
-from dse.problem import problem_from_document
-from dse.spec_reader import SpecFile
+from dse.workload.problem import problem_from_document
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 PSUM_BITS = {"T": 20, "MF": 12, "BC": 12}

@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dse.mapping import loop_nest
+from dse.model.mapping import loop_nest
 from tests.dse.mapper.brute_force import CompiledModel, cost, every_mapping, least_compiled, search_perfect
 from tests.dse.mapper.small_cases import Case, Pick, draw_case
 

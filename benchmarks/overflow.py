@@ -18,10 +18,10 @@ import torch
 from measure import print_table
 from torch import nn
 
-from dse.candidates import Candidate, load_candidates
-from dse.resources import data_dir
-from search.cores import IntegerLayer, core_sums, integer_layer
-from search.mixed import MixedLayer
+from dse.core.shipped import data_dir
+from dse.hardware.candidates import Candidate, load_candidates
+from search.layers.mac_cores import IntegerLayer, core_sums, integer_layer
+from search.layers.mixed_layer import MixedLayer
 
 EXACT_BITS = 40
 

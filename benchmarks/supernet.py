@@ -24,9 +24,9 @@ from measure import against, print_table
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dse.candidates import Candidate, load_candidates
-from search.mixed import LayerOptions, MixedLayer
-from search.naive import naive_
+from dse.hardware.candidates import Candidate, load_candidates
+from search.layers.mixed_layer import LayerOptions, MixedLayer
+from search.layers.naive import naive_
 from search.networks.squeezenet import SqueezeNet
 
 MIB = 2**20

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from dse.errors import InputError
-from dse.table import CostTable, FloatArray, Transmission
+from dse.core.errors import InputError
+from dse.table.cost_table import CostTable, FloatArray, Transmission
 
 Quantity = Literal["energy", "latency"]
 """What a network costs: energy in pJ (Eq. 2), or cycles with one layer after the other."""

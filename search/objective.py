@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dse.table import FloatArray
+from dse.table.cost_table import FloatArray
 from search.costs import Quantity
-from search.costs import reference_pj as reference_pj
-from search.discretise import check_budget
-
-if TYPE_CHECKING:
-    from search.supernet import SearchableNetwork
-
+from search.knapsack import check_budget
+from search.supernet import SearchableNetwork
 
 STRIDE = 0.02
 """How far a budget moves the expected cost in one step, as a share of the all-typical 8-bit network's."""
@@ -177,26 +173,6 @@ class LatencyBudget(EnergyBudget):
     def __call__(self, model: SearchableNetwork) -> Tensor:
         term = super().__call__(model)
         return term + self.energy_weight * model.energy() if self.energy_weight else term
-
-
-class ExpectedCost(nn.Module):
-    """Expected cost of a network from its layers' probabilities: sum over layers and candidates of p * cost.
-
-    With energies N_OP * E_OP + E_TX as costs it is both regularisers of Eq. 2a, without their lambda.
-
-    Args:
-        costs: one array a searched module, its candidates' costs in the order of their operator weights.
-    """
-
-    costs: Tensor
-
-    def __init__(self, costs: Sequence[FloatArray]) -> None:
-        super().__init__()
-        self.register_buffer("costs", torch.tensor(np.concatenate(costs), dtype=torch.float32), persistent=False)
-
-    def forward(self, probabilities: Sequence[Tensor]) -> Tensor:
-        """Cost for softmax(alpha) of each searched module, in the order of `costs`; a scalar."""
-        return (torch.cat(list(probabilities)) * self.costs).sum()
 
 
 def _expected(model: SearchableNetwork) -> dict[str, float]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dse.candidates import Candidate
-from dse.errors import InputError
+from dse.core.errors import InputError
+from dse.hardware.candidates import Candidate
 
 KINDS = ("operators", "precisions", "both")
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dse.candidates import Candidate, load_candidates
-from dse.errors import InputError
-from dse.table import CostTable, FloatArray, Transmission
+from dse.core.errors import InputError
+from dse.hardware.candidates import Candidate, load_candidates
+from dse.table.cost_table import CostTable, FloatArray, Transmission
 from search.costs import Quantity, shares
-from search.discretise import TOLERANCE, check_budget, choose
-from search.mixed import LayerOptions, MixedLayer
-from search.objective import ExpectedCost
+from search.expected_cost import ExpectedCost
+from search.knapsack import TOLERANCE, check_budget, choose
+from search.layers.mixed_layer import LayerOptions, MixedLayer
 from search.spaces import Space, pinned
 
 
@@ -73,7 +73,7 @@ class SearchableNetwork(nn.Module):
 
         Args:
             budget: share of the all-typical 8-bit network that the assignment may cost; the highest total of
-                log(softmax(alpha)) decides among those that meet it (see `search.discretise.choose`).
+                log(softmax(alpha)) decides among those that meet it (see `search.knapsack.choose`).
             quantity: what the budget is for.
             spent: whether at least 98 % of it are to be spent, where that is possible.
 

@@ -1,4 +1,7 @@
-"""The command line, `enos`. Each command's module is imported only when the command is."""
+"""The command line, `enos`: all its commands, each in a module that is imported only when the command is used.
+
+This package is the top of both halves: it may import everything, and nothing imports it.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn
 
 import click
 
-from dse.errors import InputError
-
-ENTRY_POINTS = "enos.commands"
-"""Other packages' commands: the learning half registers its own here, so that `dse` never imports it."""
+from dse.core.errors import InputError
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -29,30 +28,29 @@ _COMMANDS = {
     "mapper": "dse.cli.engine:mapper",
     "check": "dse.cli.check:check",
     "doctor": "dse.cli.doctor:doctor",
+    "search": "dse.cli.search:search",
+    "run": "dse.cli.search:run",
+    "report": "dse.cli.report:report",
+    "export-network": "dse.cli.export_network:export_network",
+    "reproduce": "dse.cli.reproduce:reproduce",
+    "data": "dse.cli.data:data",
 }
 
 
 class _LazyGroup(click.Group):
-    """A group whose commands are named here and in entry points, and loaded when they are asked for."""
+    """A group whose commands are named here and loaded when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*_COMMANDS, *(name for name in sorted(_others()) if name not in _COMMANDS)]
+        return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         target = _COMMANDS.get(cmd_name)
-        if target is not None:
-            module, _, attribute = target.partition(":")
-            command: Any = getattr(importlib.import_module(module), attribute)
-        elif (entry := _others().get(cmd_name)) is not None:
-            command = entry.load()
-        else:
+        if target is None:
             return None
+        module, _, attribute = target.partition(":")
+        command: Any = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
-
-
-def _others() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
 
 
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

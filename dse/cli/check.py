@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from dse.check import Agreement, Race, agreement, check_number, contestants, plans, race, write_differences
 from dse.cli.common import (
     FILE,
     arch_with,
@@ -21,13 +20,14 @@ from dse.cli.common import (
     jobs_option,
     json_option,
     progress_bar,
-    text_table,
 )
-from dse.engines.timeloop import Programs, TimeloopEngine, program_digest
+from dse.core.text import text_table
+from dse.engines.timeloop.engine import Programs, TimeloopEngine, program_digest
+from dse.engines.timeloop.installation import find
 from dse.mapper import OBJECTIVES
-from dse.pipeline import Plan, map_plans, read_results
-from dse.store import Store
-from dse.timeloop.installation import find
+from dse.table.check import Agreement, Race, agreement, check_number, contestants, plans, race, write_differences
+from dse.table.fill import Plan, map_plans, read_results
+from dse.table.store import Store
 
 SHOWN = 20  # differences that are printed; --output has all
 DIFFERENT = 1

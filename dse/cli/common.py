@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dse.core.errors import InputError
 from dse.engines import MAPPINGS, load_engine
-from dse.errors import InputError
 from dse.mapper import OBJECTIVES
 
 if TYPE_CHECKING:
-    from dse.instance import ArchLike
-    from dse.pipeline import Progress, Report
+    from dse.hardware.instance import ArchLike
+    from dse.table.fill import Progress, Report
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -102,7 +102,7 @@ def arch_with(arch: Path | None, include: tuple[Path, ...]) -> ArchLike:
         return arch
     if arch is None:
         raise InputError("--include", "has nothing to go with", "--arch FILE")
-    from dse.spec_reader import SpecFile  # not every command needs it
+    from dse.hardware.spec_reader import SpecFile  # not every command needs it
 
     return SpecFile.read(arch, include)
 
@@ -157,25 +157,6 @@ def save_table(save: Callable[[Path], None], path: Path) -> None:
         save(path)
     except OSError as e:
         raise InputError(path, f"cannot be written: {(e.strerror or str(e)).lower()}") from None
-
-
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as they need to be, the first to the left and the others to the right.
-
-    A header may have several lines; they end at the same height.
-    """
-    stacks = [name.split("\n") for name in header]
-    height = max(len(stack) for stack in stacks)
-    head = [[([""] * (height - len(stack)) + stack)[i] for stack in stacks] for i in range(height)]
-    widths = [max(len(line[i]) for line in (*head, *rows)) for i in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = (
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))
-        )
-        return "  ".join([first, *others]).rstrip()
-
-    return "\n".join([*map(line, head), "  ".join("-" * w for w in widths), *map(line, rows)])
 
 
 def uj(energies_pj: Sequence[float | None]) -> list[str]:

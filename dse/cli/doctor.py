@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from dse.cli.common import FILE, echo_json, json_option
-from dse.errors import InputError
-from dse.store import Store, default_path
-from dse.timeloop.installation import IMAGE, PAGE, Installation, find
-from dse.timeloop.probe import SECONDS, probe
+from dse.core.errors import InputError
+from dse.engines.timeloop.installation import IMAGE, PAGE, Installation, find
+from dse.engines.timeloop.probe import SECONDS, probe
+from dse.table.store import Store, default_path
 
 _PACKAGES = (
     "enos-dse", "click", "joblib", "matplotlib", "networkx", "numba", "numpy", "pooch", "pyarrow", "pyyaml", "rich",

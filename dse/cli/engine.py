@@ -19,21 +19,21 @@ from dse.cli.common import (
     imperfect_option,
     include_option,
     json_option,
-    text_table,
     uj,
     write_text,
 )
-from dse.documents import read_yaml
-from dse.energy.ert import Ert, read_ert
+from dse.core.documents import read_yaml
+from dse.core.errors import InputError
+from dse.core.text import text_table
 from dse.engines import Engine, load_engine
-from dse.errors import InputError
-from dse.fair import fair_energy
-from dse.instance import ArchLike, library_for, read_arch, spec_for
+from dse.hardware.energy.ert import Ert, read_ert
+from dse.hardware.instance import ArchLike, library_for, read_arch, spec_for
+from dse.hardware.spec import Spec
 from dse.mapper import OBJECTIVES
-from dse.mapping import Mapping, directives, loop_nest, parse_directives
-from dse.model import Evaluation
-from dse.problem import Problem, problem_from_document
-from dse.spec import Spec
+from dse.model.evaluation import Evaluation
+from dse.model.mapping import Mapping, directives, loop_nest, parse_directives
+from dse.model.unrounded import fair_energy
+from dse.workload.problem import Problem, problem_from_document
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from dse.cli.common import FILE, check_writable
-from dse.errors import InputError
+from dse.core.errors import InputError
 
 
 @click.command()
@@ -24,8 +24,8 @@ def export(network: str, input_shape: str | None, output: Path | None) -> None:
       enos export squeezenet
       enos export mynets.small:make --input 1,3,32,32 --output small.yaml
     """
-    from dse.export import export_network, load_network
-    from dse.workload import write_workload
+    from dse.workload.layers import write_workload
+    from dse.workload.trace import export_network, load_network
 
     shape = _shape(input_shape) if input_shape is not None else None
     if output is not None:

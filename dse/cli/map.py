@@ -19,18 +19,18 @@ from dse.cli.common import (
     origin,
     progress_bar,
     save_table,
-    text_table,
     uj,
     workload_options,
 )
+from dse.core.text import text_table
 from dse.engines import Engine
-from dse.instance import ArchLike
-from dse.pipeline import Report, map_workload
-from dse.store import default_path
-from dse.totals import PAPER_E_OP_RATIO, Total, e_op_ratio, explain, uniform_totals
+from dse.hardware.instance import ArchLike
+from dse.table.fill import Report, map_workload
+from dse.table.store import default_path
+from dse.table.totals import PAPER_E_OP_RATIO, Total, e_op_ratio, explain, uniform_totals
 
 if TYPE_CHECKING:
-    from dse.table import CostTable, Transmission
+    from dse.table.cost_table import CostTable, Transmission
 
 
 @click.command("map")

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from dse.cli.common import FILE, check_writable
-from dse.table import CostTable
+from dse.table.cost_table import CostTable
 
 
 def _breakdown(table: CostTable, candidate: str, output: Path) -> None:
-    from dse.plots import breakdown_info, draw_breakdown
+    from dse.plots.breakdown import breakdown_info, draw_breakdown
 
     draw_breakdown(breakdown_info(table, candidate), output)
 

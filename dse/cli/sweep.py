@@ -20,21 +20,21 @@ from dse.cli.common import (
     origin,
     progress_bar,
     save_table,
-    text_table,
     workload_options,
 )
+from dse.core.errors import InputError
+from dse.core.text import text_table
 from dse.engines import Engine
-from dse.errors import InputError
-from dse.instance import ArchLike
-from dse.pipeline import Report
-from dse.store import default_path
+from dse.hardware.instance import ArchLike
 from dse.sweep.axes import combine, format_number, parse_set
-from dse.sweep.config import SweepConfig, read_sweep
 from dse.sweep.run import plan_sweep, run_sweep
+from dse.sweep.sweep_file import SweepConfig, read_sweep
+from dse.table.fill import Report
+from dse.table.store import default_path
 
 if TYPE_CHECKING:
-    from dse.sweep.table import SweepTable
-    from dse.table import Row
+    from dse.sweep.sweep_table import SweepTable
+    from dse.table.cost_table import Row
 
 _SHOWN = "T8"
 _MOST_POINTS = 100  # that are printed
@@ -127,7 +127,7 @@ def sweep(
 
 def _draw(found: SweepTable, candidates: Sequence[str], folder: Path) -> list[Path]:
     """Draws every figure of the candidates that can be mapped at some point, each as PNG and as SVG."""
-    from dse.sweep.draw import draw_figures
+    from dse.plots.sweep import draw_figures
 
     try:
         folder.mkdir(exist_ok=True)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from dse.breakdown import level_energies
-from dse.cli.common import FILE, check_table_file, save_table, text_table, uj, workload_options
+from dse.cli.common import FILE, check_table_file, save_table, uj, workload_options
+from dse.core.errors import InputError
+from dse.core.text import text_table
 from dse.engines import Engine
-from dse.errors import InputError
-from dse.instance import ArchLike
-from dse.pipeline import stored_table
-from dse.table import CostTable
+from dse.hardware.instance import ArchLike
+from dse.table.breakdown import level_energies
+from dse.table.cost_table import CostTable
+from dse.table.fill import stored_table
 
 
 @click.command()

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping as Settings
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dse.errors import InputError
+from dse.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dse.energy.components import ComponentLibrary
-    from dse.energy.ert import Ert
+    from dse.hardware.energy.components import ComponentLibrary
+    from dse.hardware.energy.ert import Ert
+    from dse.hardware.spec import Spec
     from dse.mapper import Found
-    from dse.mapping import Mapping
-    from dse.model import Evaluation
-    from dse.problem import Problem
-    from dse.spec import Spec
+    from dse.model.evaluation import Evaluation
+    from dse.model.mapping import Mapping
+    from dse.workload.problem import Problem
 
 
 NAMES = ("native", "timeloop")
@@ -46,7 +46,7 @@ class Engine(Protocol):
     def energies(
         self, spec: Spec, library: ComponentLibrary, where: object, compute_actions: Iterable[tuple[str, float]]
     ) -> Ert:
-        """Energies of the components of `spec`, in the form of `dse.instance.embedded_energies`; InputError as it."""
+        """Energies of the components of `spec`, as `dse.hardware.instance.embedded_energies` gives them."""
 
     def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
         """Accesses, energy and cycles of a mapping; InputError if it does not fit the hardware."""
@@ -62,7 +62,7 @@ def load_engine(name: str, **settings: Any) -> Engine:
 
         return NativeEngine(**settings)
     if name == "timeloop":
-        from dse.engines.timeloop import TimeloopEngine
+        from dse.engines.timeloop.engine import TimeloopEngine
 
         return TimeloopEngine(**settings)
     raise InputError("engine", f"found {name!r}", NAMES)

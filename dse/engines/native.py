@@ -1,4 +1,4 @@
-"""The embedded engine: the access model of `dse.model` and the exact mapper of `dse.mapper`."""
+"""The embedded engine: the access model of `dse.model.evaluation` and the exact mapper of `dse.mapper`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dse.energy.components import ComponentLibrary
-from dse.energy.ert import Ert
-from dse.instance import embedded_energies
-from dse.mapping import Mapping
-from dse.model import Evaluation, evaluate
-from dse.problem import Problem
-from dse.spec import Spec
+from dse.hardware.energy.components import ComponentLibrary
+from dse.hardware.energy.ert import Ert
+from dse.hardware.instance import embedded_energies
+from dse.hardware.spec import Spec
+from dse.model.evaluation import Evaluation, evaluate
+from dse.model.mapping import Mapping
+from dse.workload.problem import Problem
 
 if TYPE_CHECKING:
     from dse.mapper import Found

@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dse.constraints import searchable
-from dse.errors import InputError
+from dse.core.errors import InputError
+from dse.hardware.constraints import searchable
 
 if TYPE_CHECKING:
-    from dse.energy.ert import Ert
-    from dse.mapping import Mapping
-    from dse.model import Evaluation
-    from dse.problem import Problem
-    from dse.spec import Spec
+    from dse.hardware.energy.ert import Ert
+    from dse.hardware.spec import Spec
+    from dse.model.evaluation import Evaluation
+    from dse.model.mapping import Mapping
+    from dse.workload.problem import Problem
 
 OBJECTIVES = ("energy", "edp", "delay")
 """What can be minimised: energy; energy x delay; delay, and among the fastest mappings energy."""
@@ -56,13 +56,14 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", im
     """
     check_objective(objective)
     spec = searchable(spec, problem)
-    from dse.mapper import explore, padded  # numba takes a while to load, and a warm store needs none of it
+    from dse.mapper import branch_and_bound  # numba takes a while to load, and a warm store needs none of it
+    from dse.mapper.remainders import padded
 
     if imperfect:
-        return padded.search(spec, problem, ert, objective, explore.search)
-    found = explore.search(spec, problem, ert, objective)
+        return padded.search(spec, problem, ert, objective, branch_and_bound.search)
+    found = branch_and_bound.search(spec, problem, ert, objective)
     if found.mapping is None:
-        return padded.where_factors_do_not_divide(spec, problem, ert, objective, explore.search) or found
+        return padded.where_factors_do_not_divide(spec, problem, ert, objective, branch_and_bound.search) or found
     return found
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from dse.mapper.labels import ENERGY, Aim, floors_of, values_of
-from dse.mapper.lift import Inside, Limit, lift_fanout, lift_storage
-from dse.mapper.reuse import Flags, Floats, Ints
-from dse.mapper.space import Mapspace
-from dse.mapper.stages import Stage, Stages
+from dse.mapper.kernels.geometry import Flags, Floats, Ints
+from dse.mapper.kernels.labels import ENERGY, Aim, floors_of, values_of
+from dse.mapper.kernels.upward import Inside, Limit, lift_fanout, lift_storage
+from dse.mapper.mapspace import Mapspace
+from dse.mapper.prices import Stage, Stages
 
 
 def lift(

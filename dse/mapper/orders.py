@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from dse.mapper.reuse import Grid, Ints
-from dse.mapper.space import placements
-from dse.mapping import Loops
-from dse.problem import Problem
-from dse.spec import Fanout, LoopConstraint
+from dse.hardware.spec import Fanout, LoopConstraint
+from dse.mapper.kernels.geometry import Grid, Ints
+from dse.mapper.mapspace import placements
+from dse.model.mapping import Loops
+from dse.workload.problem import Problem
 
 OPEN, SLID, CLOSED = 0, 1, 2  # no loop has moved a tensor yet; only along axes it slides on; order no longer matters
 

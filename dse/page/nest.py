@@ -1,4 +1,4 @@
-"""Loop nests of a cost table's `mapping` column, read back from the line that `dse.mapping.loop_nest` writes."""
+"""Loop nests of a cost table's `mapping` column, read back from the line that `dse.model.mapping.loop_nest` writes."""
 
 from __future__ import annotations
 

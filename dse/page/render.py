@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from dse.errors import InputError
+from dse.core.errors import InputError
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("base", "model", "chart", "strip", "layer", "networks", "what_if", "run", "sweep", "main")

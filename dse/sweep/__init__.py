@@ -9,6 +9,6 @@ found.best("T8")  # the row of least energy of `found.summary`
 """
 
 from dse.sweep.run import sweep
-from dse.sweep.table import SweepTable
+from dse.sweep.sweep_table import SweepTable
 
 __all__ = ["SweepTable", "sweep"]

@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from numbers import Real
 from typing import Any
 
-from dse.errors import InputError
+from dse.core.errors import InputError
 
 MAX_POINTS = 10_000
 """A sweep of more points is refused: it is nearly always a slip in a range, and would run for days."""

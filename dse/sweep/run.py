@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dse.candidates import Candidate, load_candidates
+from dse.core.errors import InputError
+from dse.core.expressions import evaluate
 from dse.engines import Engine, load_engine
-from dse.errors import InputError
-from dse.expressions import evaluate
-from dse.instance import ArchLike, Instance, candidate_spec, library_for, read_arch, with_energies
-from dse.pipeline import CandidatesLike, Plan, Progress, WorkloadLike, load_workload, map_plans, plan_for
-from dse.spec_reader import SpecFile
+from dse.hardware.candidates import Candidate, load_candidates
+from dse.hardware.instance import ArchLike, Instance, candidate_spec, library_for, read_arch, with_energies
+from dse.hardware.spec_reader import SpecFile
 from dse.sweep.axes import Axis, Point, parse_zip, points_of
-from dse.sweep.config import axes_of
-from dse.sweep.specs import check_paths, with_settings
-from dse.sweep.table import SweepTable, refused_total, summary_row
-from dse.table import COLUMNS, CostTable, Row
-from dse.workload import Workload
+from dse.sweep.sweep_file import axes_of
+from dse.sweep.sweep_table import SweepTable, refused_total, summary_row
+from dse.sweep.variants import check_paths, with_settings
+from dse.table.cost_table import COLUMNS, CostTable, Row
+from dse.table.fill import CandidatesLike, Plan, Progress, WorkloadLike, load_workload, map_plans, plan_for
+from dse.workload.layers import Workload
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def sweep(
         arch: Timeloop v4 specification; None takes the shipped one.
         candidates: operators and precisions, or their file; None takes the shipped ones.
         only: names of the candidates to take, such as ``T8``; all of them if it is empty.
-        store, engine, jobs, objective, imperfect, progress: as in `dse.pipeline.map_workload`.
+        store, engine, jobs, objective, imperfect, progress: as in `dse.table.fill.map_workload`.
 
     Raises:
         InputError: a wrong file, path or value; a sweep none of whose points can be mapped. A point that lies outside

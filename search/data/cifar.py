@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dse.errors import InputError
+from dse.core.errors import InputError
 from search.data.sets import Augmentation, Dataset, Normalisation
 from search.data.splits import Source, assemble, check_labels, official_folder
 from search.data.unpickle import unpickle_arrays

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dse.errors import InputError
-from search.catalogue import OFFICIAL
+from dse.core.errors import InputError
+from search.data.catalogue import OFFICIAL
 from search.data.sets import Augmentation, Dataset, Normalisation
 from search.data.splits import Source, assemble, check_labels, official_folder
 

@@ -10,8 +10,8 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 
-from dse.documents import read_text
-from dse.errors import InputError
+from dse.core.documents import read_text
+from dse.core.errors import InputError
 from search.data.sets import Augmentation, Dataset, Normalisation
 from search.data.splits import Indices, Source, assemble, official_folder
 

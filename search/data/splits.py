@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dse.errors import InputError
-from search.catalogue import OFFICIAL, OfficialSet
+from dse.core.errors import InputError
+from search.data.catalogue import OFFICIAL, OfficialSet
 from search.data.sets import Augmentation, Dataset, Normalisation, Split
 
 Indices = npt.NDArray[np.int64]

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dse.errors import InputError
-from search.export.words import InputWords, Term, as_words
-from search.mixed import MixedLayer
-from search.operators import View
+from dse.core.errors import InputError
+from search.export.integer_weights import InputWords, Term, as_words
+from search.layers.mixed_layer import MixedLayer
+from search.layers.operators import View
 
 OPSET = 21
 
@@ -83,7 +83,7 @@ def quantised_layers(network: nn.Module) -> nn.Module:
     """A copy of a discretised network, in evaluation mode on the CPU, with a `QdqLayer` for every mixed layer.
 
     Raises:
-        InputError: see `search.export.words.as_words`.
+        InputError: see `search.export.integer_weights.as_words`.
     """
     result = copy.deepcopy(network).cpu().eval()
     for name, module in list(result.named_modules()):
@@ -100,7 +100,7 @@ def write_onnx(network: nn.Module, assignment: Mapping[str, str], input_shape: t
     Inputs are called ``images`` (as the data set's `prepared` gives them), outputs ``scores``.
 
     Raises:
-        InputError: onnx or onnxscript is not installed; see also `search.export.words.as_words`.
+        InputError: onnx or onnxscript is not installed; see also `search.export.integer_weights.as_words`.
     """
     try:
         import onnx  # noqa: F401 (what torch.onnx needs, asked for before any work)

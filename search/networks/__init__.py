@@ -9,8 +9,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from dse.errors import InputError
-from dse.export import ENTRY_POINTS, Network
+from dse.core.errors import InputError
+from dse.workload.trace import ENTRY_POINTS, Network
 
 
 def make_network(factory: str, args: Mapping[str, Any], input_shape: tuple[int, ...]) -> Network:

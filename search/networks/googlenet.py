@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dse.export import Network
-from search.networks.forms import default_stem_stride, form, scaled
+from dse.workload.trace import Network
+from search.networks.cifar_variants import default_stem_stride, form, scaled
 
 STEM_CHANNELS = 192
 

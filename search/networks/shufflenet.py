@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dse.errors import InputError
-from dse.export import Network
-from search.networks.forms import default_stem_stride, form, scaled
+from dse.core.errors import InputError
+from dse.workload.trace import Network
+from search.networks.cifar_variants import default_stem_stride, form, scaled
 
 STAGE_CHANNELS = {1: (144, 288, 576), 2: (200, 400, 800), 3: (240, 480, 960), 4: (272, 544, 1088), 8: (384, 768, 1536)}
 """Output channels of stages 2 to 4 by the number of groups (Table 1)."""

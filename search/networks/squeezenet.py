@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dse.export import Network
-from search.networks.forms import default_stem_stride, form, scaled
+from dse.workload.trace import Network
+from search.networks.cifar_variants import default_stem_stride, form, scaled
 
 FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
 """Output channels of the squeeze and of each expand layer of fire2 to fire9."""

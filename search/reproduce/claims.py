@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from dse.documents import read_text
-from dse.errors import InputError
-from search.checkpoint import write_text
+from dse.core.documents import read_text
+from dse.core.errors import InputError
 from search.reproduce.artefact import CLAIM_HEAD, Claim, claim_row, markdown_table
 from search.reproduce.protocol import FIGURES
+from search.training.checkpoint import write_text
 
 
 def write_claims(folder: Path) -> Path:

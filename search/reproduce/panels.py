@@ -10,7 +10,7 @@ import numpy as np
 
 from search.reproduce.artefact import Claim
 from search.reproduce.protocol import Panel
-from search.results import Point, line_accuracy, setting, uni_operator_line
+from search.runs.results import Point, line_accuracy, setting, uni_operator_line
 
 Results = Mapping[str, Mapping[str, Any]]
 """``results.json`` of runs, by their names."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dse.documents import parse_yaml, read_text
-from dse.errors import InputError
-from search.config import RunConfig, read_config
+from dse.core.documents import parse_yaml, read_text
+from dse.core.errors import InputError
+from search.runs.config import RunConfig, read_config
 
 SCALES = {
     "smoke": "minutes on a laptop",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from search.checkpoint import Record
-from search.config import Bilevel
+from search.runs.config import Bilevel
 from search.strategies.learner import Learner
+from search.training.checkpoint import Record
 
 
 def bilevel(learner: Learner[Bilevel]) -> list[Record]:

@@ -9,14 +9,14 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from search.checkpoint import Checkpoint, Record, Stateful
-from search.config import Search
-from search.data import Dataset
-from search.graphs import laid_out
+from search.data.datasets import Dataset
 from search.objective import Regulariser
+from search.runs.config import Search
 from search.strategies.second_order import gradient_behind_step
 from search.supernet import SearchableNetwork
-from search.train import PLAIN, Batch, Compute, Epoch, OnEpoch, accuracy, batches, epochs
+from search.training.checkpoint import Checkpoint, Record, Stateful
+from search.training.cuda_graphs import laid_out
+from search.training.train import PLAIN, Batch, Compute, Epoch, OnEpoch, accuracy, batches, epochs
 
 S_co = TypeVar("S_co", bound=Search, covariant=True)
 
@@ -55,7 +55,7 @@ class Learner(Generic[S_co]):
         self._held_out: Iterator[Batch] = iter(())
 
     def epochs(self, number: int) -> Iterator[Epoch]:
-        """The epochs still to do of `number`, to iterate over; see `search.train.epochs`."""
+        """The epochs still to do of `number`, to iterate over; see `search.training.train.epochs`."""
 
         def keep(record: Record) -> None:
             self.history.append(record)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import torch
 
-from search.checkpoint import Record
-from search.config import Sequential
+from search.runs.config import Sequential
 from search.strategies.learner import Learner
 from search.strategies.single_level import update_on_training_set
 from search.supernet import SearchableNetwork
+from search.training.checkpoint import Record
 
 
 def sequential(learner: Learner[Sequential]) -> list[Record]:

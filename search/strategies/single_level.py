@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from search.checkpoint import Record
-from search.config import SingleLevel
+from search.runs.config import SingleLevel
 from search.strategies.learner import Learner
-from search.train import Epoch
+from search.training.checkpoint import Record
+from search.training.train import Epoch
 
 
 def single_level(learner: Learner[SingleLevel]) -> list[Record]:

@@ -1,19 +1,19 @@
 """Stochastic ENOS: Algorithm 3 of the paper, which samples a population of networks (Fig. 6b).
 
-Step 1 is here, and the sampling of step 2. The networks are relearnt in stages of their own (`search.stages`), which
-run side by side, and step 3 takes the best on the validation set (`search.results`).
+Step 1 is here, and the sampling of step 2. The networks are relearnt in stages of their own (`search.runs.stages`),
+which run side by side, and step 3 takes the best on the validation set (`search.runs.results`).
 """
 
 from __future__ import annotations
 
 import torch
 
-from search.checkpoint import Record
-from search.config import Stochastic
 from search.objective import Regulariser
+from search.runs.config import Stochastic
 from search.strategies.bilevel import bilevel
 from search.strategies.learner import Learner
 from search.supernet import SearchableNetwork
+from search.training.checkpoint import Record
 
 
 def stochastic(learner: Learner[Stochastic]) -> list[Record]:

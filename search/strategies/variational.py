@@ -13,10 +13,10 @@ import math
 import torch
 from torch import Tensor
 
-from search.checkpoint import Record
-from search.config import Variational
+from search.runs.config import Variational
 from search.strategies.learner import Learner
 from search.supernet import SearchableNetwork
+from search.training.checkpoint import Record
 
 
 def variational(learner: Learner[Variational]) -> list[Record]:

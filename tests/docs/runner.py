@@ -6,7 +6,7 @@ What a fenced block is for, by its first line:
 - ``sh``: commands; they must succeed. ``sh exit=2`` must end with that code. ``sh timeloop`` is run where Timeloop is.
 - ``text``: lines that the commands before print, in this order; ``...`` stands for others. With ``numbers-vary``
   numbers may differ, for they depend on the machine.
-- ``diff title="search/catalogue.py"``: an edit of a file.
+- ``diff title="search/data/catalogue.py"``: an edit of a file.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from dse.candidates import load_candidates
-from dse.instance import Instance, instance_for, library_for, read_arch
-from dse.pipeline import load_workload, map_workload
-from dse.table import Row
-from dse.workload import Workload
+from dse.hardware.candidates import load_candidates
+from dse.hardware.instance import Instance, instance_for, library_for, read_arch
+from dse.table.cost_table import Row
+from dse.table.fill import load_workload, map_workload
+from dse.workload.layers import Workload
 from tests.docs.arithmetic import calculations, number, shown_as, value
 from tests.docs.blocks import DOCS, ROOT, blocks, table
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dse.timeloop.installation import find
+from dse.engines.timeloop.installation import find
 from tests.docs.blocks import DOCS, ROOT
 from tests.docs.runner import Runner
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from dse.candidates import load_candidates
-from dse.pipeline import map_workload
-from dse.resources import data_dir
-from dse.table import COLUMNS, CostTable
-from dse.workload import Layer, Workload
+from dse.core.shipped import data_dir
+from dse.hardware.candidates import load_candidates
+from dse.table.cost_table import COLUMNS, CostTable
+from dse.table.fill import map_workload
+from dse.workload.layers import Layer, Workload
 from tests.docs.blocks import DOCS, ROOT, table
 from tests.docs.runner import Runner
 

@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from dse.errors import InputError
-from dse.instance import embedded_energies
-from dse.mapping import Mapping
-from dse.model import Evaluation, evaluate
-from dse.spec import Fanout
+from dse.core.errors import InputError
+from dse.hardware.instance import embedded_energies
+from dse.hardware.spec import Fanout
+from dse.model.evaluation import Evaluation, evaluate
+from dse.model.mapping import Mapping
 
 
 @dataclass(frozen=True)

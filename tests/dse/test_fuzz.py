@@ -13,7 +13,7 @@ from fuzz import OUTCOMES, fuzz, outcome
 from fuzz_inputs import Change
 from fuzz_readers import READERS, Reader
 
-from dse.errors import InputError
+from dse.core.errors import InputError
 
 
 @pytest.mark.parametrize("name", READERS)

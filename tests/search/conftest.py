@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dse.candidates import load_candidates
-from dse.export import Network, export_network
-from dse.table import CostTable
+from dse.hardware.candidates import load_candidates
+from dse.table.cost_table import CostTable
+from dse.workload.trace import Network, export_network
 
 RELATIVE = {
     "T8": 1.0,

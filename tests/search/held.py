@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dse.cli import main
-from search import runs
+from search.runs import run as runs
 
 
 def main_until(line: int) -> None:

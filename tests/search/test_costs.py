@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dse.errors import InputError
-from dse.table import CostTable
+from dse.core.errors import InputError
+from dse.table.cost_table import CostTable
 from search.costs import expected_share, reference_pj, share, shares
 from tests.search.conftest import COMPUTE_SHARE, RELATIVE
 from tests.search.tiny import tiny

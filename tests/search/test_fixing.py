@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dse.errors import InputError
-from dse.table import CostTable
+from dse.core.errors import InputError
+from dse.table.cost_table import CostTable
 from search.supernet import SearchableNetwork, searchable, uniform
 from tests.search.conftest import RELATIVE
 from tests.search.tiny import tiny

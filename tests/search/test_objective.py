@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dse.errors import InputError
-from dse.export import Network
-from dse.table import CostTable
+from dse.core.errors import InputError
+from dse.table.cost_table import CostTable
+from dse.workload.trace import Network
 from search.costs import expected_share, share
-from search.data import digits
+from search.data.datasets import digits
 from search.objective import STRIDE, EnergyBudget, LatencyBudget, Regulariser, WeightedEnergy
 from search.supernet import SearchableNetwork, searchable
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dse.candidates import load_candidates
-from dse.errors import InputError
+from dse.core.errors import InputError
+from dse.hardware.candidates import load_candidates
 from search.spaces import Space, pinned, read_pins, read_space
 
 ALL = load_candidates()

@@ -12,14 +12,14 @@ import yaml
 from torch import nn
 from torch.nn import functional
 
-from dse.candidates import load_candidates
-from dse.errors import InputError
-from dse.export import Network
-from dse.resources import data_dir
-from dse.table import CostTable
+from dse.core.errors import InputError
+from dse.core.shipped import data_dir
+from dse.hardware.candidates import load_candidates
+from dse.table.cost_table import CostTable
+from dse.workload.trace import Network
 from search import searchable
 from search.costs import share
-from search.mixed import LayerOptions, MixedLayer
+from search.layers.mixed_layer import LayerOptions, MixedLayer
 from search.spaces import Space
 from search.supernet import uniform
 from tests.search.conftest import RELATIVE
@@ -309,7 +309,7 @@ def test_a_bare_layer_is_no_network(table: CostTable) -> None:
 
 def test_the_package_offers_the_function_without_importing_torch_for_commands() -> None:
     code = (
-        "import sys, search.cli, search.costs, search.discretise, search.spaces\n"
+        "import sys, dse.cli.search, search.costs, search.knapsack, search.spaces\n"
         "assert 'torch' not in sys.modules\n"
         "import search.supernet\n"
         "from search import searchable\n"

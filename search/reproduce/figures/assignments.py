@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from search.plots import colour
+from search.report.figures import colour
 from search.reproduce.artefact import Artefact, Claim, markdown_table
 from search.reproduce.panels import SUMMARY_HEAD, PanelData, panel_data, saving, summary_rows
 from search.reproduce.protocol import Panel
-from search.results import Point, setting
+from search.runs.results import Point, setting
 
 Grid = list[tuple[str, Mapping[str, str]]]
 """Rows of a table of assignments: a label, and layer -> candidate, where a layer may be left out (undecided)."""

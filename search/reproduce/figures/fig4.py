@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from dse.candidates import load_candidates
-from dse.table import CostTable
-from search.plots import colour
+from dse.hardware.candidates import load_candidates
+from dse.table.cost_table import CostTable
+from search.report.figures import colour
 from search.reproduce.artefact import Artefact, Claim, markdown_table
 
 PARTS = {"squeeze": "s1x1", "expand1x1": "e1x1", "expand3x3": "e3x3"}

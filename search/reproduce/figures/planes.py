@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from search.plots import colour
+from search.report.figures import colour
 from search.reproduce.artefact import Artefact, Claim, markdown_table
 from search.reproduce.panels import (
     SUMMARY_HEAD,
@@ -23,7 +23,7 @@ from search.reproduce.panels import (
     summary_rows,
 )
 from search.reproduce.protocol import Panel
-from search.results import Point, uni_operator_line
+from search.runs.results import Point, uni_operator_line
 
 Results = Mapping[str, Mapping[str, Any]]
 

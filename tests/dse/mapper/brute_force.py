@@ -14,18 +14,18 @@ from collections.abc import Mapping as MappingType
 
 import numpy as np
 
-from dse.constraints import for_layer, searchable
-from dse.energy.ert import Ert
-from dse.errors import InputError
-from dse.mapper import Found, explore
-from dse.mapper.exact import exact_counts, priced
-from dse.mapper.leaves import Evaluator
-from dse.mapper.space import mapspace
-from dse.mapping import Loops, Mapping
-from dse.model import Evaluation, evaluate
-from dse.problem import DataSpace, Problem
-from dse.residence import resident_words
-from dse.spec import Fanout, LoopConstraint, Spec, Storage
+from dse.core.errors import InputError
+from dse.hardware.constraints import for_layer, searchable
+from dse.hardware.energy.ert import Ert
+from dse.hardware.residence import resident_words
+from dse.hardware.spec import Fanout, LoopConstraint, Spec, Storage
+from dse.mapper import Found, branch_and_bound
+from dse.mapper.kernels.exact import exact_counts, priced
+from dse.mapper.mapspace import mapspace
+from dse.mapper.tilings import Evaluator
+from dse.model.evaluation import Evaluation, evaluate
+from dse.model.mapping import Loops, Mapping
+from dse.workload.problem import DataSpace, Problem
 
 
 def least(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") -> tuple[float, float] | None:
@@ -47,7 +47,7 @@ def least_compiled(
 
     Args:
         limit: where there are more mappings, (limit + 1, least of the first `limit`).
-        check_every: holds one in so many mappings against `dse.model`.
+        check_every: holds one in so many mappings against `dse.model.evaluation`.
 
     Raises:
         AssertionError: the compiled model and the readable one differ.
@@ -74,7 +74,7 @@ def least_compiled(
 
 def search_perfect(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy") -> Found:
     """The mapper's answer without remainders, also where exact factors do not divide the layer."""
-    return explore.search(searchable(spec, problem), problem, ert, objective)
+    return branch_and_bound.search(searchable(spec, problem), problem, ert, objective)
 
 
 def _least(costs: list[tuple[float, float]]) -> tuple[float, float] | None:
@@ -89,7 +89,7 @@ def _box(tensor: DataSpace, inside: MappingType[str, int]) -> int:
 
 
 class CompiledModel:
-    """`dse.model.evaluate` by the mapper's compiled counts, for mappings by the thousand."""
+    """`dse.model.evaluation.evaluate` by the mapper's compiled counts, for mappings by the thousand."""
 
     def __init__(self, spec: Spec, problem: Problem, ert: Ert) -> None:
         self._spec, self._problem, self._ert = spec, problem, ert

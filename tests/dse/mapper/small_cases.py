@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dse.energy.ert import Ert
+from dse.hardware.energy.ert import Ert
+from dse.hardware.spec import Spec
+from dse.hardware.spec_reader import SpecFile
 from dse.mapper import OBJECTIVES
-from dse.problem import CONV_SHAPE, Problem, problem_from_document
-from dse.spec import Spec
-from dse.spec_reader import SpecFile
+from dse.workload.problem import CONV_SHAPE, Problem, problem_from_document
 
 T = TypeVar("T")
 

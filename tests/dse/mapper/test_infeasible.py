@@ -16,17 +16,17 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from dse.constraints import for_layer
-from dse.energy.components import ComponentLibrary
-from dse.energy.ert import Ert
-from dse.errors import InputError
-from dse.instance import embedded_energies, read_arch
+from dse.core.errors import InputError
+from dse.hardware.constraints import for_layer
+from dse.hardware.energy.components import ComponentLibrary
+from dse.hardware.energy.ert import Ert
+from dse.hardware.instance import embedded_energies, read_arch
+from dse.hardware.spec import Fanout, Spec, Storage
+from dse.hardware.spec_reader import SpecFile
 from dse.mapper import search
-from dse.mapper.growth import FanoutGrowth, Growth, growths
-from dse.mapper.infeasible import explain
-from dse.problem import CONV_DIMENSIONS, Problem, conv_problem
-from dse.spec import Fanout, Spec, Storage
-from dse.spec_reader import SpecFile
+from dse.mapper.why_not.infeasible import explain
+from dse.mapper.why_not.smallest_fit import FanoutGrowth, Growth, growths
+from dse.workload.problem import CONV_DIMENSIONS, Problem, conv_problem
 from tests.dse.mapper import brute_force
 from tests.dse.mapper.brute_force import search_perfect
 

@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from dse.errors import InputError
+from dse.core.errors import InputError
 from dse.mapper import search
 from dse.mapper.divisors import divisors_of
-from dse.mapper.exact import fraction_of
-from dse.problem import conv_problem
+from dse.mapper.kernels.exact import fraction_of
+from dse.workload.problem import conv_problem
 from tests.dse.mapper.test_optimal import chip
 
 

@@ -10,12 +10,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dse.energy.ert import Ert
+from dse.hardware.energy.ert import Ert
+from dse.hardware.spec import Spec
+from dse.hardware.spec_reader import SpecFile
 from dse.mapper import OBJECTIVES, search
-from dse.mapper.space import keep_choices
-from dse.problem import Problem, conv_problem, problem_from_document
-from dse.spec import Spec
-from dse.spec_reader import SpecFile
+from dse.mapper.mapspace import keep_choices
+from dse.workload.problem import Problem, conv_problem, problem_from_document
 from tests.dse.mapper.brute_force import cost, least_compiled, search_perfect
 from tests.dse.mapper.small_cases import Case, Pick, draw_case
 
@@ -89,7 +89,7 @@ def test_cases_that_once_had_a_better_mapping(path: Path) -> None:
 def test_a_search_cut_short_says_so_and_still_answers(
     monkeypatch: pytest.MonkeyPatch, objective: str, nodes: int
 ) -> None:
-    explore = importlib.import_module("dse.mapper.explore")
+    explore = importlib.import_module("dse.mapper.branch_and_bound")
     monkeypatch.setattr(explore._Walk.explore, "__defaults__", (nodes,))
     problem = conv_problem({"C": 4, "M": 4, "P": 4, "R": 3})
     spec, ert = chip(problem)

@@ -11,23 +11,23 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dse.candidates import load_candidates
-from dse.energy.ert import Ert
-from dse.errors import InputError
-from dse.fair import fair_energy
-from dse.instance import DEFAULT_ARCH, instance_for, library_for, read_arch
+from dse.core.errors import InputError
+from dse.core.shipped import data_dir
+from dse.hardware.candidates import load_candidates
+from dse.hardware.energy.ert import Ert
+from dse.hardware.instance import DEFAULT_ARCH, instance_for, library_for, read_arch
+from dse.hardware.spec import Compute, Fanout, LoopConstraint, Spec, Storage
 from dse.mapper import OBJECTIVES, search
-from dse.mapper.padded import fair_value, permitted, with_remainders
-from dse.mapper.padding import paddings
-from dse.mapping import Mapping, loop_nest
-from dse.model import evaluate
-from dse.pipeline import make_plan
-from dse.problem import CONV_DIMENSIONS, conv_problem, problem_document
-from dse.resources import data_dir
-from dse.spec import Compute, Fanout, LoopConstraint, Spec, Storage
-from dse.table import CostTable
-from dse.workload import Layer, Workload
-from tests.dse.conftest import WORKLOAD
+from dse.mapper.remainders.padded import fair_value, permitted, with_remainders
+from dse.mapper.remainders.paddings import paddings
+from dse.model.evaluation import evaluate
+from dse.model.mapping import Mapping, loop_nest
+from dse.model.unrounded import fair_energy
+from dse.table.cost_table import CostTable
+from dse.table.fill import make_plan
+from dse.workload.layers import Layer, Workload
+from dse.workload.problem import CONV_DIMENSIONS, conv_problem, problem_document
+from tests.conftest import WORKLOAD
 from tests.dse.fakes import FakeEngine
 from tests.dse.mapper.brute_force import every_mapping, search_perfect
 from tests.dse.mapper.test_optimal import chip

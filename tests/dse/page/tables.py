@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dse.table import CostTable
+from dse.table.cost_table import CostTable
 
 LAYERS = ("stem", "middle", "wide.3x3", "head")
 CANDIDATES = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from dse.core.shipped import data_dir
 from dse.page import page_data, write_table_page
-from dse.resources import data_dir
-from dse.table import CostTable
+from dse.table.cost_table import CostTable
 from tests.dse.page.browser import DARK, STILL, Browser, number, start
 from tests.dse.page.tables import CANDIDATES, LAYERS, REASON, small_table
 

@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from dse.candidates import load_candidates
+from dse.core.shipped import data_dir
+from dse.hardware.candidates import load_candidates
 from dse.page.colours import contrast, shades
-from dse.resources import data_dir
 
 AA = 4.5
 

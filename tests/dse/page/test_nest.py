@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from dse.core.shipped import data_dir
 from dse.page.nest import Loop, NestLevel, parse_nest
-from dse.resources import data_dir
-from dse.table import CostTable
+from dse.table.cost_table import CostTable
 
 SHIPPED = data_dir("arch_specs").parent / "results" / "squeezenet_cifar" / "table.csv"
 

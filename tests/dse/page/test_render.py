@@ -9,10 +9,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from dse.core.shipped import data_dir
 from dse.page import write_table_page
 from dse.page.render import embedded_json
-from dse.resources import data_dir
-from tests.dse.conftest import refused
+from tests.conftest import refused
 from tests.dse.page.tables import LAYERS, small_table
 
 ROOT = data_dir("arch_specs").parent
@@ -115,7 +115,7 @@ def test_bad_input_is_one_line(run, table_file, tmp_path):
 
 def test_a_table_needs_neither_torch_nor_matplotlib(table_file):
     code = (
-        "import sys\nfrom search.cli_report import report\n"
+        "import sys\nfrom dse.cli.report import report\n"
         f"report([{str(table_file)!r}], standalone_mode=False)\n"
         "sys.exit(bool({'torch', 'matplotlib', 'numba'} & set(sys.modules)))"
     )

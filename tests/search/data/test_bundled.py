@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from search.data import digits
+from search.data.datasets import digits
 
 
 def test_digits_are_split_by_class_without_overlap() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dse.errors import InputError
-from search.data import cifar10, cifar100
+from dse.core.errors import InputError
+from search.data.datasets import cifar10, cifar100
 
 NAMES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dse.errors import InputError
-from search.data import emnist_balanced
+from dse.core.errors import InputError
+from search.data.datasets import emnist_balanced
 
 IMAGES, LABELS = "emnist-balanced-{}-images-idx3-ubyte", "emnist-balanced-{}-labels-idx1-ubyte"
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dse.errors import InputError
-from search.data import tiny_imagenet
+from dse.core.errors import InputError
+from search.data.datasets import tiny_imagenet
 
 WNIDS = [f"n{(7 * i) % 200:08d}" for i in range(200)]  # not in alphabetical order, as in the official file
 

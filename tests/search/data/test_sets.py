@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from search.catalogue import NAMES
-from search.data import DATASETS, Augmentation, Normalisation, Split
-from search.train import accuracy, batches
+from search.data.catalogue import NAMES
+from search.data.datasets import DATASETS, Augmentation, Normalisation, Split
+from search.training.train import accuracy, batches
 
 
 def test_every_name_of_the_catalogue_has_a_reader() -> None:
@@ -16,7 +16,7 @@ def test_every_name_of_the_catalogue_has_a_reader() -> None:
 
 
 def test_a_configuration_is_read_without_torch() -> None:
-    code = "import sys, search.config; sys.exit('torch' in sys.modules)"
+    code = "import sys, search.runs.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0
 
 

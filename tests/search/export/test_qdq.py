@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from dse.errors import InputError
-from dse.export import Network, export_network
+from dse.core.errors import InputError
+from dse.workload.trace import Network, export_network
 from search.export.qdq import ASSIGNMENT_KEY, quantised_layers, write_onnx
-from search.mixed import MixedLayer
+from search.layers.mixed_layer import MixedLayer
 from search.networks.shufflenet import ChannelShuffle
 from search.supernet import searchable
 

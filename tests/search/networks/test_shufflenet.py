@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dse.errors import InputError
-from dse.export import export_network
+from dse.core.errors import InputError
+from dse.workload.trace import export_network
 from search.networks.shufflenet import STAGE_CHANNELS, ChannelShuffle, Unit, shufflenet_cifar
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_search import enos, in_process
 from tests.search.reproduce.test_protocol import TINY
-from tests.search.test_cli import enos, in_process
 
 
 def test_figures_of_a_protocol_of_ones_own(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dse.table import CostTable
+from dse.table.cost_table import CostTable
 from search.reproduce.figures import assignments, fig4, planes
 from search.reproduce.panels import compared, difference, panel_data, saving, summary_rows
 from search.reproduce.protocol import Panel

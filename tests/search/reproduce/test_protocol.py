@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import search.config
-from dse.errors import InputError
-from search.config import load_config
+import search.runs.config
+from dse.core.errors import InputError
 from search.reproduce.protocol import FIGURES, SCALES, load_protocol, shipped_protocol
+from search.runs.config import load_config
 
 TINY = Path(__file__).with_name("tiny.yaml")
 
@@ -37,7 +37,7 @@ def test_networks_of_a_panel_are_comparable(scale: str) -> None:
 
 
 def test_the_cifar_configuration_is_the_desk_scales_bilevel_run() -> None:
-    file = Path(search.config.__file__).with_name("configs") / "cifar10_desk.yaml"
+    file = Path(search.runs.config.__file__).parents[1] / "configs" / "cifar10_desk.yaml"
     run = load_protocol(shipped_protocol("desk")).runs["bilevel"]
     assert load_config(file) == replace(run, name="cifar10_desk")
 

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from search.checkpoint import Checkpoint, Record
-from search.config import MODES
-from search.data import Dataset, digits
+from search.data.datasets import Dataset, digits
 from search.objective import WeightedEnergy
+from search.runs.config import MODES
 from search.strategies import STRATEGIES
 from search.strategies.learner import Learner
 from search.supernet import SearchableNetwork, searchable
-from search.train import PLAIN, Compute
+from search.training.checkpoint import Checkpoint, Record
+from search.training.train import PLAIN, Compute
 from tests.search.conftest import synthetic_table
 from tests.search.tiny import tiny
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from search.checkpoint import Checkpoint
-from search.config import Training
+from search.runs.config import Training
 from search.strategies import STRATEGIES
 from search.strategies.second_order import gradient_behind_step
-from search.train import Compute, learn
+from search.training.checkpoint import Checkpoint
+from search.training.train import Compute, learn
 from tests.search.strategies.helpers import DATA, ignore, make_learner, small_model
 
 

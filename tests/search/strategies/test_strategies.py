@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from search import train
-from search.checkpoint import Record
-from search.data import Split
+from search.data.datasets import Split
 from search.objective import WeightedEnergy
 from search.strategies import STRATEGIES
 from search.strategies.sequential import surest
 from search.strategies.stochastic import population
 from search.strategies.variational import annealed, divergence, relaxed_sample
+from search.training import train
+from search.training.checkpoint import Record
 from tests.search.strategies.helpers import DATA, TABLE, learnt, make_learner, settings_of, small_model
 
 MODES = list(STRATEGIES)
@@ -66,7 +66,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
                 raise InterruptedError
             yield batch
 
-    monkeypatch.setattr("search.train.batches", batches)
+    monkeypatch.setattr("search.training.train.batches", batches)
 
 
 def result(mode: str, path: Path, records: list[Record], **more: Any) -> Any:

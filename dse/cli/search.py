@@ -1,0 +1,276 @@
+"""Commands of the learning half: `enos search`, `enos run`. Imports torch only when they work."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dse.core.errors import InputError
+from dse.table.cost_table import CostTable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from dse.table.fill import Report
+    from search.runs.config import RunConfig
+    from search.runs.stages import Stage
+    from search.training.checkpoint import Record
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_DATA_DIR = click.option(
+    "--data-dir", type=_FOLDER, help="Folder of the data set's official files; overrides data.dir of CONFIG."
+)
+_SET = click.option(
+    "--set", "changes", multiple=True, metavar="FIELD=VALUE",
+    help="A field of CONFIG to take instead, as search.mode=sequential; null for its default. Repeatable.",
+)  # fmt: skip
+_BUDGET = click.option(
+    "--energy-budget", "budgets", type=float, multiple=True, metavar="SHARE",
+    help="Energy that the found network meets, as a share of the all-typical 8-bit one's: 0.4; replaces lambdas and "
+    "budgets of CONFIG. Repeatable.",
+)  # fmt: skip
+_LATENCY_BUDGET = click.option(
+    "--latency-budget", "latency_budgets", type=float, multiple=True, metavar="SHARE",
+    help="The same for cycles: 0.7; with --energy-budget, each is searched by itself. Repeatable.",
+)  # fmt: skip
+_DEVICE = click.option("--device", help="Where networks learn: cpu, cuda or cuda:N; overrides device of CONFIG.")
+
+
+def _check_minutes(context: click.Context, parameter: click.Parameter, minutes: float | None) -> float | None:
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise InputError("--minutes", f"found {minutes}", "a number above 0")
+    return minutes
+
+
+minutes_option = click.option(
+    "--minutes", type=float, callback=_check_minutes, help="Stop in time, between two epochs; the same command resumes."
+)
+_PLAN = click.option("--plan", "plan_only", is_flag=True, help="Say what is to be done and how long it takes, no more.")
+_JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the results do not depend on it.")
+
+
+@click.command()
+@click.argument("config", type=_FILE)
+@click.option("--table", required=True, type=_FILE, help="Energies of every layer: what `enos table` wrote.")
+@click.option("--out", type=_FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs' folders.")
+@_DATA_DIR
+@_SET
+@_BUDGET
+@_LATENCY_BUDGET
+@_DEVICE
+@_JOBS
+@minutes_option
+@_PLAN
+@click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
+def search(
+    config: Path,
+    table: Path,
+    out: Path,
+    data_dir: Path | None,
+    changes: tuple[str, ...],
+    budgets: tuple[float, ...],
+    latency_budgets: tuple[float, ...],
+    device: str | None,
+    jobs: int | None,
+    minutes: float | None,
+    plan_only: bool,
+    as_json: bool,
+) -> None:
+    """Searches operators and precisions against a cached table of energies.
+
+    CONFIG is a run configuration (YAML). A run that was interrupted goes on where it stopped.
+
+    \b
+    Example:
+      enos search squeezenet.yaml --table squeezenet.csv
+      enos search squeezenet.yaml --table squeezenet.csv --energy-budget 0.4
+      enos search squeezenet.yaml --table squeezenet.csv --set name=sampled --set search.mode=stochastic
+    """
+    began = time.monotonic()
+    chosen = _configuration(config, data_dir, [*changes, *_searched_within(budgets, latency_budgets)], device)
+    _finish(chosen, CostTable.load(table), out, jobs, as_json, minutes, began, plan_only)
+
+
+@click.command()
+@click.argument("config", type=_FILE, required=False)
+@click.option("--out", type=_FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs' folders.")
+@click.option("--store", type=_FILE, default=None, help="Store of mappings; default: the one `enos map` uses.")
+@_DATA_DIR
+@_SET
+@_BUDGET
+@_LATENCY_BUDGET
+@_DEVICE
+@_JOBS
+@minutes_option
+@_PLAN
+@click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
+def run(
+    config: Path | None,
+    out: Path,
+    store: Path | None,
+    data_dir: Path | None,
+    changes: tuple[str, ...],
+    budgets: tuple[float, ...],
+    latency_budgets: tuple[float, ...],
+    device: str | None,
+    jobs: int | None,
+    minutes: float | None,
+    plan_only: bool,
+    as_json: bool,
+) -> None:
+    """Does the whole job: export, map, search, relearn, report.
+
+    CONFIG is a run configuration (YAML); without it the embedded example runs: SqueezeNet on scikit-learn's digits.
+    A run that was interrupted goes on where it stopped.
+
+    \b
+    Example:
+      enos run
+      enos run squeezenet.yaml --out runs
+      enos run squeezenet.yaml --device cuda --minutes 25
+    """
+    from search.runs.config import EXAMPLE
+
+    began = time.monotonic()
+    chosen = _configuration(
+        config if config is not None else EXAMPLE,
+        data_dir,
+        [*changes, *_searched_within(budgets, latency_budgets)],
+        device,
+    )
+    table = mapped_with_bar(chosen, store)
+    _finish(chosen, table, out, jobs, as_json, minutes, began, plan_only)
+
+
+def _searched_within(energy: Sequence[float], latency: Sequence[float]) -> list[str]:
+    """What `--energy-budget` and `--latency-budget` change in a configuration."""
+    if not (energy or latency):
+        return []
+    return ["lambdas=[]", f"energy_budgets={list(energy)}", f"latency_budgets={list(latency)}"]
+
+
+def _configuration(path: Path, data_dir: Path | None, changes: Sequence[str], device: str | None) -> RunConfig:
+    from search.runs.config import load_config
+
+    config = load_config(path, [*changes, *([] if device is None else [f"device={device}"])])
+    return config if data_dir is None else replace(config, data=replace(config.data, dir=str(data_dir)))
+
+
+def _finish(config: RunConfig, table: CostTable, out: Path, jobs: int | None, as_json: bool, minutes: float | None,
+            began: float, plan_only: bool) -> None:  # fmt: skip
+    """Search, relearn and report, which both commands share; or the plan of that."""
+    from search.report.run_page import summary, write_report
+    from search.report.text import details
+    from search.runs.limit import OutOfTimeError
+
+    if plan_only:
+        from search.runs.forecast import describe, plan
+        from search.runs.stages import Run
+
+        click.echo("\n".join(describe(plan(Run(out / config.name, config, table)), minutes)))
+        return
+    try:
+        results = done_with_bar(config, table, out / config.name, jobs, minutes, began)
+    except OutOfTimeError:
+        click.echo(stopped(config, table, out / config.name, minutes))
+        return
+    page = write_report(out / config.name)
+    if as_json:
+        click.echo(json.dumps(results, indent=1))
+    else:
+        click.echo("\n".join([summary(results), *details(results), f"Page: {page}"]))
+
+
+def stopped(config: RunConfig, table: CostTable, folder: Path, minutes: float | None) -> str:
+    """What is said of a run that has stopped at its time limit."""
+    from search.runs.stages import Run
+
+    run = Run(folder, config, table)
+    done = len(run.finished())
+    return (f"Stopped after {minutes:.3g} minutes: {done} of {len(run.stages)} stages of {config.name} are finished, "
+            "the next is kept up to its last epoch. The same command resumes.")  # fmt: skip
+
+
+def mapped_with_bar(config: RunConfig, store: Path | None) -> CostTable:
+    """The cost table of a configuration's network; progress on standard error."""
+    from search.runs.energies import energies
+
+    with ExitStack() as stack:
+        shown: list[tuple[Progress, TaskID]] = []
+
+        def on_report(report: Report) -> None:
+            if not shown:  # what is refused before the first report is one line, without a bar
+                shown.append(stack.enter_context(_bar("searches for a mapping")))
+            bar, task = shown[0]
+            bar.update(task, total=report.to_compute, completed=report.computed)
+
+        return energies(config, store, on_report)
+
+
+def done_with_bar(config: RunConfig, table: CostTable, folder: Path, jobs: int | None, minutes: float | None = None,
+                  began: float | None = None) -> dict[str, Any]:  # fmt: skip
+    """A run's results, when all its stages are done; progress on standard error.
+
+    Args:
+        minutes: limit of the time since `began`, on the monotonic clock; None for none.
+
+    Raises:
+        OutOfTimeError: the limit is reached; what is done is kept.
+    """
+    from search.runs.limit import Limit
+    from search.runs.progress import Remaining, in_words
+    from search.runs.run import default_jobs, do_run, open_run
+    from search.runs.stages import dataset
+
+    spent = 0.0 if began is None else (time.monotonic() - began) / 60
+    limit = Limit(None if minutes is None else minutes - spent)
+    opened = open_run(folder, config, table)
+    if notice := dataset(config, config.seeds[0]).notice:
+        click.echo(f"note: {notice}", err=True)
+    remaining = Remaining({s: opened.epochs(s) for s in opened.stages}, jobs or default_jobs(config))
+    with _bar("epochs", remaining.epochs) as (bar, task):
+
+        def on_progress(stage: Stage, record: Record) -> None:
+            remaining.add(stage, record)
+            what = f"{_describe(stage)}, {in_words(remaining.seconds())} left"
+            bar.update(task, advance=1, description=what)
+
+        return do_run(opened, on_progress, jobs, limit)
+
+
+@contextmanager
+def _bar(unit: str, total: float | None = None) -> Iterator[tuple[Progress, TaskID]]:
+    """A progress bar on standard error; gives what its `update` needs."""
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn(unit),
+        progress.TimeElapsedColumn(),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
+        yield bar, bar.add_task("", total=total)
+
+
+def _describe(stage: Stage) -> str:
+    if stage.candidate:
+        what = f"baseline {stage.candidate}"
+    elif stage.lam is not None:
+        what = f"{stage.kind} with lambda {stage.lam:g}"
+    elif stage.budget is not None:
+        what = f"{stage.kind} with energy budget {stage.budget:g}"
+    else:
+        what = f"{stage.kind} with latency budget {stage.latency_budget:g}"
+    return f"seed {stage.seed}: {what}" + (f", sample {stage.sample}" if stage.sample else "")

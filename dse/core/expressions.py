@@ -1,0 +1,200 @@
+"""Attribute expressions of specifications: arithmetic over named variables, and nothing else.
+
+Every expression ends soon: its text, its depth, the steps it takes with those of the variables it names, and each
+number on the way have a limit.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import math
+import operator
+import re
+import warnings
+from collections.abc import Callable, Container, Iterator, Mapping
+from typing import Any
+
+from dse.core.errors import InputError
+
+MAX_TEXT = 2000
+"""Characters of an expression; a longer text is kept as text."""
+
+MAX_STEPS = 20_000
+"""Operations of an expression, with those of the variables that it names, each time it names them."""
+
+MOST = 10**30
+"""The largest number on the way, in magnitude."""
+
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: lambda base, exponent: _power(base, exponent),
+}
+_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+    ast.Not: operator.not_,
+}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "ceil": math.ceil,
+    "floor": math.floor,
+    "round": lambda value, digits=0: _round(value, digits),
+    "min": min,
+    "max": max,
+    "abs": abs,
+    "int": int,
+    "float": float,
+    "log2": math.log2,
+    "log": math.log,
+    "sqrt": math.sqrt,
+    "pow": lambda base, exponent: _power(base, exponent),
+}
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+
+
+class _UnknownNameError(Exception):
+    pass
+
+
+def evaluate(value: Any, variables: Mapping[str, Any], where: object) -> Any:
+    """The value of an attribute: numbers and lists as they are, strings as expressions over `variables`.
+
+    A string that is not an expression (``45nm``, ``LPDDR4``) or that is only a name no variable has stays text, as
+    in Accelergy. An expression that mixes known and unknown names is an error: guessing would give wrong energies.
+
+    Raises:
+        InputError: unknown name inside a longer expression, arithmetic that fails or exceeds a limit.
+    """
+    return _evaluate(value, variables, where, itertools.count())
+
+
+def _evaluate(value: Any, variables: Mapping[str, Any], where: object, steps: Iterator[int]) -> Any:
+    if isinstance(value, list):
+        return [_evaluate(v, variables, where, steps) for v in value]
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if _NUMBER.match(text):
+        return _literal(text, where)
+    if text in variables:
+        found = variables[text]
+        return _evaluate(found, {k: v for k, v in variables.items() if k != text}, where, steps)
+    tree = _arithmetic(text)
+    if tree is None:
+        return value
+    try:
+        return _compute(tree, variables, where, steps)
+    except _UnknownNameError as e:
+        raise InputError(
+            where, f"unknown name {e} in expression {text!r}", sorted(map(str, variables)) or "no variables"
+        ) from None
+    except InputError:
+        raise
+    except (ArithmeticError, TypeError, ValueError, RecursionError) as e:
+        raise InputError(where, f"expression {text!r} cannot be computed: {e}") from None
+
+
+def _literal(text: str, where: object) -> int | float:
+    """The number that a text is."""
+    number = float(text)
+    if abs(number) > MOST:
+        raise InputError(where, f"found {text!r}", f"a number of magnitude at most {float(MOST):g}")
+    return int(text) if re.fullmatch(r"[+-]?\d+", text) else number
+
+
+def is_expression(text: str, names: Container[str]) -> bool:
+    """Whether `evaluate` computes a string, given variables with these names, and does not keep it as text."""
+    text = text.strip()
+    return bool(_NUMBER.match(text)) or text in names or _arithmetic(text) is not None
+
+
+def _arithmetic(text: str) -> ast.expr | None:
+    """The syntax tree of an arithmetic expression; None for other text and for a lone name or constant."""
+    if len(text) > MAX_TEXT:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # Python's advice, such as on 1(2), is for its own programs
+            tree = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
+    return None if isinstance(tree, (ast.Name, ast.Constant)) or not _is_arithmetic(tree) else tree
+
+
+def _is_arithmetic(tree: ast.expr) -> bool:
+    allowed = (
+        ast.BinOp, ast.UnaryOp, ast.Compare, ast.IfExp, ast.BoolOp, ast.Call, ast.Name, ast.Constant,
+        ast.operator, ast.unaryop, ast.cmpop, ast.boolop, ast.expr_context,
+    )  # fmt: skip
+    return all(isinstance(node, allowed) for node in ast.walk(tree))
+
+
+def _compute(tree: ast.expr, variables: Mapping[str, Any], where: object, steps: Iterator[int]) -> Any:
+    def number(node: ast.expr) -> Any:
+        return _number(go(node))
+
+    def go(node: ast.expr) -> Any:
+        if next(steps) >= MAX_STEPS:
+            raise InputError(where, f"an expression takes more than {MAX_STEPS:,} steps")
+        match node:
+            case ast.Constant(value=v):
+                return v
+            case ast.Name(id=name):
+                if name not in variables:
+                    raise _UnknownNameError(name)
+                return _evaluate(variables[name], {k: v for k, v in variables.items() if k != name}, where, steps)
+            case ast.BinOp(left=a, op=op, right=b) if type(op) in _BINARY:
+                return _number(_BINARY[type(op)](number(a), number(b)))
+            case ast.UnaryOp(op=op, operand=a) if type(op) in _UNARY:
+                return _UNARY[type(op)](number(a))
+            case ast.Compare(left=a, ops=[op], comparators=[b]) if type(op) in _COMPARE:
+                return _COMPARE[type(op)](go(a), go(b))
+            case ast.IfExp(test=t, body=a, orelse=b):
+                return go(a) if go(t) else go(b)
+            case ast.BoolOp(op=ast.And(), values=values):
+                return all(go(v) for v in values)
+            case ast.BoolOp(op=ast.Or(), values=values):
+                return any(go(v) for v in values)
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
+                return _number(FUNCTIONS[name](*(number(a) for a in args)))
+            case ast.Call(func=ast.Name(id=name)):
+                raise _UnknownNameError(name)
+        raise ValueError("not arithmetic")
+
+    return go(tree)
+
+
+def _number(value: Any) -> Any:
+    """A value that arithmetic may go on with."""
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"a value of type {type(value).__name__} is no number")
+    if not abs(value) <= MOST:
+        raise OverflowError(f"a number on the way is not finite, or above {float(MOST):g}")
+    return value
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """base ** exponent, refused before it is computed where it would be too large."""
+    if base and abs(exponent) * abs(math.log2(abs(base))) > math.log2(MOST) + 1:
+        raise OverflowError("a power is too large or too small")
+    return base**exponent
+
+
+def _round(value: Any, digits: Any) -> Any:
+    """As Python's, which would compute 10 ** digits for any number of digits."""
+    if not -30 <= digits <= 30:
+        raise ValueError(f"round to {digits} digits")
+    return round(value, digits) if digits else round(value)

@@ -1,0 +1,1 @@
+"""The real Timeloop and Accelergy as an engine, where they are installed."""

@@ -1,0 +1,193 @@
+"""Attributes of a specification's nodes: which are read, which cannot change a number, and which are refused.
+
+A name that stands in none of these lists is an error, whatever its value: Timeloop would ignore a misspelt one without
+a word. The lists follow `ParseSpecs` of NVlabs/timeloop 4cf6d4c (`src/model/buffer.cpp`, `network-legacy.cpp`,
+`arithmetic.cpp`) and `StorageAttributes` of its Python front end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dse.core import fields
+from dse.core.errors import InputError
+from dse.hardware.energy.components import ComponentLibrary
+from dse.hardware.energy.tables import PRIMITIVE_CLASSES, primitive_actions, selecting_attributes
+
+DATAWIDTH = ("datawidth", "word_bits", "word_width")
+WIDTH = ("width", "memory_width", "data_storage_width")
+BLOCK = ("block_size", "n_words")
+DEPTH = ("depth", "memory_depth", "data_storage_depth")
+DEFAULT_DATAWIDTH = 16  # Timeloop's `kDefaultWordBits`
+GATING = ("has_power_gating", "power_gated_at")
+
+MEMORY = (
+    *DATAWIDTH, *WIDTH, *BLOCK, *DEPTH, "entries", "sizeKB", "multiple_buffering",
+    "bandwidth", "read_bandwidth", "write_bandwidth", "shared_bandwidth",
+    "network_fill_latency", "network_drain_latency", *GATING,
+)  # fmt: skip
+"""Attributes of a memory that decide counts, capacity, cycles or leakage."""
+
+ESTIMATOR = ("technology", "global_cycle_seconds", "type", "n_banks", "num_banks")
+"""Attributes that decide energies alone: the embedded tables and Accelergy read them."""
+
+NEUTRAL: Mapping[str, tuple[Any, ...] | None] = {
+    # Only the energies that Timeloop computes itself depend on these; here all come from a table. Any value.
+    "n_ports": None,
+    "num_ports": None,
+    # Features that are not modelled, at the value that turns them off.
+    "cluster_size": (1,),
+    "min_utilization": (0,),
+    "allow_overbooking": (False,),
+    "reduction_supported": (True,),
+    "per_dataspace_bandwidth_consumption_scale": ({},),
+    "addr_gen_energy": (0,),
+    # Compressed data: without a sparse optimisation nothing is, and these sizes of it are not looked at.
+    "metadata_block_size": (1,),
+    "metadata_datawidth": (0,),
+    "metadata_word_bits": (0,),
+    "metadata_storage_width": (0,),
+    "metadata_width": (0,),
+    "metadata_storage_depth": (0,),
+    "metadata_depth": (0,),
+    "concordant_compressed_tile_traversal": (False,),
+    "tile_partition_supported": (False,),
+    "decompression_supported": (False,),
+    "compression_supported": (False,),
+}
+"""Attributes that Timeloop reads and that cannot change a number here, at these values; None stands for any value."""
+
+UNSUPPORTED: Mapping[str, str] = {
+    "cluster_size": "clusters, that is several instances that share an access, are not modelled",
+    "min_utilization": "a lower limit of what a memory holds is not modelled",
+    "allow_overbooking": "tiles larger than their memory are not modelled",
+    "reduction_supported": "memories that cannot update are not modelled",
+    "per_dataspace_bandwidth_consumption_scale": "bandwidths are the same for all tensors",
+    "addr_gen_energy": "the generation of addresses costs nothing here",
+    "vector_access_energy": "the energy of an access comes from a table of energies",
+    "cluster_area": "areas are not modelled",
+    "instances": "the instances of a node follow from the fan-outs outside it (`spatial: {meshX, meshY}`)",
+    "meshX": "a fan-out is written as `spatial: {meshX, meshY}`, a field of the node",
+    "meshY": "a fan-out is written as `spatial: {meshX, meshY}`, a field of the node",
+    **dict.fromkeys(
+        ("network_read", "network_fill", "network_drain", "network_update", "network_operand", "network_result"),
+        "networks between levels are not modelled",
+    ),
+    **dict.fromkeys(
+        ("network_type", "network_word_bits", "router_energy", "wire_energy", "tile_width", "energy_per_hop",
+         "energy-per-ingress", "fill_latency", "drain_latency"),
+        "networks between levels cost nothing here",
+    ),
+    **dict.fromkeys(("energy", "area"), "the energy of an operation comes from a table of energies"),
+}  # fmt: skip
+"""Attributes that Timeloop reads and that are not modelled."""
+
+NOT_INHERITED = ("n_banks", "cluster_size", "reduction_supported", "multiple_buffering", "min_utilization",
+                 "allow_overbooking")  # fmt: skip
+"""Attributes that Timeloop's front end sets at every memory, so that a container's value never reaches one."""
+
+_MEMORY_WORDS = ("DRAM", "SRAM", "regfile", "smartbuffer", "storage")
+_COMPUTE_WORDS = ("mac", "compute")
+_NETWORK_WORDS = ("XY_NoC", "Legacy", "ReductionTree", "SimpleMulticast")
+_NAME = re.compile(r"[A-Za-z_]\w*")
+
+
+class Known:
+    """What a specification's component classes and expressions make known beside the lists above."""
+
+    def __init__(self, library: ComponentLibrary, expressions: Iterable[Any]) -> None:
+        self._library = library
+        self._variables = frozenset(
+            name for text in expressions if isinstance(text, str) for name in _NAME.findall(text)
+        )
+
+    def kind(self, component_class: str, where: str) -> str:
+        """``memory`` or ``compute``; InputError for a class that is neither.
+
+        As in the front end, a class is known by a word in its name; a class that the specification's `components`,
+        the shipped ones or the tables declare, by its actions.
+        """
+        if any(word in component_class for word in _NETWORK_WORDS):
+            raise InputError(where, f"network class {component_class!r} is not supported", "memories, one compute unit")
+        for kind, words in (("memory", _MEMORY_WORDS), ("compute", _COMPUTE_WORDS)):
+            if any(word in component_class for word in words):
+                return kind
+        declared = self._library.classes.get(component_class)
+        actions = declared.actions if declared else primitive_actions(component_class)
+        if actions is not None:
+            return "memory" if {"read", "write"} <= set(actions) else "compute"
+        allowed = (
+            f"a class of `components`, or a name with {', '.join((*_MEMORY_WORDS, *_COMPUTE_WORDS[:1], 'compute'))}"
+        )
+        near = fields.did_you_mean(component_class, (*self._library.classes, *_MEMORY_WORDS, *_COMPUTE_WORDS))
+        raise InputError(where, f"unknown class {component_class!r}{near}", allowed)
+
+    def check(self, attributes: Mapping[str, Any], component_class: str | None, where: str) -> None:
+        """Refuses what a node gives and nothing reads, and what is not modelled.
+
+        Args:
+            attributes: the node's own, evaluated.
+            component_class: of a component; None for a container, whose attributes may be of any class.
+        """
+        listed = self._listed(component_class, where)
+        for name, value in attributes.items():
+            if component_class is None and name in NOT_INHERITED:
+                problem = "Timeloop's front end does not hand this attribute of a container on"
+                raise InputError(f"{where}.{name}", problem, "the attribute at each memory")
+            if listed is not None and name in listed:
+                continue
+            if name in NEUTRAL:
+                _check_neutral(name, value, f"{where}.{name}")
+            elif name in UNSUPPORTED:
+                raise InputError(f"{where}.{name}", f"found {fields.shown(value)}: {UNSUPPORTED[name]}")
+            elif listed is not None and name not in self._variables:
+                names = sorted({*listed, *NEUTRAL})
+                raise InputError(where, f"unknown attribute {name!r}{fields.did_you_mean(name, names)}", names)
+
+    def _listed(self, component_class: str | None, where: str) -> set[str] | None:
+        """What a class reads; None if it may be anything, for nothing but its name is known of a compute unit."""
+        if component_class is None:
+            classes = [attribute for declared in self._library.classes.values() for attribute in declared.attributes]
+            primitives = [attribute for name in PRIMITIVE_CLASSES for attribute in selecting_attributes(name)]
+            return {*MEMORY, *ESTIMATOR, *classes, *primitives}
+        memory = self.kind(component_class, where) == "memory"
+        declared = self._library.classes.get(component_class)
+        if declared is not None:
+            own: Iterable[str] = declared.attributes
+        elif primitive_actions(component_class) is not None:
+            own = selecting_attributes(component_class)
+        elif not memory:
+            return None
+        else:
+            own = ()
+        return {*(MEMORY if memory else (*DATAWIDTH, *GATING)), *ESTIMATOR, *own}
+
+
+def _check_neutral(name: str, value: Any, where: str) -> None:
+    values = NEUTRAL[name]
+    if values is None or value is None or any(value == off and type(value) is type(off) for off in values):
+        return
+    off = ", ".join(str(v).lower() if isinstance(v, bool) else str(v) for v in values)
+    raise InputError(where, f"found {fields.shown(value)}: {UNSUPPORTED.get(name, 'compressed data are not modelled')}",
+                     f"{off}, or leave it out")  # fmt: skip
+
+
+class Numbers:
+    """Numeric attributes of a node by any of Timeloop's spellings; nothing given (None) is as if left out."""
+
+    def __init__(self, attributes: Mapping[str, Any], where: str) -> None:
+        self._attributes, self._where = attributes, where
+
+    def whole(self, *names: str, least: int = 1) -> int | None:
+        """A whole number; InputError also where two spellings are given."""
+        given = [name for name in names if self._attributes.get(name) is not None]
+        if len(given) > 1:
+            raise InputError(self._where, f"{given[1]} and {given[0]} are the same attribute", f"only {given[0]}")
+        return fields.integer(self._attributes[given[0]], f"{self._where}.{given[0]}", least) if given else None
+
+    def real(self, name: str) -> float | None:
+        """A number above 0."""
+        value = self._attributes.get(name)
+        return None if value is None else fields.number(value, f"{self._where}.{name}", above=True)

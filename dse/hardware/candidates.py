@@ -1,0 +1,141 @@
+"""Operators and precisions as data: what `arch_specs/operators.yaml` declares, as candidates of the search."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dse.core import fields
+from dse.core.documents import read_yaml, readable
+from dse.core.errors import InputError
+from dse.core.expressions import evaluate
+from dse.core.shipped import data_dir
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One choice for a layer: an operator at a precision (`j, k` of the paper's Section III.B).
+
+    `act_bits`, `weight_bits` and `psum_bits` are the word widths of the layer's three tensors;
+    `compute_class`, `compute_attributes` and `compute_actions` describe the unit that executes one operation.
+    """
+
+    operator: str
+    bits: int
+    short: str
+    act_bits: int
+    weight_bits: int
+    psum_bits: int
+    compute_class: str
+    compute_attributes: tuple[tuple[str, Any], ...]
+    compute_actions: tuple[tuple[str, float], ...]
+
+    @property
+    def name(self) -> str:
+        """Short name such as ``T8``; unique within a candidate set."""
+        return f"{self.short}{self.bits}"
+
+    @property
+    def variables(self) -> dict[str, int]:
+        """What makes an architecture specification an instance for this candidate."""
+        return {"act_bits": self.act_bits, "weight_bits": self.weight_bits, "psum_bits": self.psum_bits}
+
+
+_FIELDS = ("short", "act_bits", "weight_bits", "psum_bits", "component")
+_COMPONENT = ("class", "attributes", "actions")
+
+
+SHIPPED = "operators"
+"""Name of the operators file that is read where none is named."""
+
+
+def shipped_operators() -> dict[str, Path]:
+    """The operators files in `arch_specs`, by name."""
+    return {path.stem: path for path in sorted(data_dir("arch_specs").glob(f"{SHIPPED}*.yaml"))}
+
+
+def find_operators(name: Path | str, where: str = "operators") -> Path:
+    """An operators file that is named by its path, or by the name of a shipped one (`operators_extended`).
+
+    Raises:
+        InputError: at `where`, for neither.
+    """
+    shipped = shipped_operators()
+    path = shipped.get(str(name), Path(name))
+    if not readable(path, Path.is_file):
+        raise InputError(where, f"{str(name)!r} is no file", [*shipped, "a path"])
+    return path
+
+
+def load_candidates(operators: Path | str | None = None) -> tuple[Candidate, ...]:
+    """Every (operator, precision) declared in an operators file, operator by operator, widest precision first.
+
+    Args:
+        operators: the file's path, or the name of a shipped one; None reads `arch_specs/operators.yaml`.
+
+    Raises:
+        InputError: naming the field, what was found and what is allowed.
+    """
+    path = find_operators(SHIPPED if operators is None else operators)
+    document = fields.mapping(read_yaml(path), path, ("bits", "operators"), required=("bits", "operators"))
+    precisions = _bits(document["bits"], f"{path}: bits")
+    declared = fields.mapping(document["operators"], f"{path}: operators")
+    if not declared:
+        raise InputError(f"{path}: operators", "declares no operator")
+    found: list[Candidate] = []
+    for name, entry in declared.items():
+        where = f"{path}: operators.{name}"
+        fields.name(name, where)
+        fields.mapping(entry, where, (*_FIELDS, "bits"), required=_FIELDS)
+        own = _bits(entry["bits"], f"{where}.bits") if "bits" in entry else precisions
+        found += [_candidate(where, name, entry, bits) for bits in own]
+    twice = [name for name, times in Counter(c.name for c in found).items() if times > 1]
+    if twice:
+        raise InputError(path, f"two candidates are named {twice[0]}", "a unique `short` for each operator")
+    return tuple(found)
+
+
+def _bits(value: Any, where: str) -> list[int]:
+    """The precisions of a list."""
+    if not isinstance(value, list) or not value or not all(type(b) is int and 1 <= b <= 32 for b in value):
+        raise InputError(where, f"found {fields.shown(value)}", "a list of integers from 1 to 32")
+    if len(set(value)) < len(value):
+        raise InputError(where, f"found {fields.shown(value)}", "each precision once")
+    return value
+
+
+def _candidate(where: str, operator: str, entry: Any, bits: int) -> Candidate:
+    component = fields.mapping(entry["component"], f"{where}.component", _COMPONENT, required=_COMPONENT)
+    parts = {part: fields.mapping(component[part], f"{where}.component.{part}") for part in ("attributes", "actions")}
+
+    def value(expression: Any, place: str) -> Any:
+        return evaluate(expression, {"bits": bits}, place)
+
+    def width(field: str) -> int:
+        return fields.integer(value(entry[field], f"{where}.{field}"), f"{where}.{field}", most=1024)
+
+    attributes, actions = (
+        [(name, value(expression, f"{where}.component.{part}.{name}"), f"{where}.component.{part}.{name}")
+         for name, expression in parts[part].items()]
+        for part in ("attributes", "actions")
+    )  # fmt: skip
+    return Candidate(
+        operator=operator,
+        bits=bits,
+        short=fields.name(entry["short"], f"{where}.short"),
+        act_bits=width("act_bits"),
+        weight_bits=width("weight_bits"),
+        psum_bits=width("psum_bits"),
+        compute_class=fields.name(component["class"], f"{where}.component.class"),
+        compute_attributes=tuple((name, _scalar(found, place)) for name, found, place in attributes),
+        compute_actions=tuple((name, fields.number(found, place)) for name, found, place in actions),
+    )
+
+
+def _scalar(value: Any, where: str) -> Any:
+    """A number, a text or a truth value."""
+    if not isinstance(value, (str, int, float)):
+        raise InputError(where, f"found {fields.shown(value)}", "a number or text")
+    return value

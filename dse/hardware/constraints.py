@@ -1,0 +1,228 @@
+"""Constraints of a specification's nodes: reading them, and what they mean for one layer.
+
+The meaning is that of Timeloop's v4 front end (`constraints.py`, `constraint_macro.py`, `permutation_optimizer.py` of
+timeloop-python b8aaf2c) and of `src/mapping/constraints.cpp` of NVlabs/timeloop 4cf6d4c behind it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from dse.core import fields
+from dse.core.errors import InputError
+from dse.hardware.spec import Fanout, LoopConstraint, Spec, Storage
+from dse.workload.problem import Problem
+
+_LOOPS = ("factors", "factors_only", "permutation", "default_max_factor", "default_min_factor")
+_SUPPORTED: Mapping[str, tuple[str, ...]] = {
+    "dataspace": ("keep", "bypass", "keep_only", "bypass_only"),
+    "temporal": _LOOPS,
+    "spatial": (*_LOOPS, "split", "no_link_transfer"),
+    "max_overbooked_proportion": (),
+}
+# Constraints that are not modelled. Each list names tensors or dimensions, and an empty one names none, so that nothing
+# is asked for. Nothing at all (null) is the front end's default.
+_OFF: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "dataspace": {"no_coalesce": ([],)},
+    "temporal": {"no_reuse": ([],), "rmw_first_update": ([],)},
+    "spatial": {"no_reuse": ([],)},
+    "max_overbooked_proportion": {"proportion": ()},
+}
+_OFF_LOOPS: Mapping[str, tuple[Any, ...]] = {
+    "no_iteration_over_dataspaces": ([],),
+    "maximize_dims": ([],),
+    "must_iterate_over_dataspaces": (),  # an empty list would allow no loop at all
+    "maximize_dims_capacity": (),
+    "remainders": (),
+}
+_FACTOR = re.compile(r"\s*([A-Za-z]+)\s*(<=|>=|=)\s*(-?\d{1,15})\s*")
+_ALL = "*"  # every tensor
+
+_log = logging.getLogger(__name__)
+
+
+class ConstraintReader:
+    """Reads constraints for problems with these dimensions and tensors."""
+
+    def __init__(self, dimensions: tuple[str, ...], tensors: tuple[str, ...]) -> None:
+        self._dimensions, self._tensors = dimensions, tensors
+
+    def groups(self, found: Any, where: str) -> dict[str, dict[str, Any]]:
+        """The constraints of a node: `dataspace`, `temporal` and `spatial`, each a mapping, empty if not given.
+
+        Raises:
+            InputError: an unknown constraint, or one that is not modelled and asks for something.
+        """
+        groups = fields.optional_mapping(found, where, tuple(_SUPPORTED))
+        return {kind: self._group(kind, groups.get(kind), f"{where}.{kind}") for kind in _SUPPORTED}
+
+    def _group(self, kind: str, found: Any, where: str) -> dict[str, Any]:
+        off = {**_OFF[kind], **(_OFF_LOOPS if kind in ("temporal", "spatial") else {})}
+        group = fields.optional_mapping(found, where, (*_SUPPORTED[kind], *off))
+        for key, values in off.items():
+            if group.get(key) is not None and group[key] not in values:
+                raise InputError(f"{where}.{key}", f"found {fields.shown(group[key])}, which is not supported",
+                                 _SUPPORTED[kind] or "leave it out")  # fmt: skip
+        return {key: value for key, value in group.items() if key not in off and value is not None}
+
+    def keep(self, group: Mapping[str, Any], where: str) -> dict[str, bool]:
+        """Which tensors are kept (True) and bypassed (False); a tensor that is not named is left open."""
+        lists = {key: self.tensors(group[key], f"{where}.{key}") for key in _SUPPORTED["dataspace"] if key in group}
+        found: dict[str, bool] = {}
+        for key, named in lists.items():
+            others = [t for t in self._tensors if t not in named] if key.endswith("_only") else []
+            kept, bypassed = (named, others) if key.startswith("keep") else (others, named)
+            for tensor, keeps in [*((t, True) for t in kept), *((t, False) for t in bypassed)]:
+                if found.setdefault(tensor, keeps) is not keeps:
+                    raise InputError(where, f"{tensor} is both kept and bypassed")
+        return found
+
+    def tensors(self, found: Any, where: str) -> list[str]:
+        """A list of tensors; ``*`` stands for all."""
+        names = fields.optional_sequence(found, where, fields.text)
+        for tensor in names:
+            if tensor != _ALL:
+                fields.only((tensor,), self._tensors, where, "tensor")
+        return list(self._tensors) if _ALL in names else names
+
+    def loops(self, group: Mapping[str, Any], where: str) -> LoopConstraint:
+        """What a `temporal` or `spatial` group fixes about the loops of a level."""
+        bounds: dict[str, dict[str, int]] = {"=": {}, "<=": {}, ">=": {}}
+        ones: list[str] = []  # dimensions that the front end takes for those of one iteration
+        for key in ("factors", "factors_only"):
+            for text in _items(group.get(key), f"{where}.{key}"):
+                dimension, relation, value = self._factor(text, f"{where}.{key}")
+                _add(bounds, dimension, relation, value, f"{where}.{key}")
+                ones += [dimension] if value == 1 else []
+        if "factors_only" in group:
+            others = [d for d in self._dimensions if not any(d in named for named in bounds.values())]
+            bounds["="].update(dict.fromkeys(others, 1))
+            ones += others
+        for key, relation in (("default_max_factor", "<="), ("default_min_factor", ">=")):
+            if key in group:
+                value = fields.integer(group[key], f"{where}.{key}")
+                for d in self._dimensions:
+                    if d not in bounds["="]:
+                        bounds[relation].setdefault(d, value)
+        exact = {d: n for d, n in bounds["="].items() if n != -1}  # -1: whatever remains
+        inner, outer = self._permutation(group.get("permutation"), f"{where}.permutation")
+        inner = _first(ones, inner, outer)
+        split = fields.integer(group["split"], f"{where}.split", least=0) if "split" in group else None
+        return LoopConstraint(exact, bounds["<="], bounds[">="], inner, outer, split)
+
+    def _factor(self, item: Any, where: str) -> tuple[str, str, int]:
+        match = _FACTOR.fullmatch(item) if isinstance(item, str) else None
+        if not match or match[1] not in self._dimensions:
+            raise InputError(where, f"found {fields.shown(item)}", f"X=n, X<=n or X>=n with a dimension of "
+                             f"{', '.join(self._dimensions)}")  # fmt: skip
+        value = int(match[3])
+        if value < 1 and not (match[2] == "=" and value in (0, -1)):
+            raise InputError(
+                where, f"found {item!r}", "a factor of at least 1; with = also 0 for all of it, -1 for the rest"
+            )
+        return match[1], match[2], value
+
+    def _permutation(self, found: Any, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if isinstance(found, str):
+            found = [s for s in (found.split(",") if "," in found else found) if s.strip()]
+        names = [name.strip() for name in fields.optional_sequence(found, where, fields.text)]
+        cut = names.index("_") if "_" in names else len(names)
+        inner, outer = names[:cut], names[cut + 1 :]
+        fields.only((*inner, *outer), self._dimensions, where, "dimension")
+        if len(set(inner + outer)) < len(inner + outer):
+            raise InputError(where, f"a dimension is listed twice in {fields.shown(names)}")
+        return tuple(inner), tuple(outer)
+
+
+def for_layer(spec: Spec, problem: Problem) -> Spec:
+    """The specification with the constraints that Timeloop's mapper sees for this layer.
+
+    - A factor of 0 is all of the dimension; one above the dimension's size is ignored, and of one above what the
+      factors further in leave of it only that much is taken. Both are warned of.
+    - Dimensions of size 1 that a permutation does not name stand innermost, so that `split` counts them.
+    - An array of one row or column whose permutation is open has its loops in the order of the dimensions if `split`
+      is given.
+    """
+    factors: dict[str, dict[str, int]] = {level.name: {} for level in spec.levels}
+    for d in problem.dimensions:
+        for name, factor in _exact_factors(spec, d, problem.bound[d]):
+            factors[name][d] = factor
+    levels = tuple(_level_for(level, problem, factors[level.name]) for level in spec.levels)
+    return replace(spec, levels=levels)
+
+
+def _exact_factors(spec: Spec, dimension: str, size: int) -> Iterator[tuple[str, int]]:
+    """(level, factor) of the exact factors of a dimension, innermost first."""
+    rest = size
+    for level in reversed(spec.levels):
+        if dimension not in level.loops.factors:
+            continue
+        given = level.loops.factors[dimension] or size
+        constraint = f"{level.name}: the constraint {dimension}={given} exceeds"
+        if given > size:
+            _warn(f"{constraint} the size of {dimension}, {size}: it is ignored")
+            continue
+        factor = min(given, rest)
+        if factor < given:
+            _warn(f"{constraint} the {rest} that factors further in leave of {dimension}, {size}: it is {rest}")
+        yield level.name, factor
+        rest = rest // factor if rest % factor == 0 else size  # no mapping has this factor, and the mapper says so
+
+
+def searchable(spec: Spec, problem: Problem) -> Spec:
+    """The specification with which the native mapper searches the mappings of a layer: see `for_layer`.
+
+    Raises:
+        InputError: what the mapper's bounds do not hold for. `enos model` evaluates it, and so does Timeloop's mapper.
+    """
+    for storage in spec.storages:
+        if spec.gated_together(storage) > 1:
+            problem_found = f"{storage.power_gate}: the native mapper does not know memories that share a power gate"
+            raise InputError(f"{storage.name}.power_gated_at", problem_found, "enos model, or --engine timeloop")
+    return for_layer(spec, problem)
+
+
+def _level_for(level: Storage | Fanout, problem: Problem, factors: Mapping[str, int]) -> Storage | Fanout:
+    ones = [d for d, bound in problem.bound.items() if bound == 1]
+    inner = _first(ones, level.loops.inner, level.loops.outer)
+    if isinstance(level, Storage):
+        return replace(level, temporal=replace(level.temporal, factors=factors, inner=inner))
+    one_axis = level.mesh_x == 1 or level.mesh_y == 1
+    if one_axis and level.spatial.split is not None and not inner and not level.spatial.outer:
+        inner = problem.dimensions
+    return replace(level, spatial=replace(level.spatial, factors=factors, inner=inner))
+
+
+def _first(ones: Sequence[str], inner: Sequence[str], outer: Sequence[str]) -> tuple[str, ...]:
+    """A permutation's innermost loops, before them those of one iteration that it does not name, last one first."""
+    missing = dict.fromkeys(d for d in ones if d not in inner and d not in outer)
+    return (*reversed(missing), *inner)
+
+
+def _items(found: Any, where: str) -> list[Any]:
+    """Factors as a list; text is cut at commas and spaces."""
+    if isinstance(found, str):
+        return [text for text in re.split(r"[\s,]+", found.strip()) if text]
+    return fields.optional_sequence(found, where, fields.anything)
+
+
+def _add(bounds: dict[str, dict[str, int]], dimension: str, relation: str, value: int, where: str) -> None:
+    """Notes a factor; refuses a second one, as the front end does, but for a lower beside an upper limit."""
+    for other, named in bounds.items():
+        same = named.get(dimension) == value
+        limits = {other, relation} == {"<=", ">="}
+        if dimension in named and not same and not limits:
+            raise InputError(where, f"{dimension} is given twice: {dimension}{other}{named[dimension]} and "
+                             f"{dimension}{relation}{value}")  # fmt: skip
+    bounds[relation][dimension] = value
+
+
+@lru_cache(maxsize=1024)
+def _warn(text: str) -> None:
+    """Warns once."""
+    _log.warning("%s", text)

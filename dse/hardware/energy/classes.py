@@ -1,0 +1,169 @@
+"""Compound component classes, read from Accelergy 0.4 files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from dse.core import fields
+from dse.core.documents import read_yaml
+from dse.core.errors import InputError
+
+T = TypeVar("T")
+
+MUST_SPECIFY = "must_specify"
+TOP_KEYS = ("compound_components", "components")  # Accelergy's and the Timeloop front end's name for the same thing
+_VERSIONS = ("0.3", "0.4")
+_INDEXED = re.compile(r"(?P<name>[A-Za-z_]\w*)(\[(?P<index>[^\[\]]+)\])?$")
+
+
+@dataclass(frozen=True)
+class Subcomponent:
+    """A part of a compound component; attributes and scale are expressions over the compound's attributes."""
+
+    component_class: str
+    attributes: Mapping[str, Any]
+    energy_scale: Any
+
+
+@dataclass(frozen=True)
+class Use:
+    """One action of one part, as a step of a compound action.
+
+    `index` is the text between the brackets of ``name[first..last]``: that many identical parts act.
+    """
+
+    subcomponent: str
+    index: str | None
+    action: str
+    arguments: Mapping[str, Any]
+    energy_scale: Any
+
+
+@dataclass(frozen=True)
+class Action:
+    """A compound action: the ranges of its arguments, and what its parts do."""
+
+    arguments: Mapping[str, Any]
+    uses: tuple[Use, ...]
+
+
+@dataclass(frozen=True)
+class ComponentClass:
+    """A compound component class; an attribute whose default is ``must_specify`` has none."""
+
+    name: str
+    attributes: Mapping[str, Any]
+    subcomponents: Mapping[str, Subcomponent]
+    actions: Mapping[str, Action]
+
+
+def read_classes(path: Path | str) -> dict[str, ComponentClass]:
+    """The compound classes of a component file, by name.
+
+    Raises:
+        InputError: naming file and field.
+    """
+    document = read_yaml(path)
+    key = next((k for k in TOP_KEYS if isinstance(document, dict) and k in document), None)
+    if key is None:
+        raise InputError(path, "not a component file", f"a mapping with {' or '.join(TOP_KEYS)}")
+    return parse_classes(fields.mapping(document, path, (key,))[key], f"{path}: {key}")
+
+
+def parse_classes(document: Any, where: str) -> dict[str, ComponentClass]:
+    """The compound classes of a ``compound_components`` or ``components`` mapping: ``{version, classes}``."""
+    fields.mapping(document, where, ("version", "classes"))
+    fields.version(document.get("version", "0.4"), f"{where}.version", _VERSIONS)
+    classes = fields.optional_sequence(document.get("classes"), f"{where}.classes", _class)
+    return _by_name([(c.name, c) for c in classes], f"{where}.classes", "class")
+
+
+def instances(index: str | None, where: str) -> tuple[str, str] | None:
+    """The two bounds of an index ``first..last``, as text; None where a single part is meant."""
+    if index is None or ".." not in index:
+        return None
+    first, _, last = index.partition("..")
+    if not first.strip() or not last.strip():
+        raise InputError(where, f"found [{index}]", "[first..last]")
+    return first, last
+
+
+def _class(entry: Any, where: str) -> ComponentClass:
+    fields.mapping(entry, where, ("name", "attributes", "subcomponents", "actions"), required=("name", "actions"))
+    parts = fields.optional_sequence(entry.get("subcomponents"), f"{where}.subcomponents", _subcomponent)
+    subcomponents = _by_name(parts, f"{where}.subcomponents", "subcomponent")
+
+    def action(found: Any, at: str) -> tuple[str, Action]:
+        return _action(found, subcomponents, at)
+
+    actions = fields.optional_sequence(entry["actions"], f"{where}.actions", action)
+    return ComponentClass(
+        name=fields.name(entry["name"], f"{where}.name"),
+        attributes=MappingProxyType(fields.optional_mapping(entry.get("attributes"), f"{where}.attributes")),
+        subcomponents=MappingProxyType(subcomponents),
+        actions=MappingProxyType(_by_name(actions, f"{where}.actions", "action")),
+    )
+
+
+def _subcomponent(part: Any, where: str) -> tuple[str, Subcomponent]:
+    fields.mapping(part, where, ("name", "class", "attributes", "energy_scale", "area_scale"), ("name", "class"))
+    name, _ = _indexed(part["name"], f"{where}.name")
+    attributes = fields.optional_mapping(part.get("attributes"), f"{where}.attributes")
+    component_class = fields.name(part["class"], f"{where}.class")
+    return name, Subcomponent(component_class, MappingProxyType(attributes), part.get("energy_scale", 1))
+
+
+def _action(entry: Any, subcomponents: Mapping[str, Subcomponent], where: str) -> tuple[str, Action]:
+    fields.mapping(entry, where, ("name", "arguments", "subcomponents"), required=("name",))
+    uses: list[Use] = []
+
+    def steps(part: Any, at: str) -> None:
+        fields.mapping(part, at, ("name", "actions"), required=("name", "actions"))
+        name, index = _indexed(part["name"], f"{at}.name")
+        if name not in subcomponents:
+            raise InputError(f"{at}.name", f"there is no subcomponent {name!r}", subcomponents or None)
+        if any((use.subcomponent, use.index) == (name, index) for use in uses):  # Accelergy keeps the last, silently
+            raise InputError(
+                f"{at}.name", f"a second entry for {part['name']!r}", "one entry that lists all its actions"
+            )
+
+        def step(found: Any, here: str) -> Use:
+            return _use(found, name, index, here)
+
+        uses.extend(fields.optional_sequence(part["actions"], f"{at}.actions", step))
+
+    fields.optional_sequence(entry.get("subcomponents"), f"{where}.subcomponents", steps)
+    arguments = fields.optional_mapping(entry.get("arguments"), f"{where}.arguments")
+    return fields.name(entry["name"], f"{where}.name"), Action(MappingProxyType(arguments), tuple(uses))
+
+
+def _use(step: Any, subcomponent: str, index: str | None, where: str) -> Use:
+    # `action_share` of older versions is refused: Accelergy 0.4 ignores it, which loses energy silently.
+    fields.mapping(step, where, ("name", "arguments", "energy_scale", "repeat"), required=("name",))
+    arguments = fields.optional_mapping(step.get("arguments"), f"{where}.arguments")
+    action = fields.name(step["name"], f"{where}.name")
+    scale = step.get("repeat", step.get("energy_scale", 1))
+    return Use(subcomponent, index, action, MappingProxyType(arguments), scale)
+
+
+def _by_name(entries: Iterable[tuple[str, T]], where: str, kind: str) -> dict[str, T]:
+    found: dict[str, T] = {}
+    for i, (name, value) in enumerate(entries):
+        if name in found:
+            raise InputError(f"{where}[{i}].name", f"a second {kind} is named {name!r}", "unique names")
+        found[name] = value
+    return found
+
+
+def _indexed(text: Any, where: str) -> tuple[str, str | None]:
+    """``storage[1..width]`` as its name and the text between the brackets."""
+    match = _INDEXED.fullmatch(fields.name(text, where).strip())
+    if not match:
+        raise InputError(where, f"found {fields.shown(text)}", "a name, or name[first..last]")
+    instances(match["index"], where)
+    return match["name"], match["index"]

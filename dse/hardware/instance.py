@@ -1,0 +1,125 @@
+"""An accelerator specification as an instance for one candidate, with the energies of its components."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dse.core.errors import InputError
+from dse.core.shipped import data_dir
+from dse.hardware.candidates import Candidate
+from dse.hardware.energy.components import ComponentLibrary
+from dse.hardware.energy.ert import Ert
+from dse.hardware.spec import Compute, Spec, Storage
+from dse.hardware.spec_reader import SpecFile
+from dse.workload.problem import Problem
+
+DEFAULT_ARCH = "eyeriss_168.yaml"
+ArchLike = SpecFile | Path | str | None
+
+Estimate = Callable[[Spec, ComponentLibrary, object, Iterable[tuple[str, float]]], Ert]
+"""Energies of a specification's components: the parameters of `embedded_energies`, in their order."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What a candidate runs on; `ert` has the energies of every level of `spec` and of one operation."""
+
+    candidate: Candidate
+    spec: Spec
+    ert: Ert
+
+    @property
+    def e_op_pj(self) -> float:
+        """Energy of one operation, E_OP of Eq. 2, in pJ."""
+        return self.ert.compute(self.spec.compute.name)
+
+
+def read_arch(arch: ArchLike = None) -> SpecFile:
+    """A specification as it is, or read from its file; None reads the shipped one."""
+    if isinstance(arch, SpecFile):
+        return arch
+    return SpecFile.read(arch if arch is not None else data_dir("arch_specs") / DEFAULT_ARCH)
+
+
+def instance_for(
+    arch: SpecFile,
+    candidate: Candidate,
+    problem: Problem,
+    library: ComponentLibrary,
+    estimate: Estimate | None = None,
+) -> Instance:
+    """The specification at the candidate's word widths, its compute unit replaced by the candidate's.
+
+    Args:
+        problem: any layer of the workload, for the names of dimensions and tensors.
+        library: see `library_for`.
+        estimate: what gives the energies, `Engine.energies`; None takes the embedded estimator.
+
+    Raises:
+        InputError: a specification without the candidate's variables, a component without an energy.
+    """
+    return with_energies(candidate_spec(arch, candidate, problem), candidate, library, arch.where, estimate)
+
+
+def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Spec:
+    """The specification at the candidate's word widths and with its compute unit; InputError as `SpecFile.instance`."""
+    spec = spec_for(arch, problem, candidate.variables)
+    attributes = {**spec.compute.attributes, **dict(candidate.compute_attributes)}
+    return spec.with_compute(Compute(spec.compute.name, candidate.compute_class, attributes))
+
+
+def with_energies(
+    spec: Spec, candidate: Candidate, library: ComponentLibrary, where: object, estimate: Estimate | None = None
+) -> Instance:
+    """The instance on a candidate's specification; `estimate` as in `instance_for`, InputError as it has."""
+    return Instance(candidate, spec, (estimate or embedded_energies)(spec, library, where, candidate.compute_actions))
+
+
+def spec_for(arch: SpecFile, problem: Problem, variables: dict[str, int] | dict[str, object] | None = None) -> Spec:
+    """The specification for problems with this one's dimensions and tensors."""
+    tensors = tuple(tensor.name for tensor in problem.data_spaces)
+    return arch.instance(variables, dimensions=problem.dimensions, tensors=tensors)
+
+
+def library_for(arch: SpecFile) -> ComponentLibrary:
+    """The shipped component classes, and those that the specification brings along."""
+    return arch.library
+
+
+def embedded_energies(
+    spec: Spec,
+    library: ComponentLibrary,
+    where: object,
+    compute_actions: Iterable[tuple[str, float]] = (("compute", 1),),
+) -> Ert:
+    """Energies of a specification's components from the embedded estimator.
+
+    Args:
+        where: the specification's file, for errors.
+        compute_actions: how often each action of the compute unit happens in one operation.
+
+    Raises:
+        InputError: an unknown class or action, or a value outside the tables.
+    """
+    tables = {s.name: library.energies(s.component, s.attributes, f"{where}: {s.name}") for s in spec.storages}
+    compute = spec.compute
+    actions = library.energies(compute.component, compute.attributes, f"{where}: {compute.name}")
+    operation = 0.0
+    for action, times in compute_actions:
+        if action not in actions:
+            raise InputError(f"{where}: {compute.name}", f"class {compute.component} has no action {action!r}", actions)
+        operation += times * actions[action]
+    tables[compute.name] = {"compute": operation}
+    return Ert(tables, str(where), functools.partial(_lacks, library, where))
+
+
+def _lacks(library: ComponentLibrary, where: object, storage: Storage) -> str:
+    """Why a memory has no energies; "" where it has."""
+    try:
+        library.energies(storage.component, storage.attributes, f"{where}: {storage.name}")
+    except InputError as e:
+        return str(e)
+    return ""

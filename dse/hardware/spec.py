@@ -1,0 +1,173 @@
+"""Accelerators as the engine sees them: a chain of storage levels and fan-outs, outermost first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LoopConstraint:
+    """What a specification fixes about the loops of one level.
+
+    `factors` are exact (0: all of the dimension), `at_most` and `at_least` bound a factor. A permutation is innermost
+    first: the loops in `inner` come first, those in `outer` last, the rest in between in any order. `split` loops of a
+    spatial permutation, those of one iteration included, lie on X, the others on Y; None leaves the choice to the
+    mapper. `dse.hardware.constraints.for_layer` says what a constraint means for a layer.
+    """
+
+    factors: Mapping[str, int] = field(default_factory=dict)
+    at_most: Mapping[str, int] = field(default_factory=dict)
+    at_least: Mapping[str, int] = field(default_factory=dict)
+    inner: tuple[str, ...] = ()
+    outer: tuple[str, ...] = ()
+    split: int | None = None
+
+    def permits(self, dimension: str, factor: int) -> bool:
+        """Whether the level's loop over a dimension may have this factor."""
+        if dimension in self.factors:
+            return factor == self.factors[dimension]
+        return self.at_least.get(dimension, 1) <= factor <= self.at_most.get(dimension, factor)
+
+    def canonical(self) -> list[Any]:
+        return [
+            sorted(self.factors.items()),
+            sorted(self.at_most.items()),
+            sorted(self.at_least.items()),
+            self.inner,
+            self.outer,
+            self.split,
+        ]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A memory. Sizes are in words of `datawidth` bits; a physical access moves `block_size` words.
+
+    `capacity` None means unlimited (DRAM). `keep` says for each tensor whether it is kept (True), bypassed (False)
+    or open to the mapper (absent). Bandwidths are words per cycle and instance. `network_latency` is the number of
+    cycles that filling and draining its network adds to every layer. `power_gate` names the level whose instances are
+    powered up and down, each with all instances of this memory inside it; None if each of these has a gate of its own.
+    """
+
+    name: str
+    component: str
+    attributes: Mapping[str, Any]
+    datawidth: int
+    block_size: int
+    capacity: int | None
+    keep: Mapping[str, bool]
+    temporal: LoopConstraint
+    read_bandwidth: float | None = None
+    write_bandwidth: float | None = None
+    shared_bandwidth: float | None = None
+    network_latency: int = 0
+    power_gate: str | None = None
+
+    @property
+    def loops(self) -> LoopConstraint:
+        return self.temporal
+
+    @property
+    def off_chip(self) -> bool:
+        return self.component.lower() == "dram" or str(self.attributes.get("type", "")).upper().startswith("LPDDR")
+
+
+@dataclass(frozen=True)
+class Fanout:
+    """`mesh_x` x `mesh_y` copies of everything further in. Timeloop names the level ``inter_<node>_spatial``.
+
+    To Timeloop it is a memory that keeps nothing, so that it has a `network_latency`, too.
+    """
+
+    name: str
+    mesh_x: int
+    mesh_y: int
+    spatial: LoopConstraint
+    no_link_transfer: frozenset[str] = frozenset()
+    network_latency: int = 0
+
+    @property
+    def loops(self) -> LoopConstraint:
+        return self.spatial
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The unit that executes one operation a cycle."""
+
+    name: str
+    component: str
+    attributes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One instance of an accelerator. `levels` runs from the outermost memory to the innermost fan-out or memory."""
+
+    levels: tuple[Storage | Fanout, ...]
+    compute: Compute
+
+    @cached_property
+    def storages(self) -> tuple[Storage, ...]:
+        return tuple(level for level in self.levels if isinstance(level, Storage))
+
+    @cached_property
+    def pe_count(self) -> int:
+        """Compute units of the whole array."""
+        product = 1
+        for level in self.levels:
+            if isinstance(level, Fanout):
+                product *= level.mesh_x * level.mesh_y
+        return product
+
+    @cached_property
+    def instances(self) -> Mapping[str, int]:
+        """How many instances of each level there are."""
+        found, product = {}, 1
+        for level in self.levels:
+            found[level.name] = product
+            if isinstance(level, Fanout):
+                product *= level.mesh_x * level.mesh_y
+        return found
+
+    @property
+    def network_latency(self) -> int:
+        """Cycles that the networks between levels add to every layer."""
+        return sum(level.network_latency for level in self.levels)
+
+    def gated_together(self, storage: Storage) -> int:
+        """How many instances of a memory each power gate switches."""
+        gate = storage.power_gate
+        return 1 if gate is None else max(1, self.instances[storage.name] // self.instances[gate])
+
+    def storage(self, name: str) -> Storage:
+        return next(s for s in self.storages if s.name == name)
+
+    def with_compute(self, compute: Compute) -> Spec:
+        return replace(self, compute=compute)
+
+    def canonical(self) -> dict[str, Any]:
+        """Everything about the hardware that decides access counts and mapspace, as JSON data."""
+        return {"levels": [_canonical_level(level) for level in self.levels]}
+
+
+def _canonical_level(level: Storage | Fanout) -> list[Any]:
+    if isinstance(level, Fanout):
+        return ["fanout", level.name, level.mesh_x, level.mesh_y, level.spatial.canonical(),
+                sorted(level.no_link_transfer), level.network_latency]  # fmt: skip
+    return [
+        "storage",
+        level.name,
+        level.block_size,
+        level.capacity,
+        sorted(level.keep.items()),
+        level.temporal.canonical(),
+        level.read_bandwidth,
+        level.write_bandwidth,
+        level.shared_bandwidth,
+        level.network_latency,
+        level.power_gate,
+    ]

@@ -1,0 +1,1 @@
+"""The compiled part of the mapper; the key of the compile cache is these files."""

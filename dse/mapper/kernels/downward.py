@@ -1,0 +1,113 @@
+"""From the outermost stage inwards: all ways to place one stage that can still be good enough."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dse.mapper.kernels.geometry import (
+    WINDOW,
+    Around,
+    duplicates,
+    enter,
+    extent_of,
+    fan_shares,
+    first_loops,
+    reuse_factor,
+    set_spans,
+    tile_inside,
+)
+from dse.mapper.kernels.jit import kernel
+from dse.mapper.kernels.labels import ENERGY, least_value, value_of
+
+
+@kernel
+def boundary_cost(grid, tile, t, span, around, fill_price, parent_price, share, width):
+    """Least cost of moving a tensor's tiles into a level whose surrounding is known; `span` as in a label."""
+    label = np.zeros(width)
+    for a in range(grid.axis_column.shape[1]):
+        column = grid.axis_column[t, a]
+        if column >= 0:
+            label[column] = extent_of(grid, tile, t, a)
+            label[column + 1] = span[a]
+    g = reuse_factor(label, around.run[t], around.windows[t], around.counts[t], around.direct[t])
+    return grid.words[tile, t] * g * (fill_price + parent_price * share)
+
+
+@kernel
+def expand_storage(grid, at, inside, allowed, order, around, share, leak, fixed, idle, aim, limit):
+    """All ways to place a level's loops that can still come below `limit`: (tile inside, innermost loop, bound)."""
+    dims = grid.bounds.shape[0]
+    factors, firsts = np.ones(dims, np.int64), np.zeros(dims, np.int64)
+    tensors = share.shape[0]
+    within = Around(
+        np.ones(tensors), np.zeros((tensors, dims, WINDOW)), np.zeros(tensors, np.int64), np.zeros(tensors, np.bool_)
+    )
+    room = inside.tiles.shape[0] * dims
+    tiles, first_of, costs = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
+    count = 0
+    for below in inside.tiles:
+        possible, loops = True, 0
+        for d in range(dims):
+            if not allowed[d, grid.position[at, d], grid.position[below, d]]:
+                possible = False
+                break
+            factors[d] = grid.value[at, d] // grid.value[below, d]
+            if factors[d] > 1:
+                loops += 1
+        if not possible:
+            continue
+        if value_of(aim, fixed + inside.floors[below], idle * inside.idle[below]) >= limit:
+            if aim.kind == ENERGY and fixed + inside.floors[below] >= limit:
+                break  # the others cost no less
+            continue
+        start, stop = inside.offsets[below], inside.offsets[below + 1]
+        if loops == 0:
+            cost = least_value(inside.labels, start, stop, around, share, leak, fixed, idle, aim)
+            if cost < limit:
+                tiles[count], first_of[count], costs[count] = below, -1, cost
+                count += 1
+            continue
+        for c in range(first_loops(grid, order, factors, firsts)):
+            enter(grid, order, firsts[c], below, factors, around, within)
+            cost = least_value(inside.labels, start, stop, within, share, leak, fixed, idle, aim)
+            if cost < limit:
+                tiles[count], first_of[count], costs[count] = below, firsts[c], cost
+                count += 1
+    return tiles[:count], first_of[:count], costs[:count]
+
+
+@kernel
+def expand_fanout(grid, at, inside, array, around, share, leak, fixed, idle, aim, limit):
+    """All ways to use a fan-out that can still come below `limit`: (tile inside, bound, fixed, shares, product)."""
+    dims, tensors = grid.bounds.shape[0], share.shape[0]
+    factors = np.ones(dims, np.int64)
+    shares = np.ones(tensors)
+    room = array.choices.shape[0]
+    tiles, costs, fixed_out = np.empty(room, np.int64), np.empty(room), np.empty(room)
+    share_out, products = np.empty((room, tensors)), np.empty(room)
+    count = 0
+    for s in range(array.choices.shape[0]):
+        below = tile_inside(grid, at, array.choices[s], factors)
+        if below < 0 or inside.offsets[below] == inside.offsets[below + 1]:
+            continue
+        here, product = fixed, 1
+        for d in range(dims):
+            product *= factors[d]
+        for t in range(tensors):
+            if array.saved[t] > 0.0:
+                here -= array.saved[t] * (duplicates(grid, below, factors, t) - 1.0)
+        if value_of(aim, here + inside.floors[below], idle / product * inside.idle[below]) >= limit:
+            continue
+        fan_shares(grid, below, factors, array.scaled, shares)
+        for t in range(tensors):
+            shares[t] *= share[t]
+        labels = inside.labels[inside.offsets[below] : inside.offsets[below + 1]].copy()
+        for m in range(labels.shape[0]):
+            set_spans(grid, below, factors, array.linked, labels[m])
+        cost = least_value(labels, 0, labels.shape[0], around, shares, leak / product, here, idle / product, aim)
+        if cost < limit:
+            tiles[count], costs[count], fixed_out[count], products[count] = below, cost, here, product
+            for t in range(tensors):
+                share_out[count, t] = shares[t]
+            count += 1
+    return tiles[:count], costs[:count], fixed_out[:count], share_out[:count], products[:count]

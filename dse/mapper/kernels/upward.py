@@ -1,0 +1,348 @@
+"""From the innermost stage outwards: the labels of every tile from those of the tiles inside it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dse.mapper.kernels.geometry import (
+    WINDOW,
+    Around,
+    Flags,
+    Floats,
+    Ints,
+    duplicates,
+    extent_of,
+    fan_shares,
+    first_loops,
+    reuse_factor,
+    set_spans,
+    sharing,
+    spread,
+    surround,
+)
+from dse.mapper.kernels.jit import kernel
+from dse.mapper.kernels.labels import CAP, copy, floor_of, grown, insert, least_value, packed, settle, value_of
+
+
+class Inside(NamedTuple):
+    """Labels of the tiles inside a stage; tile i owns `labels[offsets[i]:offsets[i + 1]]`."""
+
+    tiles: Ints  # numbers of the tiles that have labels, those of the least floor first
+    offsets: Ints  # (all tiles + 1,)
+    labels: Floats
+    floors: Floats  # (all tiles,) the least that anything inside the tile can cost, in any surrounding
+    idle: Floats  # (all tiles,) the same of the labels' idleness
+
+
+class Boundary(NamedTuple):
+    """What moving tiles into a storage level costs."""
+
+    keep: Flags  # (T,)
+    has_parent: Flags  # (T,) some level further out keeps the tensor too
+    fill_price: Floats  # (T,) pJ per word written
+    parent_price: Floats  # (T,) pJ per word read at the parent, before multicast
+    saved: Floats  # (T,) pJ that first writes of outputs save
+    leak: float  # pJ per cycle and instance
+    share: Floats  # (T,) least fraction that fan-outs before the level can have left of an open read
+    share_outside: Floats  # (T,) the same that those between the level and the parent can leave
+
+
+class Limit(NamedTuple):
+    """What a mapping must stay below, and what lies outside a stage at least; a tile that cannot is dropped."""
+
+    value: float
+    outside: Floats  # (all tiles,) pJ that the tile above the stage's loops adds at least, with all that is further out
+    idle: float  # least inverse of the fan-outs outside
+
+
+@kernel
+def least_slide(grid, tile, t):
+    """A fraction below which no loop outside can bring the accesses of a tensor's open tile by sliding it."""
+    least = 1.0
+    for d in range(grid.bounds.shape[0]):
+        a = grid.axis_of[t, d]
+        if a >= 0:
+            step = grid.coefficient[t, a, d] * grid.value[tile, d]
+            extent = extent_of(grid, tile, t, a)
+            least = min(least, 0.5 * min(1.0, step / extent) * step / (extent + step - 1.0))
+    return least
+
+
+@kernel
+def settles(grid, labels, start, stop, factors):
+    """Whether loops `factors` settle the reuse of every tensor that some label leaves open."""
+    for t in range(grid.relevant.shape[0]):
+        moved = False
+        for d in range(factors.shape[0]):
+            if factors[d] > 1 and grid.relevant[t, d]:
+                moved = True
+                break
+        if not moved:
+            for m in range(start, stop):
+                if labels[m, 2 + 3 * t] + labels[m, 3 + 3 * t] > 0.0:
+                    return False
+    return True
+
+
+@kernel
+def floor_inside(grid, labels, start, stop, first, factors, slide):
+    """A quick lower bound inside loops that settle every tensor, `first` being the innermost."""
+    tensors, dims = grid.relevant.shape
+    best = np.inf
+    n = factors[first]
+    for m in range(start, stop):
+        cost = labels[m, 0]
+        for t in range(tensors):
+            open_cost = labels[m, 2 + 3 * t] + labels[m, 3 + 3 * t]
+            cost += labels[m, 4 + 3 * t]
+            if open_cost == 0.0:
+                continue
+            if not grid.relevant[t, first]:
+                run = 1
+                for d in range(dims):
+                    if not grid.relevant[t, d]:
+                        run *= factors[d]
+                cost += open_cost * slide[t] / run
+            elif grid.axis_of[t, first] >= 0:
+                cost += open_cost * min(1.0, 2.0 * slide[t]) * (n - 1) / n
+            else:
+                cost += open_cost
+        best = min(best, cost)
+    return best
+
+
+@kernel
+def add_loops(grid, label, around, closed, share, new):
+    """Fills `new` with a label outside loops that reuse its open tensors as `around` says and close some."""
+    copy(new, label)
+    for t in range(share.shape[0]):
+        if new[2 + 3 * t] + new[3 + 3 * t] > 0.0:
+            g = reuse_factor(label, around.run[t], around.windows[t], around.counts[t], around.direct[t])
+            new[2 + 3 * t] *= g
+            new[3 + 3 * t] *= g
+        if closed[t]:
+            new[0] += new[2 + 3 * t]
+            new[4 + 3 * t] += new[3 + 3 * t]
+            new[2 + 3 * t] = 0.0
+            new[3 + 3 * t] = 0.0
+            settle(new, t, share[t])
+        for a in range(grid.axis_column.shape[1]):
+            column = grid.axis_column[t, a]
+            if column >= 0:
+                if closed[t] or label[column] >= 0.0:
+                    new[column + 1] = 0.0  # the repeated tile comes between: no neighbour helps
+                if closed[t]:
+                    new[column] = 0.0
+
+
+@kernel
+def add_boundary(grid, at, label, boundary, macs):
+    """Adds what it costs to move the tile `at` into the level that it fills."""
+    label[0] += boundary.leak * macs * label[1]
+    for t in range(boundary.keep.shape[0]):
+        if not boundary.keep[t]:
+            continue
+        settle(label, t, 1.0)
+        label[0] -= boundary.saved[t]
+        if not boundary.has_parent[t]:
+            continue
+        label[2 + 3 * t] += grid.words[at, t] * boundary.fill_price[t]
+        label[3 + 3 * t] = grid.words[at, t] * boundary.parent_price[t]
+        settle(label, t, boundary.share_outside[t])
+        if label[2 + 3 * t] + label[3 + 3 * t] == 0.0:
+            continue
+        for a in range(grid.axis_column.shape[1]):
+            column = grid.axis_column[t, a]
+            if column >= 0:
+                before, extent = abs(label[column]), extent_of(grid, at, t, a)
+                mixed = label[column] < 0.0 or (label[column + 1] > 0.0 and before > 0.0 and before != extent)
+                label[column] = -max(before, extent) if mixed else max(before, extent)
+
+
+@kernel
+def boundary_floors(grid, boundary, wanted, share, linkable, width, out):
+    """The least that moving each wanted tile into a level can cost; inf for the others."""
+    label = np.zeros(width)
+    for at in range(wanted.shape[0]):
+        out[at] = np.inf
+        if wanted[at]:
+            for j in range(width):
+                label[j] = 0.0
+            add_boundary(grid, at, label, boundary, 0.0)
+            out[at] = floor_of(grid, at, label, share, linkable)
+
+
+@kernel
+def lift_storage(grid, inside, allowed, order, boundary, wanted, limit, aim, scalar, corners):
+    """Labels of the wanted tiles of a storage level from those of the tiles below its loops.
+
+    `allowed[d, i, j]`: the level may loop over dimension d from the divisor at j to that at i. `scalar`: nothing but
+    a number remains of labels whose tensors are all settled.
+    """
+    labels, tensors, dims = inside.labels, grid.relevant.shape[0], grid.bounds.shape[0]
+    tile_count, width = grid.value.shape[0], labels.shape[1]
+    factors, firsts = np.ones(dims, np.int64), np.zeros(dims, np.int64)
+    around = Around(
+        np.ones(tensors), np.zeros((tensors, dims, WINDOW)), np.zeros(tensors, np.int64), np.zeros(tensors, np.bool_)
+    )
+    closed, new, slide = np.zeros(tensors, np.bool_), np.zeros(width), np.ones(tensors)
+    choice, options = np.zeros(dims, np.int64), np.zeros((dims, allowed.shape[1]), np.int64)
+    option_counts = np.zeros(dims, np.int64)
+    rows = np.empty((64, CAP, width))
+    row_of, row_counts = np.full(tile_count, -1, np.int64), np.zeros(tile_count, np.int64)
+    used_rows = 0
+    settled_cost = np.full(tile_count, np.inf)
+    for below in inside.tiles:
+        start, stop = inside.offsets[below], inside.offsets[below + 1]
+        floor, idle = inside.floors[below], inside.idle[below] * limit.idle
+        empty = False
+        for d in range(dims):
+            option_counts[d], choice[d] = 0, 0
+            for j in range(grid.position[below, d], grid.counts[d]):
+                if allowed[d, j, grid.position[below, d]]:
+                    options[d, option_counts[d]] = j
+                    option_counts[d] += 1
+            empty = empty or option_counts[d] == 0
+        for t in range(tensors):
+            slide[t] = least_slide(grid, below, t)
+        while not empty:
+            at, loops = 0, 0
+            for d in range(dims):
+                at += options[d, choice[d]] * grid.strides[d]
+                if options[d, choice[d]] != grid.position[below, d]:
+                    loops += 1
+            if wanted[at] and value_of(aim, floor + limit.outside[at], idle) < limit.value:
+                if row_of[at] < 0:
+                    rows = grown(rows, used_rows)
+                    row_of[at] = used_rows
+                    used_rows += 1
+                row = rows[row_of[at]]
+                count = row_counts[row_of[at]]
+                if loops == 0:
+                    for m in range(start, stop):
+                        count = insert(row, count, labels[m], corners)
+                else:
+                    for d in range(dims):
+                        factors[d] = grid.value[at, d] // grid.value[below, d]
+                    settled = scalar and settles(grid, labels, start, stop, factors)
+                    kinds = 0
+                    if not settled or floor < settled_cost[at]:
+                        kinds = first_loops(grid, order, factors, firsts)
+                    for c in range(kinds):
+                        if settled:
+                            low = floor_inside(grid, labels, start, stop, firsts[c], factors, slide)
+                            if low >= settled_cost[at]:
+                                continue
+                        for t in range(tensors):
+                            around.run[t], around.counts[t], around.direct[t], closed[t] = surround(
+                                grid, order, t, firsts[c], below, factors, around.windows[t]
+                            )
+                        if settled:
+                            cost = least_value(labels, start, stop, around, boundary.share, 0.0, 0.0, 0.0, aim)
+                            settled_cost[at] = min(settled_cost[at], cost)
+                            continue
+                        for m in range(start, stop):
+                            add_loops(grid, labels[m], around, closed, boundary.share, new)
+                            count = insert(row, count, new, corners)
+                row_counts[row_of[at]] = count
+            d = dims - 1
+            while d >= 0:
+                choice[d] += 1
+                if choice[d] < option_counts[d]:
+                    break
+                choice[d] = 0
+                d -= 1
+            if d < 0:
+                break
+    for at in range(tile_count):
+        if row_of[at] < 0:
+            continue
+        row = rows[row_of[at]]
+        if settled_cost[at] < np.inf:
+            for j in range(width):
+                new[j] = 0.0
+            new[0] = settled_cost[at]
+            row_counts[row_of[at]] = insert(row, row_counts[row_of[at]], new, corners)
+        for m in range(row_counts[row_of[at]]):
+            add_boundary(grid, at, row[m], boundary, aim.macs)
+    return packed(rows, row_of, row_counts)
+
+
+class Array(NamedTuple):
+    """A fan-out."""
+
+    choices: Ints  # (choices, D) divisor positions of its factors
+    linked: Flags  # (T,) neighbours may pass a tensor on
+    scaled: Flags  # (T,) the same, but the children do not keep it; see `fan_shares`
+    saved: Floats  # (T,) pJ that first writes inside save at most, for each time that the children hold the words
+    share_outside: Floats  # (T,) least fraction that the fan-outs from here to the parent can leave
+    linkable: Flags  # (T,) the next stage is a fan-out whose children may pass the tensor on
+    innermost: bool  # its children are the compute units
+    leak_outside: float  # pJ per cycle of the levels outside if this is the outermost fan-out, else 0
+
+
+@kernel
+def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corners):
+    """Labels of the wanted tiles outside a fan-out from those inside it.
+
+    `times[d, i, j]`: position of the product of two divisors. `keep_idle`: idleness still matters further out.
+    """
+    labels, tensors, dims = inside.labels, grid.relevant.shape[0], grid.bounds.shape[0]
+    factors = np.ones(dims, np.int64)
+    shares, shared, more = np.ones(tensors), np.ones(tensors), np.zeros(tensors)
+    new = np.zeros(labels.shape[1])
+    rows = np.empty((64, CAP, labels.shape[1]))
+    tile_count = grid.value.shape[0]
+    row_of, row_counts = np.full(tile_count, -1, np.int64), np.zeros(tile_count, np.int64)
+    used_rows = 0
+    for below in inside.tiles:
+        for s in range(array.choices.shape[0]):
+            at, product = 0, 1
+            for d in range(dims):
+                p = times[d, grid.position[below, d], array.choices[s, d]]
+                if p < 0:
+                    at = -1
+                    break
+                at += p * grid.strides[d]
+                factors[d] = grid.divisors[d, array.choices[s, d]]
+                product *= factors[d]
+            if at < 0 or not wanted[at]:
+                continue
+            floor, idle = inside.floors[below] + limit.outside[at], inside.idle[below] / product * limit.idle
+            if value_of(aim, floor, idle) >= limit.value:
+                continue
+            fan_shares(grid, below, factors, array.scaled, shares)
+            for t in range(tensors):
+                shared[t] = sharing(grid, factors, t)
+                more[t] = array.saved[t] * (duplicates(grid, below, factors, t) - 1.0) if array.saved[t] > 0.0 else 0.0
+            if row_of[at] < 0:
+                rows = grown(rows, used_rows)
+                row_of[at] = used_rows
+                used_rows += 1
+            row = row_of[at]
+            for m in range(inside.offsets[below], inside.offsets[below + 1]):
+                copy(new, labels[m])
+                new[1] /= product
+                for t in range(tensors):
+                    new[0] -= more[t]
+                    new[3 + 3 * t] *= shares[t]
+                    new[4 + 3 * t] *= shares[t]
+                    apart = 0
+                    for a in range(grid.axis_column.shape[1]):
+                        if grid.axis_column[t, a] >= 0:
+                            apart += spread(grid, below, factors, t, a)
+                    if array.innermost and shared[t] == 1 and apart == 0:  # no neighbour ever has the same word
+                        new[4 + 3 * t] += new[3 + 3 * t]
+                        new[3 + 3 * t] = 0.0
+                    settle(new, t, array.share_outside[t])
+                set_spans(grid, below, factors, array.linked, new)
+                new[0] += array.leak_outside * aim.macs * new[1]
+                if not keep_idle:
+                    new[1] = 0.0
+                floor = floor_of(grid, at, new, array.share_outside, array.linkable) + limit.outside[at]
+                if value_of(aim, floor, new[1] * limit.idle) >= limit.value:
+                    continue
+                row_counts[row] = insert(rows[row], row_counts[row], new, corners)
+    return packed(rows, row_of, row_counts)

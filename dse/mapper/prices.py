@@ -1,0 +1,171 @@
+"""What a mapping pays at every stage: prices of accesses at memories, savings and neighbours at fan-outs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dse.hardware.energy.ert import Ert
+from dse.hardware.residence import resident_words
+from dse.hardware.spec import Fanout, Spec, Storage
+from dse.mapper.kernels.geometry import Flags, Floats, Order
+from dse.mapper.kernels.upward import Array, Boundary, boundary_floors
+from dse.mapper.mapspace import Constraint, Mapspace
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A storage level with its loops and boundary, or a fan-out with its array."""
+
+    level: Storage | Fanout
+    loops: Constraint
+    allowed: Flags  # (D, max count, max count) as in `loops`, without factors that do better further out
+    wanted: Flags  # (tiles,) that the constraints outside can leave and that fit
+    boundary: Boundary | None
+    order: Order | None
+    array: Array | None
+    linkable: Flags  # (T,) the next stage is a fan-out whose children may pass the tensor on
+    share_outside: Floats  # (T,) least fraction that the fan-outs from here to the next keeping level can leave
+    beyond: float  # pJ that everything further out costs at least
+    outside: Floats  # (tiles,) the same with what the tile above the stage adds
+    least_idle: float  # inverse of the largest fan-out further out
+
+
+@dataclass(frozen=True)
+class Stages:
+    """One choice of what each level keeps, innermost first."""
+
+    keep: Flags  # (K, T)
+    stages: tuple[Stage, ...]
+    compute_price: Floats  # (T,) pJ a word an operation takes from the innermost keeping level
+    leak: Floats  # (K,) pJ per cycle and instance
+    first_share: Floats  # (T,) as `share_outside`, for the compute unit
+    last_fanout: int  # the outermost fan-out, -1 if there is none: what leaks further out is known from there on
+
+
+def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, frozenset[str]], base: float) -> Stages:
+    """Prices every access of a mapspace.
+
+    Args:
+        keep: the tensors that each storage keeps.
+        base: pJ that every mapping costs.
+    """
+    levels = tuple(reversed(spec.levels))
+    count, tensors = len(levels), len(space.tensors)
+    kept = np.zeros((count, tensors), bool)
+    price = np.zeros((count, tensors))  # a word delivered to the child
+    fill, read, leak = np.zeros((count, tensors)), np.zeros(count), np.zeros(count)
+    for k, level in enumerate(levels):
+        if isinstance(level, Storage):
+            energies = ert.storage(level.name)
+            leak[k] = energies["leak"]
+            kept[k] = [t in keep[level.name] for t in space.tensors]
+            read[k] = energies["read"] / level.block_size
+            price[k] = read[k] + np.where(space.read_write, energies["update"] / level.block_size, 0.0)
+            fill[k] = energies["write"] / level.block_size
+    mesh = [level.mesh_x * level.mesh_y if isinstance(level, Fanout) else 1 for level in levels]
+    has_parent, parent_price = np.zeros((count, tensors), bool), np.zeros((count, tensors))
+    least_share = np.ones((count + 1, tensors))
+    saved, saved_inside = np.zeros((count, tensors)), np.zeros((count, tensors))
+    compute_price = np.zeros(tensors)
+    for t in range(tensors):
+        keeping = np.flatnonzero(kept[:, t])
+        compute_price[t] = price[keeping[0], t]
+        for k in range(count):
+            outside = keeping[keeping > k]
+            has_parent[k, t] = len(outside) > 0
+            if len(outside):
+                parent_price[k, t] = price[outside[0], t]
+            here = k if kept[k, t] else (outside[0] if len(outside) else k)
+            least_share[k, t] = 1.0 / math.prod(mesh[k:here])
+            if space.read_write[t] and kept[k, t]:
+                saved[k, t] = space.full_size[t] * (read[k] + (fill[k, t] if len(outside) else 0.0))
+        for k in range(count):
+            for j in keeping[keeping < k]:
+                saved_inside[k, t] += saved[j, t] * math.prod(mesh[j:k])
+    shared = (space.grid.axis_of >= 0).any(axis=1)
+    overlapping = shared | space.coarse
+    last_fanout = max((k for k, level in enumerate(levels) if isinstance(level, Fanout)), default=-1)
+
+    outermost, outward = _outward(space, levels)
+    resident = resident_words(spec, space.problem, keep)
+    stages: list[Stage] = []
+    rest, least_idle = base, 1.0  # of everything further out
+    for k in range(count - 1, -1, -1):
+        level, loops = levels[k], space.stages[k]
+        next_level = levels[k + 1] if k + 1 < count else None
+        wanted = space.reach[k + 1]
+        boundary, order, array = None, None, None
+        linkable, beyond = np.zeros(tensors, bool), rest
+        if isinstance(next_level, Fanout):
+            linkable = kept[k] & _passing(space, next_level)
+        if isinstance(level, Fanout):
+            holds = kept[k - 1] if k else np.ones(tensors, bool)
+            passing = _passing(space, level)
+            most_shared = np.minimum(mesh[k], np.where(space.grid.relevant, 1, space.grid.bounds).prod(axis=1))
+            most_shared = np.where(overlapping, mesh[k], most_shared)
+            rest -= float((saved_inside[k] * (most_shared - 1)).sum())
+            array = Array(
+                loops.choices, holds & passing, (~holds & shared & passing) | space.coarse, saved_inside[k],
+                least_share[k + 1], linkable, k == 0, float(leak[k:].sum()) if k == last_fanout else 0.0,
+            )  # fmt: skip
+            outside_here = np.where(wanted, rest, np.inf)
+        else:
+            if level.capacity is not None:
+                lives = np.array([resident.get(level.name, {}).get(t, 0) for t in space.tensors])
+                wanted = wanted & (np.maximum(space.boxes, lives)[:, kept[k]].sum(axis=1) <= level.capacity)
+            boundary = Boundary(
+                kept[k], has_parent[k], np.where(kept[k] & has_parent[k], fill[k], 0.0), parent_price[k], saved[k],
+                float(leak[k]) if k < last_fanout else 0.0, least_share[k], least_share[k + 1],
+            )  # fmt: skip
+            order = Order(loops.inner, loops.outer, loops.free, outward & (k == outermost))
+            outside_here = np.empty(len(wanted))
+            boundary_floors(space.grid, boundary, wanted, least_share[k + 1], linkable, space.label_width, outside_here)
+            least = float(outside_here.min())
+            outside_here += rest
+            rest += least
+        stages.insert(0, Stage(
+            level, loops, _without(loops, outward) if k < outermost else loops.allowed, wanted, boundary, order, array,
+            linkable, least_share[k + 1], beyond, outside_here, least_idle,
+        ))  # fmt: skip
+        least_idle /= mesh[k]
+    return Stages(kept, tuple(stages), compute_price, leak, least_share[0], last_fanout)
+
+
+def _passing(space: Mapspace, fanout: Fanout) -> Flags:
+    return np.array([t not in fanout.no_link_transfer for t in space.tensors])
+
+
+def _outward(space: Mapspace, levels: tuple[Storage | Fanout, ...]) -> tuple[int, Flags]:
+    """The outermost level that may loop at all, and the dimensions whose loops do at least as well outside all others.
+
+    These are dimensions that move every tensor along an axis of its own, such as groups: their loops repeat everything
+    inside with other data. Loops further in only make tiles larger and interrupt reuse. No dimension is named where
+    Timeloop's counts do not follow this: where neighbours pass words on, whose averages are rounded, and where tiles of
+    outputs have gaps or overlap, because then first writes depend on where the loops stand (docs/mapper.md).
+    """
+    grid, nothing = space.grid, np.zeros(len(space.dims), bool)
+    single = np.eye(grid.divisors.shape[1], dtype=bool)
+    looping = [k for k, v in enumerate(levels) if isinstance(v, Fanout) or (space.stages[k].allowed & ~single).any()]
+    if not looping or isinstance(levels[looping[-1]], Fanout):
+        return -1, nothing
+    outputs = grid.coefficient[space.read_write]
+    if (outputs > 1).any() or ((outputs > 0).sum(axis=2) > 1).any():
+        return -1, nothing
+    sliding = (grid.axis_of >= 0).any(axis=1)
+    if any((sliding & _passing(space, level)).any() for level in levels if isinstance(level, Fanout)):
+        return -1, nothing
+    everywhere = np.asarray((grid.relevant & (grid.axis_of < 0)).all(axis=0))
+    return looping[-1], everywhere & space.stages[looping[-1]].open
+
+
+def _without(loops: Constraint, outward: Flags) -> Flags:
+    """The allowed factors without those of dimensions that lie further out, where a level can do without them."""
+    allowed = loops.allowed.copy()
+    for d in np.flatnonzero(outward):
+        if allowed[d, 0, 0]:
+            allowed[d] &= np.eye(allowed.shape[1], dtype=bool)
+    return allowed

@@ -1,0 +1,1 @@
+"""Mappings whose factors do not divide the layer."""

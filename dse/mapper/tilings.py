@@ -1,0 +1,315 @@
+"""Complete tilings, evaluated exactly in every order that can make a difference."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dse.hardware.energy.ert import Ert
+from dse.hardware.spec import Fanout, Spec, Storage
+from dse.mapper.kernels.exact import exact_counts, priced
+from dse.mapper.kernels.geometry import Flags, Floats, Ints
+from dse.mapper.kernels.labels import BOUND_DELAY, Aim, value_of
+from dse.mapper.kernels.upward import Inside
+from dse.mapper.mapspace import BoundaryCounts, Mapspace, Tiling
+from dse.mapper.orders import CLOSED, OPEN, SLID, loop_orders, mesh_arrangements
+from dse.model.mapping import Loops, Mapping
+
+MOST_ORDERS = 256  # that a boundary is counted in
+MOST_BOUNDARIES = 20_000  # whose counts are kept
+
+
+@dataclass
+class Best:
+    """The best mapping so far: its objective, and its energy in pJ."""
+
+    value: float = math.inf
+    energy: float = math.inf
+    mapping: Mapping | None = None
+    tiling: Tiling | None = None
+    proven: bool = True  # the search was not cut short
+    within: tuple[Any, list[Inside]] | None = None  # the search that found it, and its bounds
+
+
+@dataclass(frozen=True)
+class _Arrangement:
+    """The loops of one stage in one order: temporal ones, or those on X and on Y; and as rows of `exact_counts`."""
+
+    loops: Loops
+    on_y: Loops
+    rows: Ints
+
+
+class Evaluator:
+    """Evaluates tilings exactly, in every order that can make a difference."""
+
+    def __init__(
+        self,
+        space: Mapspace,
+        spec: Spec,
+        ert: Ert,
+        keep: MappingType[str, frozenset[str]],
+        compute_energy: float,
+        whole_accesses: bool,
+    ) -> None:
+        """`whole_accesses`: prices are for accesses of a whole block, as energies are; bandwidths count words."""
+        self.space, self.keep, self.compute_energy = space, keep, compute_energy
+        self.whole_accesses = whole_accesses
+        levels = self.levels = tuple(reversed(spec.levels))
+        self.kept = np.array([[isinstance(v, Storage) and t in keep[v.name] for t in space.tensors] for v in levels])
+        self.energies = [
+            ert.storage(level.name) if isinstance(level, Storage) else dict.fromkeys(("read", "write", "update"), 0.0)
+            for level in levels
+        ]
+        self.read, self.fill, self.update = (
+            np.array([e[action] for e in self.energies]) for action in ("read", "write", "update")
+        )
+        self.leak = np.array([e.get("leak", 0.0) for e in self.energies])
+        self.block = np.array([level.block_size if isinstance(level, Storage) else 1 for level in levels], np.float64)
+        limits = [
+            (level.read_bandwidth, level.write_bandwidth, level.shared_bandwidth)
+            if isinstance(level, Storage) else (None, None, None)
+            for level in levels
+        ]  # fmt: skip
+        self.bandwidth = np.array([[math.inf if b is None else b for b in row] for row in limits])
+        self.mesh_x = np.array([level.mesh_x if isinstance(level, Fanout) else 1 for level in levels], np.int64)
+        self.mesh_y = np.array([level.mesh_y if isinstance(level, Fanout) else 1 for level in levels], np.int64)
+        names = space.tensors
+        self.link_allowed = np.array(
+            [[isinstance(v, Fanout) and t not in v.no_link_transfer for t in names] for v in levels]
+        )
+        self.shared_axis: Flags = (space.grid.axis_of >= 0).any(axis=1) | space.coarse
+        self.start = [SLID if coarse else OPEN for coarse in space.coarse.tolist()]  # SLID: every order is tried
+        self.rounding = self._rounding()
+        self.least_energy: dict[
+            tuple[tuple[int, ...], tuple[int, ...]], float
+        ] = {}  # of the tilings tried so far, for a search that goes on
+        self.arrangements: dict[tuple[Any, ...], list[_Arrangement]] = {}
+        # Candidates that keep the same tensors and differ in energies have these counts in common.
+        self.boundaries = space.boundaries.setdefault((self.kept.tobytes(), self.link_allowed.tobytes()), {})
+        self.moved: dict[tuple[int, int], list[int]] = {}
+        self.one_tensor = [self._of_one(t) for t in range(len(names))]
+
+    def _rounding(self) -> tuple[Floats, Floats]:
+        """pJ by which rounded averages can undercut the bounds, which do not round: (K, T) of writes and of reads.
+
+        A count is whole unless neighbours pass words on, or boxes are shared unevenly, in a fan-out directly outside
+        the level, or in one inside it whose children do not keep the tensor.
+        """
+        writes, reads = np.zeros(self.kept.shape), np.zeros(self.kept.shape)
+        copies = 1
+        for k in range(len(self.levels) - 1, -1, -1):
+            for t in np.flatnonzero(self.kept[k] & self.shared_axis).tolist():
+                if self._under_fanout(k):
+                    writes[k, t] = copies * self.fill[k] / self.block[k]  # truncated
+                if self._under_fanout(k) or self._uneven(k, t):
+                    words = self.read[k] + self.update[k] * self.space.read_write[t]
+                    reads[k, t] = 0.5 * copies * words / self.block[k]  # rounded to nearest
+            copies *= int(self.mesh_x[k] * self.mesh_y[k])
+        return writes, reads
+
+    def _under_fanout(self, k: int) -> bool:
+        """Whether level k is what a fan-out directly outside it multiplies."""
+        return k + 1 < len(self.levels) and isinstance(self.levels[k + 1], Fanout)
+
+    def _uneven(self, k: int, t: int) -> bool:
+        """Whether a fan-out inside level k, but outside the next that keeps the tensor, has children without it."""
+        inside = range(max((j for j in range(k) if self.kept[j, t]), default=-1) + 1, k)
+        return any(isinstance(self.levels[j], Fanout) and j > 0 and not self.kept[j - 1, t] for j in inside)
+
+    def _scales(self, k: int, t: int) -> bool:
+        """Whether k is a fan-out whose children hold no such tensor, while its share depends on whom neighbours serve.
+
+        Then the loops outside decide that share, whatever the level inside that keeps the tensor can reuse.
+        """
+        passing = isinstance(self.levels[k], Fanout) and self.link_allowed[k, t] and self.shared_axis[t]
+        return bool(k > 0 and passing and not self.kept[k - 1, t])
+
+    def slack(self) -> float:
+        """pJ by which rounding can undercut the bounds of a whole mapping."""
+        return float(sum(rounded.sum() for rounded in self.rounding))
+
+    def try_orders(self, tiling: Tiling, aim: Aim, best: Best) -> None:
+        """Evaluates a tiling in all orders that start with its innermost loops."""
+        if self.least_energy.get((tiling.tiles, tiling.firsts), 0.0) > aim.most_energy:
+            return
+        tiles, outermost = tiling.tiles, len(self.levels) - 1
+        everyone = range(len(self.space.tensors))
+        # What loops further in have done to the tiles of each tensor, one for each level whose accesses they decide.
+        seen = [[SLID] if isinstance(self.levels[0], Fanout) else [] for _ in everyone]
+        per_stage: list[list[_Arrangement]] = []
+        for k in range(len(self.levels)):
+            outside, inside = tiles[outermost - k], tiles[outermost - k + 1]
+            state = tuple(map(_worst, seen))
+            per_stage.insert(0, self._arrangements(k, outside, inside, tiling.firsts[outermost - k], state, everyone))
+            if isinstance(self.levels[k], Storage):
+                for t in everyone:
+                    seen[t] = [self._after(s, t, outside, inside) for s in seen[t]]
+            for t in everyone:
+                if self.kept[k, t] or self._scales(k, t):
+                    seen[t].append(self.start[t])
+        least = math.inf
+        for choice in itertools.product(*per_stage):
+            nest = np.concatenate([arrangement.rows for arrangement in reversed(choice)])
+            counts = exact_counts(
+                nest, self.space.grid.coefficient, self.kept, self.mesh_x, self.mesh_y, self.link_allowed,
+                self.shared_axis,
+            )  # fmt: skip
+            energy, cycles = priced(
+                counts, self.space.read_write, self.kept, self.read, self.fill, self.update, self.block, self.leak,
+                self.bandwidth,
+            )  # fmt: skip
+            if math.isinf(energy):
+                continue  # Timeloop stops at such a mapping
+            energy += self.compute_energy
+            least = min(least, energy)
+            value = float(cycles) if aim.kind == BOUND_DELAY else value_of(aim, energy, cycles / aim.macs)
+            if value < best.value * (1 - 1e-12):
+                best.value, best.energy = value, energy
+                best.mapping, best.tiling = self._mapping(choice), tiling
+        self.least_energy[tiling.tiles, tiling.firsts] = least
+
+    def _of_one(self, t: int) -> tuple[Any, ...]:
+        """What `exact_counts` needs to know of one tensor alone."""
+        one = slice(t, t + 1)
+        return (
+            self.space.grid.coefficient[one], np.ascontiguousarray(self.kept[:, one]), self.mesh_x, self.mesh_y,
+            np.ascontiguousarray(self.link_allowed[:, one]), self.shared_axis[one],
+        )  # fmt: skip
+
+    def _accesses(self, words: float, k: int) -> float:
+        """Accesses to level k that some words take."""
+        blocks = words / float(self.block[k])
+        return math.ceil(blocks) if self.whole_accesses else blocks
+
+    def rounds(self, k: int, t: int) -> bool:
+        """Whether an exact count of a boundary gives something back that was subtracted for its rounding."""
+        return bool(self.rounding[0][k, t] + self.rounding[1][k, t] > 0.0)
+
+    def least_boundary(self, k: int, t: int, tiles: tuple[int, ...], firsts: tuple[int, ...]) -> float | None:
+        """pJ that moving a tensor's tiles into level k takes in the best order of the loops outside, counted exactly.
+
+        What rounding can undercut a bound by is contained where it is known here, so that it need not be subtracted.
+
+        Args:
+            tiles: tile above each stage, outermost first, down to that of k.
+            firsts: innermost loop of each stage outside k, outermost first.
+
+        None if there are too many orders to try.
+        """
+        key = (k, t, tiles, firsts)
+        if key not in self.boundaries:
+            if len(self.boundaries) >= MOST_BOUNDARIES:
+                self.boundaries.clear()
+            self.boundaries[key] = self._boundary_counts(k, t, tiles, firsts)
+        counted = self.boundaries[key]
+        if counted is None:
+            return None
+        parent = self._parent(k, t)
+        writes, reads = self.rounding
+        least = math.inf
+        for content, given, peer, parents, children in counted:
+            taken, brought, known = content / self.block[parent], (given + peer) / self.block[k], 0.0
+            if not self.space.read_write[t]:
+                brought, known = self._accesses(math.floor(given + peer), k), float(writes[k, t])
+                if not self._under_fanout(parent):  # no neighbours: nothing else is read there
+                    taken = self._accesses(math.floor(content + 0.5), parent)
+                    known += float(reads[parent, t])
+                if not self._uneven(k, t):  # what children take of this level is whole, so only this part is rounded
+                    peer = math.floor(peer + 0.5)
+                    known += float(reads[k, t])
+            price = self.read[parent] + self.update[parent] * self.space.read_write[t]
+            energy = parents * taken * price + children * (brought * self.fill[k] + peer / self.block[k] * self.read[k])
+            least = min(least, energy + known)
+        return least
+
+    def _boundary_counts(self, k: int, t: int, tiles: tuple[int, ...], firsts: tuple[int, ...]) -> BoundaryCounts:
+        """The counts of every order that a tensor can tell apart, each once."""
+        value = self.space.grid.value
+        per_stage, number, seen = [], 1, [self.start[t]]
+        for j in range(k + 1, len(self.levels)):
+            depth = len(self.levels) - 1 - j
+            outside, inside = tiles[depth], tiles[depth + 1]
+            state = tuple(_worst(seen) if u == t else CLOSED for u in range(len(self.space.tensors)))
+            found = self._arrangements(j, outside, inside, firsts[depth], state, [t])
+            per_stage.append(found)
+            number *= len(found)
+            if isinstance(self.levels[j], Storage):
+                seen = [self._after(s, t, outside, inside) for s in seen]
+            if self._scales(j, t):
+                seen.append(self.start[t])
+        if number > MOST_ORDERS:
+            return None
+        tile = [(k, d, n, 0) for d, n in enumerate(value[tiles[-1]]) if n > 1]  # their order does not matter outside
+        rest = np.array(tile, np.int64).reshape(len(tile), 4)
+        parent = self._parent(k, t)
+        distinct = set()
+        for choice in itertools.product(*per_stage):
+            counts = exact_counts(np.concatenate([rest, *(a.rows for a in choice)]), *self.one_tensor[t])
+            distinct.add((
+                float(counts.content[parent, 0]), float(counts.given[k, 0]), float(counts.peer[k, 0]),
+                int(counts.instances[parent]), int(counts.instances[k]),
+            ))  # fmt: skip
+        return tuple(distinct)
+
+    def _parent(self, k: int, t: int) -> int:
+        """The next level out that keeps a tensor."""
+        return next(j for j in range(k + 1, len(self.levels)) if self.kept[j, t])
+
+    def _after(self, status: int, t: int, outside: int, inside: int) -> int:
+        """What has happened to a tensor's tile once the loops between two tiles have run too."""
+        if (outside, inside) not in self.moved:
+            grid = self.space.grid
+            moved = grid.relevant & (grid.value[outside] > grid.value[inside])
+            settled = (moved & (grid.axis_of < 0)).any(axis=1)
+            self.moved[outside, inside] = np.where(settled, CLOSED, np.where(moved.any(axis=1), SLID, OPEN)).tolist()
+        return max(status, self.moved[outside, inside][t])
+
+    def _arrangements(
+        self, k: int, outside: int, inside: int, first: int, state: tuple[int, ...], tensors: Sequence[int]
+    ) -> list[_Arrangement]:
+        """The ways to order what lies between two tiles at stage k; leaves have most of them in common.
+
+        Args:
+            state: what the loops further in have done to each tensor; CLOSED if it need not tell them apart.
+            tensors: those to which neighbours in a fan-out matter.
+        """
+        key = (k, outside, inside, first, state, len(tensors))
+        if key in self.arrangements:
+            return self.arrangements[key]
+        names, level = self.space.dims, self.levels[k]
+        factors = self.space.grid.value[outside] // self.space.grid.value[inside]
+        if isinstance(level, Fanout):
+            linkable = any(self.link_allowed[k, t] and (k == 0 or self.shared_axis[t]) for t in tensors)
+            pairs = mesh_arrangements(level, self.space.problem, names, factors, linkable)
+        else:
+            orders = loop_orders(factors, first, state, self.space.grid, level.temporal, names)
+            pairs = ((order, ()) for order in orders)
+        found = []
+        for loops, on_y in pairs:
+            rows = [(k, names.index(d), n, isinstance(level, Fanout)) for d, n in (*loops, *on_y)]
+            found.append(_Arrangement(loops, on_y, np.array(rows, np.int64).reshape(len(rows), 4)))
+        self.arrangements[key] = found
+        return found
+
+    def _mapping(self, choice: tuple[_Arrangement, ...]) -> Mapping:
+        temporal: dict[str, Loops] = {}
+        x: dict[str, Loops] = {}
+        y: dict[str, Loops] = {}
+        for level, arrangement in zip(reversed(self.levels), choice, strict=True):
+            if isinstance(level, Fanout):
+                x[level.name], y[level.name] = arrangement.loops, arrangement.on_y
+            else:
+                temporal[level.name] = arrangement.loops
+        return Mapping(temporal, x, y, dict(self.keep))
+
+
+def _worst(seen: Sequence[int]) -> int:
+    """The state in which the order of further loops matters most."""
+    return SLID if SLID in seen else OPEN if OPEN in seen else CLOSED

@@ -1,0 +1,202 @@
+"""Counts of one tensor at every level of a mapping: tiles, reads, fills, updates, and how bypassed levels fold.
+
+docs/model.md derives the rules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dse.core.errors import InputError
+from dse.model.child_accesses import Stats, Vector, child_accesses
+from dse.model.loop_nest import Level, Loop, Nest
+from dse.model.mapping import Mapping
+from dse.model.remainders import Box, Children, Unfinished, WalkLoop, walk_accesses
+from dse.workload.problem import DataSpace
+
+
+@dataclass
+class Tile:
+    """Running counts of one tensor at one level while bypassed levels are folded outwards."""
+
+    size: int
+    fanout: float
+    content: float
+    by_multicast: Stats
+    link_transfers: float
+    fill_share: float = 0.0
+    partition: int = 0
+    peer: float = 0.0
+
+
+class Serving(NamedTuple):
+    """How many children an instance of a level serves, and what the accesses counted for it are multiplied by."""
+
+    children: float
+    weight: float
+
+
+class KeptTile(NamedTuple):
+    """What the average instance of a level that keeps a tensor accesses; the outermost one has no parent to fill it."""
+
+    level: Level
+    tile: Tile
+    outermost: bool
+
+
+def tensor_counts(nest: Nest, tensor: DataSpace, mapping: Mapping) -> list[tuple[Level, int, int, int, int]]:
+    """(level, tile, reads, fills, updates) of a tensor at every level that keeps it, innermost first.
+
+    Raises:
+        InputError: Timeloop stops, because it counts fewer accesses than words that are written first; with remainders
+            its rounding can do that.
+    """
+    out = []
+    for level, tile, outermost in kept_tiles(nest, tensor, mapping):
+        share = 0.0 if outermost else tile.fill_share
+        accesses = tile.content + tile.peer
+        if tensor.read_write:
+            reads, updates = _round(accesses - tile.partition), _round(tile.content)
+            fills = _round(share + tile.peer - (0 if outermost else tile.partition))
+            if accesses < tile.partition or fills < 0:
+                problem = f"Timeloop fails: fewer accesses to {tensor.name} than the {tile.partition} first writes"
+                raise InputError(f"mapping: {level.name}", problem)
+        else:
+            reads, updates, fills = _round(accesses), 0, int(share + tile.peer)
+        out.append((level, tile.size, reads, fills, updates))
+    return out
+
+
+def kept_tiles(
+    nest: Nest, tensor: DataSpace, mapping: Mapping, serving: Sequence[Serving] | None = None
+) -> list[KeptTile]:
+    """A tensor at every level that keeps it, not rounded, innermost first.
+
+    Args:
+        serving: of every level, innermost first; None takes Timeloop's: all children, accesses as they are.
+    """
+    tiles = _tiles(nest, tensor, serving or [Serving(level.fanout_size, 1.0) for level in nest.levels])
+    keep = [level.storage is not None and tensor.name in mapping.keep[level.storage.name] for level in nest.levels]
+    _fold_bypassed(tiles, keep)
+    outermost = max(i for i, kept in enumerate(keep) if kept)
+    for i in range(outermost, 0, -1):
+        if tiles[i].link_transfers:
+            tiles[i - 1].peer += tiles[i].link_transfers / nest.levels[i - 1].instances
+    return [
+        KeptTile(level, tile, i == outermost)
+        for i, (level, tile) in enumerate(zip(nest.levels, tiles, strict=True))
+        if keep[i]
+    ]
+
+
+def compute_count(nest: Nest) -> int:
+    """Operations that Timeloop counts under remainders: those of the average unit times the units it charges."""
+    innermost = nest.levels[0]
+    stats, _ = _imperfect_accesses(nest, 0, DataSpace("", ()), links=False)
+    executed = sum(multicast * steps for (multicast, _), steps in stats.items())
+    return int(executed / innermost.fanout_size * int(innermost.average_instances * innermost.fanout_size))
+
+
+def served_operations(nest: Nest, at: int) -> float:
+    """Operations that Timeloop's walk of a nest with remainders finds inside the children of an instance of a level."""
+    every = DataSpace("", tuple(((d, 1),) for d in nest.levels[at].own))
+    stats, _ = _imperfect_accesses(nest, at, every, links=False, hold=False)
+    return sum(stats.values())
+
+
+def _tiles(nest: Nest, tensor: DataSpace, serving: Sequence[Serving]) -> list[Tile]:
+    """Every level's tile and the accesses its child makes, as if every level kept the tensor."""
+    levels = nest.levels
+    accesses = _perfect_accesses(nest, tensor) if nest.perfect else [
+        _imperfect_accesses(nest, i, tensor, links=_links(level, tensor)) for i, level in enumerate(levels)
+    ]  # fmt: skip
+    tiles = [
+        _tile(_size(tensor, level.own), stats, links, served)
+        for level, (stats, links), served in zip(levels, accesses, serving, strict=True)
+    ]
+    tiles[-1].partition = tiles[-1].size
+    for i in range(len(levels) - 2, -1, -1):
+        parent = tiles[i + 1]
+        whole = _size(tensor, levels[i + 1].union) if levels[i + 1].spatial else tiles[i].size
+        tiles[i].partition = parent.partition * tiles[i].size // whole
+        tiles[i].fill_share = sum(a * m / parent.fanout for (m, _), a in sorted(parent.by_multicast.items()))
+    return tiles
+
+
+def _tile(size: int, stats: Stats, links: float, served: Serving) -> Tile:
+    stats = {key: words * served.weight for key, words in stats.items()}
+    return Tile(size, served.children, sum(stats.values()), stats, links * served.weight)
+
+
+def _perfect_accesses(nest: Nest, tensor: DataSpace) -> list[tuple[Stats, float]]:
+    outside = [(loop.factor, _move(tensor, loop)) for level in nest.levels for loop in level.temporal]
+    out = []
+    for i, level in enumerate(nest.levels):
+        box = _extents(tensor, {d: extent.whole for d, extent in level.child.items()})
+        spatial = [(loop.factor, _move(tensor, loop)) for loop in level.spatial]
+        links = _links(level, tensor)
+        out.append(child_accesses(box, outside, spatial, level.fanout, is_compute=i == 0, links=links))
+        outside = outside[len(level.temporal) :]
+    return out
+
+
+def _imperfect_accesses(
+    nest: Nest, at: int, tensor: DataSpace, *, links: bool, hold: bool = True
+) -> tuple[Stats, float]:
+    """As `child_accesses`; without `hold` the children hold nothing between two steps, as the compute unit."""
+    level = nest.levels[at]
+
+    def loops(which: tuple[Loop, ...], spatial: bool) -> list[WalkLoop]:
+        return [WalkLoop(x.dimension, x.factor, x.last, _move(tensor, x), spatial, x.remainder_inside) for x in which]
+
+    def tile(unfinished: Unfinished) -> Box:
+        steps = {d: (e.whole if d in unfinished else e.last) - 1 for d, e in level.child.items()}
+        low = tuple(sum(min(0, c * steps[d]) for d, c in axis) for axis in tensor.axes)
+        return low, tuple(1 + sum(max(0, c * steps[d]) for d, c in axis) for axis in tensor.axes)
+
+    outside = loops(level.temporal, False)
+    for outer in nest.levels[at + 1 :]:
+        outside += loops(outer.spatial, True) + loops(outer.temporal, False)
+    children = Children(tuple(loops(level.spatial, True)), level.fanout, links and bool(level.spatial))
+    forgets = at == 0 or not hold
+    return walk_accesses(tuple(reversed(outside)), children, tile, own_loop=bool(level.temporal), is_compute=forgets)
+
+
+def _links(level: Level, tensor: DataSpace) -> bool:
+    """Whether neighbours may pass a tensor on."""
+    return level.fanout is not None and tensor.name not in level.fanout.no_link_transfer
+
+
+def _size(tensor: DataSpace, covered: MappingType[str, int]) -> int:
+    return math.prod(_extents(tensor, covered))
+
+
+def _extents(tensor: DataSpace, covered: MappingType[str, int]) -> Vector:
+    return tuple(1 + sum(abs(c) * (covered[d] - 1) for d, c in axis) for axis in tensor.axes)
+
+
+def _move(tensor: DataSpace, loop: Loop) -> Vector:
+    """Translation of a tensor's tile from one iteration of a loop to the next."""
+    return tuple(sum(c * loop.stride for d, c in axis if d == loop.dimension) for axis in tensor.axes)
+
+
+def _fold_bypassed(tiles: list[Tile], keep: list[bool]) -> None:
+    """Hands the accesses of bypassed levels to the next level out, with its multicast kept and its links dropped."""
+    for i, kept in enumerate(keep[:-1]):
+        if kept:
+            continue
+        outer = tiles[i + 1]
+        delivered = sum(a * m for (m, _), a in outer.by_multicast.items())
+        factor = tiles[i].content * outer.fanout / delivered
+        outer.by_multicast = {key: a * factor for key, a in outer.by_multicast.items()}
+        outer.content = sum(a for _, a in sorted(outer.by_multicast.items()))
+        outer.link_transfers = 0.0
+
+
+def _round(x: float) -> int:
+    """C's round(): halves away from zero."""
+    return math.floor(x + 0.5) if x >= 0 else -math.floor(0.5 - x)

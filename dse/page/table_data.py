@@ -1,0 +1,165 @@
+"""What the page knows of a cost table, as JSON data; the page's own arithmetic is sums of these numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dse.page.colours import shades
+from dse.page.nest import parse_nest
+from dse.table.breakdown import energy_columns
+from dse.table.cost_table import CostTable, Row, Transmission
+from dse.table.totals import REFERENCE
+
+_NEGLIGIBLE = 1e-9  # share of a layer's energy below which a remainder is rounding
+
+Json = dict[str, Any]
+
+
+def page_data(table: CostTable, transmission: Transmission = "all") -> Json:
+    """The data of a table's page.
+
+    Args:
+        transmission: the levels whose energy counts, as in `CostTable.total_pj`.
+
+    Returns:
+        ``candidates`` and ``layers`` in the table's order. ``layers[i]["cells"][k]`` is a layer under a candidate:
+        ``pj`` (what counts), its parts ``compute_pj`` and ``tx_pj``, ``not_counted_pj`` (off the chip),
+        ``cycles``, ``utilisation``, ``optimal``, ``parts`` (pJ of each of the page's ``parts``), ``rest_pj`` (leakage)
+        and ``nest``, an index of ``nests``; or ``reason`` alone where there is no mapping. ``reference`` is the
+        candidate (its index) that shares are relative to, with ``reference_pj``; both None if it lacks a mapping.
+        ``layer_unit`` and ``total_unit`` are what energies of layers and of networks are printed in.
+    """
+    columns = energy_columns(table.rows)
+    parts = [tuple(column.removesuffix(".energy_pj").rsplit(".", 1)) for column in columns]
+    off_chip = off_chip_levels(table)
+    nests: dict[str, int] = {}
+    energy = table.energy_pj(transmission)
+    ok = np.isfinite(energy)
+    reference = reference_candidate(table)
+    layers = [
+        {
+            "name": layer,
+            "n_ops": int(table.n_ops[i]),
+            "cells": [
+                _cell(table.row(layer, c), columns, nests, transmission)
+                | ({"pj": float(energy[i, k]), "compute_pj": float(table.n_ops[i] * e_op)} if ok[i, k] else {})
+                for k, (c, e_op) in enumerate(zip(table.candidates, table.e_op_pj, strict=True))
+            ],
+        }
+        for i, layer in enumerate(table.layers)
+    ]
+    return {
+        "workload": table.rows[0]["workload"],
+        "transmission": transmission,
+        "layer_unit": unit(float(np.max(energy, initial=0.0, where=ok))),
+        "total_unit": unit(float(np.max(energy, axis=1, initial=0.0, where=ok).sum())),
+        "candidates": _candidates(table),
+        "parts": [{"level": level, "tensor": tensor, "off_chip": level in off_chip} for level, tensor in parts],
+        "nests": [_nest(text) for text in nests],
+        "layers": layers,
+        "reference": reference,
+        "reference_pj": None if reference is None else _uniform_pj(table, reference, transmission),
+    }
+
+
+def uniform_networks(table: CostTable, transmission: Transmission = "all") -> list[Json]:
+    """The networks with one candidate in every layer, for those candidates that have all mappings."""
+    energy = table.energy_pj(transmission)
+    return [
+        {
+            "label": f"all {candidate}",
+            "kind": "baseline",
+            "candidate": candidate,
+            "energy_pj": _uniform_pj(table, k, transmission),
+            "assignment": [k] * len(table.layers),
+        }
+        for k, candidate in enumerate(table.candidates)
+        if np.isfinite(energy[:, k]).all()
+    ]
+
+
+def indices(table: CostTable, assignment: Mapping[str, str], transmission: Transmission = "all") -> list[int]:
+    """An assignment as the page has it: an index of the candidates for each layer.
+
+    Raises:
+        InputError: a layer or a candidate that the table does not have.
+    """
+    table.total_pj(assignment, transmission)
+    return [table.candidates.index(assignment[layer]) for layer in table.layers]
+
+
+def reference_candidate(table: CostTable) -> int | None:
+    """Index of the typical operator at 8 bits; None where a layer has no mapping for it, or the table lacks it."""
+    for k, candidate in enumerate(table.candidates):
+        rows = [table.row(layer, candidate) for layer in table.layers]
+        if (rows[0]["operator"], rows[0]["bits"]) == REFERENCE and all(row["status"] == "ok" for row in rows):
+            return k
+    return None
+
+
+def unit(largest_pj: float) -> Json:
+    """The largest of the units pJ, nJ and uJ in which the largest energy is at least 1, and how many pJ it has."""
+    name, size = next((u for u in (("µJ", 1e6), ("nJ", 1e3)) if largest_pj >= u[1]), ("pJ", 1.0))
+    return {"name": name, "pj": size}
+
+
+def off_chip_levels(table: CostTable) -> set[str]:
+    """The outermost levels whose energy is the difference between all and on-chip transmission in every row.
+
+    Empty where no such levels exist, as in a table without the columns of levels.
+    """
+    columns = energy_columns(table.rows)
+    levels = list(dict.fromkeys(column.removesuffix(".energy_pj").rpartition(".")[0] for column in columns))
+    mapped = [row for row in table.rows if row["status"] == "ok"]
+    for first in range(len(levels) - 1, -1, -1):
+        outer = [c for c in columns if c.removesuffix(".energy_pj").rpartition(".")[0] in levels[first:]]
+        if mapped and all(_is_difference(row, outer) for row in mapped):
+            return set(levels[first:])
+    return set()
+
+
+def _is_difference(row: Row, columns: Sequence[str]) -> bool:
+    moved = sum(float(row.get(c) or 0.0) for c in columns)
+    everything, on_chip = float(row["e_tx_pj"]), float(row["e_tx_on_chip_pj"])
+    return abs(moved - (everything - on_chip)) <= _NEGLIGIBLE * everything
+
+
+def _candidates(table: CostTable) -> list[Json]:
+    kinds = [(row["operator"], row["bits"]) for row in (table.row(table.layers[0], c) for c in table.candidates)]
+    return [
+        {"name": name, "operator": operator, "bits": bits, "fill": fill, "ink": ink}
+        for name, (operator, bits), (fill, ink) in zip(table.candidates, kinds, shades(kinds), strict=True)
+    ]
+
+
+def _cell(row: Row, columns: Sequence[str], nests: dict[str, int], transmission: Transmission) -> Json:
+    """A layer under a candidate, but for what follows from the table's own arithmetic."""
+    if row["status"] != "ok":
+        return {"reason": row["reason"] or row["status"]}
+    parts = [row.get(column) or 0.0 for column in columns]
+    rest = row["e_tx_pj"] - sum(parts)
+    return {
+        "tx_pj": row["e_tx_pj"] if transmission == "all" else row["e_tx_on_chip_pj"],
+        "not_counted_pj": 0.0 if transmission == "all" else row["e_tx_pj"] - row["e_tx_on_chip_pj"],
+        "cycles": row["cycles"],
+        "utilisation": row["utilisation"],
+        "optimal": row["optimal"],
+        "parts": parts,
+        "rest_pj": rest if parts and rest > _NEGLIGIBLE * row["e_tx_pj"] else 0.0,
+        "nest": nests.setdefault(row["mapping"], len(nests)) if row["mapping"] else None,
+    }
+
+
+def _nest(text: str) -> Any:
+    """Levels with loops as ``[dimension, bound, axis, last]``; the text itself where it is no loop nest."""
+    levels = parse_nest(text)
+    if levels is None:
+        return text
+    return [[level.name, [[x.dimension, x.bound, x.axis, x.last] for x in level.loops]] for level in levels]
+
+
+def _uniform_pj(table: CostTable, candidate: int, transmission: Transmission) -> float:
+    return table.total_pj(dict.fromkeys(table.layers, table.candidates[candidate]), transmission)

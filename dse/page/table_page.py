@@ -1,0 +1,66 @@
+"""The page of a cost table alone: nothing was trained, so it has energies and no accuracies."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from dse.page.render import render, write_page
+from dse.page.sweep_data import sweep_data
+from dse.page.table_data import page_data, uniform_networks
+from dse.table.cost_table import CostTable, Transmission
+
+LEVELS = {"all": "all memory levels count", "on_chip": "only on-chip levels count"}
+
+
+def write_table_page(
+    path: Path, output: Path | None = None, *, transmission: Transmission = "all", sweep: Path | None = None
+) -> Path:
+    """Writes the page of a table's file, beside it unless `output` names another place; returns where.
+
+    Args:
+        sweep: a sweep's summary, whose curves the page shows too.
+
+    Raises:
+        InputError: a file that cannot be read, is no table or no summary; a place that cannot be written to.
+    """
+    table = CostTable.load(path)
+    data = page_data(table, transmission)
+    networks = [*uniform_networks(table, transmission), _least(data)]
+    start = next((i for i, n in enumerate(networks) if n["assignment"][0] == data["reference"]), 0)
+    data |= {"networks": [_shared(n, data["reference_pj"]) for n in networks], "start": start, "run": None}
+    data["sweep"] = sweep_data(sweep) if sweep else None
+    page = render(
+        data,
+        title=f"ENOS: {data['workload']}",
+        subtitle=f"{len(table.layers)} layers, {len(table.candidates)} candidates a layer; energies of one inference "
+        f"from the layers' own mappings; {LEVELS[transmission]}. From {path.name}.",
+        commands=_command(path, output, transmission, sweep),
+    )
+    return write_page(output or path.with_name(f"{path.stem}.html"), page)
+
+
+def _least(data: dict[str, Any]) -> dict[str, Any]:
+    """The network with the cheapest candidate in every layer; a layer without any mapping takes the first one."""
+    assignment = []
+    for layer in data["layers"]:
+        energies = [cell.get("pj", float("inf")) for cell in layer["cells"]]
+        assignment.append(energies.index(min(energies)))
+    cells = [layer["cells"][k] for layer, k in zip(data["layers"], assignment, strict=True)]
+    total = sum(cell["pj"] for cell in cells) if all("pj" in cell for cell in cells) else None
+    return {"label": "least energy in every layer", "kind": "least", "energy_pj": total, "assignment": assignment}
+
+
+def _shared(network: dict[str, Any], reference_pj: float | None) -> dict[str, Any]:
+    """The network with its energy as a share of the reference's too."""
+    known = reference_pj is not None and network["energy_pj"] is not None
+    return network | {"energy": network["energy_pj"] / reference_pj if known else None}
+
+
+def _command(path: Path, output: Path | None, transmission: Transmission, sweep: Path | None) -> str:
+    words = ["enos", "report", str(path)]
+    words += ["--transmission", transmission] if transmission != "all" else []
+    words += ["--sweep", str(sweep)] if sweep else []
+    words += ["--output", str(output)] if output else []
+    return shlex.join(words)

@@ -1,0 +1,86 @@
+"""Figures of cost tables: for each, a pure function that says what is drawn and a thin one that draws it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dse.core.errors import InputError
+from dse.table.breakdown import level_energies
+from dse.table.cost_table import CostTable
+
+# matplotlib is imported where it draws: what is drawn can be had, and tested, without it.
+
+_NEGLIGIBLE = 1e-9  # share of a layer's energy below which a remainder is rounding
+
+
+@dataclass(frozen=True)
+class BreakdownInfo:
+    """Stacked bars, one a layer: `parts[name][i]` is the energy in uJ of a part of the hardware in layer i.
+
+    Parts run from the compute unit outwards. A layer without a mapping has no bar; `without_mapping` names it.
+    """
+
+    title: str
+    layers: tuple[str, ...]
+    parts: dict[str, tuple[float, ...]]
+    without_mapping: tuple[str, ...]
+
+
+def breakdown_info(table: CostTable, candidate: str) -> BreakdownInfo:
+    """Where the energy of each layer goes under one candidate.
+
+    Raises:
+        InputError: an unknown candidate, or a table without the columns of levels.
+    """
+    rows = [table.row(layer, candidate) if candidate in table.candidates else {} for layer in table.layers]
+    levels = level_energies(table, candidate)
+    ok = [row["status"] == "ok" for row in rows]
+    parts = {"compute": [row["e_compute_pj"] if there else 0.0 for row, there in zip(rows, ok, strict=True)]}
+    for level, _, energies in levels:
+        sums = parts.setdefault(level, [0.0] * len(rows))
+        parts[level] = [total + (e or 0.0) for total, e in zip(sums, energies, strict=True)]
+    totals = [row["e_compute_pj"] + row["e_tx_pj"] if there else 0.0 for row, there in zip(rows, ok, strict=True)]
+    rest = [total - sum(part[i] for part in parts.values()) for i, total in enumerate(totals)]
+    if any(r > _NEGLIGIBLE * t for r, t in zip(rest, totals, strict=True)):
+        parts["leakage"] = rest
+    workload = rows[0]["workload"]
+    return BreakdownInfo(
+        title=f"{workload}, {candidate}: {sum(totals) / 1e6:.0f} uJ an inference",
+        layers=table.layers,
+        parts={name: tuple(pj / 1e6 for pj in part) for name, part in parts.items()},
+        without_mapping=tuple(layer for layer, there in zip(table.layers, ok, strict=True) if not there),
+    )
+
+
+def draw_breakdown(info: BreakdownInfo, path: Path | str) -> None:
+    """Draws the bars into a file whose suffix names its form.
+
+    Raises:
+        InputError: a suffix that is no form of figure, or a file that cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise InputError(path, f"cannot draw a {path.suffix!r}", ".png, .pdf, .svg")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(max(6.4, 2.5 + 0.36 * len(info.layers)), 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    bottom = [0.0] * len(info.layers)
+    for i, (name, energies) in enumerate(info.parts.items()):
+        axes.bar(info.layers, energies, bottom=bottom, label=name, color=f"C{i % 10}", width=0.8)
+        bottom = [b + e for b, e in zip(bottom, energies, strict=True)]
+    for layer in info.without_mapping:
+        axes.annotate("no mapping", (layer, 0), rotation=90, ha="center", va="bottom", fontsize=8)
+    axes.set_title(info.title)
+    axes.set_ylabel("energy (uJ)")
+    axes.tick_params(axis="x", rotation=90, labelsize=8)
+    axes.margins(x=0.01)
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as e:
+        raise InputError(path, f"cannot be written: {(e.strerror or str(e)).lower()}") from None

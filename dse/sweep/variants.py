@@ -1,0 +1,83 @@
+"""The specifications of a sweep's points: a parsed specification with other sizes in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dse.core.documents import TAG
+from dse.core.errors import InputError
+from dse.hardware.candidates import Candidate
+from dse.hardware.spec_reader import SpecFile
+from dse.sweep.axes import Number
+
+VARIABLES = "variables"
+_MESH = ("meshX", "meshY")
+_OPTIONAL = ("multiple_buffering", "read_bandwidth", "write_bandwidth", "shared_bandwidth")
+"""Attributes of a memory that a specification may leave out and a sweep may still set."""
+
+
+def check_paths(arch: SpecFile, paths: Iterable[str], candidates: Iterable[Candidate]) -> None:
+    """Refuses paths that the specification does not have, or whose values would have no effect.
+
+    Raises:
+        InputError: an unknown node, attribute or variable, or one that each candidate sets by itself.
+    """
+    fixed = _set_by_candidates(arch, candidates)
+    for path in paths:
+        node, _, name = path.partition(".")
+        if path in fixed:
+            raise InputError(f"sweep: {path}", "each candidate sets it by itself", "edit the operators file")
+        settable = _settable(arch, node)
+        if name not in settable:
+            allowed = [name for name in settable if f"{node}.{name}" not in fixed]
+            raise InputError(f"sweep: {path}", f"{arch.where} has no {name!r} in {node}", allowed or "nothing there")
+
+
+def with_settings(arch: SpecFile, settings: Mapping[str, Number]) -> SpecFile:
+    """The specification with other values at these paths, which `check_paths` has seen; `arch` stays as it is."""
+    document = dict(arch.document)
+    nodes = list(arch.nodes)
+    for path, value in settings.items():
+        name, _, field = path.partition(".")
+        if name == VARIABLES:
+            document[VARIABLES] = {**document[VARIABLES], field: value}
+            continue
+        i = next(i for i, node in enumerate(nodes) if _name(node) == name)
+        part = "spatial" if field in _MESH else "attributes"
+        nodes[i] = {**nodes[i], part: {**(nodes[i].get(part) or {}), field: value}}
+    document["architecture"] = {**document["architecture"], "nodes": nodes}
+    return SpecFile(document, arch.where)
+
+
+def _settable(arch: SpecFile, node: str) -> list[str]:
+    """What a sweep may set in a node or in the variables."""
+    if node == VARIABLES:
+        return [str(name) for name in arch.variables]
+    nodes = {_name(n): n for n in arch.nodes if isinstance(n, dict)}
+    if node not in nodes:
+        raise InputError("sweep", f"{arch.where} has no node {node!r}", [*nodes, VARIABLES])
+    found = nodes[node]
+    names = [str(name) for name in found.get("attributes") or {}]
+    if found is not arch.nodes[-1] and found.get(TAG) == "Component":
+        names += [name for name in _OPTIONAL if name not in names]
+    if found.get(TAG) == "Container" or found.get("spatial"):
+        names += _MESH
+    return names
+
+
+def _set_by_candidates(arch: SpecFile, candidates: Iterable[Candidate]) -> set[str]:
+    """Paths whose values in the specification are replaced by those of a candidate."""
+    compute = _name(arch.nodes[-1])
+    return {
+        path
+        for candidate in candidates
+        for path in (
+            *(f"{VARIABLES}.{name}" for name in candidate.variables),
+            *(f"{compute}.{name}" for name, _ in candidate.compute_attributes),
+        )
+    }
+
+
+def _name(node: Any) -> str:
+    return str(node.get("name")) if isinstance(node, dict) else ""

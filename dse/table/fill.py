@@ -1,0 +1,313 @@
+"""From workloads to cost tables: what is mapped, what the store already has, and what is left to compute.
+
+Several tables may be made together (`map_plans`), as those of an architecture sweep are: what they have in common is
+searched once, and one pool of workers does it all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from dse.core.errors import InputError
+from dse.engines import Engine, load_engine
+from dse.hardware.candidates import Candidate, load_candidates
+from dse.hardware.instance import ArchLike, Instance, instance_for, library_for, read_arch
+from dse.mapper import check_objective
+from dse.table.cost_table import CostTable
+from dse.table.result import Result, result_of, table_row
+from dse.table.store import Store, content_key
+from dse.workload.layers import Workload, find_workload, read_workload
+from dse.workload.problem import Problem
+
+# joblib is imported where it is used: a table that the store already has needs no workers.
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of the table to be: a layer under a candidate. Jobs with the same key have the same answer."""
+
+    layer: str
+    problem: Problem
+    instance: Instance
+    key: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every row of a cost table, layer by layer in execution order, before anything is computed."""
+
+    workload: str
+    jobs: tuple[Job, ...]
+    engine: Engine
+    objective: str
+    imperfect: bool = False
+
+    @cached_property
+    def engine_label(self) -> str:
+        return f"{self.engine.name} {self.engine.version}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a worker gets: jobs of one layer, on an accelerator's instances for several candidates."""
+
+    jobs: tuple[Job, ...]
+    engine: Engine
+    objective: str
+    imperfect: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the rows of the tables come from; `computed` grows until `jobs` are done."""
+
+    jobs: int
+    reused: int  # rows that the store had
+    duplicates: int  # rows that share the answer of another row
+    computed: int = 0
+
+    @property
+    def to_compute(self) -> int:
+        """Searches that the store could not answer."""
+        return self.jobs - self.reused - self.duplicates
+
+
+Progress = Callable[[Report], None]
+WorkloadLike = Workload | Path | str
+CandidatesLike = Sequence[Candidate] | Path | str | None
+
+
+def map_workload(
+    workload: WorkloadLike,
+    *,
+    arch: ArchLike = None,
+    candidates: CandidatesLike = None,
+    store: Path | str | None = None,
+    engine: Engine | str = "native",
+    jobs: int = -1,
+    objective: str = "energy",
+    imperfect: bool = False,
+    progress: Progress | None = None,
+) -> CostTable:
+    """The cost table of a network: the best mapping of every layer under every candidate.
+
+    Args:
+        workload: a workload, its file, or the name of a shipped one.
+        arch: Timeloop v4 specification; None takes the shipped one.
+        candidates: operators and precisions, or their file; None takes the shipped ones.
+        store: where results are kept; None takes the user's (`dse.table.store.default_path`).
+        engine: an engine or its name.
+        jobs: processes; -1 takes every core.
+        objective: what the mapper minimises.
+        imperfect: the mapper also looks among mappings with remainders (docs/imperfect.md).
+        progress: is called once the store has been read, and after each result.
+
+    Raises:
+        InputError: a wrong file, field or name. A layer without a mapping is no error but a row that says why.
+    """
+    # What the rows are, and the key of each: layers x candidates, the specification rendered for each candidate.
+    plan = make_plan(
+        workload, arch=arch, candidates=candidates, engine=engine, objective=objective, imperfect=imperfect
+    )
+    (table,) = map_plans([plan], store=store, jobs=jobs, progress=progress)
+    return table
+
+
+def map_plans(
+    plans: Sequence[Plan],
+    *,
+    store: Path | str | None = None,
+    jobs: int = -1,
+    progress: Progress | None = None,
+) -> list[CostTable]:
+    """The tables of plans of one engine and objective, in their order; arguments as in `map_workload`.
+
+    Raises:
+        InputError: a store that is none, or what the engine refuses.
+    """
+    with Store(store) as opened:
+        # 1. What earlier runs, also killed ones, have already found.
+        results = read_results(plans, opened)
+        # 2. What is left: rows with the same key, be they of one plan or of several, are one search.
+        batches = missing_batches(plans, results)
+        report = _report(plans, results, batches)
+        if progress:
+            progress(report)
+        # 3. Each answer is stored as it arrives.
+        for key, result in search_all(batches, jobs):
+            opened.write(key, result.payload)
+            results[key] = result
+            report = replace(report, computed=report.computed + 1)
+            if progress:
+                progress(report)
+    # 4. One row for each layer and candidate.
+    return [make_table(plan, results) for plan in plans]
+
+
+def stored_table(
+    workload: WorkloadLike,
+    *,
+    arch: ArchLike = None,
+    candidates: CandidatesLike = None,
+    store: Path | str | None = None,
+    engine: Engine | str = "native",
+    objective: str = "energy",
+    imperfect: bool = False,
+) -> CostTable:
+    """The cost table from the store alone; arguments as in `map_workload`.
+
+    Raises:
+        InputError: also where the store lacks rows, with their number.
+    """
+    plan = make_plan(
+        workload, arch=arch, candidates=candidates, engine=engine, objective=objective, imperfect=imperfect
+    )
+    with Store(store, create=False) as opened:
+        results = read_results([plan], opened)
+        lacking = sum(job.key not in results for job in plan.jobs)
+        if lacking:
+            raise InputError(
+                opened.path, f"lacks {lacking} of {len(plan.jobs)} rows of {plan.workload}", "run `enos map` first"
+            )
+    return make_table(plan, results)
+
+
+def make_plan(
+    workload: WorkloadLike,
+    *,
+    arch: ArchLike = None,
+    candidates: CandidatesLike = None,
+    engine: Engine | str = "native",
+    objective: str = "energy",
+    imperfect: bool = False,
+) -> Plan:
+    """Loads everything a table depends on and names its jobs; arguments as in `map_workload`."""
+    workload = load_workload(workload)
+    specification = read_arch(arch)
+    library = library_for(specification)
+    like = workload.layers[0].problem  # all layers have the same dimensions and tensors
+    if candidates is None or isinstance(candidates, (str, Path)):
+        candidates = load_candidates(candidates)
+    loaded = load_engine(engine) if isinstance(engine, str) else engine
+    instances = [instance_for(specification, candidate, like, library, loaded.energies) for candidate in candidates]
+    return plan_for(workload, instances, loaded, objective, imperfect)
+
+
+def load_workload(workload: WorkloadLike) -> Workload:
+    """A workload as it is, or read from its file or by its name."""
+    return workload if isinstance(workload, Workload) else read_workload(find_workload(workload))
+
+
+def plan_for(
+    workload: Workload, instances: Sequence[Instance], engine: Engine, objective: str, imperfect: bool = False
+) -> Plan:
+    """The jobs of every layer on every instance of an accelerator."""
+    problems = {layer.name: layer.problem for layer in workload.layers}
+    check_objective(objective)
+    settings: dict[str, object] = {"engine": [engine.name, engine.version], "objective": objective}
+    if imperfect:  # without these, keys are those of stores that were made before there were such options
+        settings["imperfect"] = True
+    if engine.settings:
+        settings["engine_settings"] = dict(engine.settings)
+    hardware = [{**settings, **_hardware(instance)} for instance in instances]
+    jobs = [
+        Job(name, problem, instance, content_key({**decides, "problem": problem.canonical()}))
+        for name, problem in problems.items()
+        for instance, decides in zip(instances, hardware, strict=True)
+    ]
+    return Plan(workload.name, tuple(jobs), engine, objective, imperfect)
+
+
+def _hardware(instance: Instance) -> dict[str, object]:
+    """What a candidate's hardware contributes to the key: mapspace, capacities, and every energy that is charged."""
+    spec, ert = instance.spec, instance.ert
+    energies = {s.name: ert.storage(s.name) for s in spec.storages}
+    return {"spec": spec.canonical(), "energies": energies, "operation": instance.e_op_pj}
+
+
+def read_results(plans: Sequence[Plan], store: Store) -> dict[str, Result]:
+    """The results that the store has, by key; damaged ones are left out."""
+    stored = store.read(job.key for plan in plans for job in plan.jobs)
+    parsed = {key: Result.from_payload(payload) for key, payload in stored.items()}
+    return {key: result for key, result in parsed.items() if result is not None}
+
+
+def missing_batches(plans: Sequence[Plan], results: Container[str]) -> list[Batch]:
+    """The searches that are left, each key once.
+
+    A batch holds the candidates of one layer in one plan if the engine shares work between them, else one search; a
+    kill loses at most the batches under way. The largest layers come first; the batches of a layer shape follow one
+    another in the order of the plans, so that neighbouring points of a sweep do.
+    """
+    batches: dict[Problem, dict[int, list[Job]]] = {}
+    seen: set[str] = set()
+    for number, plan in enumerate(plans):
+        for job in plan.jobs:
+            if job.key not in results and job.key not in seen:
+                seen.add(job.key)
+                batches.setdefault(job.problem, {}).setdefault(number, []).append(job)
+    largest_first = sorted(batches, key=lambda problem: -problem.macs)
+    return [
+        Batch(tuple(part), plans[number].engine, plans[number].objective, plans[number].imperfect)
+        for problem in largest_first
+        for number, jobs in sorted(batches[problem].items())
+        for part in ([jobs] if plans[number].engine.batches_candidates else [[job] for job in jobs])
+    ]
+
+
+def search_all(batches: Sequence[Batch], workers: int) -> Iterator[tuple[str, Result]]:
+    """Key and result of each job, in the order in which they are found.
+
+    Raises:
+        InputError: what an engine refuses; answers of other workers come first, so that they are stored.
+    """
+    if workers == 1 or len(batches) < 2:
+        for batch in batches:
+            for job in batch.jobs:
+                yield job.key, _search(batch, job)
+        return
+    import joblib
+
+    parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
+    refused = ""
+    for answers in parallel(joblib.delayed(_search_batch)(batch) for batch in batches):
+        if isinstance(answers, str):
+            refused = answers
+        else:
+            yield from answers
+    if refused:
+        where, _, problem = refused.partition(": ")
+        raise InputError(where, problem)
+
+
+def _search(batch: Batch, job: Job) -> Result:
+    instance = job.instance
+    found = batch.engine.search(instance.spec, job.problem, instance.ert, batch.objective, batch.imperfect)
+    return result_of(found, instance, job.problem)
+
+
+def _search_batch(batch: Batch) -> list[tuple[str, Result]] | str:
+    """What a worker does; wrong input comes back as text."""
+    try:
+        return [(job.key, _search(batch, job)) for job in batch.jobs]
+    except InputError as e:
+        return str(e)
+
+
+def make_table(plan: Plan, results: dict[str, Result]) -> CostTable:
+    """The table of a plan whose jobs all have a result."""
+    return CostTable(
+        tuple(
+            table_row(plan.workload, job.layer, job.problem, job.instance, plan.engine_label, results[job.key])
+            for job in plan.jobs
+        )
+    )
+
+
+def _report(plans: Sequence[Plan], results: Container[str], batches: Sequence[Batch]) -> Report:
+    jobs = sum(len(plan.jobs) for plan in plans)
+    reused = sum(job.key in results for plan in plans for job in plan.jobs)
+    return Report(jobs, reused, jobs - reused - sum(len(batch.jobs) for batch in batches))

@@ -1,1 +1,0 @@
-"""The real Timeloop and Accelergy: finding them, giving them our files, reading what they answer."""

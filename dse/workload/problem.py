@@ -1,0 +1,172 @@
+"""Timeloop problems: an n-dimensional loop nest and how its tensors are addressed from the loop indices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from dse.core import fields
+from dse.core.errors import InputError
+
+CONV_DIMENSIONS = ("N", "G", "C", "M", "P", "Q", "R", "S")
+CONV_COEFFICIENTS = ("Hstride", "Wstride", "Hdilation", "Wdilation")
+
+Axis = tuple[tuple[str, int], ...]  # sum of (dimension, coefficient) products
+
+
+@dataclass(frozen=True)
+class DataSpace:
+    """A tensor of a problem: every axis is a sum of dimensions times coefficients."""
+
+    name: str
+    axes: tuple[Axis, ...]
+    read_write: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One layer as Timeloop sees it.
+
+    `bounds[i]` is the size of `dimensions[i]`; coefficients are already substituted into the tensors' axes.
+    """
+
+    dimensions: tuple[str, ...]
+    bounds: tuple[int, ...]
+    data_spaces: tuple[DataSpace, ...]
+
+    @cached_property
+    def macs(self) -> int:
+        """Operations of the layer, N_OP of Eq. 2: the product of all bounds."""
+        return math.prod(self.bounds)
+
+    @cached_property
+    def bound(self) -> dict[str, int]:
+        return dict(zip(self.dimensions, self.bounds, strict=True))
+
+    def data_space(self, name: str) -> DataSpace:
+        return next(d for d in self.data_spaces if d.name == name)
+
+    def tensor_size(self, name: str) -> int:
+        """Words of a tensor's bounding box (with stride > 1 it includes the points that are skipped)."""
+        return math.prod(1 + sum(abs(c) * (self.bound[d] - 1) for d, c in axis) for axis in self.data_space(name).axes)
+
+    def canonical(self) -> dict[str, Any]:
+        """Everything that decides a mapping's cost, as JSON data; the layer's name is no part of it."""
+        return {
+            "dimensions": list(self.dimensions),
+            "bounds": list(self.bounds),
+            "data_spaces": [[d.name, [list(map(list, a)) for a in d.axes], d.read_write] for d in self.data_spaces],
+        }
+
+
+def _conv_shape() -> dict[str, Any]:
+    return {
+        "name": "conv",
+        "dimensions": list(CONV_DIMENSIONS),
+        "coefficients": [{"name": name, "default": 1} for name in CONV_COEFFICIENTS],
+        "data_spaces": [
+            {"name": "Weights", "projection": [[["G"]], [["C"]], [["M"]], [["R"]], [["S"]]]},
+            {
+                "name": "Inputs",
+                "projection": [
+                    [["N"]], [["G"]], [["C"]],
+                    [["R", "Hdilation"], ["P", "Hstride"]],
+                    [["S", "Wdilation"], ["Q", "Wstride"]],
+                ],
+            },
+            {"name": "Outputs", "projection": [[["N"]], [["G"]], [["M"]], [["P"]], [["Q"]]], "read_write": True},
+        ],
+    }  # fmt: skip
+
+
+CONV_SHAPE = _conv_shape()
+"""Timeloop shape of a grouped, strided, dilated convolution: per group C input and M output channels."""
+
+
+def conv_problem(instance: Mapping[str, int], where: object = "problem") -> Problem:
+    """A convolution from its dimensions (N G C M P Q R S, default 1) and coefficients (Hstride ..., default 1)."""
+    full = dict.fromkeys(CONV_DIMENSIONS, 1) | dict(instance)
+    return problem_from_document({"shape": CONV_SHAPE, "instance": full}, where)
+
+
+def problem_document(instance: Mapping[str, int]) -> dict[str, Any]:
+    """The Timeloop v4 file of a convolution: what `timeloop-model` and `enos model` read."""
+    return {"problem": {"version": 0.4, "shape": CONV_SHAPE, "instance": dict(instance)}}
+
+
+_PROBLEM_FIELDS = ("version", "shape", "instance")
+_SHAPE_FIELDS = ("version", "name", "dimensions", "coefficients", "data_spaces")
+_SPACE_FIELDS = ("name", "projection", "read_write", "read-write")
+
+
+def problem_from_document(document: Any, where: object) -> Problem:
+    """Reads a Timeloop `problem` (the mapping under that key).
+
+    Raises:
+        InputError: a missing or unknown field, a dimension without a size, an instance key that is neither
+            dimension nor coefficient (Timeloop would silently ignore it and cost another layer).
+    """
+    fields.mapping(document, where, _PROBLEM_FIELDS, required=("shape", "instance"))
+    shape = fields.mapping(document["shape"], f"{where}.shape", _SHAPE_FIELDS, required=("dimensions", "data_spaces"))
+    dimensions = _unique(fields.sequence(shape["dimensions"], f"{where}.shape.dimensions", fields.name),
+                         f"{where}.shape.dimensions", "dimension")  # fmt: skip
+    declared = fields.optional_sequence(shape.get("coefficients"), f"{where}.shape.coefficients", _coefficient)
+    names = _unique([*dimensions, *(name for name, _ in declared)], f"{where}.shape.coefficients", "name")
+    instance = fields.mapping(document["instance"], f"{where}.instance")
+    fields.only(instance, names, f"{where}.instance", "key")
+    sizes = {key: fields.integer(size, f"{where}.instance.{key}") for key, size in instance.items()}
+    for d in dimensions:
+        if d not in sizes:
+            raise InputError(f"{where}.instance", f"dimension {d} has no size")
+    values = {name: sizes.get(name, default) for name, default in declared}
+
+    def space(entry: Any, at: str) -> DataSpace:
+        return _data_space(entry, dimensions, values, at)
+
+    spaces = fields.sequence(shape["data_spaces"], f"{where}.shape.data_spaces", space)
+    _unique([s.name for s in spaces], f"{where}.shape.data_spaces", "tensor")
+    return Problem(dimensions, tuple(sizes[d] for d in dimensions), tuple(spaces))
+
+
+def _coefficient(entry: Any, where: str) -> tuple[str, int]:
+    fields.mapping(entry, where, ("name", "default"), required=("name",))
+    default = fields.integer(entry.get("default", 1), f"{where}.default")
+    return fields.name(entry["name"], f"{where}.name"), default
+
+
+def _unique(names: list[str], where: str, kind: str) -> tuple[str, ...]:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise InputError(where, f"a second {kind} is named {name!r}", "unique names")
+    return tuple(names)
+
+
+def _data_space(entry: Any, dimensions: tuple[str, ...], values: Mapping[str, int], where: str) -> DataSpace:
+    fields.mapping(entry, where, _SPACE_FIELDS, required=("name", "projection"))
+
+    def axis(terms: Any, at: str) -> Axis:
+        coefficients: dict[str, int] = {}
+        for term in terms if isinstance(terms, list) else [terms]:
+            dimension, coefficient = _term(term, dimensions, values, at)
+            coefficients[dimension] = coefficients.get(dimension, 0) + coefficient
+        return tuple(coefficients.items())
+
+    axes = fields.sequence(entry["projection"], f"{where}.projection", axis)
+    flags = [fields.boolean(entry[key], f"{where}.{key}") for key in ("read_write", "read-write") if key in entry]
+    if len(flags) == 2:
+        raise InputError(where, "read_write is given twice", "read_write")
+    return DataSpace(fields.name(entry["name"], f"{where}.name"), tuple(axes), any(flags))
+
+
+def _term(term: Any, dimensions: tuple[str, ...], values: Mapping[str, int], where: str) -> tuple[str, int]:
+    """``[dimension]``, ``[dimension, coefficient]`` or only the name of a dimension."""
+    names = term if isinstance(term, list) else [term]
+    if not 1 <= len(names) <= 2 or not all(isinstance(n, str) for n in names) or names[0] not in dimensions:
+        allowed = f"[dimension] or [dimension, coefficient] with a dimension of {', '.join(dimensions)}"
+        raise InputError(where, f"found {fields.shown(term)}", allowed)
+    if len(names) == 2:
+        fields.only(names[1:], values, where, "coefficient")
+    return names[0], values[names[1]] if len(names) == 2 else 1

@@ -1,0 +1,86 @@
+"""Fetches the official archive of a data set, checks its checksum and unpacks it where the readers look."""
+
+from __future__ import annotations
+
+import fnmatch
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Protocol
+
+from dse.core.errors import InputError
+from search.data.catalogue import OFFICIAL, OfficialSet
+
+CHUNK_BYTES = 2**16
+
+
+class Progress(Protocol):
+    """What a download reports to: bytes to come in `total` (0 where unknown), bytes that came to `update`."""
+
+    total: int
+
+    def update(self, size: int, /) -> None: ...
+    def reset(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def download(name: str, directory: Path, progress: Progress) -> Path:
+    """Brings a data set into `directory`; returns the folder of its files, at once if that exists already.
+
+    The archive is removed when it is unpacked. An interrupted download leaves nothing, an interrupted unpacking the
+    archive, from which the next call goes on.
+
+    Args:
+        name: one of `search.data.catalogue.OFFICIAL`.
+
+    Raises:
+        InputError: the archive cannot be fetched, has another checksum than the published one, or cannot be unpacked.
+    """
+    official = OFFICIAL[name]
+    folder = directory / official.folder
+    if folder.exists():
+        return folder
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise InputError(directory, f"cannot be made: {(e.strerror or str(e)).lower()}", "a folder") from None
+    archive = _fetch(official, directory, progress)
+    try:
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".unpacking-") as staging:
+            _unpack(archive, Path(staging), f"{official.inside}/{official.wanted}")
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            (Path(staging) / official.inside).rename(folder)  # at once: a folder that exists is whole
+        archive.unlink()
+    except (OSError, tarfile.TarError, zipfile.BadZipFile) as e:
+        raise InputError(archive, f"cannot be unpacked: {' '.join(str(e).split())}") from None
+    return folder
+
+
+def _fetch(official: OfficialSet, directory: Path, progress: Progress) -> Path:
+    import pooch
+
+    pooch.get_logger().setLevel("ERROR")
+    downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=CHUNK_BYTES)
+    name = official.url.rpartition("/")[2]
+    try:
+        found = pooch.retrieve(official.url, f"md5:{official.md5}", fname=name, path=directory, downloader=downloader)
+    except ValueError as e:  # pooch's word for another checksum
+        if "hash" not in str(e):
+            raise
+        raise InputError(official.url, "what came has another checksum than the published one, and was removed",
+                         f"md5 {official.md5}; try again, or fetch it by hand into {directory}") from None  # fmt: skip
+    except OSError as e:  # of the network (requests' errors are OSErrors) and of the disk
+        raise InputError(official.url, f"cannot be downloaded: {' '.join(str(e).split())}",
+                         f"a network, or the archive itself in {directory}") from None  # fmt: skip
+    return Path(found)
+
+
+def _unpack(archive: Path, into: Path, pattern: str) -> None:
+    """Unpacks the members that match; neither format can write outside of `into`."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(into, [n for n in packed.namelist() if fnmatch.fnmatchcase(n, pattern)])
+    else:
+        with tarfile.open(archive) as tar:
+            tar.extractall(into, [m for m in tar if fnmatch.fnmatchcase(m.name, pattern)], filter="data")

@@ -1,0 +1,105 @@
+"""A finished run's network, or any discretised one, as a folder of files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import yaml
+from torch import nn
+
+from dse.core.errors import InputError
+from dse.workload.layers import Workload, write_workload
+from dse.workload.trace import Network, export_network
+from search.export.qdq import write_onnx
+from search.runs.run import read_run
+from search.runs.stages import Run, Stage, first_network, network_of
+from search.training.checkpoint import write_atomically, write_text
+
+
+def export_run(folder: Path, out: Path, stage: str | None = None, onnx: bool = True) -> tuple[str, list[Path]]:
+    """Writes a trained network of a finished run; returns the stage it is of, and the files.
+
+    Args:
+        folder: the run's folder.
+        stage: name of a relearning or a baseline; None takes the relearned network with the highest validation
+            accuracy.
+
+    Raises:
+        InputError: no such run or stage, one that is not finished, or without checkpoint; see also `write_files`.
+    """
+    run = read_run(folder)
+    chosen = _chosen(run, stage)
+    assignment = run.assignment(chosen)
+    network = network_of(run.config)
+    fixed = first_network(run, chosen.seed).discretise(assignment)
+    # What another stage has trained is not trained again: the checkpoint may be that stage's.
+    trained = [chosen, *run.twins(chosen, run.finished())]
+    if not any(run.checkpoint(stage).restore(network=fixed) for stage in trained):
+        raise InputError(run.checkpoint(chosen).path, "is missing", "the checkpoint of a finished stage")
+    return chosen.name, write_files(replace(network, name=run.config.name), fixed, assignment, out, onnx)
+
+
+def write_files(
+    network: Network, fixed: nn.Module, assignment: Mapping[str, str], out: Path, onnx: bool = True
+) -> list[Path]:
+    """Writes ``network.pt``, ``assignment.yaml``, ``workload.yaml`` and ``network.onnx``; returns their paths.
+
+    ``network.pt`` is the state dictionary of `fixed`: build it again by ``searchable(...).discretise(assignment)`` and
+    load it with ``torch.load(path, weights_only=True)``.
+
+    Args:
+        network: the plain network, for its layers, its name and the shape of its input.
+        fixed: what `SearchableNetwork.discretise` made of it, trained.
+        assignment: layer -> candidate.
+        onnx: without it the ONNX file is left out, and packages that it needs may be missing.
+
+    Raises:
+        InputError: the assignment is not that of the network's layers, or the ONNX file cannot be made.
+    """
+    workload = assigned_workload(network, assignment)
+    out.mkdir(parents=True, exist_ok=True)
+    state, chosen, layers = (out / name for name in ("network.pt", "assignment.yaml", "workload.yaml"))
+    write_atomically(state, lambda file: torch.save(fixed.state_dict(), file))
+    write_text(chosen, yaml.safe_dump(dict(assignment), sort_keys=False))
+    write_atomically(layers, lambda file: write_workload(workload, file))
+    if not onnx:
+        return [state, chosen, layers]
+    model = out / "network.onnx"
+    write_atomically(model, lambda file: write_onnx(fixed, assignment, network.input_shape, file))
+    return [state, chosen, layers, model]
+
+
+def assigned_workload(network: Network, assignment: Mapping[str, str]) -> Workload:
+    """The network's workload with the candidate of each layer.
+
+    Raises:
+        InputError: a layer without candidate, or a candidate for what is no layer.
+    """
+    workload = export_network(network)
+    names = [layer.name for layer in workload.layers]
+    if set(names) != set(assignment):
+        odd = sorted(set(names) ^ set(assignment))
+        raise InputError("assignment", f"does not fit the network in {', '.join(odd)}", names)
+    return replace(workload, layers=tuple(replace(x, candidate=assignment[x.name]) for x in workload.layers))
+
+
+def _chosen(run: Run, name: str | None) -> Stage:
+    trained = [stage for stage in run.stages if stage.kind != "search"]
+    if name is not None:
+        found = next((stage for stage in trained if stage.name == name), None)
+        if found is None:
+            raise InputError("--stage", f"found {name!r}", [stage.name for stage in trained])
+        _check_done(run, found)
+        return found
+    relearned = [stage for stage in trained if stage.kind == "relearn"]
+    for stage in relearned:
+        _check_done(run, stage)
+    return max(relearned, key=lambda stage: run.record(stage)["result"]["validation_accuracy"])
+
+
+def _check_done(run: Run, stage: Stage) -> None:
+    if not run.file(stage).exists():
+        raise InputError(run.folder, f"stage {stage.name} is not finished", "a finished run; start it again to go on")

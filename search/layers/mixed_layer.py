@@ -1,0 +1,209 @@
+"""The mixed layer of Eq. 1 over operators and precisions, computed as one convolution.
+
+Every candidate is linear in its transformed weights. So candidates that read the same view of the input add their
+weights, and different views lie side by side on the channels: nine candidates cost one convolution of six times the
+input channels. The result equals the sum of the candidates' outputs, in values and in gradients.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from dse.core.errors import InputError
+from dse.hardware.candidates import Candidate
+from search.layers.fused import convolve_views, reduced_type
+from search.layers.input_views import Views
+from search.layers.operators import Inputs, Surrogates, View, Weights, operator
+from search.layers.quantisers import QuantiserName, checked, input_quantiser, weight_quantiser
+from search.layers.quantize import weight_rms
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """How mixed layers learn.
+
+    Attributes:
+        quantiser: of weights and inputs, a name of `search.layers.quantisers`.
+        latent: whether a layer's candidates share its latent weights or each has its own.
+        learned_scales: one positive factor a candidate, learned, on top of the operator's own scale.
+        surrogates: widths of the surrogate gradients.
+    """
+
+    quantiser: QuantiserName = "rms"
+    latent: Literal["shared", "own"] = "shared"
+    learned_scales: bool = False
+    surrogates: Surrogates = field(default_factory=Surrogates)
+
+    def __post_init__(self) -> None:
+        checked(self.quantiser)
+        if self.latent not in ("shared", "own"):
+            raise InputError("latent", f"found {self.latent!r}", ("shared", "own"))
+
+
+class MixedLayer(nn.Module):
+    """A Conv2d or Linear whose output is the softmax-weighted sum of its candidates' outputs (Eq. 1).
+
+    With one candidate it is that candidate and has no operator weights.
+
+    Args:
+        layer: the layer to wrap; its parameters become the latent weights. Any groups, stride, padding, dilation.
+        candidates: the choices of this layer, in the order of `alpha`.
+    """
+
+    alpha: nn.Parameter | None
+    log_scale: nn.Parameter | None
+
+    def __init__(
+        self, layer: nn.Conv2d | nn.Linear, candidates: Sequence[Candidate], options: LayerOptions | None = None
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        self.candidates = tuple(candidates)
+        self.options = options = options or LayerOptions()
+        like, count = layer.weight, len(self.candidates)
+        zeros = torch.zeros(count, dtype=like.dtype, device=like.device)
+        self.alpha = nn.Parameter(zeros) if count > 1 else None
+        self.fixed: int | None = None
+        self.relaxed: Tensor | None = None
+        self.log_scale = nn.Parameter(zeros.clone()) if options.learned_scales else None
+        own = count - 1 if options.latent == "own" else 0  # the first candidate's are the layer's
+        self.latents = nn.ParameterList(nn.Parameter(like.detach().clone(), like.requires_grad) for _ in range(own))
+        self.scale = input_quantiser(options.quantiser, {c.act_bits for c in candidates}).to(like.device)
+        widths = [{c.weight_bits for c in candidates if operator(c.operator).uniform}]
+        if own:
+            widths = [{c.weight_bits} if operator(c.operator).uniform else set() for c in candidates]
+        self.quantisers = nn.ModuleList(weight_quantiser(options.quantiser, like, w) for w in widths)
+
+    def fix(self, candidate: int) -> None:
+        """Assigns a candidate for good: from now on only it is computed, and alpha does not matter any more."""
+        self.fixed = candidate
+
+    def probabilities(self) -> Tensor:
+        """softmax(alpha), shape (candidates,); 1 for a candidate that was fixed."""
+        if self.alpha is None:
+            return torch.ones(1, dtype=self.layer.weight.dtype, device=self.layer.weight.device)
+        if self.fixed is not None:
+            chosen = torch.zeros_like(self.alpha)
+            chosen[self.fixed].fill_(1)  # not by assignment, which would copy the number from the host
+            return chosen
+        return self.alpha.softmax(0)
+
+    def computed(self) -> Sequence[int]:
+        """Indices of the candidates that the output is made of: all, or the fixed one."""
+        return range(len(self.candidates)) if self.fixed is None else (self.fixed,)
+
+    def shares(self) -> Tensor:
+        """What the candidates' outputs are weighted with: softmax(alpha), or a sample: `relaxed`, if given."""
+        return self.probabilities() if self.relaxed is None else self.relaxed
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"fixed": self.fixed}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.fixed = state["fixed"]
+
+    def choice(self) -> Candidate:
+        """The candidate with the highest operator weight; the first of equals."""
+        return self.candidates[int(self.probabilities().argmax())]
+
+    def latent(self, index: int) -> nn.Parameter:
+        """The latent weights of a candidate."""
+        return cast(nn.Parameter, self.latents[index - 1] if index and len(self.latents) else self.layer.weight)
+
+    def single(self, candidate: Candidate) -> MixedLayer:
+        """A layer of its own that is one of the candidates, with what this one has learned for it."""
+        index = self.candidates.index(candidate)
+        layer = copy.deepcopy(self.layer)
+        latent = self.latent(index)
+        layer.weight = nn.Parameter(latent.detach().clone(), latent.requires_grad)
+        result = MixedLayer(layer, [candidate], self.options)
+        result.load_state_dict(self._state_of(index, result), strict=True)
+        return result.train(self.training)
+
+    def _state_of(self, index: int, single: MixedLayer) -> dict[str, object]:
+        """What of this layer's state `single` has."""
+        shared = len(self.quantisers) == 1
+        mine = self.state_dict()
+        found = dict(single.state_dict())
+        for name in found:
+            if name == "log_scale":
+                found[name] = mine[name][index : index + 1]
+            elif name.startswith("quantisers.0."):
+                found[name] = mine[name if shared else name.replace("0", str(index), 1)]
+            elif not name.startswith("layer.") and name != "_extra_state":  # which says what is fixed here
+                found[name] = mine[name]
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        rms = self.scale(x)
+        signed = bool(self.scale.signed)
+        inputs = {
+            bits: Inputs(rms, self.scale.step(rms, bits), signed)
+            for bits in dict.fromkeys(self.candidates[i].act_bits for i in self.computed())
+        }
+        apart = len(self.computed()) == 1 and reduced_type(x) is not None
+        summed, unit = self._summed_weights(inputs, apart)
+        names = tuple(name for bits in inputs for name in summed if name[0] == bits)
+        weight = torch.cat([summed[name] for name in names], 1) if len(names) > 1 else summed[names[0]]
+        steps = {bits: of_width.step for bits, of_width in inputs.items()}
+        groups = 1 if isinstance(self.layer, nn.Linear) else self.layer.groups
+        views = Views(names, signed, self.options.surrogates, groups, isinstance(self.layer, nn.Linear))
+        return convolve_views(x, steps, rms, views, self.layer, weight, unit)
+
+    def candidate_weights(self, inputs: dict[int, Inputs]) -> list[tuple[tuple[Tensor, ...], Tensor]]:
+        """For each computed candidate the integer weights of its views, and what one unit of their sum is worth.
+
+        Args:
+            inputs: the layer's input at each word width.
+        """
+        found = []
+        words: dict[tuple[int, int], Weights] = {}
+        # Candidates may differ in inputs alone.
+        transformed: dict[tuple[int, int, str, int | None], tuple[Tensor, ...]] = {}
+        scales = None if self.log_scale is None else self.log_scale.exp()
+        rms: dict[int, Tensor] = {}
+        for i in self.computed():
+            candidate = self.candidates[i]
+            owner = i if len(self.latents) else 0
+            kind, latent, bits = operator(candidate.operator), self.latent(owner), candidate.weight_bits
+            if owner not in rms:
+                rms[owner] = weight_rms(latent).reshape(-1, *[1] * (latent.dim() - 1))
+            if (owner, bits) not in words:
+                words[owner, bits] = Weights(latent, bits, rms[owner], self.quantisers[owner])
+            key = (owner, bits, candidate.operator, None if kind.uniform else candidate.act_bits)
+            if key not in transformed:
+                transformed[key] = kind.words(words[owner, bits], inputs[candidate.act_bits], self.options.surrogates)
+            scale = kind.scale(words[owner, bits], inputs[candidate.act_bits])
+            found.append((transformed[key], scale if scales is None else scale * scales[i]))
+        return found
+
+    def _summed_weights(
+        self, inputs: dict[int, Inputs], apart: bool
+    ) -> tuple[dict[tuple[int, View], Tensor], Tensor | None]:
+        """What each view of the input (its word width, its name) is convolved with: shares times weights, summed.
+
+        Args:
+            apart: of a single candidate, leave the weights words, which any type holds exactly, and give the unit of
+                their sums beside them, shape (out,).
+        """
+        summed: dict[tuple[int, View], Tensor] = {}
+        shares = self.shares()
+        apart_unit: Tensor | None = None
+        for i, (words, scale) in zip(self.computed(), self.candidate_weights(inputs), strict=True):
+            candidate = self.candidates[i]
+            unit = scale if len(self.computed()) == 1 else shares[i] * scale
+            if apart:
+                apart_unit = unit.expand(len(words[0]), *[1] * (words[0].dim() - 1)).flatten()
+                unit = torch.ones_like(unit)
+            for name, tensor in zip(operator(candidate.operator).views, words, strict=True):
+                # The magnitude of what has no sign is the value itself: one convolution the less.
+                plain = name == "magnitude" and not inputs[candidate.act_bits].signed
+                target: tuple[int, View] = (candidate.act_bits, "value" if plain else name)
+                summed[target] = torch.addcmul(summed[target], tensor, unit) if target in summed else tensor * unit
+        return summed, apart_unit

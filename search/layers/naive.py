@@ -1,0 +1,55 @@
+"""Eq. 1 word for word: the mixed layer as a sum of separate convolutions, to compare the fused one with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from search.layers.mixed_layer import MixedLayer
+from search.layers.operators import Inputs, operator, view
+from search.layers.quantize import binarise, levels, to_words
+
+
+def naive_output(mixed: MixedLayer, x: Tensor) -> Tensor:
+    """What `mixed` computes, with one convolution for each view of each candidate and nothing shared between them."""
+    rms, layer = mixed.scale(x), mixed.layer
+    signed = bool(mixed.scale.signed)
+    inputs = {c.act_bits: Inputs(rms, mixed.scale.step(rms, c.act_bits), signed) for c in mixed.candidates}
+    parts = mixed.candidate_weights(inputs)
+    total: Tensor | None = None
+    for share, candidate, (words, scale) in zip(mixed.probabilities(), mixed.candidates, parts, strict=True):
+        mine = inputs[candidate.act_bits]
+        for name, weight in zip(operator(candidate.operator).views, words, strict=True):
+            # A sign is no unknown behind a ReLU: the slope of its magnitude is 1, at 0 too.
+            kind = "value" if name == "magnitude" and not signed else name
+            seen = view(input_words(x, mine, candidate.act_bits), kind, mine, mixed.options.surrogates)
+            part = share * _product(layer, seen, weight * scale)
+            total = part if total is None else total + part
+    assert total is not None
+    if layer.bias is None:
+        return total
+    return total + (layer.bias if isinstance(layer, nn.Linear) else layer.bias[:, None, None])
+
+
+def input_words(x: Tensor, inputs: Inputs, bits: int) -> Tensor:
+    """The integer words of a layer's input, with gradient to it and to its step."""
+    if bits == 1 and inputs.signed:  # +1 and -1, and the gradient of words that are clipped beyond 1.5 steps
+        inside = to_words(x, inputs.step, -1, 1)
+        return inside + (binarise(x) - inside).detach()
+    return to_words(x, inputs.step, *levels(bits, inputs.signed))
+
+
+def _product(layer: nn.Conv2d | nn.Linear, x: Tensor, weight: Tensor) -> Tensor:
+    if isinstance(layer, nn.Linear):
+        return functional.linear(x, weight)
+    result: Tensor = layer._conv_forward(x, weight, None)
+    return result
+
+
+def naive_(network: torch.nn.Module) -> torch.nn.Module:
+    """Makes every mixed layer of a network compute its naive form, in place."""
+    for module in network.modules():
+        if isinstance(module, MixedLayer):
+            module.forward = naive_output.__get__(module)  # type: ignore[method-assign]
+    return network

@@ -1,0 +1,140 @@
+"""Quantisers of a layer's weights and inputs by name: from root mean squares, LSQ, DoReFa.
+
+All are uniform: integer words times a step. They differ in where the step comes from, and LSQ learns it. Weights of
+one bit are binarize(w) times the output channel's mean magnitude under each of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal, cast, get_args
+
+import torch
+from torch import Tensor, nn
+
+from dse.core.errors import InputError
+from search.layers.quantize import ActivationScale, binarise, clip_ratio, levels, to_words, weight_rms
+
+QuantiserName = Literal["rms", "lsq", "dorefa"]
+_TINY = 1e-8
+
+
+class WeightQuantiser(nn.Module):
+    """Steps from the root mean square of each output channel; nothing to learn (`search.layers.quantize`)."""
+
+    def forward(self, latent: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+        """Integer words, of the shape (out, ...) of `latent`, and what their unit is worth, broadcasting to it."""
+        if bits == 1:
+            return binarise(latent), _column(latent.detach().flatten(1).abs().mean(1).clamp_min(_TINY), latent)
+        return self._words(latent, bits)
+
+    def _words(self, latent: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+        low, high = levels(bits, signed=True)
+        step = _column(weight_rms(latent), latent) * (clip_ratio(high) / high)
+        return to_words(latent, step, low, high), step
+
+
+class LsqWeights(WeightQuantiser):
+    """Learned step size quantisation (Esser et al., ICLR 2020): one learned step a layer and width.
+
+    The range is symmetric (-127 to 127 for eight bits), where LSQ uses -128 too.
+    """
+
+    def __init__(self, latent: Tensor, widths: Iterable[int]) -> None:
+        super().__init__()
+        self.steps = nn.ParameterDict(
+            {str(b): nn.Parameter(first_step(latent.detach(), levels(b, True)[1])) for b in sorted(widths) if b > 1}
+        )
+
+    def _words(self, latent: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+        low, high = levels(bits, signed=True)
+        step = scaled_gradient(self.steps[str(bits)], latent.numel(), high)
+        return to_words(latent, step, low, high), step
+
+
+class DorefaWeights(WeightQuantiser):
+    """DoReFa-Net (Zhou et al. 2016): 2 q(tanh(w) / (2 max|tanh(w)|) + 1/2) - 1 with 2^b levels in q, none of them zero.
+
+    The words are the odd numbers from 1 - 2^b to 2^b - 1: one bit wider than the name says, or one addition of the
+    inputs' sum. The step makes them as large as tanh(w), which the normalisation behind a layer takes out.
+    """
+
+    def _words(self, latent: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+        top = 2**bits - 1
+        squashed = latent.tanh()
+        largest = squashed.abs().max().clamp_min(_TINY)
+        level = to_words(squashed / (2 * largest) + 0.5, latent.new_full((), 1 / top), 0, top)
+        return 2 * level - top, largest.detach() / top
+
+
+class LsqInputs(ActivationScale):
+    """LSQ for a layer's input: one learned step for each width, that starts with the first batch."""
+
+    def __init__(self, widths: Iterable[int]) -> None:
+        super().__init__()
+        self.steps = nn.ParameterDict({str(b): nn.Parameter(torch.ones(())) for b in sorted(widths)})
+        self._numel = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._numel = x.numel() // (len(x) if x.dim() else 1)
+        return super().forward(x)
+
+    def _begin(self, x: Tensor) -> None:
+        with torch.no_grad():
+            for bits, step in self.steps.items():
+                step.copy_(first_step(x, levels(int(bits), bool(self.signed))[1]))
+
+    def step(self, rms: Tensor, bits: int) -> Tensor:
+        return scaled_gradient(self.steps[str(bits)], self._numel, levels(bits, bool(self.signed))[1])
+
+
+class DorefaInputs(ActivationScale):
+    """DoReFa-Net for a layer's input: clipped to 0..1, or to -1..1 where it has a sign, in equal steps."""
+
+    def step(self, rms: Tensor, bits: int) -> Tensor:
+        return torch.full_like(rms, 1 / levels(bits, bool(self.signed))[1])
+
+
+def weight_quantiser(name: QuantiserName, latent: Tensor, widths: Iterable[int]) -> WeightQuantiser:
+    """The quantiser of latent weights at the widths given.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name == "lsq":
+        return LsqWeights(latent, widths)
+    return DorefaWeights() if checked(name) == "dorefa" else WeightQuantiser()
+
+
+def input_quantiser(name: QuantiserName, widths: Iterable[int]) -> ActivationScale:
+    """The quantiser of a layer's input at the widths given.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name == "lsq":
+        return LsqInputs(widths)
+    return DorefaInputs() if checked(name) == "dorefa" else ActivationScale()
+
+
+def checked(name: str) -> QuantiserName:
+    if name not in get_args(QuantiserName):
+        raise InputError(f"quantiser {name!r}", "is unknown", get_args(QuantiserName))
+    return cast(QuantiserName, name)
+
+
+def first_step(x: Tensor, high: int) -> Tensor:
+    """LSQ's first step, 2 mean|x| / sqrt(high)."""
+    return (2 * x.abs().mean() / math.sqrt(high)).clamp_min(_TINY)
+
+
+def scaled_gradient(step: Tensor, numel: int, high: int) -> Tensor:
+    """|step| with its gradient times LSQ's 1 / sqrt(numel * high); `numel` weights, or features of one input."""
+    factor = 1 / math.sqrt(numel * high)
+    positive = step.abs().clamp_min(_TINY)
+    return positive * factor + (positive * (1 - factor)).detach()
+
+
+def _column(x: Tensor, like: Tensor) -> Tensor:
+    return x.reshape(-1, *[1] * (like.dim() - 1))

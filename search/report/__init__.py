@@ -1,0 +1,1 @@
+"""What a finished run shows: figures, tables of text, and its page."""

@@ -1,0 +1,206 @@
+"""The figures of a run. Each is a pure `*_info` function, which computes what is drawn, and a thin `draw_*` one."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.colors
+import matplotlib.patches
+import numpy as np
+from matplotlib.figure import Figure
+
+from dse.page.colours import hue as hue_of
+from dse.page.colours import shades
+from dse.table.cost_table import CostTable
+from search.runs.results import Label, Point, labels, setting, uni_operator_line
+
+INK = "#1d2733"
+"""Text and axes."""
+
+_PARTS = ("#4c78a8", "#f2a541", "#59a14f", "#c9534f", "#9d7bb5", "#8c6d4f", "#d37295", "#7f8a94", "#3fa7a0", "#b5b83e",
+          "#e0794b", "#5a5f9e")  # fmt: skip
+_STYLE: dict[Any, Any] = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK, "text.color": INK,
+    "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.titlesize": 10,
+    "legend.frameon": False, "savefig.bbox": "tight",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Energy in uJ of every layer (rows) by where it is spent (columns): compute, then each memory level."""
+
+    layers: tuple[str, ...]
+    candidates: tuple[str, ...]
+    parts: tuple[str, ...]
+    energy_uj: tuple[tuple[float, ...], ...]
+
+
+def breakdown_info(table: CostTable, assignment: Mapping[str, str]) -> Breakdown:
+    """Where an assignment's energy goes; levels are in the order of the table's columns."""
+    suffix = ".energy_pj"
+    columns = [c for c in dict.fromkeys(c for row in table.rows for c in row) if c.endswith(suffix)]
+    levels = tuple(dict.fromkeys(c.split(".")[0] for c in columns))
+    energy = []
+    for layer in table.layers:
+        row = table.row(layer, assignment[layer])
+        moved = [sum(row.get(c) or 0.0 for c in columns if c.split(".")[0] == level) for level in levels]
+        energy.append(tuple(pj * 1e-6 for pj in (row["n_ops"] * row["e_op_pj"], *moved)))
+    return Breakdown(table.layers, tuple(assignment[n] for n in table.layers), ("compute", *levels), tuple(energy))
+
+
+def draw_breakdown(info: Breakdown) -> Figure:
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 3.6))
+        axes = figure.subplots()
+        x, bottom = np.arange(len(info.layers)), np.zeros(len(info.layers))
+        for i, part in enumerate(info.parts):
+            height = np.array([row[i] for row in info.energy_uj])
+            axes.bar(x, height, bottom=bottom, width=0.8, label=part, color=_PARTS[i % len(_PARTS)])
+            bottom += height
+        for i, candidate in enumerate(info.candidates):
+            axes.annotate(candidate, (i, bottom[i]), (0, 2), textcoords="offset points", ha="center", fontsize=7)
+        axes.set_xticks(x, info.layers, rotation=90, fontsize=7)
+        axes.set(ylabel="energy per image (µJ)", xlim=(-0.6, len(x) - 0.4))
+        axes.legend(fontsize=8, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.02))
+        return figure
+
+
+@dataclass(frozen=True)
+class OperatorMap:
+    """softmax(alpha) of every layer (rows) and candidate (columns), and the column that was chosen."""
+
+    layers: tuple[str, ...]
+    candidates: tuple[str, ...]
+    hues: tuple[str, ...]
+    shares: tuple[tuple[float, ...], ...]
+    chosen: tuple[int, ...]
+
+
+def operator_map_info(point: Point, declared: Sequence[Label]) -> OperatorMap:
+    """The operator weights of one searched network; a candidate that a layer cannot have has the share 0."""
+    shares: Mapping[str, Mapping[str, float]] = point["probabilities"]
+    found = {c for row in shares.values() for c in row}
+    candidates = tuple(c.name for c in declared if c.name in found)
+    return OperatorMap(
+        layers=tuple(shares),
+        candidates=candidates,
+        hues=tuple(_hue(c, declared) for c in candidates),
+        shares=tuple(tuple(row.get(c, 0.0) for c in candidates) for row in shares.values()),
+        chosen=tuple(candidates.index(point["assignment"][layer]) for layer in shares),
+    )
+
+
+def draw_operator_map(info: OperatorMap) -> Figure:
+    """A row a candidate, a column a layer: the darker, the larger its softmax weight; the choice is framed."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 0.6 + 0.28 * len(info.candidates) + 1.0))
+        axes = figure.subplots()
+        for y, hue in enumerate(info.hues):
+            rgb = mpl.colors.to_rgb(hue)
+            for x, row in enumerate(info.shares):
+                framed = info.chosen[x] == y
+                frame = {"edgecolor": INK, "linewidth": 1.4, "zorder": 3} if framed else {"edgecolor": "none"}
+                axes.add_patch(mpl.patches.Rectangle((x - 0.46, y - 0.44), 0.92, 0.88,
+                                                     facecolor=(*rgb, 0.06 + 0.94 * row[y]), **frame))  # fmt: skip
+        axes.set_xticks(range(len(info.layers)), info.layers, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(info.candidates)), info.candidates)
+        axes.set(xlim=(-0.6, len(info.layers) - 0.4), ylim=(len(info.candidates) - 0.4, -0.6))
+        axes.tick_params(length=0)
+        axes.spines[["left", "bottom"]].set_visible(False)
+        return figure
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """Points (energy, test accuracy in percent), in the order of `seeds`.
+
+    `line` joins the means of the uni-operator networks; `colours` are those of the candidates in `baselines`.
+    """
+
+    seeds: tuple[int, ...]
+
+    line: tuple[tuple[float, float], ...]
+    baselines: Mapping[str, tuple[tuple[float, float], ...]]
+    colours: Mapping[str, str]
+    searched: Mapping[str, tuple[tuple[float, float], ...]]
+
+
+def trade_off_info(networks: Sequence[Point], declared: Sequence[Label]) -> TradeOff:
+    """All seeds' points, grouped by candidate and by what was searched with."""
+    baselines: dict[str, list[tuple[float, float]]] = {}
+    searched: dict[str, list[tuple[float, float]]] = {}
+    for p in networks:
+        point = (p["energy"], 100 * p["test_accuracy"])
+        if p["kind"] == "baseline":
+            baselines.setdefault(p["candidate"], []).append(point)
+        else:
+            searched.setdefault(setting(p), []).append(point)
+    means = [
+        {"candidate": name, "energy": points[0][0], "test_accuracy": float(np.mean([a for _, a in points]))}
+        for name, points in baselines.items()
+    ]
+    return TradeOff(
+        tuple(dict.fromkeys(p["seed"] for p in networks)),
+        tuple(uni_operator_line(means, declared)),
+        {name: tuple(points) for name, points in baselines.items()},
+        {name: colour(name, declared) for name in baselines},
+        {name: tuple(points) for name, points in searched.items()},
+    )
+
+
+def draw_trade_off(info: TradeOff) -> Figure:
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 4.2))
+        axes = figure.subplots()
+        if info.line:
+            axes.plot(
+                *zip(*info.line, strict=True), color=INK, linewidth=1, linestyle="--", label="uni-operator (mean)"
+            )
+        for name, points in info.baselines.items():
+            x, y = zip(*points, strict=True)
+            axes.scatter(x, y, color=info.colours[name], s=28, alpha=0.85)
+            axes.annotate(name, (x[0], max(y)), (0, 5), textcoords="offset points", ha="center", fontsize=8)
+        for (name, points), marker in zip(info.searched.items(), "*DPX^vsph" * len(info.searched), strict=False):
+            x, y = zip(*points, strict=True)
+            axes.scatter(
+                x,
+                y,
+                color="#d1405a",
+                marker=marker,
+                s=70,
+                zorder=3,
+                label=f"searched, {name} (seed)".replace("lambda", "λ ="),
+            )
+            for seed, point in zip(info.seeds, points, strict=True):
+                axes.annotate(str(seed), point, (6, -3), textcoords="offset points", fontsize=8)
+        axes.set(xlabel="energy per image / all layers T8", ylabel="test accuracy (%)")
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=8, loc="lower right")
+        return figure
+
+
+def colour(candidate: str, declared: Sequence[Label] | None = None) -> str:
+    """A hue an operator; narrower words are lighter. The candidates are the shipped ones, unless they are given.
+
+    The page has the same colours.
+    """
+    declared = labels({}) if declared is None else declared
+    fills = shades([(c.operator, c.bits) for c in declared])
+    return next(fill for c, (fill, _) in zip(declared, fills, strict=True) if c.name == candidate)
+
+
+def _hue(candidate: str, declared: Sequence[Label]) -> str:
+    return hue_of(next(c.operator for c in declared if c.name == candidate), [c.operator for c in declared])
+
+
+def to_png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    settings: dict[str, Any] = {"format": "png", "dpi": 150, "facecolor": "white"}
+    with mpl.rc_context(_STYLE):
+        figure.savefig(out, **settings)
+    return out.getvalue()

@@ -1,0 +1,141 @@
+"""What a finished run adds to the page of its table: networks, uni-operator lines, cycles, populations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dse.page import indices
+from dse.table.cost_table import CostTable
+from search.runs.results import Label, Point, setting, uni_operator_line
+
+Json = dict[str, Any]
+
+_SEARCH = ("seed", "lambda", "budget", "latency_budget")
+"""What tells the searches of a run apart."""
+
+
+def run_data(results: Mapping[str, Any], table: CostTable, declared: Sequence[Label], shown: Point) -> Json:
+    """The keys ``networks``, ``start`` and ``run`` of the page's data (`dse.page.page_data` has the others).
+
+    ``networks`` are all that were trained: baselines, what each search found, then the rest of the populations. Their
+    ``energy`` is a share of the all-typical 8-bit network's, accuracies are from 0 to 1. ``weights`` is an index of
+    ``run["weights"]``, softmax(alpha) of a search for each layer and candidate.
+
+    Args:
+        declared: the run's candidates, `search.runs.results.labels`.
+        shown: the network that the page shows first, one of `results`.
+    """
+    weights: list[list[list[float | None]]] = []
+    networks: list[Json] = []
+    found = {_search(p): p for p in results["networks"] if p["kind"] == "searched"}
+    start = 0
+    for point in results["networks"]:
+        if point["kind"] == "searched":
+            weights.append(_weights(point, table))
+        if point is shown:
+            start = len(networks)
+        networks.append(_network(point, table, results["transmission"]))
+        networks[-1]["weights"] = len(weights) - 1 if point["kind"] == "searched" else None
+    of_search = {search: i for i, search in enumerate(found)}
+    populations = []
+    for population in results["populations"]:
+        own = []
+        for member in population["networks"]:
+            selected = member["sample"] == population["selected"]
+            if selected:  # the same network as the search's own, which does not know how often it was drawn
+                searched = [id(p) for p in results["networks"]].index(id(found[_search(population)]))
+                networks[searched] |= {"count": member["count"], "sample": member["sample"], "selected": True}
+                own.append(searched)
+                continue
+            point = {**member, "kind": "sampled", **{k: population.get(k) for k in _SEARCH}}
+            own.append(len(networks))
+            networks.append(_network(point, table, results["transmission"]))
+            networks[-1] |= {"weights": of_search[_search(population)], "selected": False}
+        title = f"Population of {setting(population)}, seed {population['seed']}"
+        populations.append({"title": title, "networks": own})
+    return {
+        "networks": networks,
+        "start": start,
+        "run": {
+            "lines": uni_operator_lines(results["networks"], declared),
+            "weights": weights,
+            "cycles": [_cycles(p, table) for p in results["networks"] if "cycles" in p],
+            "populations": populations,
+        },
+    }
+
+
+def uni_operator_lines(networks: Sequence[Point], declared: Sequence[Label]) -> list[Json]:
+    """The line of each seed, if there are several, and that of their means; points are (energy, percent)."""
+    baselines = [p for p in networks if p["kind"] == "baseline"]
+    means = [
+        {**own[0], "test_accuracy": float(np.mean([p["test_accuracy"] for p in own]))}
+        for name in dict.fromkeys(p["candidate"] for p in baselines)
+        for own in [[p for p in baselines if p["candidate"] == name]]
+    ]
+    seeds = list(dict.fromkeys(p["seed"] for p in baselines))
+    groups: list[tuple[int | None, list[Point]]] = [(None, means)]
+    if len(seeds) > 1:
+        groups = [*((seed, [p for p in baselines if p["seed"] == seed]) for seed in seeds), *groups]
+    lines = [(seed, uni_operator_line(group, declared)) for seed, group in groups]
+    return [{"seed": seed, "points": [[e, 100 * a] for e, a in line]} for seed, line in lines if len(line) > 1]
+
+
+def name_of(point: Point) -> str:
+    """What a network is called on the page."""
+    if point["kind"] == "baseline":
+        return f"all {point['candidate']}, seed {point['seed']}"
+    sample = f", sample {point['sample']}" if point["kind"] == "sampled" else ""
+    return f"searched, {setting(point)}, seed {point['seed']}{sample}"
+
+
+def _network(point: Point, table: CostTable, transmission: Any) -> Json:
+    uniform = point["kind"] == "baseline"
+    uniformly: dict[str, str] = dict.fromkeys(table.layers, str(point.get("candidate")))
+    assignment: Mapping[str, str] = uniformly if uniform else point["assignment"]
+    network = {
+        "label": name_of(point),
+        "kind": point["kind"],
+        "candidate": point["candidate"] if uniform else None,
+        "setting": None if uniform else setting(point),
+        "seed": point["seed"],
+        "assignment": indices(table, assignment, transmission),
+        "energy_pj": table.total_pj(assignment, transmission),
+        "energy": float(point["energy"]),
+        "validation": float(point["validation_accuracy"]),
+        "test": float(point["test_accuracy"]),
+    }
+    more = {
+        "expected": "energy_expected",
+        "above_line": "above_line",
+        "validation_before": "validation_accuracy_discretised",
+        "latency": "latency",
+        "count": "count",
+        "sample": "sample",
+    }
+    return network | {name: point[key] for name, key in more.items() if point.get(key) is not None}
+
+
+def _search(point: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(point.get(key) for key in _SEARCH)
+
+
+def _weights(point: Point, table: CostTable) -> list[list[float | None]]:
+    shares = point["probabilities"]
+    return [[shares[layer].get(c) for c in table.candidates] for layer in table.layers]
+
+
+def _cycles(point: Point, table: CostTable) -> Json:
+    rows = [
+        {
+            "cycle": int(cycle["cycle"]),
+            "layer": table.layers.index(cycle["layer"]),
+            "candidate": table.candidates.index(cycle["candidate"]),
+            "weight": float(cycle["weight"]),
+        }
+        for cycle in point["cycles"]
+    ]
+    return {"title": f"Cycles of {setting(point)}, seed {point['seed']}", "rows": rows}

@@ -1,0 +1,197 @@
+"""A finished run as one self-contained HTML page, and its figures as PNG files."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dse.core.documents import read_text
+from dse.core.errors import InputError
+from dse.core.text import text_table
+from dse.page import page_data, render, sweep_data, write_page
+from dse.page.table_page import LEVELS
+from dse.table.cost_table import CostTable, Transmission
+from search.report import figures
+from search.report.page_data import run_data
+from search.report.text import data_line
+from search.runs.results import Label, Point, better_throughout, labels, setting
+
+
+def write_report(folder: Path, output: Path | None = None, sweep: Path | None = None) -> Path:
+    """Writes ``report.html`` and ``figures/*.png`` into a run's folder; returns the page's path.
+
+    Args:
+        output: where the page goes instead.
+        sweep: the summary of an architecture sweep, whose curves the page shows too.
+
+    Raises:
+        InputError: a folder that holds no finished run, or one that is damaged.
+    """
+    results = _read_results(folder)
+    table, config = CostTable.load(folder / "table.csv"), read_text(folder / "config.yaml")
+    curves = sweep_data(sweep) if sweep else None
+    try:
+        declared = labels(results)
+        shown = best(results["networks"])
+        data = page_data(table, results["transmission"]) | run_data(results, table, declared, shown) | {"sweep": curves}
+        drawn = _figures(table, results["networks"], declared, shown)
+        page = render(
+            data,
+            title=f"ENOS: {results['name']}",
+            subtitle=_subtitle(results, table),
+            findings=findings(results["networks"], table, results["transmission"]),
+            commands=_commands(folder, results["name"], output, sweep),
+            config=config,
+        )
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration, IndexError):
+        raise _damaged(folder) from None
+    _save_figures(drawn, folder / "figures")
+    return write_page(output or folder / "report.html", page)
+
+
+def _save_figures(drawn: Mapping[str, Any], folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+        for name, figure in drawn.items():
+            (folder / f"{name}.png").write_bytes(figures.to_png(figure))
+    except OSError as e:
+        raise InputError(folder, f"cannot be written: {(e.strerror or str(e)).lower()}") from None
+
+
+def _read_results(folder: Path) -> dict[str, Any]:
+    """The content of a finished run's ``results.json``; InputError where there is none."""
+    if not (folder / "results.json").is_file():
+        raise InputError(folder, "holds no finished run", "the folder of a run that has a results.json")
+    try:
+        results = json.loads(read_text(folder / "results.json"))
+    except (ValueError, RecursionError) as e:
+        raise _damaged(folder) if not isinstance(e, InputError) else e from None
+    if not isinstance(results, dict) or not {"name", "networks", "transmission", "unit_pj"} <= set(results):
+        raise _damaged(folder)
+    return {"populations": [], **results}
+
+
+def _damaged(folder: Path) -> InputError:
+    return InputError(folder / "results.json", "is damaged", "remove it and start the run again")
+
+
+def _figures(table: CostTable, networks: Sequence[Point], declared: Sequence[Label], shown: Point) -> dict[str, Any]:
+    return {
+        "trade_off": figures.draw_trade_off(figures.trade_off_info(networks, declared)),
+        "operator_map": figures.draw_operator_map(figures.operator_map_info(shown, declared)),
+        "breakdown": figures.draw_breakdown(figures.breakdown_info(table, shown["assignment"])),
+    }
+
+
+def best(networks: Sequence[Point]) -> Point:
+    """The searched network that the page shows in detail: the one with the highest validation accuracy."""
+    return max((p for p in networks if p["kind"] == "searched"), key=lambda p: float(p["validation_accuracy"]))
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """The run's networks as a table of text, for a terminal."""
+    return text_table(_NETWORK_HEAD, [_network_row(p) for p in results["networks"]])
+
+
+def findings(networks: Sequence[Point], table: CostTable, transmission: Transmission = "all") -> list[str]:
+    """What was found and why, as sentences: savings, distance from the uni-operator line, the costliest layers."""
+    texts = []
+    searched = [p for p in networks if p["kind"] == "searched"]
+    for name in dict.fromkeys(map(setting, searched)):
+        texts.append(_about_setting(name, [p for p in searched if setting(p) == name], networks))
+    shown = best(networks)
+    reference = dict(zip(table.layers, _reference(table, transmission), strict=True))
+    energy = dict(zip(table.layers, _energy(table, shown["assignment"], transmission), strict=True))
+    total = sum(reference.values())
+    costly = sorted(reference, key=lambda n: -reference[n])[:3]
+    parts = []
+    for n in costly:
+        candidate, saved = shown["assignment"][n], 1 - energy[n] / reference[n]
+        does = "stays" if energy[n] == reference[n] else f"now {candidate}, which saves {saved:.0%} of it"
+        parts.append(f"{n} ({reference[n] / total:.0%} of the all-T8 energy, {does})")
+    texts.append(
+        f"The layers that cost most are {', '.join(parts)}. The page first shows the "
+        f"{_name(shown)}, which did best on the validation images."
+    )
+    return texts
+
+
+def _about_setting(name: str, points: Sequence[Point], networks: Sequence[Point]) -> str:
+    energy, accuracy = (float(np.mean([p[k] for p in points])) for k in ("energy", "test_accuracy"))
+    expected = float(np.mean([p["energy_expected"] for p in points]))
+    text = (
+        f"With {name} the searched networks need {energy:.2f} of the all-T8 energy (expected before "
+        f"discretisation: {expected:.2f}) and reach {accuracy:.1%} on the test images (mean over seeds: {len(points)})."
+    )
+    for candidate in dict.fromkeys(p["candidate"] for p in networks if p["kind"] == "baseline"):
+        same = [p for p in networks if p.get("candidate") == candidate]
+        text += f" All {candidate}: {np.mean([p['test_accuracy'] for p in same]):.1%} at {same[0]['energy']:.2f}."
+    if better := better_throughout(points, networks):
+        text += (
+            f" Nothing was gained by searching: all {' and all '.join(better)} cost no more and did better on the "
+            "validation images."
+        )
+    gaps = [p["above_line"] for p in points if p["above_line"] is not None]
+    if gaps:
+        above = sum(gap > 0 for gap in gaps)
+        text += (
+            f" {above} of {len(gaps)} lie above the line through the uni-operator networks of their seed; the mean "
+            f"distance is {100 * np.mean(gaps):+.1f} percentage points."
+        )
+    return text
+
+
+_NETWORK_HEAD = ("network", "seed", "energy", "expected", "validation", "test", "above the line")
+
+
+def _network_row(p: Point) -> list[str]:
+    gap = p.get("above_line")
+    return [
+        f"all {p['candidate']}" if p["kind"] == "baseline" else f"searched, {setting(p)}",
+        str(p["seed"]),
+        f"{p['energy']:.3f}",
+        f"{p['energy_expected']:.3f}" if "energy_expected" in p else "",
+        f"{p['validation_accuracy']:.1%}",
+        f"{p['test_accuracy']:.1%}",
+        "" if gap is None else f"{100 * gap:+.1f}",
+    ]
+
+
+def _name(p: Point) -> str:
+    return f"network found with {setting(p)}, seed {p['seed']}"
+
+
+def _subtitle(results: Mapping[str, Any], table: CostTable) -> str:
+    text = (
+        f"{len(table.layers)} layers, {len(table.candidates)} candidates a layer. Shares are of the network with the "
+        f"typical operator at 8 bits in every layer, {results['unit_pj'] * 1e-6:.3g} µJ per image; "
+        f"{LEVELS[results['transmission']]}."
+    )
+    return f"{text} {data_line(results['data']).replace(chr(10), '; ')}." if "data" in results else text
+
+
+def _commands(folder: Path, name: str, output: Path | None, sweep: Path | None) -> str:
+    search = ["enos", "search", str(folder / "config.yaml"), "--table", str(folder / "table.csv"), "--out", "again"]
+    report = ["enos", "report", f"again/{name}"]
+    report += ["--sweep", str(sweep)] if sweep else []
+    report += ["--output", str(output)] if output else []
+    return f"{shlex.join(search)}\n{shlex.join(report)}"
+
+
+def _reference(table: CostTable, transmission: Transmission) -> list[float]:
+    """Energy in pJ of each layer with the typical operator at 8 bits."""
+    name = next(r["candidate"] for r in table.rows if (r["operator"], r["bits"]) == ("typical", 8))
+    return _energy(table, dict.fromkeys(table.layers, name), transmission)
+
+
+def _energy(table: CostTable, assignment: Mapping[str, str], transmission: Transmission) -> list[float]:
+    """Energy in pJ of each layer under an assignment."""
+    energy = table.energy_pj(transmission)
+    return [float(energy[i, table.candidates.index(assignment[n])]) for i, n in enumerate(table.layers)]

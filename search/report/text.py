@@ -1,0 +1,94 @@
+"""What a run's results say beside accuracies and energies, as text.
+
+Its data set, latencies, the cycles of sequential searches (Fig. 6a of the paper), populations (Fig. 6b), Pareto sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dse.core.text import text_table
+from search.runs.results import Point, better_throughout, setting
+
+
+def details(results: Mapping[str, Any]) -> list[str]:
+    """The data set, single candidates that did better, latencies where they differ, cycles, populations, Pareto sets.
+
+    The Pareto set is that of several searches a seed.
+    """
+    found = [data_line(results["data"])]
+    searched = [p for p in results["networks"] if p["kind"] == "searched"]
+    for name in dict.fromkeys(map(setting, searched)):
+        if better := better_throughout([p for p in searched if setting(p) == name], results["networks"]):
+            found.append(f"note: all {' and all '.join(better)} cost no more than what was searched with {name}, "
+                         "and did better on the validation images")  # fmt: skip
+    if any(abs(p["latency"] - 1) > 1e-9 for p in results["networks"]):
+        found.append(f"\nLatency: cycles, as shares of the all-typical 8-bit network's:\n{latency_table(results)}")
+    found += [
+        f"\nCycles of seed {p['seed']}, {setting(p)}:\n{cycle_table(p)}" for p in results["networks"] if "cycles" in p
+    ]
+    for population in results["populations"]:
+        title = f"Population of seed {population['seed']}, {setting(population)}"
+        found.append(f"\n{title}; * is best on the validation images:\n{population_table(population)}")
+    if len({setting(p) for p in results["networks"] if p["kind"] == "searched"}) > 1:
+        found.append(f"\nPareto set (energy, validation accuracy) of each seed:\n{pareto_table(results)}")
+    return found
+
+
+def data_line(data: Mapping[str, Any]) -> str:
+    """Name and sizes of the data set; what its notice says."""
+    sizes = " / ".join(f"{data[split]:,}" for split in ("train", "validation", "test"))
+    subset = "" if data["subset"] is None else f", subset {data['subset']:,}"
+    line = f"Data: {data['name']}, {sizes} images for training / validation / test{subset}"
+    return line if data["notice"] is None else f"{line}\nnote: {data['notice']}"
+
+
+def latency_table(results: Mapping[str, Any]) -> str:
+    """A row a network: expected cycles when its search ended, and cycles of the network that was trained."""
+    rows = [
+        [
+            f"all {p['candidate']}" if p["kind"] == "baseline" else f"searched, {setting(p)}",
+            str(p["seed"]),
+            f"{p['latency_expected']:.3f}" if "latency_expected" in p else "",
+            f"{p['latency']:.3f}",
+        ]
+        for p in results["networks"]
+    ]
+    return text_table(("network", "seed", "expected", "discretised"), rows)
+
+
+def cycle_table(point: Point) -> str:
+    """A row a cycle: which layer was assigned what, and the softmax weight that decided it."""
+    rows = [[str(c["cycle"]), c["layer"], c["candidate"], f"{c['weight']:.3f}"] for c in point["cycles"]]
+    return text_table(("cycle", "layer", "candidate", "weight"), rows)
+
+
+def population_table(population: Mapping[str, Any]) -> str:
+    """A column a distinct network, under the sample it was drawn as first: how often, its figures, its candidates."""
+    networks: list[Point] = population["networks"]
+    head = [f"{p['sample']}{'*' if p['sample'] == population['selected'] else ''}" for p in networks]
+    rows = [
+        ["drawn", *(str(p["count"]) for p in networks)],
+        ["energy", *(f"{p['energy']:.3f}" for p in networks)],
+        ["validation", *(f"{p['validation_accuracy']:.1%}" for p in networks)],
+        ["test", *(f"{p['test_accuracy']:.1%}" for p in networks)],
+        *([layer, *(p["assignment"][layer] for p in networks)] for layer in networks[0]["assignment"]),
+    ]
+    return text_table(("sample", *head), rows)
+
+
+def pareto_table(results: Mapping[str, Any]) -> str:
+    """A row a network of the Pareto set."""
+    rows = [
+        [
+            str(p["seed"]),
+            setting(p),
+            "" if p["sample"] is None else str(p["sample"]),
+            f"{p['energy']:.3f}",
+            f"{p['validation_accuracy']:.1%}",
+            f"{p['test_accuracy']:.1%}",
+        ]
+        for p in results["pareto"]
+    ]
+    return text_table(("seed", "search", "sample", "energy", "validation", "test"), rows)

@@ -1,0 +1,1 @@
+"""Runs: configuration, stages, workers, progress, results."""

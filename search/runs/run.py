@@ -1,0 +1,240 @@
+"""Runs: the stages of a configuration, each kept in the run's folder as soon as it is finished.
+
+A run that is killed and started again does its remaining stages, and the interrupted one from its last epoch.
+
+    config.yaml      the configuration, every default written out
+    table.csv        the energies it was done with
+    operators.yaml   the operators file it was done with
+    metrics.jsonl    one line an epoch, and one with the result of each stage
+    assignments/     what each search chose, as YAML: layer -> candidate; a file a sample where it samples several
+    results.json     every trained network: accuracies, energies
+    stages/          finished stages; checkpoints/  weights and state of each stage after its last epoch
+    tensorboard/     the metrics as event files, if the configuration asks for them
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from dse.core.documents import read_text
+from dse.core.errors import InputError
+from dse.hardware.candidates import find_operators, load_candidates
+from dse.table.cost_table import CostTable
+from dse.workload.trace import Network, export_network
+from search.runs.config import RunConfig, config_yaml, load_config
+from search.runs.limit import Limit
+from search.runs.results import summarise
+from search.runs.stages import Run, Stage, data_record, dataset, do_stage, first_network, network_of, search_network
+from search.runs.tensorboard import check_installed, event_files
+from search.runs.workers import Lock, do_side_by_side
+from search.supernet import uniform
+from search.training.checkpoint import Record, write_json, write_text
+
+WORKERS_END_S = 30.0
+"""How long a run waits for the workers of a killed process; they end within a second unless the machine is stuck."""
+
+OPERATORS = "operators.yaml"
+"""Copy of the operators file, in a run's folder."""
+
+OnProgress = Callable[[Stage, Record], None]
+"""Is called with every epoch's record, and for epochs and stages that an earlier process did."""
+
+
+def open_run(folder: Path, config: RunConfig, table: CostTable) -> Run:
+    """Creates the run's folder, or opens it to go on with it.
+
+    Raises:
+        InputError: the folder belongs to another configuration or table, or is no run at all; configuration, data set
+            and table do not fit together. Nothing is written then.
+    """
+    _check_fit(Run(folder, config, table))
+    kept, kept_table, kept_operators = (folder / name for name in ("config.yaml", "table.csv", OPERATORS))
+    if kept.exists():
+        _check_same_config(kept, config)
+    elif folder.exists() and any(folder.iterdir()):
+        raise InputError(folder, "is not empty and holds no run", "a new folder, or one of an earlier run")
+    text = _as_csv(table)
+    if kept_table.exists() and read_text(kept_table) != text:
+        raise InputError(kept_table, "the run was begun with other energies", "another name or folder for a new run")
+    if kept_operators.exists() and load_candidates(kept_operators) != config.declared:
+        raise InputError(kept_operators, "the run was begun with other operators",
+                         "another name or folder for a new run")  # fmt: skip
+    for part in ("stages", "checkpoints", "assignments"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    write_text(kept, config_yaml(config))
+    write_text(kept_table, text)
+    write_text(kept_operators, read_text(find_operators(config.operators)))
+    return Run(folder, config, table)
+
+
+def read_run(folder: Path) -> Run:
+    """A run as it was begun, with the operators that its folder keeps.
+
+    Raises:
+        InputError: a folder without configuration or table, or with damaged ones.
+    """
+    kept = folder / OPERATORS
+    operators = [f"operators={json.dumps(str(kept))}"] if kept.exists() else []
+    return Run(folder, load_config(folder / "config.yaml", operators), CostTable.load(folder / "table.csv"))
+
+
+def do_run(run: Run, on_progress: OnProgress, jobs: int | None = None, limit: Limit | None = None) -> dict[str, Any]:
+    """Does every stage that is not finished; returns the results, which are also in ``results.json``.
+
+    Args:
+        jobs: processes, None for the configuration's; the results do not depend on it. A script needs the guard
+            ``if __name__ == "__main__"``, for where there are several, each imports it.
+        limit: of the time that it may take, None for none.
+
+    Raises:
+        OutOfTimeError: the limit is reached; what is done is kept. Of several processes, the others lose what they have
+            done of the present epoch.
+        InputError: another process is at work on this run, a checkpoint is damaged, or a worker has ended.
+    """
+    with _alone(run.folder) as lock:
+        data = data_record(run.config)
+        _do_stages(run, on_progress, default_jobs(run.config) if jobs is None else jobs, lock, limit or Limit())
+        done = {stage: run.record(stage) for stage in run.stages}
+        _write_metrics(run, done)  # once more, for several workers report in any order
+        results = summarise(run.config, run.table, data, done)
+        write_json(run.folder / "results.json", results)
+        return results
+
+
+def default_jobs(config: RunConfig) -> int:
+    """As many processes as the cores can feed; one where a process takes all of them, or the GPU."""
+    if config.jobs is not None:
+        return config.jobs
+    if config.threads is None or config.device != "cpu":
+        return 1
+    import joblib  # knows of affinities and of a container's share
+
+    return max(1, int(joblib.cpu_count()) // config.threads)
+
+
+def _do_stages(run: Run, on_progress: OnProgress, jobs: int, lock: Lock, limit: Limit) -> None:
+    done = {stage: run.record(stage) for stage in run.stages if run.file(stage).exists()}
+    left = [stage for stage in run.stages if stage not in done]
+    events = event_files(run.folder / "tensorboard", run.config.tensorboard)
+    with _write_metrics(run, done).open("a", encoding="utf-8") as lines, events as write_event:
+
+        def on_entry(stage: Stage, entry: Record) -> None:
+            lines.write(_line(stage, entry))
+            lines.flush()
+            write_event(stage.name, entry)
+            if "epoch" in entry:
+                on_progress(stage, entry)
+            limit.check(stage.kind == "search", entry)
+
+        for stage, record in done.items():
+            for entry in record["history"]:
+                on_progress(stage, entry)
+            for entry in [*record["history"], record["result"]]:
+                write_event(stage.name, entry)
+        if min(jobs, len(left)) > 1:
+            do_side_by_side(run, left, min(jobs, len(left)), lock, on_entry)
+        else:
+            for stage in left:
+                do_stage(run, stage, functools.partial(on_entry, stage))
+
+
+def _write_metrics(run: Run, done: Mapping[Stage, Record]) -> Path:
+    """Replaces ``metrics.jsonl`` by the lines of finished stages."""
+    path = run.folder / "metrics.jsonl"
+    entries = ((stage, entry) for stage, record in done.items() for entry in [*record["history"], record["result"]])
+    write_text(path, "".join(_line(stage, entry) for stage, entry in entries))
+    return path
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[Lock]:
+    """Keeps other processes out of a run's folder; gives the lock that workers have to hold as well.
+
+    A killed process lets go of its lock at once, its workers of theirs as soon as they have noticed.
+    """
+    with (folder / "lock").open("w") as ours, (folder / "lock-workers").open("w") as workers:
+        if not _locked(ours):
+            raise InputError(folder, "another process is working on this run", "wait for it, or another name")
+        patience = time.monotonic() + WORKERS_END_S
+        while not _locked(workers):
+            if time.monotonic() > patience:
+                raise InputError(folder, "workers of an earlier process are still at work on this run", "wait for them")
+            time.sleep(0.02)
+        yield Lock(workers.fileno())
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _check_fit(run: Run) -> None:
+    """Finds what would stop the run later, before hours are spent."""
+    config = run.config
+    if config.tensorboard:
+        check_installed()
+    for name in config.baselines:
+        if not run.table.total_pj(uniform(run.table, name), config.transmission) < float("inf"):
+            raise InputError(
+                "baselines", f"{name} has no mapping in some layer", "candidates that every layer can have"
+            )
+    data, network = dataset(config, config.seeds[0]), network_of(config)
+    if network.input_shape[1:] != data.image_shape:
+        raise InputError("network", f"takes images of {network.input_shape[1:]}, but {config.data.name} has "
+                         f"{data.image_shape}", "network.args that fit the data")  # fmt: skip
+    model = search_network(run, config.seeds[0])
+    if not model.undecided():
+        raise InputError("candidates", "leave no layer a choice", "two or more that the layers have mappings for")
+    for budget in config.energy_budgets:
+        model.check_budget(budget)
+    for budget in config.latency_budgets:
+        model.check_budget(budget, "latency")
+    first_network(run, config.seeds[0])  # relearning and the baselines begin there
+    with torch.no_grad():
+        scores = model(data.train.prepared(data.train.images[:2]).cpu())
+    if scores.shape != (2, data.classes):
+        raise InputError("network", f"gives {tuple(scores.shape)} for 2 images of {config.data.name}",
+                         f"(2, {data.classes}): one score a class")  # fmt: skip
+    _check_sizes(network, run.table)
+
+
+def _check_sizes(network: Network, table: CostTable) -> None:
+    """Refuses energies of layers that have the network's names and other sizes."""
+    operations = dict(zip(table.layers, table.n_ops, strict=True))
+    for layer in export_network(network).layers:
+        if layer.problem.macs != operations[layer.name]:
+            raise InputError(f"table: layer {layer.name!r}", f"has {operations[layer.name]:,.0f} operations, the "
+                             f"network's has {layer.problem.macs:,}", "a table of this very network")  # fmt: skip
+
+
+def _check_same_config(kept: Path, config: RunConfig) -> None:
+    before, now = asdict(load_config(kept)), asdict(config)
+    for name, value in before.items():
+        if name not in ("jobs", "tensorboard") and value != now[name]:  # those decide no results
+            raise InputError(kept, f"the run was begun with {name} = {value!r}, now it is {now[name]!r}",
+                             "the same configuration, or another name for a new run")  # fmt: skip
+
+
+def _line(stage: Stage, entry: Mapping[str, Any]) -> str:
+    return json.dumps({"stage": stage.name, **entry}) + "\n"
+
+
+def _as_csv(table: CostTable) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "table.csv"
+        table.save(path)
+        return path.read_text(encoding="utf-8")

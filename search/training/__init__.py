@@ -1,0 +1,1 @@
+"""The training that searches and fixed networks share: epochs, checkpoints, CUDA graphs."""

@@ -1,0 +1,237 @@
+"""The training that all stages share: epochs that survive a kill, batches, precision; and that of a fixed network."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from search.data.datasets import Augmentation, Dataset, Split
+from search.runs.config import Training
+from search.training.checkpoint import Checkpoint, Record, Stateful
+from search.training.cuda_graphs import GraphedLoss
+
+OnEpoch = Callable[[Record], None]
+Batch = tuple[Tensor, Tensor]
+"""Images and their labels."""
+Loss = Callable[[Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a network is computed while it learns; what is measured of it (`accuracy`) is always float32.
+
+    Args:
+        device: as torch names it.
+        channels_last: keep images and weights with the channels innermost, which a GPU's tensor cores want.
+        amp: products in bfloat16 (autocast), what lies between the layers in float32. Words of the quantisers are the
+            same as in float32; of one candidate they are multiplied exactly (`search.layers.fused`).
+        graphs: compute loss and gradients as a CUDA graph, where the device is one.
+    """
+
+    device: str = "cpu"
+    channels_last: bool = False
+    amp: bool = False
+    graphs: bool = False
+
+    @property
+    def on_cuda(self) -> bool:
+        return torch.device(self.device).type == "cuda"
+
+    def place(self, network: nn.Module) -> None:
+        """Moves `network` to the device, in place."""
+        network.to(self.device)
+        if self.channels_last:  # of the overloads of Module.to, only this one takes a memory format
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.on_cuda:
+            torch.backends.cudnn.allow_tf32 = False  # float32 shall be float32: accuracies are measured in it
+            torch.backends.cudnn.deterministic = True  # a stage that goes on finds what it would have found
+
+    def adam(self, parameters: Iterable[Tensor], lr: float) -> torch.optim.Adam:
+        """Adam; on a GPU in one kernel."""
+        return torch.optim.Adam(parameters, lr=lr, fused=True if self.on_cuda else None)
+
+    def losses(self, network: nn.Module) -> Loss:
+        """L_acc of a network that is placed, for the batches of its training."""
+        if self.graphs and self.on_cuda:
+            return GraphedLoss(network, self.loss)
+        return functools.partial(self.loss, network)
+
+    def loss(self, network: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        """L_acc of Eq. 2a on a batch: the mean cross entropy."""
+        images, labels = batch
+        if self.channels_last and images.dim() == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.amp):
+            return functional.cross_entropy(network(images), labels)
+
+
+PLAIN = Compute()
+"""On the CPU, in float32."""
+
+
+@dataclass
+class Epoch:
+    """One pass over the training images, out of `of`. Its record has the mean of `losses` and what is in `record`."""
+
+    index: int
+    of: int
+    losses: list[Tensor] = field(default_factory=list)
+    record: Record = field(default_factory=dict)
+    progress: float = 0.0
+    """Share of all epochs that is done, 0 to 1."""
+
+    def batches(
+        self, data: Dataset, batch_size: int, seed: int, optimiser: torch.optim.Optimizer, lr: float
+    ) -> Iterator[Batch]:
+        """Training batches; before each, `optimiser` gets the learning rate of this moment of the schedule."""
+        steps = batches_per_epoch(data.train, batch_size)
+        for i, batch in enumerate(batches(data.train, batch_size, seed, self.index, data.augmentation)):
+            self.progress = (self.index * steps + i) / (self.of * steps)
+            set_lr(optimiser, lr, self.progress)
+            yield batch
+
+
+def epochs(
+    number: int,
+    seed: int,
+    checkpoint: Checkpoint,
+    on_epoch: OnEpoch,
+    measure: Callable[[], Record],
+    parts: Mapping[str, Stateful],
+) -> Iterator[Epoch]:
+    """The epochs that a stage has still to do, to iterate over.
+
+    Restores `parts` first. Behind each epoch's body, its record and the state of `parts` are made safe on disk. Torch's
+    random state is set anew for each epoch, from `seed`, so a stage that goes on draws what it would have drawn.
+
+    Args:
+        on_epoch: is called with every record: those of the checkpoint first, new ones after they are safe.
+        measure: what an epoch's record says of the network, besides epoch, loss, the epoch's own record and seconds.
+        parts: all that learning changes: network, optimisers ...
+    """
+    history = checkpoint.restore(**parts)
+    for record in history:
+        on_epoch(record)
+    for index in range(len(history), number):
+        torch.manual_seed(_stream(seed, index) + 2**40)  # no other generator is seeded so
+        began, epoch = time.monotonic(), Epoch(index, number)
+        yield epoch
+        loss = float(torch.stack(epoch.losses).mean())
+        seconds = {"seconds": round(time.monotonic() - began, 3)}
+        history.append({"epoch": index + 1, "loss": loss, **measure(), **epoch.record, **seconds})
+        checkpoint.save(history, **parts)
+        on_epoch(history[-1])
+
+
+def learn(
+    network: nn.Module,
+    data: Dataset,
+    training: Training,
+    seed: int,
+    checkpoint: Checkpoint,
+    on_epoch: OnEpoch,
+    compute: Compute = PLAIN,
+) -> list[Record]:
+    """Trains `network` in place with Adam and a cosine learning rate; continues from the checkpoint if there is one.
+
+    Args:
+        seed: decides the order of the images.
+        on_epoch: see `epochs`.
+
+    Returns:
+        One record an epoch: epoch, loss (training, mean), validation_accuracy (0 to 1), seconds.
+    """
+    history: list[Record] = []
+
+    def keep(record: Record) -> None:
+        history.append(record)
+        on_epoch(record)
+
+    compute.place(network)
+    optimiser, loss_of = compute.adam(network.parameters(), training.lr), compute.losses(network)
+    parts: dict[str, Stateful] = {"network": network, "optimiser": optimiser}
+
+    def measure() -> Record:
+        return {"validation_accuracy": accuracy(network, data.validation)}
+
+    for epoch in epochs(training.epochs, seed, checkpoint, keep, measure, parts):
+        network.train()
+        for batch in epoch.batches(data, training.batch_size, seed, optimiser, training.lr):
+            loss = loss_of(batch)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            epoch.losses.append(loss.detach())
+    return history
+
+
+def batches_per_epoch(split: Split, batch_size: int) -> int:
+    return max(1, len(split) // batch_size)
+
+
+def batches(
+    split: Split, batch_size: int, seed: int, epoch: int, augmentation: Augmentation | None = None
+) -> Iterator[Batch]:
+    """Shuffled batches of images and labels; order and augmentation depend on `seed` and `epoch` alone.
+
+    The few images behind the last whole batch are left out of this epoch, so that no batch is too small to normalise.
+    """
+    generator, device = torch.Generator().manual_seed(_stream(seed, epoch)), split.labels.device
+    order = torch.randperm(len(split), generator=generator)
+    parts = torch.split(order, batch_size)[: batches_per_epoch(split, batch_size)]
+    # All is drawn first and moved at once: a copy to a device in every batch would wait for what it computes.
+    draws = [] if augmentation is None else [augmentation.draw(len(part), generator) for part in parts]
+    changes = torch.split(torch.cat(draws, 1).to(device), batch_size, 1) if draws else ()
+    for i, chosen in enumerate(torch.split(order.to(device), batch_size)[: len(parts)]):
+        images = split.images[chosen]
+        images = images if augmentation is None else augmentation.changed(images, changes[i])
+        yield split.prepared(images), split.labels[chosen]
+
+
+def _stream(seed: int, epoch: int) -> int:
+    return seed * 100_003 + epoch
+
+
+def set_lr(optimiser: torch.optim.Optimizer, lr: float, progress: float) -> None:
+    """A linear warm-up over the first 5 % of training, then half a cosine to zero; `progress` runs from 0 to 1."""
+    factor = min(1.0, progress / 0.05 + 0.1) * 0.5 * (1 + math.cos(math.pi * progress))
+    for group in optimiser.param_groups:
+        group["lr"] = lr * factor
+
+
+@torch.no_grad()
+def renew_statistics(network: nn.Module, some: Iterable[Batch], steps: int = 10) -> None:
+    """Measures the statistics of batch normalisation anew, as means over the first `steps` batches of `some`.
+
+    A discretised network sums other values than the mixture that it was taken from.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+    network.train()
+    for images, _ in itertools.islice(some, steps):
+        network(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, split: Split, batch_size: int = 1000) -> float:
+    """Share of the images that `network` classifies right, 0 to 1."""
+    network.eval()
+    right = 0
+    for images, labels in zip(
+        torch.split(split.images, batch_size), torch.split(split.labels, batch_size), strict=True
+    ):
+        right += int((network(split.prepared(images)).argmax(1) == labels).sum())
+    return right / len(split)

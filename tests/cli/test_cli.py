@@ -1,0 +1,243 @@
+"""The command line as a user meets it: what it prints, what it writes, and one line with exit code 2 for bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dse.cli import enos
+from dse.core.shipped import data_dir
+from dse.table.cost_table import CostTable
+from tests.conftest import WORKLOAD, refused
+from tests.dse.model.test_golden import GOLDEN, variables, write_inputs
+
+ARCH = data_dir("arch_specs") / "eyeriss_168.yaml"
+FC = json.loads((GOLDEN / "cases" / "fc_BC8.json").read_text())
+
+
+pytestmark = pytest.mark.usefixtures("own_store")
+
+
+@pytest.fixture
+def fc(tmp_path):
+    """Arguments of `enos model` for a recorded run, without the mapping."""
+    write_inputs(tmp_path, FC["instance"], "BC", 8)
+    return [str(GOLDEN / "arch.yaml"), str(tmp_path / "problem.yaml"), str(tmp_path / "ert.yaml")]
+
+
+@pytest.mark.parametrize("command", enos.list_commands(None))
+def test_every_command_has_help_with_an_example(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert f"enos {command}" in out.split("Example:")[1]
+
+
+def test_the_help_lists_the_commands_of_both_halves(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in ("export", "map", "table", "sweep", "plot", "model", "mapper", "doctor", "search", "run", "report"):
+        assert f"\n  {command} " in out
+
+
+def test_version_and_usage_errors(run):
+    assert run("--version")[1].startswith("enos, version ")
+    assert "ponder" in refused(run("ponder"))
+    assert "--ponder" in refused(run("map", "net", "--ponder"))
+    assert "enos model --help" in refused(run("model"))
+
+
+def test_map_prints_totals_and_a_second_run_recomputes_nothing(run, quick, workload, own_store, tmp_path):
+    table = tmp_path / "table.csv"
+    code, out, _ = run("map", workload, "--output", table, "--output", tmp_path / "table.parquet", "--jobs", "1")
+    assert code == 0
+    assert "all T8" in out and "0.34" not in out  # the paper's ratios are SqueezeNet's
+    assert "E_OP(T,8) / E_OP(BC,8) = 11.7; the paper reports about 11.5." in out
+    assert "0 of 18 rows from the store, 18 computed" in out
+    assert str(own_store) in out
+    code, out, _ = run("map", workload)
+    assert "18 of 18 rows from the store, nothing recomputed." in out
+    assert CostTable.load(table).rows == CostTable.load(tmp_path / "table.parquet").rows
+    assert len(CostTable.load(table).rows) == 18
+
+
+def test_map_as_json(run, quick, workload):
+    code, out, _ = run("map", workload, "--json", "--jobs", "1")
+    found = json.loads(out)
+    assert code == 0
+    assert found["computed"] == len(found["rows"]) == 18
+    assert {t["candidate"]: t["paper_ratio"] for t in found["totals"]}["MF8"] is None
+
+
+def test_table_exports_from_the_store_only(run, quick, workload, tmp_path):
+    assert "lacks 18 of 18 rows of net" in refused(run("table", workload, "--output", tmp_path / "t.csv"))
+    run("map", workload, "--jobs", "1")
+    code, out, _ = run("table", workload, "--output", tmp_path / "t.csv", "--breakdown", "T4")
+    assert code == 0
+    assert "weights_spad" in out and "sum" in out
+    assert len(CostTable.load(tmp_path / "t.csv").rows) == 18
+    assert "'T3'" in refused(run("table", workload, "--breakdown", "T3"))
+    assert "nothing to do" in refused(run("table", workload))
+
+
+def test_plot_writes_a_figure(run, quick, workload, tmp_path):
+    run("map", workload, "--output", tmp_path / "t.csv", "--jobs", "1")
+    code, _, _ = run("plot", tmp_path / "t.csv", "--output", tmp_path / "b.png", "--candidate", "BC8")
+    assert code == 0
+    assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+    assert ".png" in refused(run("plot", tmp_path / "t.csv", "--output", tmp_path / "b.gif"))
+    assert "T3" in refused(run("plot", tmp_path / "t.csv", "--output", tmp_path / "b.png", "--candidate", "T3"))
+
+
+def test_export_names_what_is_passed_over(run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run("export", "squeezenet")
+    assert code == 0
+    assert "workloads/squeezenet_cifar.yaml: 26 layers, 20" in out
+    assert "passed over: fire2.squeeze_norm" in out
+    shipped = data_dir("workloads") / "squeezenet_cifar.yaml"
+    assert (tmp_path / "workloads" / "squeezenet_cifar.yaml").read_text() == shipped.read_text()
+    assert "--input" in refused(run("export", "squeezenet", "--input", "1,3,x"))
+    assert "no such network" in refused(run("export", "squeezenot"))
+
+
+def test_mapper_writes_a_mapping_that_model_reads(run, fc, tmp_path):
+    arch, problem, ert = fc
+    code, out, _ = run("mapper", *fc, *variables(FC), "--output", tmp_path / "best.yaml", "--json")
+    assert code == 0
+    best = json.loads(out)
+    assert best["optimal"] is True
+    assert yaml.safe_load((tmp_path / "best.yaml").read_text()) == {"mapping": best["mapping"]}
+    code, out, _ = run("model", arch, problem, tmp_path / "best.yaml", ert, *variables(FC), "--json")
+    evaluated = json.loads(out)
+    assert evaluated == {k: v for k, v in best.items() if k not in ("mapping", "optimal")}
+    assert 1000 * best["energy_pj"] / best["computes"] <= FC["fJ_per_compute"]
+    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(best["mapping"]))
+    assert (
+        json.loads(run("model", arch, problem, tmp_path / "bare.yaml", ert, *variables(FC), "--json")[1]) == evaluated
+    )
+
+
+def test_model_and_mapper_for_people_and_with_embedded_energies(run, fc, tmp_path):
+    _, problem, _ = fc
+    code, out, _ = run("mapper", ARCH, problem, "--var", "weight_bits=1", "--output", tmp_path / "best.yaml")
+    assert code == 0
+    assert "Proven optimal." in out and "weights_spad Weights" in out and "Cycles:" in out
+    code, out, _ = run("model", ARCH, problem, tmp_path / "best.yaml", "--var", "weight_bits=1")
+    assert code == 0 and "pJ for each of 48,128 operations" in out
+    assert "unknown component class 'regfile'" in refused(run("model", fc[0], problem, tmp_path / "best.yaml"))
+
+
+def test_architecture_and_problem_in_one_file(run, fc, tmp_path):
+    both = tmp_path / "both.yaml"
+    both.write_text((GOLDEN / "arch.yaml").read_text() + "\n" + Path(fc[1]).read_text())
+    alone = run("mapper", *fc, *variables(FC), "--json")
+    assert run("mapper", both, both, fc[2], *variables(FC), "--json") == alone
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_buffer_too_small_for_any_mapping(run, fc, tmp_path, options):
+    arch = tmp_path / "arch.yaml"
+    text = Path(fc[0]).read_text()
+    assert "depth: 224, width: 16, datawidth: weight_bits" in text
+    small = "depth: 1, width: 8, datawidth: weight_bits, multiple_buffering: 2"
+    arch.write_text(text.replace("depth: 224, width: 16, datawidth: weight_bits", small))
+    line = refused(run("mapper", arch, *fc[1:], *options))
+    assert "no mapping" in line and "weights_spad" in line
+
+
+def test_wrong_specifications_problems_and_tables(run, fc, tmp_path):
+    arch, problem, ert = fc
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text(yaml.safe_dump({"mapping": FC["mapping"]}))
+
+    def edited(path, old, new):
+        text = Path(path).read_text()
+        assert old in text
+        (tmp_path / "edited.yaml").write_text(text.replace(old, new, 1))
+        return tmp_path / "edited.yaml"
+
+    def model(arch=arch, problem=problem, mapping=mapping, ert=ert, *, options=()):
+        return refused(run("model", arch, problem, mapping, ert, *(options or variables(FC))))
+
+    assert "'HStride'" in model(problem=edited(problem, "Hstride: 1", "HStride: 1"))
+    assert "'sizes'" in model(arch=edited(arch, "spatial: {meshX: 14}", "sizes: 3"))
+    assert "'keeps'" in model(arch=edited(arch, "keep: [Weights]", "keeps: [Weights]"))
+    assert "'mac'" in model(ert=edited(ert, "system.mac", "system.max"))
+    assert "no action for an operation" in model(ert=edited(ert, "name: compute", "name: ponder"))
+    assert "glb_ipmap" in model(mapping=edited(mapping, "target: glb_ifmap", "target: glb_ipmap"))
+    assert "factors of M" in model(mapping=edited(mapping, "M47", "M46"))
+    assert "NAME=VALUE" in model(options=["--var", "act_bits"])
+    assert "'bits' is not declared" in model(options=["--var", "bits=3"])
+    assert "needs 16 words" in model(arch=edited(arch, "depth: 224, width: 16", "depth: 4, width: 2"))
+    assert "cannot be read" in model(arch=tmp_path / "none.yaml")
+    assert "line 1" in model(problem=edited(problem, "problem:", "problem: ]"))
+    assert "`problem` key" in model(problem=arch)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    assert "not a UTF-8 text file" in model(mapping=tmp_path / "binary.yaml")
+
+
+def test_wrong_arguments_of_map(run, quick, workload, own_store, tmp_path):
+    assert "found 'guess' (allowed: native, timeloop)" in refused(run("map", workload, "--engine", "guess"))
+    assert "--jobs" in refused(run("map", workload, "--jobs", "0"))
+    assert ".csv, .parquet, .json" in refused(run("map", workload, "--output", tmp_path / "t.txt"))
+    assert "no such folder" in refused(run("map", workload, "--output", tmp_path / "none" / "t.csv"))
+    assert "no such file or shipped workload" in refused(run("map", "squeezenot"))
+    assert "'HStride'" in refused(run("map", _with(tmp_path, WORKLOAD.replace("Hstride", "HStride"))))
+    assert "unknown field 'strides'" in refused(run("map", _with(tmp_path, WORKLOAD.replace("kind", "strides", 1))))
+    assert not own_store.exists()
+    own_store.write_bytes(b"half a store")
+    assert "no store of enos" in refused(run("map", workload))
+    assert own_store.read_bytes() == b"half a store"
+
+
+def _with(folder, text):
+    path = folder / "edited.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_layer_without_a_mapping_is_said_and_has_no_number(run, quick, workload, tmp_path):
+    arch = tmp_path / "arch.yaml"
+    old, new = "keep: [Inputs], bypass: [Outputs, Weights]}", "keep: [Inputs, Weights], bypass: [Outputs]}"
+    head, spad, tail = ARCH.read_text().partition("name: ifmap_spad")
+    text = head + spad + tail.replace(old, new, 1)
+    arch.write_text(text.replace("depth: 12, width: 16,", "depth: 1, width: act_bits,"))
+    code, out, _ = run("map", workload, "--arch", arch, "--jobs", "1", "--output", tmp_path / "t.json")
+    assert code == 0
+    assert "no mapping: first, T8: " in out
+    assert {r["e_tx_pj"] for r in json.loads((tmp_path / "t.json").read_text())} == {None}
+    code, _, _ = run("plot", tmp_path / "t.json", "--output", tmp_path / "b.png")
+    assert code == 2  # there is nothing to draw
+
+
+def test_doctor(run, own_store, tmp_path):
+    code, out, _ = run("doctor")
+    assert code == 0
+    assert "not there yet" in out and "timeloop-mapper" in out and "numba" in out
+    own_store.write_bytes(b"x")
+    code, out, _ = run("doctor", "--json")
+    assert "no store of enos" in json.loads(out)["store"]
+
+
+def test_a_closed_pipe_is_no_traceback(workload):
+    process = subprocess.run(
+        [f"{sys.executable} -c 'from dse.cli import main; main()' map --help | head -1"],
+        shell=True,
+        capture_output=True,
+        env=os.environ,
+        check=False,
+    )
+    assert process.stderr == b""
+
+
+def test_starting_imports_nothing_heavy():
+    heavy = ["numba", "torch", "matplotlib", "rich", "joblib", "pyarrow", "networkx"]
+    commands = "dse.cli.map, dse.cli.table, dse.cli.sweep, dse.cli.engine"
+    script = f"import sys, {commands}; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", script]).strip() == b"[]"

@@ -1,0 +1,95 @@
+"""What `enos model` and `enos mapper` print beside the counts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from dse.cli.common import uj
+from dse.sweep.sweep_table import _least
+
+ARCH = """
+architecture:
+  version: 0.4
+  nodes:
+  - !Component
+    name: dram
+    class: DRAM
+    attributes: {width: 8, datawidth: 8, read_bandwidth: BANDWIDTH}
+  - !Container {name: pe, spatial: {meshX: 14}}
+  - !Component
+    name: mac
+    class: intmac
+"""
+PROBLEM = """
+problem:
+  version: 0.4
+  shape:
+    name: line
+    dimensions: [P]
+    data_spaces:
+    - {name: Inputs, projection: [[[P]]]}
+    - {name: Outputs, projection: [[[P]]], read_write: true}
+  instance: {P: SIZE}
+"""
+ERT = """
+ERT:
+  version: '0.4'
+  tables:
+  - name: system.dram[1..1]
+    actions:
+    - {name: read, arguments: {}, energy: 10}
+    - {name: write, arguments: {}, energy: 10}
+  - name: system.mac[1..1]
+    actions:
+    - {name: compute, arguments: {}, energy: 1}
+"""
+
+
+@pytest.fixture
+def files(tmp_path):
+    def write(bandwidth=1000, size=28):
+        paths = [tmp_path / name for name in ("arch.yaml", "problem.yaml", "ert.yaml")]
+        texts = ARCH.replace("BANDWIDTH", str(bandwidth)), PROBLEM.replace("SIZE", str(size)), ERT
+        for path, text in zip(paths, texts, strict=True):
+            path.write_text(text)
+        return paths
+
+    return write
+
+
+def test_utilisation_with_and_without_stalls(run, files):
+    arch, problem, ert = files(bandwidth=2)  # 14 inputs a cycle are wanted
+    code, out, _ = run("mapper", arch, problem, ert, "--objective", "energy", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["cycles"] > 2
+    used = found["levels"]["mac"]["instances"]
+    assert found["utilisation"] == pytest.approx(used / 14)
+    assert found["utilisation_with_stalls"] == pytest.approx(28 / 14 / found["cycles"])
+    _, out, _ = run("mapper", arch, problem, ert)
+    assert f"{28 / 14 / found['cycles']:.1%} with stalls" in out
+
+
+def test_energy_without_rounding_beside_timeloops(run, files, tmp_path):
+    arch, problem, ert = files(size=55)
+    mapping = tmp_path / "mapping.yaml"
+    code, _, err = run("mapper", arch, problem, ert, "--imperfect", "--objective", "delay", "--output", mapping)
+    assert code == 0, err
+    assert any("," in str(entry.get("factors")) for entry in yaml.safe_load(mapping.read_text())["mapping"])
+    _, out, _ = run("model", arch, problem, mapping, ert)
+    assert "Energy without Timeloop's rounding of remainders: 0.00" in out
+    _, out, _ = run("model", arch, problem, mapping, ert, "--json")
+    found = json.loads(out)
+    # Each of 55 inputs is read once, each of 55 outputs written once, beside 55 operations.
+    assert found["energy_without_rounding_pj"] == pytest.approx(55 * (10 + 10 + 1))
+    assert "energy_without_rounding_pj" not in json.loads(run("mapper", *files(size=28), "--json")[1])
+
+
+def test_small_energies_beside_large_ones_have_three_digits():
+    assert uj([2.3e9, 1.2345e3, 5.0, None, 0.0]) == ["2300.0", "0.00123", "0.00000500", "-", "0.0"]
+
+
+def test_of_equal_energies_the_fastest_is_the_best():
+    assert _least([2.0, 1.0, 1.0 + 1e-13, 1.0], [1.0, 30.0, 10.0, 20.0]) == 2

@@ -1,0 +1,122 @@
+"""ERT files as Timeloop reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dse.core.errors import InputError
+from dse.hardware.energy.ert import Ert, component_name, read_ert, write_ert
+
+ACCELERGY = """
+ERT:
+    version: '0.4'
+    tables:
+      - name: system_top_level.shared_glb[1..1]
+        actions:
+          - {name: write, arguments: {data_delta: 0}, energy: 2.0}
+          - {name: write, arguments: {data_delta: 1}, energy: 14.5}
+          - {name: read, arguments: {global_cycle_seconds: 1e-09}, energy: 18}
+          - {name: leak, arguments: {}, energy: 5.6e-3}
+      - name: system_top_level.column_of_PEs[0..13].PE[0..11].weights_spad[0..167]
+        actions:
+          - {name: read, arguments: {}, energy: 1.9}
+          - {name: random_write, arguments: {}, energy: 1.7}
+          - {name: write, arguments: {}, energy: 9.9}
+          - {name: update, arguments: {}, energy: 8.8}
+      - name: mac
+        actions:
+          - {name: compute, arguments: {}, energy: 0.2}
+          - {name: leak, arguments: {}, energy: 0.7}
+"""
+
+
+@pytest.fixture
+def ert(tmp_path) -> Ert:
+    (tmp_path / "ERT.yaml").write_text(ACCELERGY)
+    return read_ert(tmp_path / "ERT.yaml")
+
+
+def test_the_dearest_arguments_and_a_write_for_a_missing_update(ert):
+    assert ert.storage("shared_glb") == {"read": 18, "write": 14.5, "update": 14.5, "leak": 5.6e-3}
+
+
+def test_timeloop_prefers_the_random_actions(ert):
+    assert ert.storage("weights_spad") == {"read": 1.9, "write": 1.7, "update": 1.7, "leak": 0}
+
+
+def test_arithmetic(ert):
+    assert ert.compute("mac") == 0.2  # its leakage is not charged
+    assert Ert({"mac": {"compute": 1.0, "mac_random": 3.0}}).compute("mac") == 3.0
+
+
+def test_a_missing_action_is_refused():
+    with pytest.raises(InputError, match=r"buffer: has write, leak, no read \(allowed: random_read, read\)"):
+        Ert({"buffer": {"write": 3, "leak": 8}}).storage("buffer")
+
+
+@pytest.mark.parametrize(
+    ("full", "name"),
+    [
+        ("glb", "glb"),
+        ("system.glb[1..1]", "glb"),
+        ("system.glb", "glb"),
+        ("system.PE[0..13].mac", "mac"),
+        ("a[0..1].b[10..20]", "b"),
+        ("a.b[0..1][0..2]", "b"),
+    ],
+)
+def test_names_of_components(full, name):
+    assert component_name(full) == name
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z]\w{0,8}", fullmatch=True),
+        st.dictionaries(st.sampled_from(["read", "write", "update", "leak"]), st.floats(0, 1e12), min_size=1),
+        min_size=1,
+    )
+)
+def test_what_is_written_is_read_back(tmp_path_factory, tables):
+    path: Path = tmp_path_factory.mktemp("ert") / "ERT.yaml"
+    write_ert(Ert(tables), path)
+    assert {name: dict(actions) for name, actions in read_ert(path).tables.items()} == tables
+    energies = [a["energy"] for t in yaml.safe_load(path.read_text())["ERT"]["tables"] for a in t["actions"]]
+    assert all(isinstance(energy, float) for energy in energies)
+
+
+def test_missing_tables_and_actions(ert):
+    with pytest.raises(
+        InputError, match=r"ERT\.yaml: has no table for 'dram' \(allowed: mac, shared_glb, weights_spad\)"
+    ):
+        ert.storage("dram")
+    with pytest.raises(InputError, match=r"ERT\.yaml: weights_spad: has read, random_write, write, update, no action"):
+        ert.compute("weights_spad")
+    with pytest.raises(InputError, match="glb: has no action"):
+        Ert({"glb": {}}).storage("glb")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ART: {}", "not an energy reference table"),
+        ("ERT: {version: 0.4}", "ERT: field 'tables' is missing"),
+        ("ERT: {version: 0.1, tables: []}", "ERT.version: found 0.1 (allowed: 0.3, 0.4)"),
+        ("ERT: {tables: {glb: 1}}", "ERT.tables: found {'glb': 1} (allowed: a list)"),
+        ("ERT: {tables: [glb]}", "ERT.tables[0]: found 'glb' (allowed: a mapping with name, actions)"),
+        ("ERT: {tables: [{name: a.x, actions: []}, {name: b.x, actions: []}]}", "a second component is named 'x'"),
+        ("ERT: {tables: [{name: x, actions: [{name: read}]}]}", "actions[0]: field 'energy' is missing"),
+        ("ERT: {tables: [{name: x, actions: [{name: read, energy: much}]}]}", "actions[0].energy: found 'much'"),
+        ("ERT: {tables: [{name: x, actions: [{name: read, energy: -1}]}]}", "actions[0].energy: found -1"),
+        ("ERT: {tables: [{name: x, actions: [{name: read, energy: .nan}]}]}", "actions[0].energy: found nan"),
+    ],
+)
+def test_files_that_are_no_ert(tmp_path, text, message):
+    (tmp_path / "ERT.yaml").write_text(text)
+    with pytest.raises(InputError) as e:
+        read_ert(tmp_path / "ERT.yaml")
+    assert str(e.value).startswith(str(tmp_path / "ERT.yaml")) and message in str(e.value)

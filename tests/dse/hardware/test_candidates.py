@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dse.core.errors import InputError
+from dse.core.shipped import data_dir
+from dse.hardware.candidates import load_candidates
+
+EXTENDED = data_dir("arch_specs") / "operators_extended.yaml"
+
+
+def test_the_shipped_space_is_three_operators_at_three_precisions() -> None:
+    assert [c.name for c in load_candidates()] == ["T8", "T4", "T2", "MF8", "MF4", "MF2", "BC8", "BC4", "BC2"]
+
+
+def test_the_extended_space_begins_with_the_shipped_one() -> None:
+    extended = load_candidates(EXTENDED)
+    assert extended[:9] == load_candidates()
+    assert [c.name for c in extended[9:]] == ["DS8", "DS4", "DS2", "XN1"]
+
+
+def test_an_operator_may_list_its_own_precisions() -> None:
+    (xnor,) = [c for c in load_candidates(EXTENDED) if c.operator == "xnor"]
+    assert (xnor.bits, xnor.act_bits, xnor.weight_bits, xnor.psum_bits) == (1, 1, 1, 12)
+
+
+def test_a_shift_needs_a_sign_and_the_bits_of_its_distance() -> None:
+    widths = {c.bits: c.weight_bits for c in load_candidates(EXTENDED) if c.operator == "deep_shift"}
+    assert widths == {8: 4, 4: 4, 2: 2}
+
+
+def test_a_shipped_file_has_a_name(tmp_path: Path) -> None:
+    assert load_candidates("operators") == load_candidates()
+    assert load_candidates("operators_extended") == load_candidates(EXTENDED)
+    with pytest.raises(
+        InputError, match=r"^operators: '.*none.yaml' is no file \(allowed: .*operators_extended, a path"
+    ):
+        load_candidates(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("bits", ["8", [0], [8, "x"], [33], [True]])
+def test_precisions_of_an_operator_are_checked(bits: object, tmp_path: Path) -> None:
+    document = yaml.safe_load(EXTENDED.read_text())
+    document["operators"]["xnor"]["bits"] = bits
+    path = tmp_path / "operators.yaml"
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(InputError, match=r"operators.xnor.bits: found .*allowed: a list of integers from 1 to 32"):
+        load_candidates(path)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from dse.core.errors import InputError
+from dse.hardware.candidates import load_candidates
+from search.export.integer_weights import as_words
+from search.layers.mixed_layer import LayerOptions, MixedLayer
+
+CANDIDATES = {c.name: c for c in load_candidates("operators_extended")}
+
+
+def decided(
+    name: str, signed: bool, layer: nn.Conv2d | nn.Linear | None = None, options: LayerOptions | None = None
+) -> tuple[MixedLayer, torch.Tensor]:
+    torch.manual_seed(0)
+    mixed = MixedLayer(layer or nn.Conv2d(6, 4, 3, padding=1, stride=2, groups=2), [CANDIDATES[name]], options)
+    x = torch.randn(3, 6, 5, 5) if layer is None else torch.randn(3, 7)
+    x = x if signed else x.relu()
+    mixed(x)
+    return mixed.eval(), x
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_terms_add_up_to_the_layer(name: str, signed: bool) -> None:
+    mixed, x = decided(name, signed)
+    inputs, terms = as_words(mixed, "layer")
+    words = (x / inputs.step).round().clamp(inputs.low, inputs.high)
+    views = {
+        "value": words * inputs.step,
+        "sign": words.sign(),
+        "magnitude": words.abs() * inputs.step,
+        "binary": torch.where(x >= 0 if signed else words > 0, 1.0, -1.0),
+    }
+    conv = mixed.layer
+    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+    total = conv.bias[:, None, None] + sum(
+        conv._conv_forward(views[t.view], t.words * t.scale.reshape(-1, 1, 1, 1), None) for t in terms
+    )
+    torch.testing.assert_close(total, mixed(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "largest"),
+    [("T8", 127), ("T4", 7), ("T2", 1), ("BC8", 1), ("BC2", 1), ("DS8", 128), ("DS2", 2), ("XN1", 1)],
+)
+def test_words_are_no_wider_than_the_candidates(name: str, largest: int) -> None:
+    mixed, _ = decided(name, signed=False)
+    inputs, (term,) = as_words(mixed, "layer")
+    assert term.words.abs().max() <= largest and (term.words != 0).any()
+    assert (inputs.low, inputs.high) == (0, 2 ** int(name[-1]) - 1)
+    if name.startswith(("BC", "XN")):
+        assert set(term.words.unique().tolist()) == {-1, 1}
+    if name.startswith("DS"):
+        assert (term.words.abs().log2() % 1 == 0).all()
+
+
+def test_multiplication_free_is_two_terms() -> None:
+    mixed, _ = decided("MF8", signed=True)
+    _, (of_sign, of_magnitude) = as_words(mixed, "layer")
+    assert (of_sign.view, of_magnitude.view) == ("sign", "magnitude")
+    assert of_sign.words.min() >= 0 and of_sign.words.max() > 1
+    assert set(of_magnitude.words.unique().tolist()) <= {-1, 0, 1}
+
+
+def test_words_that_no_core_computes_are_refused() -> None:
+    mixed, _ = decided("T8", signed=True, options=LayerOptions(quantiser="dorefa"))
+    with pytest.raises(InputError, match=r"layer 'conv': weights of T8 are wider than words of 8 bits"):
+        as_words(mixed, "layer 'conv'")
+
+
+def test_undecided_and_untrained_layers_are_refused() -> None:
+    layer = nn.Linear(7, 3)
+    with pytest.raises(InputError, match=r"layer 'fc': has 2 candidates"):
+        as_words(MixedLayer(layer, [CANDIDATES["T8"], CANDIDATES["T4"]]), "layer 'fc'")
+    with pytest.raises(InputError, match=r"layer 'fc': has not seen an input yet"):
+        as_words(MixedLayer(layer, [CANDIDATES["T8"]]), "layer 'fc'")

@@ -1,0 +1,247 @@
+"""The fused layer against the sum it stands for: each candidate computed by itself, then weighted (Eq. 1)."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from dse.core.errors import InputError
+from dse.core.shipped import data_dir
+from dse.hardware.candidates import load_candidates
+from search.layers.mixed_layer import LayerOptions, MixedLayer
+from search.layers.naive import naive_output
+
+SHIPPED = load_candidates()
+CANDIDATES = load_candidates(data_dir("arch_specs") / "operators_extended.yaml")
+OPTIONS = st.builds(
+    LayerOptions, st.sampled_from(["rms", "lsq", "dorefa"]), st.sampled_from(["shared", "own"]), st.booleans()
+)
+
+
+def layers() -> st.SearchStrategy[nn.Module]:
+    convolutions = st.builds(
+        lambda groups, c, m, kernel, stride, padding, dilation, bias, mode: nn.Conv2d(
+            groups * c, groups * m, kernel, stride, padding, dilation, groups, bias, mode
+        ),
+        st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 2),
+        st.integers(0, 2), st.integers(1, 2), st.booleans(), st.sampled_from(["zeros", "reflect", "circular"]),
+    )  # fmt: skip
+    linears = st.builds(nn.Linear, st.integers(1, 6), st.integers(1, 6), st.booleans())
+    return st.one_of(convolutions, linears)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    layers(),
+    st.lists(st.sampled_from(CANDIDATES), min_size=1, max_size=13, unique=True),
+    OPTIONS,
+    st.booleans(),
+    st.integers(0, 999),
+)
+def test_fused_equals_naive_in_values_and_gradients(layer, candidates, options, signed, seed) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(seed)
+    fused = MixedLayer(layer, candidates, options).double()
+    for p in (fused.alpha, fused.log_scale, *fused.latents):
+        if p is not None:
+            nn.init.normal_(p)
+    reference = copy.deepcopy(fused)
+    shape = (2, layer.in_features) if isinstance(layer, nn.Linear) else (2, layer.in_channels, 7, 7)
+    x = torch.randn(shape, dtype=torch.float64)
+    x = x if signed else x.abs()
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    outputs = [fused(inputs[0]), naive_output(reference, inputs[1])]
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-9, atol=1e-9)
+    direction = torch.randn_like(outputs[0])
+    for y in outputs:
+        (y * direction).sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad, rtol=1e-9, atol=1e-9)
+    for a, b in zip(fused.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda c: c.name)
+def test_one_candidate_has_no_operator_weights_and_learns(candidate) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    layer = MixedLayer(nn.Conv2d(4, 8, 3), [candidate])
+    x = torch.randn(16, 4, 6, 6).relu()
+    layer(x).square().mean().backward()
+    assert layer.alpha is None
+    gradient = layer.layer.weight.grad
+    assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
+
+
+def test_a_large_operator_weight_leaves_that_candidate_alone() -> None:
+    torch.manual_seed(0)
+    conv, x = nn.Conv2d(3, 5, 3), torch.randn(4, 3, 8, 8)
+    for i, candidate in enumerate(CANDIDATES):
+        mixed, single = MixedLayer(conv, CANDIDATES), MixedLayer(conv, [candidate])
+        with torch.no_grad():
+            mixed.alpha[i] = 200.0
+        torch.testing.assert_close(mixed(x), single(x), rtol=1e-4, atol=1e-5)
+        assert mixed.choice() == candidate
+
+
+def test_an_unbatched_image_is_accepted_as_torch_does() -> None:
+    conv = MixedLayer(nn.Conv2d(4, 6, 3, groups=2), CANDIDATES)
+    x = torch.randn(4, 5, 5)
+    torch.testing.assert_close(conv(x), conv.eval()(x[None])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_moving_a_mixed_layer_to_another_type_moves_everything() -> None:
+    layer = MixedLayer(nn.Linear(3, 2), CANDIDATES).double()
+    assert layer(torch.randn(4, 3, dtype=torch.float64)).dtype == torch.float64
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_padding_by_name_is_padding_by_number(padding: str) -> None:
+    torch.manual_seed(0)
+    options = LayerOptions(learned_scales=True)
+    layer = MixedLayer(nn.Conv2d(2, 3, (3, 2), padding=padding, dilation=(1, 3)), CANDIDATES, options).double()
+    reference, x = copy.deepcopy(layer), torch.randn(2, 2, 7, 7, dtype=torch.float64)
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    outputs = [layer(inputs[0]), naive_output(reference, inputs[1])]
+    torch.testing.assert_close(outputs[0], outputs[1])
+    for y in outputs:
+        y.square().sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    for a, b in zip(layer.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from(["rms", "lsq", "dorefa"]), st.booleans(), st.booleans(), st.integers(1, 3))
+def test_a_layer_in_channels_last_order_is_the_same(quantiser, signed, groups_equal, channels) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(channels)
+    groups = 2 if groups_equal else 1
+    layer = MixedLayer(nn.Conv2d(2 * channels, 4, 3, groups=groups), CANDIDATES, LayerOptions(quantiser)).double()
+    other = copy.deepcopy(layer).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 2 * channels, 6, 5, dtype=torch.float64)
+    x = x if signed else x.abs()
+    inputs = [x.clone().requires_grad_(), x.clone(memory_format=torch.channels_last).requires_grad_()]
+    outputs = [layer(inputs[0]), other(inputs[1])]
+    torch.testing.assert_close(outputs[0], outputs[1])
+    for y in outputs:
+        y.square().sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.sampled_from(CANDIDATES), min_size=1, max_size=13, unique=True),
+    st.sampled_from(["rms", "lsq"]),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_the_way_of_other_devices_gives_the_same(candidates, quantiser, signed, seed) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(seed)
+    layer = MixedLayer(nn.Conv2d(4, 4, 3, groups=2), candidates, LayerOptions(quantiser)).double()
+    x = torch.randn(2, 4, 6, 5, dtype=torch.float64)
+    x = x if signed else x.abs()
+    layer(x)
+    found = []
+    for on_cpu in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if not on_cpu:
+                patch.setattr("search.layers.input_views._in_one_pass", lambda _: False)
+            layer.zero_grad()
+            inputs = x.clone().requires_grad_()
+            layer.eval()(inputs).square().sum().backward()
+            found.append([inputs.grad, *(p.grad for p in layer.parameters())])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("module", [nn.Conv2d(3, 2, 3), nn.Linear(3, 2)])
+def test_inputs_may_lie_in_memory_in_any_order_and_batches_may_be_empty(module: nn.Module) -> None:
+    torch.manual_seed(0)
+    layer = MixedLayer(module, CANDIDATES)
+    x = (
+        torch.randn(5, 4, 6, 3).permute(2, 3, 1, 0)
+        if isinstance(module, nn.Conv2d)
+        else torch.randn(3, 4, 6).permute(2, 1, 0)
+    )
+    torch.testing.assert_close(layer(x), layer.eval()(x.contiguous()))
+    assert len(layer(x[:0])) == 0
+
+
+@pytest.mark.parametrize("module", [nn.Conv2d(4, 6, 3), nn.Linear(4, 6)])
+def test_half_precision_by_autocast_is_near_and_keeps_the_parameters_type(module: nn.Module) -> None:
+    torch.manual_seed(0)
+    layer = MixedLayer(module, CANDIDATES)
+    x = torch.randn(4, 5, 5, 4) if isinstance(module, nn.Linear) else torch.randn(4, 4, 5, 5)
+    full = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = layer.eval()(x)
+    assert half.dtype == x.dtype  # only products are in bfloat16
+    assert (half - full).abs().mean() < 0.05 * full.abs().mean()
+    half.float().square().sum().backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in layer.parameters())
+
+
+def saved_bytes(layer: MixedLayer, x: torch.Tensor) -> int:
+    """Bytes that the graph of a forward pass keeps, each memory once, without parameters and the input."""
+    known = {p.untyped_storage().data_ptr() for p in (*layer.parameters(), x)}
+    kept: dict[int, int] = {}
+
+    def keep(t: torch.Tensor) -> torch.Tensor:
+        if t.untyped_storage().data_ptr() not in known:
+            kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        y = layer(x)
+    assert y.requires_grad
+    return sum(kept.values())
+
+
+def test_no_view_of_the_input_is_kept_for_the_gradient() -> None:
+    layer = MixedLayer(nn.Conv2d(4, 4, 3), CANDIDATES)
+    small, large = (torch.randn(n, 4, 32, 32, requires_grad=True) for n in (1, 16))
+    assert saved_bytes(layer, large) == saved_bytes(layer, small)
+
+
+def test_a_second_derivative_is_refused() -> None:
+    layer, x = MixedLayer(nn.Linear(3, 2), CANDIDATES), torch.randn(2, 3, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("latent", ["shared", "own"])
+@pytest.mark.parametrize("quantiser", ["rms", "lsq", "dorefa"])
+def test_a_single_candidate_keeps_what_was_learned_for_it(quantiser, latent) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    layer = MixedLayer(nn.Conv2d(3, 5, 3), CANDIDATES, LayerOptions(quantiser, latent, learned_scales=True))
+    x = torch.randn(4, 3, 8, 8)
+    layer(x)
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.add_(0.1 * torch.rand_like(p))
+    layer.eval()
+    for i, candidate in enumerate(CANDIDATES):
+        with torch.no_grad():
+            layer.alpha.zero_()[i] = 200.0
+        single = layer.single(candidate)
+        assert single.alpha is None and not single.training
+        torch.testing.assert_close(single(x), layer(x), rtol=1e-4, atol=1e-5)
+
+
+def test_own_latent_weights_learn_apart() -> None:
+    torch.manual_seed(0)
+    layer = MixedLayer(nn.Linear(6, 4), SHIPPED, LayerOptions(latent="own"))
+    layer(torch.randn(8, 6)).square().sum().backward()
+    gradients = [layer.latent(i).grad for i in range(len(SHIPPED))]
+    assert all(g is not None and g.abs().max() > 0 for g in gradients)
+    assert len({id(layer.latent(i)) for i in range(len(SHIPPED))}) == len(SHIPPED)
+
+
+@pytest.mark.parametrize(("options", "message"), [({"latent": "both"}, "found 'both'"), ({"quantiser": "lq"}, "'lq'")])
+def test_unknown_options_are_refused(options, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InputError, match=message):
+        LayerOptions(**options)

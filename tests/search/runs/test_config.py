@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from dse.core.errors import InputError
+from search.runs.config import (
+    EXAMPLE,
+    MODES,
+    DataChoice,
+    NetworkChoice,
+    RunConfig,
+    Sequential,
+    Training,
+    Variational,
+    config_yaml,
+    load_config,
+)
+from search.strategies import STRATEGIES
+
+
+def load(tmp_path: Path, text: str) -> RunConfig:
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path)
+
+
+def test_the_shipped_example_is_valid() -> None:
+    config = load_config(EXAMPLE)
+    assert config.name == "digits" and config.data.name == "digits" and len(config.seeds) == 3
+    assert {"T8", "MF8", "BC8"} <= set(config.baselines)
+
+
+def test_defaults_fill_what_is_left_out(tmp_path: Path) -> None:
+    assert load(tmp_path, "name: x") == RunConfig(name="x")
+    assert len(RunConfig(name="x").candidates) == 9
+
+
+def test_what_is_written_is_read_back_equal(tmp_path: Path) -> None:
+    modes = [load(tmp_path, f"name: x\nsearch: {{mode: {mode}, lr: 0.5}}") for mode in MODES]
+    more = load(tmp_path, "name: x\nlambdas: [0, 1e-3]\ncandidates: [T8, BC2]")
+    for config in (load_config(EXAMPLE), more, *modes):
+        assert load(tmp_path, config_yaml(config)) == config
+
+
+def test_each_mode_has_settings_of_its_own(tmp_path: Path) -> None:
+    assert set(MODES) == set(STRATEGIES)
+    for mode, kind in MODES.items():
+        found = load(tmp_path, f"name: x\nsearch: {{mode: {mode}}}").search
+        assert found == kind() and found.mode == mode
+    text = "name: x\nsearch: {mode: variational, temperature: 2, samples: 4}"
+    assert load(tmp_path, text).search == Variational(temperature=2.0, samples=4)
+
+
+OWN = """
+bits: [8, 3]
+operators:
+  typical:
+    short: T
+    act_bits: bits
+    weight_bits: bits
+    psum_bits: 20
+    component: {class: typical_mac, attributes: {multiplier_width: bits, adder_width: 20}, actions: {compute: 1}}
+"""
+
+
+def test_the_operators_file_decides_what_candidates_there_are(tmp_path: Path) -> None:
+    extended = load(tmp_path, "name: x\noperators: operators_extended")
+    assert extended.candidates[-4:] == ("DS8", "DS4", "DS2", "XN1") and len(extended.candidates) == 13
+    assert extended.declared[-1].operator == "xnor" and extended.baselines == ("T8", "MF8", "BC8")
+    (tmp_path / "own.yaml").write_text(OWN, encoding="utf-8")
+    own = load(tmp_path, f"name: x\noperators: {tmp_path / 'own.yaml'}")
+    assert own.candidates == ("T8", "T3") and own.baselines == ("T8",)
+    for config in (extended, own):
+        assert load(tmp_path, config_yaml(config)) == config
+    chosen = "candidates: [T8, DS4]\npins: {first: XN1}\nname: x\noperators: operators_extended"
+    assert load(tmp_path, chosen).candidates == ("T8", "DS4")  # whatever the order of the fields
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("candidates: [T8, MF8]", r"run.yaml: candidates\[1\]: found 'MF8' \(allowed: T8, T3\)"),
+        ("baselines: [BC8]", r"run.yaml: baselines\[0\]: found 'BC8' \(allowed: T8, T3\)"),
+        ("pins: {last: T2}", r"run.yaml: pins.last: found 'T2' \(allowed: T8, T3\)"),
+        ("candidates: [[T8]]", r"run.yaml: candidates\[0\]: found \['T8'\]"),
+    ],
+)
+def test_candidates_that_the_operators_file_lacks_are_one_line(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "own.yaml").write_text(OWN, encoding="utf-8")
+    with pytest.raises(InputError, match=problem) as caught:
+        load(tmp_path, f"name: x\noperators: {tmp_path / 'own.yaml'}\n{text}")
+    assert "\n" not in str(caught.value)
+
+
+def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("name: x\nsearch: {epochs: 7, lr: 0.5}", encoding="utf-8")
+    config = load_config(path, ["search.mode=sequential", "search.epochs=null", "lambdas=[0, 1]", "data.subset=300"])
+    assert config == RunConfig("x", search=Sequential(lr=0.5), lambdas=(0.0, 1.0), data=DataChoice(subset=300))
+    for change, problem in [
+        ("search.mode=sequential", r"search.epochs: mode sequential does not use it"),
+        ("lamda=1", r"unknown field 'lamda'"),
+        ("lambdas", r"--set lambdas: is no change \(allowed: FIELD=VALUE"),
+        ("=1", r"--set =1: is no change"),
+        ("name.x=1", r"--set name.x=1: what is to be changed is no mapping"),
+        ("lambdas=[", r"--set lambdas=\[: line 2: not readable as YAML"),
+    ]:
+        with pytest.raises(InputError, match=problem) as caught:
+            load_config(path, [change])
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("seeds: [1]", r"run.yaml: field 'name' is missing"),
+        ("name: a/b", r"run.yaml: name: found 'a/b'"),
+        ("name: ..", r"run.yaml: name: found '..'"),
+        ("name: x\nlamda: [1]", r"run.yaml: unknown field 'lamda' \(allowed: name, network,.*lambdas"),
+        ("name: x\nsearch: {epoch: 3}", r"run.yaml: search: unknown field 'epoch' \(allowed: mode, warmup_epochs"),
+        ("name: x\nsearch: 3", r"run.yaml: search: found 3 \(allowed: a mapping with mode"),
+        ("name: x\nsearch: {epochs: 0}", r"run.yaml: search.epochs: found 0 \(allowed: a whole number from 1"),
+        ("name: x\nsearch: {epochs: true}", r"search.epochs: found True"),
+        ("name: x\nsearch: {epochs: 2, warmup_epochs: 2}", r"search.warmup_epochs: found 2 \(allowed: fewer than"),
+        (
+            "name: x\nsearch: {mode: magic}",
+            r"search.mode: found 'magic' \(allowed: single_level, bilevel, sequential, ",
+        ),
+        ("name: x\nsearch: {mode: [bilevel]}", r"search.mode: found \['bilevel'\]"),
+        (
+            "name: x\nsearch: {samples: 3}",
+            r"search.samples: mode bilevel does not use it \(allowed: mode, warmup_epochs",
+        ),
+        ("name: x\nsearch: {mode: sequential, epochs: 3}", r"search.epochs: mode sequential does not use it"),
+        (
+            "name: x\nsearch: {mode: single_level, second_order: true}",
+            r"search.second_order: mode single_level does not",
+        ),
+        (
+            "name: x\nsearch: {mode: stochastic, samples: 0}",
+            r"search.samples: found 0 \(allowed: a whole number from 1",
+        ),
+        ("name: x\nsearch: {mode: variational, temperature: 0}", r"search.temperature: found 0 \(allowed: .* above 0"),
+        ("name: x\nsearch: {mode: sequential, cycle_epochs: 1.5}", r"search.cycle_epochs: found 1.5"),
+        ("name: x\namp: 1", r"amp: found 1 \(allowed: true, false\)"),
+        ("name: x\nrelearn: {lr: 0}", r"relearn.lr: found 0 \(allowed: a number above 0"),
+        ("name: x\nrelearn: {lr: fast}", r"relearn.lr: found 'fast'"),
+        ("name: x\nlambdas: []", r"lambdas: found \[\]"),
+        ("name: x\nlambdas: [-1]", r"lambdas\[0\]: found -1"),
+        ("name: x\nlambdas: [.nan]", r"lambdas\[0\]: found nan"),
+        ("name: x\njobs: 0", r"jobs: found 0 \(allowed: a whole number from 1"),
+        ("name: x\nseeds: [1, 1]", r"seeds\[1\]: 1 is in the list twice"),
+        (
+            "name: x\noperators: none",
+            r"operators: found None|operators: 'none' is no file \(allowed: operators, operato",
+        ),
+        ("name: x\noperators: 3", r"run.yaml: operators: found 3"),
+        ("name: x\nlatency_budgets: [0]", r"run.yaml: latency_budgets\[0\]: found 0 \(allowed: a number above 0"),
+        ("name: x\nenergy_weight: 1", r"run.yaml: energy_weight: found 1.0, and no latency_budgets that it would"),
+        ("name: x\nlatency_weight: 1\nenergy_budgets: [0.5]", r"latency_weight: found 1.0, and no lambdas"),
+        ("name: x\nenergy_weight: -1", r"run.yaml: energy_weight: found -1"),
+        ("name: x\ncandidates: [T8, T9]", r"candidates\[1\]: found 'T9' \(allowed: T8"),
+        ("name: x\ndata: {name: mnist}", r"data.name: found 'mnist' \(allowed: digits, cifar10, cifar100, emn"),
+        ("name: x\ndata: {augment: 1}", r"data.augment: found 1 \(allowed: true, false\)"),
+        ("name: x\ndevice: tpu", r"device: found 'tpu' \(allowed: cpu, cuda"),
+        ("name: x\ntransmission: some", r"transmission: found 'some' \(allowed: all, on_chip\)"),
+        ("name: x\nname: y", r"run.yaml: line 2: .*duplicate key 'name'"),
+        ("- x", r"run.yaml: found \['x'\]"),
+        ("name: [", r"run.yaml: line"),
+    ],
+)
+def test_every_wrong_field_is_one_line(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(InputError, match=problem) as caught:
+        load(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none.yaml: cannot be read"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_the_manual_names_every_option() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "search.md").read_text(encoding="utf-8")
+    for kind, prefix in [(RunConfig, ""), (NetworkChoice, "network."), (DataChoice, "data."), (Training, "relearn.")]:
+        for field in dataclasses.fields(kind):
+            assert f"`{prefix}{field.name}`" in text or dataclasses.is_dataclass(field.default), field.name
+    for mode, settings in MODES.items():
+        assert f"`{mode}`" in text
+        assert all(f"`{field.name}`" in text for field in dataclasses.fields(settings)), mode

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from search.data.datasets import digits
+from search.networks.squeezenet import squeezenet_cifar
+from search.runs.config import Training
+from search.training.checkpoint import Checkpoint
+from search.training.train import batches, learn, renew_statistics, set_lr
+from tests.search.tiny import tiny
+
+
+def test_a_plain_network_learns_the_digits(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = tiny().module
+    records = learn(
+        network, digits(), Training(epochs=5, lr=0.03), 0, Checkpoint(tmp_path / "x.pt"), lambda record: None
+    )
+    assert [r["epoch"] for r in records] == [1, 2, 3, 4, 5]
+    assert records[-1]["loss"] < records[0]["loss"] and records[-1]["validation_accuracy"] > 0.8
+
+
+def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own() -> None:
+    split = digits(subset=200).train
+    first, again, second = (torch.cat([y for _, y in batches(split, 10, 0, e)]) for e in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, second)
+    assert torch.equal(first.sort().values, split.labels.sort().values)
+
+
+def test_the_learning_rate_warms_up_and_ends_at_zero() -> None:
+    optimiser = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    rates = []
+    for progress in (0, 0.05, 0.5, 1):
+        set_lr(optimiser, 2.0, progress)
+        rates.append(optimiser.param_groups[0]["lr"])
+    assert rates[0] < rates[1] and rates[1] == pytest.approx(2, rel=0.01)
+    assert rates[2] == pytest.approx(1) and rates[3] == pytest.approx(0)
+
+
+def test_statistics_are_those_of_the_first_batches() -> None:
+    torch.manual_seed(0)
+    network, split = tiny().module, digits(subset=200).train
+    norm = network.get_submodule("norm")
+    assert isinstance(norm, torch.nn.BatchNorm2d)
+    norm.running_mean.fill_(7.0)  # type: ignore[union-attr]
+    some = list(batches(split, 20, 0, 0))
+    renew_statistics(network, some, steps=3)
+    with torch.no_grad():
+        means = [network.get_submodule("conv")(images).mean((0, 2, 3)) for images, _ in some[:3]]
+    assert norm.running_mean is not None and torch.allclose(norm.running_mean, torch.stack(means).mean(0), atol=1e-6)
+    assert norm.momentum == 0.1
+
+
+def test_a_width_that_rounds_to_nothing_keeps_one_channel() -> None:
+    assert squeezenet_cifar(width=0.001).module.conv1.out_channels == 1
