@@ -9,7 +9,7 @@ from typing import Any
 
 from dse.core import fields
 from dse.core.documents import read_yaml, readable
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
 from dse.core.expressions import evaluate
 from dse.core.shipped import data_dir
 
@@ -65,7 +65,7 @@ def find_operators(name: Path | str, where: str = "operators") -> Path:
     shipped = shipped_operators()
     path = shipped.get(str(name), Path(name))
     if not readable(path, Path.is_file):
-        raise InputError(where, f"{str(name)!r} is no file", [*shipped, "a path"])
+        raise unknown(where, "file or shipped name", str(name), [*shipped, "a path"])
     return path
 
 

@@ -183,7 +183,9 @@ def searchable(spec: Spec, problem: Problem) -> Spec:
     for storage in spec.storages:
         if spec.gated_together(storage) > 1:
             problem_found = f"{storage.power_gate}: the native mapper does not know memories that share a power gate"
-            raise InputError(f"{storage.name}.power_gated_at", problem_found, "enos model, or --engine timeloop")
+            raise InputError(
+                f"{storage.name}.power_gated_at", problem_found, hint="use enos model, or --engine timeloop"
+            )
     return for_layer(spec, problem)
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from dse.core import fields
 from dse.core.documents import read_yaml, readable
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
 from dse.core.shipped import data_dir
 from dse.workload.problem import CONV_COEFFICIENTS, CONV_DIMENSIONS, Problem, conv_problem
 
@@ -116,7 +116,7 @@ def find_workload(name: Path | str) -> Path:
         if matches:
             return matches[0]
     known = sorted({m.stem for folder in folders for m in folder.glob("*.yaml")})
-    raise InputError(f"workload {str(name)!r}", "no such file or shipped workload", known or "a path to a .yaml file")
+    raise unknown("workload", "file or shipped workload", str(name), [*known, "a path to a .yaml file"])
 
 
 def _layer(entry: Any, where: str) -> Layer:

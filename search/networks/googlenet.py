@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dse.workload.trace import Network
+from dse.workload.networks import Network
 from search.networks.cifar_variants import default_stem_stride, form, scaled
 
 STEM_CHANNELS = 192

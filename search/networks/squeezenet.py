@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dse.workload.trace import Network
+from dse.workload.networks import Network
 from search.networks.cifar_variants import default_stem_stride, form, scaled
 
 FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))

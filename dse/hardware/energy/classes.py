@@ -129,7 +129,7 @@ def _action(entry: Any, subcomponents: Mapping[str, Subcomponent], where: str) -
             raise InputError(f"{at}.name", f"there is no subcomponent {name!r}", subcomponents or None)
         if any((use.subcomponent, use.index) == (name, index) for use in uses):  # Accelergy keeps the last, silently
             raise InputError(
-                f"{at}.name", f"a second entry for {part['name']!r}", "one entry that lists all its actions"
+                f"{at}.name", f"a second entry for {part['name']!r}", hint="list all its actions in one entry"
             )
 
         def step(found: Any, here: str) -> Use:

@@ -27,7 +27,7 @@ from typing import Any
 
 from dse.core import fields
 from dse.core.documents import read_text
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
 
 COLUMNS = (
     "component", "technology", "width_bits", "width_b_bits", "depth", "n_banks", "action", "energy_pj", "estimator",
@@ -95,7 +95,7 @@ def primitive_energy(
     """
     name = _short(component_class)
     if name not in _PRIMITIVES:
-        raise InputError(where, f"unknown component class {component_class!r}", PRIMITIVE_CLASSES)
+        raise unknown(where, "component class", component_class, PRIMITIVE_CLASSES)
     primitive = _PRIMITIVES[name]
     if action not in primitive.actions:
         raise InputError(where, f"{component_class} has no action {action!r}", primitive.actions)
