@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dse.cli.common import (
+    ARCH_HELP,
     FILE,
     arch_with,
     check_jobs,
@@ -35,7 +36,7 @@ DIFFERENT = 1
 
 @click.command()
 @click.argument("workload")
-@click.option("--arch", type=FILE, help="Timeloop v4 specification; default: the shipped Eyeriss.")
+@click.option("--arch", type=FILE, help=ARCH_HELP)
 @include_option
 @click.option("--operators", type=FILE, help="Operators and precisions; default: the shipped ones.")
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="energy", show_default=True)

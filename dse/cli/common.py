@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dse.table.fill import Progress, Report
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+ARCH_HELP = "Timeloop v4 specification, or the name of a shipped one; default: eyeriss_168."
 
 _BAR_AFTER_SECONDS = 2.0
 
@@ -43,7 +44,7 @@ def workload_options(function: _Function, *, required: bool = True) -> Callable[
     for option in reversed(
         (
             click.argument("workload", required=required),
-            click.option("--arch", type=FILE, help="Timeloop v4 specification; default: the shipped Eyeriss."),
+            click.option("--arch", type=FILE, help=ARCH_HELP),
             include_option,
             click.option("--operators", type=FILE, help="Operators and precisions; default: the shipped ones."),
             click.option(
@@ -104,9 +105,10 @@ def arch_with(arch: Path | None, include: tuple[Path, ...]) -> ArchLike:
         return arch
     if arch is None:
         raise InputError("--include", "has nothing to go with", hint="give --arch FILE too")
-    from dse.hardware.spec_reader import SpecFile  # not every command needs it
+    from dse.hardware.instance import find_arch  # not every command needs it
+    from dse.hardware.spec_reader import SpecFile
 
-    return SpecFile.read(arch, include)
+    return SpecFile.read(find_arch(arch), include)
 
 
 def imperfect_option(function: _Function) -> _Function:
