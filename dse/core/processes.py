@@ -1,0 +1,113 @@
+"""Processes that stop cleanly: signals as an exception, and workers that end with the process that started them."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing.resource_tracker
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+POLL_SECONDS = 0.2
+"""How often a worker looks whether the process that started it still lives."""
+
+LOGGER = "enos"
+"""Parent of the loggers of the project whose lines `enos --verbose` shows."""
+
+
+class StoppedError(BaseException):
+    """A signal asks this process to end. No `Exception`: only the command line handles it.
+
+    Args:
+        number: the signal, SIGINT or SIGTERM.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__("terminated" if number == signal.SIGTERM else "interrupted")
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.number
+
+
+@contextmanager
+def signals_raise() -> Iterator[None]:
+    """SIGINT and SIGTERM raise `StoppedError` in the main thread, so that files, bars and workers are closed.
+
+    Only the first one does: what it starts has to be finished. A signal that is ignored already, as in a background job
+    of a shell script, stays ignored.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for installed in before:
+            signal.signal(installed, signal.SIG_IGN)
+        raise StoppedError(number)
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is stop:  # not where the process ends: a second signal must not interrupt that
+                signal.signal(number, handler)
+
+
+@contextmanager
+def starting_workers() -> Iterator[None]:
+    """Worker processes are started inside: a terminal's Ctrl-C never reaches them, this process when it leaves.
+
+    Python's process that removes what killed workers leave (the resource tracker) does so without a warning.
+    """
+    warnings_before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [warnings_before, "ignore:resource_tracker:UserWarning"]))
+    multiprocessing.resource_tracker.ensure_running()  # its start would end the blocking
+    mask_before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        if warnings_before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = warnings_before
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask_before)
+
+
+def start_worker(parent: int, level: int = logging.NOTSET) -> None:
+    """What a worker process calls first: from now on it ends when `parent` does, however that ends.
+
+    Args:
+        parent: id of the process that started this one.
+        level: what the worker logs to standard error (see `log_to_stderr`); NOTSET for nothing.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if level:
+        log_to_stderr(level)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    os._exit(1)
+
+
+def log_to_stderr(level: int) -> None:
+    """Lets the loggers under `LOGGER` write to standard error, one line for each message of this level or above."""
+    logger = logging.getLogger(LOGGER)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+
+
+def log_level() -> int:
+    """The level that `log_to_stderr` was given, for workers; NOTSET where it was not called."""
+    return logging.getLogger(LOGGER).level
