@@ -5,6 +5,7 @@ This package is the top of both halves: it may import everything, and nothing im
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from dse.core.errors import InputError
+from dse.core.files import reason
 from dse.core.processes import StoppedError, log_to_stderr, signals_raise
 
 BAD_INPUT = 2
@@ -103,6 +105,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # the reader of a pipe has gone, as in `enos map squeezenet | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
+            raise
+        _fail(f"{e.filename or 'a file'}: {reason(e)}")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,14 +1,11 @@
-"""What the commands share: options, plain-text tables, the progress bar."""
+"""What the commands share: options, checks, numbers as text."""
 
 from __future__ import annotations
 
 import functools
 import json
 import math
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,12 +17,10 @@ from dse.mapper import OBJECTIVES
 
 if TYPE_CHECKING:
     from dse.hardware.instance import ArchLike
-    from dse.table.fill import Progress, Report
+    from dse.table.fill import Report
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 ARCH_HELP = "Timeloop v4 specification, or the name of a shipped one; default: eyeriss_168."
-
-_BAR_AFTER_SECONDS = 2.0
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -172,33 +167,3 @@ def origin(report: Report) -> str:
         f"{report.reused} of {report.jobs} rows from the store, {report.computed} computed; "
         f"{report.duplicates} share the mapping of a layer of the same shape."
     )
-
-
-@contextmanager
-def progress_bar(what: str) -> Iterator[Progress]:
-    """A bar with an estimate on standard error, once the work has lasted long enough for one to be missed."""
-    start, bar = time.monotonic(), None
-
-    def show(report: Report) -> None:
-        nonlocal bar
-        if bar is None and sys.stderr.isatty() and time.monotonic() - start > _BAR_AFTER_SECONDS:
-            bar = _start_bar(what, report.to_compute)
-        if bar is not None:
-            bar.update(bar.task_ids[0], completed=report.computed)
-
-    try:
-        yield show
-    finally:
-        if bar is not None:
-            bar.stop()
-
-
-def _start_bar(what: str, total: int) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    bar.add_task("", total=total)
-    bar.start()
-    return bar
