@@ -82,6 +82,9 @@ def enos() -> None:
     """
 
 
+enos.params.append(_VERBOSE)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits.
 

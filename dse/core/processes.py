@@ -62,22 +62,40 @@ def signals_raise() -> Iterator[None]:
 
 @contextmanager
 def starting_workers() -> Iterator[None]:
-    """Worker processes are started inside: a terminal's Ctrl-C never reaches them, this process when it leaves.
+    """Worker processes are started inside: a terminal's Ctrl-C never reaches them.
 
-    Python's process that removes what killed workers leave (the resource tracker) does so without a warning.
+    Signals to this process wait until the context is left, or workers that have just begun could not be ended. Python's
+    process that removes what killed workers leave (the resource tracker) does so without a warning.
     """
-    warnings_before = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [warnings_before, "ignore:resource_tracker:UserWarning"]))
+    variable, quiet = "PYTHONWARNINGS", "ignore:resource_tracker:UserWarning"
+    before = os.environ.get(variable)
+    os.environ[variable] = quiet if before is None else f"{before},{quiet}"
     multiprocessing.resource_tracker.ensure_running()  # its start would end the blocking
-    mask_before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # those that are started inherit it
+    try:
+        with _held(signal.SIGINT), _held(signal.SIGTERM):  # other threads block none
+            yield
+    finally:
+        os.environ.pop(variable)
+        if before is not None:
+            os.environ[variable] = before
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
+def _held(number: signal.Signals) -> Iterator[None]:
+    """A signal that comes inside is sent again when the context is left."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may change handlers
+        yield
+        return
+    came: list[int] = []
+    handler = signal.signal(number, lambda number, frame: came.append(number))
     try:
         yield
     finally:
-        if warnings_before is None:
-            del os.environ["PYTHONWARNINGS"]
-        else:
-            os.environ["PYTHONWARNINGS"] = warnings_before
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask_before)
+        signal.signal(number, handler)
+        if came:
+            os.kill(os.getpid(), number)
 
 
 def start_worker(parent: int, level: int = logging.NOTSET) -> None:

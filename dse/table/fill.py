@@ -6,6 +6,7 @@ searched once, and one pool of workers does it all.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from dse.table.store import Store, content_key
 from dse.table.workers import in_workers, worker_count
 from dse.workload.layers import Workload, find_workload, read_workload
 from dse.workload.problem import Problem
+
+_LOG = logging.getLogger("enos.table")
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ def map_plans(
         # 2. What is left: rows with the same key, be they of one plan or of several, are one search.
         batches = missing_batches(plans, results)
         report = _report(plans, results, batches)
+        _LOG.debug("%d of %d rows are in the store", report.reused, report.jobs)
         if progress:
             progress(report)
         # 3. Each answer is stored as it arrives.
@@ -266,6 +270,7 @@ def search_all(batches: Sequence[Batch], jobs: int) -> Generator[tuple[str, Resu
         InputError: what an engine refuses; answers of other workers come first, so that they are stored.
     """
     workers = worker_count(jobs, len(batches))
+    _LOG.debug("%d searches with %d process%s", sum(len(b.jobs) for b in batches), workers, "es" * (workers > 1))
     if workers == 1:
         for batch in batches:
             for job in batch.jobs:
