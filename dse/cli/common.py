@@ -117,9 +117,13 @@ def json_option(function: _Function) -> _Function:
 
 
 def jobs_option(function: _Function) -> _Function:
-    return click.option("--jobs", type=int, default=-1, show_default=True, help="Processes; -1 takes every core.")(
-        function
-    )
+    return click.option(
+        "--jobs",
+        type=int,
+        default=-1,
+        show_default=True,
+        help="Processes, at most one for each core; -1 for every core.",
+    )(function)
 
 
 def check_jobs(jobs: int) -> None:
