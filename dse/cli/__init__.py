@@ -19,7 +19,7 @@ import click
 
 from dse.core.errors import InputError
 from dse.core.files import reason
-from dse.core.processes import StoppedError, log_to_stderr, signals_raise
+from dse.core.processes import StoppedError, log_to_stderr, stopping_on_signals
 
 BAD_INPUT = 2
 
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if os.name != "posix":
         _fail("ENOS runs on Linux and macOS; on Windows use it in WSL")
     try:
-        with signals_raise():
+        with stopping_on_signals(_say):
             _check_shadows()
             code = enos.main(arguments, prog_name="enos", standalone_mode=False)
     except InputError as e:
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         hint = f" (see {context.command_path} --help)" if context is not None else ""
         _fail(f"{e.format_message()}{hint}")
     except StoppedError as e:
-        click.echo(f"{e}; what is done is kept", err=True)
+        _say(e)
         sys.exit(e.exit_code)
     except BrokenPipeError:  # the reader of a pipe has gone, as in `enos map squeezenet | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -125,6 +125,10 @@ def _check_shadows() -> None:
             raise InputError(
                 origin, f"hides the package {name!r} of ENOS", hint="rename it, or take its folder off PYTHONPATH"
             )
+
+
+def _say(stopped: StoppedError) -> None:
+    click.echo(f"{stopped}; what is done is kept", err=True)
 
 
 def _fail(line: str) -> NoReturn:

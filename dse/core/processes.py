@@ -8,9 +8,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+GRACE_SECONDS = 5.0
+"""How long after a signal a process may take to close what it has open."""
 
 POLL_SECONDS = 0.2
 """How often a worker looks whether the process that started it still lives."""
@@ -37,27 +40,68 @@ class StoppedError(BaseException):
 
 
 @contextmanager
-def signals_raise() -> Iterator[None]:
+def stopping_on_signals(say: Callable[[StoppedError], object]) -> Iterator[None]:
     """SIGINT and SIGTERM raise `StoppedError` in the main thread, so that files, bars and workers are closed.
 
-    Only the first one does: what it starts has to be finished. A signal that is ignored already, as in a background job
-    of a shell script, stays ignored.
+    Whatever else is raised after a signal is raised as `StoppedError`, for compiled code turns exceptions into others.
+    Only the first signal counts: what it starts has to be finished. A signal that is ignored already, as in a
+    background job of a shell script, stays ignored.
+
+    Args:
+        say: is called before the process is ended from another thread, which happens if the context is not left
+            within `GRACE_SECONDS`: compiled code does not look at signals.
     """
+    came: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         for installed in before:
             signal.signal(installed, signal.SIG_IGN)
+        came.append(number)
         raise StoppedError(number)
 
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, stop)
+    with _watched(before, say):
+        for number in before:
+            signal.signal(number, stop)
+        try:
+            yield
+        except BaseException:
+            if came:
+                raise StoppedError(came[0]) from None
+            raise
+        finally:
+            for number, handler in before.items():
+                if signal.getsignal(number) is stop:  # else the process ends, and that must not be interrupted
+                    signal.signal(number, handler)
+
+
+@contextmanager
+def _watched(numbers: Container[int], say: Callable[[StoppedError], object]) -> Iterator[None]:
+    """Ends the process some time after one of these signals unless the context is left before."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    left = threading.Event()
+
+    def watch() -> None:
+        while (number := os.read(reading, 1)[0]) and number not in numbers:
+            pass
+        if number and not left.wait(GRACE_SECONDS):
+            stopped = StoppedError(number)
+            say(stopped)
+            os._exit(stopped.exit_code)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # written to at once, whatever Python does
     try:
         yield
     finally:
-        for number, handler in before.items():
-            if signal.getsignal(number) is stop:  # not where the process ends: a second signal must not interrupt that
-                signal.signal(number, handler)
+        left.set()
+        signal.set_wakeup_fd(before)
+        os.write(writing, b"\0")
+        thread.join()
+        os.close(reading)
+        os.close(writing)
 
 
 @contextmanager

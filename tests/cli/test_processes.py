@@ -14,7 +14,7 @@ import pytest
 
 from dse.cli import main
 from dse.core.errors import InputError
-from dse.core.processes import StoppedError, signals_raise
+from dse.core.processes import StoppedError, stopping_on_signals
 from dse.table.store import Store
 from tests.conftest import refused
 from tests.processes import descendants, needs_proc, until, until_gone
@@ -91,7 +91,7 @@ def test_only_the_first_signal_interrupts(number):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     cleaned = False
     try:
-        with pytest.raises(StoppedError) as stopped, signals_raise():
+        with pytest.raises(StoppedError) as stopped, stopping_on_signals(pytest.fail):
             try:
                 os.kill(os.getpid(), number)
                 signal.pause()
@@ -107,13 +107,39 @@ def test_only_the_first_signal_interrupts(number):
 def test_a_signal_that_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with signals_raise():
+        with stopping_on_signals(pytest.fail):
             os.kill(os.getpid(), signal.SIGINT)
             assert signal.getsignal(signal.SIGTERM) not in (signal.SIG_IGN, signal.SIG_DFL)
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "work",
+    [
+        pytest.param("raise SystemError", id="made into another exception, as numba does"),
+        pytest.param("while True: time.sleep(1)", id="lost, or still running"),
+    ],
+)
+def test_a_signal_counts_whatever_becomes_of_its_exception(number, work):
+    code = f"""
+import os, signal, time
+import dse.cli, dse.core.processes
+dse.core.processes.GRACE_SECONDS = 0.1
+def work(*arguments, **options):
+    try:
+        os.kill(os.getpid(), {int(number)})
+        signal.pause()
+    except BaseException:
+        {work}
+dse.cli.enos.main = work
+dse.cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", SAYS[number])
 
 
 def test_verbose_shows_what_the_workers_log(workload, tmp_path):
