@@ -6,6 +6,7 @@ import logging
 import multiprocessing.resource_tracker
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Container, Iterator
@@ -43,7 +44,7 @@ class StoppedError(BaseException):
 def stopping_on_signals(say: Callable[[StoppedError], object]) -> Iterator[None]:
     """SIGINT and SIGTERM raise `StoppedError` in the main thread, so that files, bars and workers are closed.
 
-    Whatever else is raised after a signal is raised as `StoppedError`, for compiled code turns exceptions into others.
+    Whatever else is raised after a signal is raised as `StoppedError`, for compiled code may turn it into another.
     Only the first signal counts: what it starts has to be finished. A signal that is ignored already, as in a
     background job of a shell script, stays ignored.
 
@@ -57,7 +58,7 @@ def stopping_on_signals(say: Callable[[StoppedError], object]) -> Iterator[None]
         for installed in before:
             signal.signal(installed, signal.SIG_IGN)
         came.append(number)
-        raise StoppedError(number)
+        _raise_outside_of_numba(StoppedError(number), frame)
 
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN}
     with _watched(before, say):
@@ -73,6 +74,24 @@ def stopping_on_signals(say: Callable[[StoppedError], object]) -> Iterator[None]
             for number, handler in before.items():
                 if signal.getsignal(number) is stop:  # else the process ends, and that must not be interrupted
                     signal.signal(number, handler)
+
+
+def _raise_outside_of_numba(error: StoppedError, frame: FrameType | None) -> None:
+    """Raises now, or at the next line of the code that called numba: inside, an exception can crash the process."""
+    caller = None
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith("numba."):
+            caller = frame.f_back
+        frame = frame.f_back
+    if caller is None:
+        raise error
+
+    def trace(frame: FrameType, event: str, argument: object) -> None:
+        sys.settrace(None)
+        raise error
+
+    caller.f_trace = trace
+    sys.settrace(lambda frame, event, argument: None)  # without one, frames are not traced
 
 
 @contextmanager

@@ -104,6 +104,24 @@ def test_only_the_first_signal_interrupts(number):
     assert cleaned and stopped.value.exit_code == 128 + number
 
 
+def test_numba_finishes_before_a_signal_is_raised():
+    steps = []
+    script = "def unpickle():\n os.kill(os.getpid(), signal.SIGTERM)\n steps.append('inside')"
+    numba = {"__name__": "numba.core.serialize", "os": os, "signal": signal, "steps": steps}
+    exec(script, numba)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    tracer = sys.gettrace()
+    try:
+        with pytest.raises(StoppedError), stopping_on_signals(pytest.fail):
+            numba["unpickle"]()
+            steps.append("after")
+    finally:
+        sys.settrace(tracer)
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+    assert steps == ["inside"]
+
+
 def test_a_signal_that_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -120,7 +138,7 @@ def test_a_signal_that_is_ignored_stays_ignored():
 @pytest.mark.parametrize(
     "work",
     [
-        pytest.param("raise SystemError", id="made into another exception, as numba does"),
+        pytest.param("raise SystemError", id="made into another exception"),
         pytest.param("while True: time.sleep(1)", id="lost, or still running"),
     ],
 )
