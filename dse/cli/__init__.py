@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail("ENOS runs on Linux and macOS; on Windows use it in WSL")
     try:
         with stopping_on_signals(_say):
-            _check_shadows()
+            _check_shadow()
             code = enos.main(arguments, prog_name="enos", standalone_mode=False)
     except InputError as e:
         _fail(str(e))
@@ -115,16 +115,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _check_shadows() -> None:
-    """Refuses to start where a file of the user's hides a package of ours, as PYTHONPATH=. can make it."""
-    folder = Path(__file__).resolve().parents[2]
-    for name in ("dse", "search"):
-        spec = find_spec(name)
-        origin = None if spec is None else spec.origin or next(iter(spec.submodule_search_locations or ()), None)
-        if origin is not None and Path(origin).resolve() != folder / name / "__init__.py":
-            raise InputError(
-                origin, f"hides the package {name!r} of ENOS", hint="rename it, or take its folder off PYTHONPATH"
-            )
+def _check_shadow() -> None:
+    """Refuses to start where a file of the user's hides our package `search`, as PYTHONPATH=. can make it."""
+    spec = find_spec("search")
+    ours = Path(__file__).resolve().parents[2] / "search" / "__init__.py"
+    if spec is not None and spec.origin is not None and Path(spec.origin).resolve() != ours:
+        raise InputError(
+            spec.origin, "hides the package 'search' of ENOS", hint="rename it, or take its folder off PYTHONPATH"
+        )
 
 
 def _say(stopped: StoppedError) -> None:

@@ -125,23 +125,25 @@ def _watched(numbers: Container[int], say: Callable[[StoppedError], object]) -> 
 
 @contextmanager
 def starting_workers() -> Iterator[None]:
-    """Worker processes are started inside: a terminal's Ctrl-C never reaches them.
+    """Worker processes are started inside: neither a terminal's Ctrl-C nor modules in the working directory reach them.
 
     Signals to this process wait until the context is left, or workers that have just begun could not be ended. Python's
     process that removes what killed workers leave (the resource tracker) does so without a warning.
     """
-    variable, quiet = "PYTHONWARNINGS", "ignore:resource_tracker:UserWarning"
-    before = os.environ.get(variable)
-    os.environ[variable] = quiet if before is None else f"{before},{quiet}"
+    quiet = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"]))
+    changed = {"PYTHONWARNINGS": quiet, "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
     multiprocessing.resource_tracker.ensure_running()  # its start would end the blocking
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # those that are started inherit it
     try:
         with _held(signal.SIGINT), _held(signal.SIGTERM):  # other threads block none
             yield
     finally:
-        os.environ.pop(variable)
-        if before is not None:
-            os.environ[variable] = before
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 

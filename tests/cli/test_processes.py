@@ -198,6 +198,16 @@ def test_a_file_of_the_users_that_has_a_name_of_ours(tmp_path, name):
     assert (module.returncode, module.stderr) == (2, hidden.stderr)
 
 
+def test_files_in_the_working_directory_do_not_reach_the_workers(workload, tmp_path):
+    (tmp_path / "queue.py").write_text("raise SystemExit('not this')")
+    code = f"from tests.cli.held import enos; enos({str(tmp_path / 'log')!r})"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, "map", workload, "--store", str(tmp_path / "store.sqlite"), "--jobs", "2"],
+        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_other_systems_than_unix_are_refused(monkeypatch, capsys):
     with monkeypatch.context() as patched, pytest.raises(SystemExit) as stopped:
         patched.setattr("os.name", "nt")
