@@ -25,14 +25,17 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from dse.core import fields
 from dse.core.errors import InputError, did_you_mean
 from dse.core.fields import shown
 
 T = TypeVar("T")
 
-CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True, defer_build=True)
 
 Text = Annotated[str, Strict(), Len(1)]
+Name = Annotated[str, BeforeValidator(lambda value: fields.name(value, ""))]
+"""Text of one line, or a number that is taken as text: a layer may be called 1."""
 Flag = Annotated[bool, Strict()]
 
 
@@ -87,6 +90,18 @@ class checked(GroupedMetadata):  # noqa: N801
 
     def __iter__(self) -> Iterator[object]:
         yield AfterValidator(self.check)
+
+
+def _expression(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise InputError("", f"found {shown(value)}", "a number or an expression")
+    return value
+
+
+Expression = Annotated[
+    Any, BeforeValidator(_expression), WithJsonSchema({"type": ["number", "string"], "title": "number or expression"})
+]
+"""A number, or text that `dse.core.expressions` evaluates."""
 
 
 def _yaml_number(value: object) -> object:

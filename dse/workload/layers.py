@@ -5,19 +5,47 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
+from annotated_types import Len
+from pydantic.dataclasses import dataclass as validated_dataclass
 
 from dse.core import fields
 from dse.core.documents import read_yaml, readable
 from dse.core.errors import InputError, unknown
+from dse.core.schema import CONFIG, Name, Text, validated, whole
 from dse.core.shipped import data_dir
 from dse.workload.problem import CONV_COEFFICIENTS, CONV_DIMENSIONS, Problem, conv_problem
 
 VERSION = 1
-_FIELDS = ("version", "name", "input", "layers", "passed_over")
-_LAYER_FIELDS = ("name", "kind", "instance", "candidate")
+
+
+@validated_dataclass(frozen=True, config=CONFIG)
+class LayerEntry:
+    """A layer of a workload file."""
+
+    name: Name
+    instance: dict[str, Any]
+    """Timeloop's dimensions and coefficients: G groups of C input and M output channels, P x Q outputs, R x S filters;
+    1 where it says nothing."""
+    kind: Literal["conv", "linear"] = "conv"
+    candidate: Text | None = None
+    """Operator and precision of a network that is decided, such as MF4."""
+
+
+@validated_dataclass(frozen=True, config=CONFIG)
+class WorkloadFile:
+    """A workload file as it stands there: the layers of a network in execution order."""
+
+    version: Literal[1]
+    layers: Annotated[tuple[LayerEntry, ...], Len(1)]
+    name: Name | None = None
+    """Default: the file's name."""
+    input: tuple[Annotated[int, whole(1)], ...] | None = None
+    """Shape of the input with its batch."""
+    passed_over: dict[str, Text] | None = None
+    """What is no layer of the MAC array, and why."""
 
 
 @dataclass(frozen=True)
@@ -78,24 +106,16 @@ def read_workload(path: Path | str) -> Workload:
     Raises:
         InputError: unknown or missing fields, a misspelt coefficient, a repeated layer name.
     """
-    document = fields.mapping(read_yaml(path), path, _FIELDS, required=("version", "layers"))
-    fields.one_of(document["version"], f"{path}: version", (VERSION,), "version")
-    layers = tuple(fields.sequence(document["layers"], f"{path}: layers", _layer))
-    twice = [name for name, times in Counter(layer.name for layer in layers).items() if times > 1]
+    file = validated(WorkloadFile, read_yaml(path), path)
+    twice = [name for name, times in Counter(entry.name for entry in file.layers).items() if times > 1]
     if twice:
         raise InputError(f"{path}: layers", f"two layers are named {twice[0]!r}", "a unique name for each layer")
-    if not layers:
-        raise InputError(f"{path}: layers", "is empty")
-    name, passed_over = (
-        document.get("name"),
-        fields.optional_mapping(document.get("passed_over"), f"{path}: passed_over"),
-    )
-    return Workload(
-        name=Path(path).stem if name is None else fields.name(name, f"{path}: name"),
-        layers=layers,
-        input_shape=tuple(fields.optional_sequence(document.get("input"), f"{path}: input", fields.integer)),
-        passed_over={key: fields.text(reason, f"{path}: passed_over.{key}") for key, reason in passed_over.items()},
-    )
+    for i, entry in enumerate(file.layers):
+        where = f"{path}: layers[{i}]"
+        fields.only(entry.instance, (*CONV_DIMENSIONS, *CONV_COEFFICIENTS), f"{where}.instance")
+        conv_problem(entry.instance, where)
+    layers = tuple(Layer(entry.name, entry.kind, entry.instance, entry.candidate) for entry in file.layers)
+    return Workload(file.name or Path(path).stem, layers, file.input or (), file.passed_over or {})
 
 
 def find_workload(name: Path | str) -> Path:
@@ -117,17 +137,6 @@ def find_workload(name: Path | str) -> Path:
             return matches[0]
     known = sorted({m.stem for folder in folders for m in folder.glob("*.yaml")})
     raise unknown("workload", "file or shipped workload", str(name), [*known, "a path to a .yaml file"])
-
-
-def _layer(entry: Any, where: str) -> Layer:
-    fields.mapping(entry, where, _LAYER_FIELDS, required=("name", "instance"))
-    kind = fields.one_of(entry.get("kind", "conv"), f"{where}.kind", ("conv", "linear"), "kind")
-    instance = fields.mapping(entry["instance"], f"{where}.instance", (*CONV_DIMENSIONS, *CONV_COEFFICIENTS))
-    conv_problem(instance, where)
-    candidate = entry.get("candidate")
-    if candidate is not None:
-        fields.text(candidate, f"{where}.candidate")
-    return Layer(fields.name(entry["name"], f"{where}.name"), kind, instance, candidate)
 
 
 def _scalar(text: str) -> str:
