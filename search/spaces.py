@@ -59,6 +59,10 @@ def read_space(value: Any, where: str = "space") -> Space:
 
     Raises:
         InputError: naming the field, what was found and what is allowed.
+
+    Example:
+        >>> read_space({"space": "operators", "bits": 4})
+        Space(space='operators', bits=4, operator=None)
     """
     fields = {"space": value} if isinstance(value, str) else value
     if not isinstance(fields, dict) or "space" not in fields:
@@ -83,6 +87,10 @@ def read_pins(value: Any, where: str = "pins") -> dict[str, str]:
 
     Raises:
         InputError: anything else.
+
+    Example:
+        >>> read_pins({"first": "T8", "last": "T8"})
+        {'first': 'T8', 'last': 'T8'}
     """
     if not isinstance(value, dict) or not all(isinstance(t, str) for pair in value.items() for t in pair):
         raise InputError(where, f"found {value!r}", "a mapping of layers, first or last to candidates such as T8")
@@ -99,6 +107,10 @@ def pinned(pins: Mapping[str, str], table_layers: Sequence[str]) -> dict[str, st
 
     Raises:
         InputError: a layer that the table lacks, or one that is pinned to two candidates.
+
+    Example:
+        >>> pinned({"first": "T8", "fc": "T4"}, ["conv1", "conv2", "fc"])
+        {'conv1': 'T8', 'fc': 'T4'}
     """
     ends = {"first": table_layers[0], "last": table_layers[-1]}
     found: dict[str, str] = {}

@@ -6,6 +6,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -17,6 +18,9 @@ import search
 
 EXPLAINED = ("dse.workload", "dse.hardware", "search.costs", "search.knapsack", "search.networks", "search.spaces")
 """Packages and modules whose every public function has an example."""
+
+TABLE = Path(__file__).parents[2] / "results" / "squeezenet_cifar" / "table.csv"
+"""The `table.csv` of the examples."""
 
 
 def modules() -> list[str]:
@@ -38,6 +42,7 @@ def functions(module: ModuleType) -> Iterator[FunctionType]:
 @pytest.mark.parametrize("name", modules())
 def test_examples_give_what_they_show(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    shutil.copy(TABLE, "table.csv")
     monkeypatch.setenv("ENOS_STORE", str(tmp_path / "store.sqlite"))
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert result.attempted > 0 and result.failed == 0
