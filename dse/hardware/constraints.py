@@ -153,8 +153,8 @@ def for_layer(spec: Spec, problem: Problem) -> Spec:
         >>> from dse.workload.problem import conv_problem
         >>> problem = conv_problem({"C": 16, "M": 32, "R": 3, "S": 3})
         >>> spec = spec_for(read_arch(), problem, {"act_bits": 8, "weight_bits": 8, "psum_bits": 20})
-        >>> [level.loops.inner for level in (*spec.levels, *for_layer(spec, problem).levels) if level.name == "glb_ifmap"]
-        [(), ('Q', 'P', 'G', 'N')]
+        >>> [level.loops.inner for level in for_layer(spec, problem).levels if level.name == "glb_ifmap"]
+        [('Q', 'P', 'G', 'N')]
     """
     factors: dict[str, dict[str, int]] = {level.name: {} for level in spec.levels}
     for d in problem.dimensions:
