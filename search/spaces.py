@@ -60,7 +60,7 @@ def read_space(value: Any, where: str = "space") -> Space:
     Raises:
         InputError: naming the field, what was found and what is allowed.
 
-    Example:
+    Examples:
         >>> read_space({"space": "operators", "bits": 4})
         Space(space='operators', bits=4, operator=None)
     """
@@ -88,7 +88,7 @@ def read_pins(value: Any, where: str = "pins") -> dict[str, str]:
     Raises:
         InputError: anything else.
 
-    Example:
+    Examples:
         >>> read_pins({"first": "T8", "last": "T8"})
         {'first': 'T8', 'last': 'T8'}
     """
@@ -108,7 +108,7 @@ def pinned(pins: Mapping[str, str], table_layers: Sequence[str]) -> dict[str, st
     Raises:
         InputError: a layer that the table lacks, or one that is pinned to two candidates.
 
-    Example:
+    Examples:
         >>> pinned({"first": "T8", "fc": "T4"}, ["conv1", "conv2", "fc"])
         {'conv1': 'T8', 'fc': 'T4'}
     """

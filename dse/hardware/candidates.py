@@ -54,7 +54,7 @@ SHIPPED = "operators"
 def shipped_operators() -> dict[str, Path]:
     """The operators files in `arch_specs`, by name.
 
-    Example:
+    Examples:
         >>> list(shipped_operators())
         ['operators', 'operators_extended']
     """
@@ -67,7 +67,7 @@ def find_operators(name: Path | str, where: str = "operators") -> Path:
     Raises:
         InputError: at `where`, for neither.
 
-    Example:
+    Examples:
         >>> find_operators("operators_extended").name
         'operators_extended.yaml'
     """
@@ -87,7 +87,7 @@ def load_candidates(operators: Path | str | None = None) -> tuple[Candidate, ...
     Raises:
         InputError: naming the field, what was found and what is allowed.
 
-    Example:
+    Examples:
         >>> [candidate.name for candidate in load_candidates()]
         ['T8', 'T4', 'T2', 'MF8', 'MF4', 'MF2', 'BC8', 'BC4', 'BC2']
     """

@@ -55,7 +55,7 @@ class Workload:
 def write_workload(workload: Workload, path: Path | str) -> None:
     """Writes `workloads/NAME.yaml`: one line a layer, so that a diff shows which layer changed.
 
-    Example:
+    Examples:
         >>> fully_connected = Layer("fc", "linear", {"N": 1, "C": 64, "M": 10})
         >>> write_workload(Workload("mine", (fully_connected,), (1, 64)), "mine.yaml")
         >>> read_workload("mine.yaml").macs
@@ -85,7 +85,7 @@ def read_workload(path: Path | str) -> Workload:
     Raises:
         InputError: unknown or missing fields, a misspelt coefficient, a repeated layer name.
 
-    Example:
+    Examples:
         >>> workload = read_workload(find_workload("squeezenet"))
         >>> workload.name, len(workload.layers), f"{workload.macs:,}"
         ('squeezenet_cifar', 26, '202,211,328')
@@ -113,7 +113,7 @@ def read_workload(path: Path | str) -> Workload:
 def find_workload(name: Path | str) -> Path:
     """The file of a workload given as a path, or as the name of a shipped one (`squeezenet`, `squeezenet_cifar`).
 
-    Example:
+    Examples:
         >>> find_workload("squeezenet").name
         'squeezenet_cifar.yaml'
     """

@@ -58,7 +58,7 @@ def load_network(name: str, input_shape: tuple[int, ...] | None = None) -> Netwo
     Raises:
         InputError: an unknown name, a module or factory that cannot be loaded, a missing or wrong input shape.
 
-    Example:
+    Examples:
         >>> load_network("squeezenet").input_shape
         (1, 3, 32, 32)
     """
@@ -116,7 +116,7 @@ def trace(network: Network) -> networkx.DiGraph:
     Raises:
         InputError: control flow that depends on the data, or an input the network does not accept.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> graph = trace(Network("tiny", nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (1, 1, 8, 8)))
         >>> [(data["kind"], data["output_shape"]) for _, data in graph.nodes(data=True)][1:3]
@@ -193,7 +193,7 @@ def export_network(network: Network) -> Workload:
         InputError: see `trace`; also a layer over weights that has no Timeloop form here, and a network without any
             layer.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> network = Network("tiny", nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 10)), (1, 1, 8, 8))
         >>> [(layer.name, layer.problem.macs) for layer in export_network(network).layers]

@@ -24,7 +24,7 @@ def make_network(factory: str, args: Mapping[str, Any], input_shape: tuple[int, 
     Raises:
         InputError: an unknown name, a factory that fails, or one that returns something else or nothing that learns.
 
-    Example:
+    Examples:
         >>> network = make_network("squeezenet", {"width": 0.25, "image": 64}, (1, 3, 64, 64))
         >>> network.name, network.input_shape
         ('squeezenet_64', (1, 3, 64, 64))

@@ -115,7 +115,7 @@ def googlenet_cifar(
     Args:
         stem_stride: None for `default_stem_stride`, which gives 64x64 the MACs of 32x32 behind conv1.
 
-    Example:
+    Examples:
         >>> googlenet_cifar(num_classes=47, in_channels=1, width=0.25, image=28).input_shape
         (1, 1, 28, 28)
     """

@@ -118,7 +118,7 @@ def shufflenet_cifar(
     Args:
         stem_stride: None for `default_stem_stride`, which gives 64x64 the MACs of 32x32 behind conv1.
 
-    Example:
+    Examples:
         >>> shufflenet_cifar(num_classes=200, image=64).name
         'shufflenet_64'
     """

@@ -75,7 +75,7 @@ def squeezenet_cifar(
     Args:
         stem_stride: None for `default_stem_stride`, which gives 64x64 the MACs of 32x32 behind conv1.
 
-    Example:
+    Examples:
         >>> squeezenet_cifar(in_channels=1, width=0.125, image=8).input_shape
         (1, 1, 8, 8)
     """
