@@ -1,7 +1,7 @@
 """What `mkdocs build` adds to the pages of docs/: pages and files of other folders, and the API reference.
 
-The pages are written for a code host: their links are relative to their place in the repository. On the site docs/ is the
-root. So files outside it get a place on the site, and links to them are rewritten.
+The pages are written for a code host: their links are relative to their place in the repository. On the site docs/ is
+the root. So files outside it get a place on the site, and links to them are rewritten.
 """
 
 from __future__ import annotations
