@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from dse.table.cost_table import CostTable
     from dse.table.fill import map_workload, stored_table
     from dse.workload.layers import Workload, read_workload, write_workload
-    from dse.workload.trace import Network, export_network
+    from dse.workload.networks import Network
+    from dse.workload.trace import export_network
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "CostTable": "dse.table.cost_table",
     "InputError": "dse.core.errors",
-    "Network": "dse.workload.trace",
+    "Network": "dse.workload.networks",
     "Workload": "dse.workload.layers",
     "export_network": "dse.workload.trace",
     "load_candidates": "dse.hardware.candidates",

@@ -22,7 +22,7 @@ def shares(table: CostTable, quantity: Quantity = "energy", transmission: Transm
     Raises:
         InputError: a table without that network.
 
-    Examples:
+    Example:
         >>> table = CostTable.load("table.csv")  # SqueezeNet: 26 layers, 9 candidates
         >>> costs = shares(table)
         >>> costs.shape, round(float(costs[:, table.candidates.index("T8")].sum()), 6)
@@ -43,7 +43,7 @@ def share(
     Raises:
         InputError: a layer of the table without a candidate, an unknown name, or a table without the unit.
 
-    Examples:
+    Example:
         >>> table = CostTable.load("table.csv")
         >>> round(share(table, dict.fromkeys(table.layers, "T4")), 2)
         0.53
@@ -62,7 +62,7 @@ def expected_share(
     Raises:
         InputError: a layer of the table without probabilities, an unknown name, or a table without the unit.
 
-    Examples:
+    Example:
         >>> table = CostTable.load("table.csv")
         >>> undecided = dict.fromkeys(table.layers, {"T8": 0.5, "T4": 0.5})
         >>> round(expected_share(table, undecided), 2)
@@ -85,7 +85,7 @@ def reference_pj(table: CostTable, transmission: Transmission = "all") -> float:
     Raises:
         InputError: a table without that candidate, or with a layer it cannot be mapped for.
 
-    Examples:
+    Example:
         >>> f"{reference_pj(CostTable.load('table.csv')) / 1e6:.0f} uJ"
         '648 uJ'
     """

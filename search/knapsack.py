@@ -40,7 +40,7 @@ def choose(
     Raises:
         InputError: a budget below the cheapest choice.
 
-    Examples:
+    Example:
         >>> log_weights = [np.log([0.7, 0.3]), np.log([0.6, 0.4])]
         >>> costs = [np.array([3.0, 1.0]), np.array([3.0, 1.0])]
         >>> [choose(log_weights, costs, budget) for budget in (6, 4, 2)]
@@ -73,7 +73,7 @@ def check_budget(costs: Sequence[FloatArray], budget: float, what: str = "energy
     Raises:
         InputError: naming the smallest possible budget.
 
-    Examples:
+    Example:
         >>> check_budget([np.array([3.0, 1.0]), np.array([3.0, 1.0])], budget=1.5)
         Traceback (most recent call last):
         dse.core.errors.InputError: energy budget: 1.5 is below the cheapest assignment (allowed: at least 2)

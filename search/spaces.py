@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
 from dse.hardware.candidates import Candidate
 
 KINDS = ("operators", "precisions", "both")
@@ -26,7 +26,7 @@ class Space:
 
     def __post_init__(self) -> None:
         if self.space not in KINDS:
-            raise InputError("space", f"found {self.space!r}", KINDS)
+            raise unknown("space", "space", self.space, KINDS)
         if self.bits is not None and self.space != "operators":
             raise InputError("space.bits", f"found {self.bits!r} in the space {self.space!r}", "the space operators")
         if self.operator is not None and self.space != "precisions":
@@ -60,7 +60,7 @@ def read_space(value: Any, where: str = "space") -> Space:
     Raises:
         InputError: naming the field, what was found and what is allowed.
 
-    Examples:
+    Example:
         >>> read_space({"space": "operators", "bits": 4})
         Space(space='operators', bits=4, operator=None)
     """
@@ -78,8 +78,7 @@ def read_space(value: Any, where: str = "space") -> Space:
     try:
         return Space(fields["space"], bits, operator)
     except InputError as e:
-        field, _, rest = str(e).partition(": ")
-        raise InputError(where.removesuffix("space") + field, rest) from None
+        raise e.at(where.removesuffix("space") + e.where) from None
 
 
 def read_pins(value: Any, where: str = "pins") -> dict[str, str]:
@@ -88,7 +87,7 @@ def read_pins(value: Any, where: str = "pins") -> dict[str, str]:
     Raises:
         InputError: anything else.
 
-    Examples:
+    Example:
         >>> read_pins({"first": "T8", "last": "T8"})
         {'first': 'T8', 'last': 'T8'}
     """
@@ -108,7 +107,7 @@ def pinned(pins: Mapping[str, str], table_layers: Sequence[str]) -> dict[str, st
     Raises:
         InputError: a layer that the table lacks, or one that is pinned to two candidates.
 
-    Examples:
+    Example:
         >>> pinned({"first": "T8", "fc": "T4"}, ["conv1", "conv2", "fc"])
         {'conv1': 'T8', 'fc': 'T4'}
     """
@@ -117,7 +116,7 @@ def pinned(pins: Mapping[str, str], table_layers: Sequence[str]) -> dict[str, st
     for name, candidate in pins.items():
         layer = name if name in table_layers else ends.get(name)
         if layer is None:
-            raise InputError(f"pins.{name}", "is no layer", ["first", "last", *table_layers])
+            raise unknown("pins", "layer", name, ["first", "last", *table_layers])
         if found.setdefault(layer, candidate) != candidate:
             raise InputError(f"pins.{name}", f"layer {layer!r} is pinned to {found[layer]} and to {candidate}", "one")
     return found

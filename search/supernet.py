@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
 from dse.hardware.candidates import Candidate, load_candidates
 from dse.table.cost_table import CostTable, FloatArray, Transmission
 from search.costs import Quantity, shares
@@ -101,11 +101,11 @@ class SearchableNetwork(nn.Module):
             InputError: an unknown layer, or a candidate that is not one of the layer's.
         """
         if layer not in self._rows:
-            raise InputError("layer", f"found {layer!r}", self._rows)
+            raise unknown("layer", "layer", layer, self._rows)
         mixed = self._mixed[self._rows[layer]]
         names = [c.name for c in mixed.candidates]
         if candidate not in names:
-            raise InputError(f"assignment.{layer}", f"found {candidate!r}", names)
+            raise unknown(f"assignment.{layer}", "candidate", candidate, names)
         mixed.fix(names.index(candidate))
 
     @contextmanager
@@ -180,7 +180,7 @@ class SearchableNetwork(nn.Module):
         for row, module in self._rows.items():
             candidates = {c.name: c for c in self._mixed[module].candidates}
             if assignment[row] not in candidates:
-                raise InputError(f"assignment.{row}", f"found {assignment[row]!r}", candidates)
+                raise unknown(f"assignment.{row}", "candidate", assignment[row], candidates)
             if chosen.setdefault(module, candidates[assignment[row]]).name != assignment[row]:
                 problem = (
                     f"found {assignment[row]!r}, but module {module!r} computes several layers with one set of weights"
@@ -265,7 +265,9 @@ def _module_of_each_row(table: CostTable, layers: Mapping[str, nn.Module]) -> di
     """Layer of the table -> name of the module that computes it; both sides must be complete."""
     rows = {row: row if row in layers else row.rpartition("#")[0] or row for row in table.layers}
     if "" in layers:
-        raise InputError("network", f"is itself a {type(layers['']).__name__}", "a module that holds its layers")
+        raise InputError(
+            "network", f"is itself a {type(layers['']).__name__}", hint="wrap it in a module that holds its layers"
+        )
     for name in layers:
         if name not in rows.values():
             raise InputError("table", f"has no rows for layer {name!r} of the network", table.layers)
@@ -315,7 +317,7 @@ def _candidates(
     declared = {c.name: c for c in given}
     for name in names if names is not None else table.candidates:
         if name not in table.candidates:
-            raise InputError(where, f"{name!r} is not in the table", table.candidates)
+            raise unknown(where, "candidate", name, table.candidates)
         if name not in declared:
             raise InputError(where, f"{name!r} is not declared in {source}", declared)
         row, candidate = table.row(table.layers[0], name), declared[name]

@@ -11,6 +11,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import griffe
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
@@ -37,6 +38,14 @@ MENU = {
 }
 _LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?\)")
 _FENCE = re.compile(r'^( *```\w*)(?: (title="[^"]*"))?.*$', re.MULTILINE)
+
+
+class ExampleSections(griffe.Extension):
+    """Shows the section ``Example:`` of docstrings as code: the parser knows it as ``Examples:`` only."""
+
+    def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
+        if obj.docstring:
+            obj.docstring.value = re.sub(r"(?m)^Example:$", "Examples:", obj.docstring.value)
 
 
 def on_config(config: Any) -> Any:

@@ -64,7 +64,9 @@ def engine_options(function: _Function) -> Callable[..., Any]:
     def call(*, engine: str, mapping: str | None, seconds: float | None, **others: Any) -> Any:
         chosen = {name: value for name, value in (("mapping", mapping), ("seconds", seconds)) if value is not None}
         if chosen and engine != "timeloop":
-            raise InputError(f"--{next(iter(chosen))}", f"does not go with --engine {engine}", "--engine timeloop")
+            raise InputError(
+                f"--{next(iter(chosen))}", f"does not go with --engine {engine}", hint="use it with --engine timeloop"
+            )
         return function(engine=load_engine(engine, **chosen), **others)
 
     decorated = call
@@ -101,7 +103,7 @@ def arch_with(arch: Path | None, include: tuple[Path, ...]) -> ArchLike:
     if not include:
         return arch
     if arch is None:
-        raise InputError("--include", "has nothing to go with", "--arch FILE")
+        raise InputError("--include", "has nothing to go with", hint="give --arch FILE too")
     from dse.hardware.spec_reader import SpecFile  # not every command needs it
 
     return SpecFile.read(arch, include)
@@ -135,14 +137,7 @@ def echo_json(document: Any) -> None:
 def check_writable(path: Path) -> None:
     """Refuses a file that cannot be written, before work is done for it."""
     if not path.absolute().parent.is_dir():
-        raise InputError(path, "cannot be written: no such folder", "an existing folder")
-
-
-def write_text(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as e:
-        raise InputError(path, f"cannot be written: {(e.strerror or str(e)).lower()}") from None
+        raise InputError(path, "cannot be written: no such folder", hint="name an existing folder")
 
 
 def check_table_file(path: Path) -> None:
@@ -150,13 +145,6 @@ def check_table_file(path: Path) -> None:
     if path.suffix not in (".csv", ".parquet", ".json"):
         raise InputError(path, f"cannot write a table as {path.suffix!r}", ".csv, .parquet, .json")
     check_writable(path)
-
-
-def save_table(save: Callable[[Path], None], path: Path) -> None:
-    try:
-        save(path)
-    except OSError as e:
-        raise InputError(path, f"cannot be written: {(e.strerror or str(e)).lower()}") from None
 
 
 def uj(energies_pj: Sequence[float | None]) -> list[str]:

@@ -20,10 +20,10 @@ from dse.cli.common import (
     include_option,
     json_option,
     uj,
-    write_text,
 )
 from dse.core.documents import read_yaml
 from dse.core.errors import InputError
+from dse.core.files import system_errors
 from dse.core.text import text_table
 from dse.engines import Engine, load_engine
 from dse.hardware.energy.ert import Ert, read_ert
@@ -129,7 +129,8 @@ def mapper(
         raise InputError("no mapping", found.reason)
     entries = directives(spec, layer, found.mapping)
     if output is not None:
-        write_text(output, _mapping_yaml(entries))
+        with system_errors(output):
+            output.write_text(_mapping_yaml(entries), encoding="utf-8")
     if as_json:
         document = _document(spec, layer, found.mapping, energies, found.evaluation)
         echo_json({**document, "mapping": entries, "optimal": found.optimal})

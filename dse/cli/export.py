@@ -8,6 +8,7 @@ import click
 
 from dse.cli.common import FILE, check_writable
 from dse.core.errors import InputError
+from dse.core.files import system_errors
 
 
 @click.command()
@@ -25,7 +26,8 @@ def export(network: str, input_shape: str | None, output: Path | None) -> None:
       enos export mynets.small:make --input 1,3,32,32 --output small.yaml
     """
     from dse.workload.layers import write_workload
-    from dse.workload.trace import export_network, load_network
+    from dse.workload.networks import load_network
+    from dse.workload.trace import export_network
 
     shape = _shape(input_shape) if input_shape is not None else None
     if output is not None:
@@ -34,10 +36,8 @@ def export(network: str, input_shape: str | None, output: Path | None) -> None:
     if output is None:
         output = Path("workloads") / f"{workload.name}.yaml"
         output.parent.mkdir(exist_ok=True)
-    try:
+    with system_errors(output):
         write_workload(workload, output)
-    except OSError as e:
-        raise InputError(output, f"cannot be written: {(e.strerror or str(e)).lower()}") from None
     for name, reason in workload.passed_over.items():
         click.echo(f"passed over: {name} ({reason})")
     click.echo(

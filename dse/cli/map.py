@@ -18,7 +18,6 @@ from dse.cli.common import (
     json_option,
     origin,
     progress_bar,
-    save_table,
     uj,
     workload_options,
 )
@@ -89,7 +88,7 @@ def map_(
             imperfect=imperfect,
         )
     for path in output:
-        save_table(table.save, path)
+        table.save(path)
     where, report = store or default_path(), reports[-1]
     if as_json:
         echo_json(_document(table, report, where))

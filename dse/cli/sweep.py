@@ -19,10 +19,10 @@ from dse.cli.common import (
     json_option,
     origin,
     progress_bar,
-    save_table,
     workload_options,
 )
 from dse.core.errors import InputError
+from dse.core.files import system_errors
 from dse.core.text import text_table
 from dse.engines import Engine
 from dse.hardware.instance import ArchLike
@@ -88,7 +88,7 @@ def sweep(
     said = read_sweep(config) if config is not None else SweepConfig()
     name = workload or said.workload
     if name is None:
-        raise InputError("enos sweep", "no workload is given", "WORKLOAD, or workload in --config FILE")
+        raise InputError("enos sweep", "no workload is given", hint="give WORKLOAD, or workload in --config FILE")
     plan = plan_sweep(
         name,
         combine(said.axes, [parse_set(text) for text in settings]),
@@ -108,9 +108,9 @@ def sweep(
 
         found = run_sweep(plan, store=store, jobs=jobs, progress=progress)
     for path in output:
-        save_table(found.save, path)
+        found.save(path)
     for path in summary:
-        save_table(found.save_summary, path)
+        found.save_summary(path)
     chosen = [c for c in found.candidates if c in (only or said.candidates)]
     shown = chosen or [_SHOWN if _SHOWN in found.candidates else found.candidates[0]]
     drawn = _draw(found, shown, figures) if figures is not None else []
@@ -129,10 +129,8 @@ def _draw(found: SweepTable, candidates: Sequence[str], folder: Path) -> list[Pa
     """Draws every figure of the candidates that can be mapped at some point, each as PNG and as SVG."""
     from dse.plots.sweep import draw_figures
 
-    try:
+    with system_errors(folder, "cannot be made"):
         folder.mkdir(exist_ok=True)
-    except OSError as e:
-        raise InputError(folder, f"cannot be made: {(e.strerror or str(e)).lower()}") from None
     return draw_figures(found, [c for c in candidates if found.totals(c)], folder)
 
 

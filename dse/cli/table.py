@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dse.cli.common import FILE, check_table_file, save_table, uj, workload_options
+from dse.cli.common import FILE, check_table_file, uj, workload_options
 from dse.core.errors import InputError
 from dse.core.text import text_table
 from dse.engines import Engine
@@ -38,7 +38,7 @@ def table(
       enos table squeezenet --output table.parquet --breakdown T8
     """
     if not output and breakdown is None:
-        raise InputError("enos table", "nothing to do", "--output FILE, --breakdown CANDIDATE")
+        raise InputError("enos table", "nothing to do", hint="give --output FILE or --breakdown CANDIDATE")
     for path in output:
         check_table_file(path)
     costs = stored_table(
@@ -51,7 +51,7 @@ def table(
         imperfect=imperfect,
     )
     for path in output:
-        save_table(costs.save, path)
+        costs.save(path)
         click.echo(f"{path}: {len(costs.rows)} rows, {len(costs.layers)} layers, {len(costs.candidates)} candidates")
     if breakdown is not None:
         click.echo(f"Energy of each layer under {breakdown}, uJ:\n{breakdown_table(costs, breakdown)}")

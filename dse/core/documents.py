@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import yaml
 
 from dse.core.errors import InputError
+from dse.core.files import system_errors
 
 T = TypeVar("T")
 
@@ -154,7 +155,7 @@ def parse_yaml(text: str, where: object) -> Any:
         raise InputError(
             f"{where}: line {text.count(chr(10), 0, template.start()) + 1}",
             f"jinja templates are not read: {template[0].strip()}",
-            "plain YAML; render the template first, or give included files with --include",
+            hint="render the template first, or give included files with --include",
         )
     try:
         return yaml.load(text, Loader=_Loader)
@@ -242,9 +243,10 @@ def read_text(path: Path | str) -> str:
 def readable(path: Path | str, read: Callable[[Path], T]) -> T:
     """What `read` makes of a file; InputError if the operating system refuses."""
     try:
-        return read(Path(path))
-    except OSError as e:
-        raise InputError(path, f"cannot be read: {(e.strerror or str(e)).lower()}") from None
+        with system_errors(path, "cannot be read"):
+            return read(Path(path))
+    except InputError:
+        raise
     except ValueError as e:
         if "null" not in str(e):
             raise

@@ -7,12 +7,11 @@ nothing, and now and then a date or another odd type. Nothing is converted silen
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
-from dse.core.errors import InputError
+from dse.core.errors import InputError, did_you_mean
 
 LARGEST = 2**53
 """The largest integer that is read: up to here every integer is a float, too, so no energy is computed of another."""
@@ -74,15 +73,6 @@ def only(keys: Iterable[str], allowed: Collection[str], where: object, kind: str
     for key in keys:
         if key not in allowed:
             raise InputError(where, f"unknown {kind} {shown(key)}{did_you_mean(key, allowed)}", allowed)
-
-
-def did_you_mean(key: str, allowed: Iterable[str]) -> str:
-    """``; did you mean 'depth'?`` for a misspelt key, or nothing where no allowed one is near."""
-    names: dict[str, str] = {}
-    for name in allowed:
-        names.setdefault(name.lower().replace("-", "_"), name)  # of two spellings the first
-    near = difflib.get_close_matches(key.lower().replace("-", "_"), names, n=1, cutoff=0.6)
-    return f"; did you mean {names[near[0]]!r}?" if near else ""
 
 
 def sequence(value: Any, where: object, read: Callable[[Any, str], T]) -> list[T]:

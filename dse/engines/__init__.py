@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping as Settings
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dse.core.errors import InputError
+from dse.core.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,4 +65,4 @@ def load_engine(name: str, **settings: Any) -> Engine:
         from dse.engines.timeloop.engine import TimeloopEngine
 
         return TimeloopEngine(**settings)
-    raise InputError("engine", f"found {name!r}", NAMES)
+    raise unknown("engine", "engine", name, NAMES)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dse.core import fields
-from dse.core.errors import InputError
+from dse.core.errors import InputError, did_you_mean
 from dse.hardware.energy.components import ComponentLibrary
 from dse.hardware.energy.tables import PRIMITIVE_CLASSES, primitive_actions, selecting_attributes
 
@@ -121,7 +121,7 @@ class Known:
         allowed = (
             f"a class of `components`, or a name with {', '.join((*_MEMORY_WORDS, *_COMPUTE_WORDS[:1], 'compute'))}"
         )
-        near = fields.did_you_mean(component_class, (*self._library.classes, *_MEMORY_WORDS, *_COMPUTE_WORDS))
+        near = did_you_mean(component_class, (*self._library.classes, *_MEMORY_WORDS, *_COMPUTE_WORDS))
         raise InputError(where, f"unknown class {component_class!r}{near}", allowed)
 
     def check(self, attributes: Mapping[str, Any], component_class: str | None, where: str) -> None:
@@ -144,7 +144,7 @@ class Known:
                 raise InputError(f"{where}.{name}", f"found {fields.shown(value)}: {UNSUPPORTED[name]}")
             elif listed is not None and name not in self._variables:
                 names = sorted({*listed, *NEUTRAL})
-                raise InputError(where, f"unknown attribute {name!r}{fields.did_you_mean(name, names)}", names)
+                raise InputError(where, f"unknown attribute {name!r}{did_you_mean(name, names)}", names)
 
     def _listed(self, component_class: str | None, where: str) -> set[str] | None:
         """What a class reads; None if it may be anything, for nothing but its name is known of a compute unit."""

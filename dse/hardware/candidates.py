@@ -9,7 +9,7 @@ from typing import Any
 
 from dse.core import fields
 from dse.core.documents import read_yaml, readable
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
 from dse.core.expressions import evaluate
 from dse.core.shipped import data_dir
 
@@ -54,7 +54,7 @@ SHIPPED = "operators"
 def shipped_operators() -> dict[str, Path]:
     """The operators files in `arch_specs`, by name.
 
-    Examples:
+    Example:
         >>> list(shipped_operators())
         ['operators', 'operators_extended']
     """
@@ -67,14 +67,14 @@ def find_operators(name: Path | str, where: str = "operators") -> Path:
     Raises:
         InputError: at `where`, for neither.
 
-    Examples:
+    Example:
         >>> find_operators("operators_extended").name
         'operators_extended.yaml'
     """
     shipped = shipped_operators()
     path = shipped.get(str(name), Path(name))
     if not readable(path, Path.is_file):
-        raise InputError(where, f"{str(name)!r} is no file", [*shipped, "a path"])
+        raise unknown(where, "file or shipped name", str(name), [*shipped, "a path"])
     return path
 
 
@@ -87,7 +87,7 @@ def load_candidates(operators: Path | str | None = None) -> tuple[Candidate, ...
     Raises:
         InputError: naming the field, what was found and what is allowed.
 
-    Examples:
+    Example:
         >>> [candidate.name for candidate in load_candidates()]
         ['T8', 'T4', 'T2', 'MF8', 'MF4', 'MF2', 'BC8', 'BC4', 'BC2']
     """

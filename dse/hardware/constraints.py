@@ -148,7 +148,7 @@ def for_layer(spec: Spec, problem: Problem) -> Spec:
     - An array of one row or column whose permutation is open has its loops in the order of the dimensions if `split`
       is given.
 
-    Examples:
+    Example:
         >>> from dse.hardware.instance import read_arch, spec_for
         >>> from dse.workload.problem import conv_problem
         >>> problem = conv_problem({"C": 16, "M": 32, "R": 3, "S": 3})
@@ -188,7 +188,7 @@ def searchable(spec: Spec, problem: Problem) -> Spec:
     Raises:
         InputError: what the mapper's bounds do not hold for. `enos model` evaluates it, and so does Timeloop's mapper.
 
-    Examples:
+    Example:
         >>> from dse.hardware.instance import read_arch, spec_for
         >>> from dse.workload.problem import conv_problem
         >>> problem = conv_problem({"C": 16, "M": 32})
@@ -199,7 +199,9 @@ def searchable(spec: Spec, problem: Problem) -> Spec:
     for storage in spec.storages:
         if spec.gated_together(storage) > 1:
             problem_found = f"{storage.power_gate}: the native mapper does not know memories that share a power gate"
-            raise InputError(f"{storage.name}.power_gated_at", problem_found, "enos model, or --engine timeloop")
+            raise InputError(
+                f"{storage.name}.power_gated_at", problem_found, hint="use enos model, or --engine timeloop"
+            )
     return for_layer(spec, problem)
 
 

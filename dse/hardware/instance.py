@@ -40,7 +40,7 @@ class Instance:
 def read_arch(arch: ArchLike = None) -> SpecFile:
     """A specification as it is, or read from its file; None reads the shipped one.
 
-    Examples:
+    Example:
         >>> Path(read_arch().where).name
         'eyeriss_168.yaml'
     """
@@ -66,7 +66,7 @@ def instance_for(
     Raises:
         InputError: a specification without the candidate's variables, a component without an energy.
 
-    Examples:
+    Example:
         >>> from dse.hardware.candidates import load_candidates
         >>> from dse.workload.problem import conv_problem
         >>> arch, problem = read_arch(), conv_problem({"C": 16, "M": 32})
@@ -80,7 +80,7 @@ def instance_for(
 def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Spec:
     """The specification at the candidate's word widths and with its compute unit; InputError as `SpecFile.instance`.
 
-    Examples:
+    Example:
         >>> from dse.hardware.candidates import load_candidates
         >>> from dse.workload.problem import conv_problem
         >>> spec = candidate_spec(read_arch(), load_candidates()[-1], conv_problem({"C": 16, "M": 32}))
@@ -97,7 +97,7 @@ def with_energies(
 ) -> Instance:
     """The instance on a candidate's specification; `estimate` as in `instance_for`, InputError as it has.
 
-    Examples:
+    Example:
         >>> from dse.hardware.candidates import load_candidates
         >>> from dse.workload.problem import conv_problem
         >>> arch, candidate = read_arch(), load_candidates()[0]
@@ -112,7 +112,7 @@ def with_energies(
 def spec_for(arch: SpecFile, problem: Problem, variables: dict[str, int] | dict[str, object] | None = None) -> Spec:
     """The specification for problems with this one's dimensions and tensors.
 
-    Examples:
+    Example:
         >>> from dse.workload.problem import conv_problem
         >>> widths = {"act_bits": 4, "weight_bits": 4, "psum_bits": 20}
         >>> spec = spec_for(read_arch(), conv_problem({"C": 16, "M": 32}), widths)
@@ -126,7 +126,7 @@ def spec_for(arch: SpecFile, problem: Problem, variables: dict[str, int] | dict[
 def library_for(arch: SpecFile) -> ComponentLibrary:
     """The shipped component classes, and those that the specification brings along.
 
-    Examples:
+    Example:
         >>> "typical_mac" in library_for(read_arch()).classes
         True
     """
@@ -148,7 +148,7 @@ def embedded_energies(
     Raises:
         InputError: an unknown class or action, or a value outside the tables.
 
-    Examples:
+    Example:
         >>> from dse.workload.problem import conv_problem
         >>> arch, widths = read_arch(), {"act_bits": 8, "weight_bits": 8, "psum_bits": 20}
         >>> spec = spec_for(arch, conv_problem({"C": 16, "M": 32}), widths)

@@ -23,7 +23,7 @@ def resident_words(
     Args:
         keep: the tensors that each memory keeps.
 
-    Examples:
+    Example:
         >>> from dse.hardware.instance import read_arch, spec_for
         >>> from dse.workload.problem import conv_problem
         >>> problem = conv_problem({"C": 16, "M": 32})

@@ -124,7 +124,7 @@ def _check_top_level(document: dict[str, Any], where: object) -> None:
     for key in ("environment_variables", "expression_custom_functions"):
         value = (document.get("globals") or {}).get(key)
         if value not in (None, [], {}):
-            raise InputError(f"{where}: globals.{key}", "is not supported", "leave it out")
+            raise InputError(f"{where}: globals.{key}", "is not supported", hint="leave it out")
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dse.core.errors import InputError
+from dse.core.errors import unknown
 from dse.hardware.constraints import searchable
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", im
 def check_objective(objective: str) -> None:
     """Refuses what the mapper cannot minimise."""
     if objective not in OBJECTIVES:
-        raise InputError("objective", f"found {objective!r}", OBJECTIVES)
+        raise unknown("objective", "objective", objective, OBJECTIVES)
 
 
 __all__ = ["OBJECTIVES", "VERSION", "Found", "check_objective", "search"]

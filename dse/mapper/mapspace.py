@@ -138,7 +138,9 @@ def _check_problem(problem: Problem) -> None:
     for space in problem.data_spaces:
         extents = (1 + sum(abs(c) * problem.bound[d] for d, c in axis) for axis in space.axes)
         if math.prod(4 * extent + 1 for extent in extents) > MOST_OPERATIONS:
-            raise InputError("problem", f"tensor {space.name} is too large for the mapper", "fewer or smaller axes")
+            raise InputError(
+                "problem", f"tensor {space.name} is too large for the mapper", hint="give it fewer or smaller axes"
+            )
 
 
 def keep_choices(spec: Spec, problem: Problem) -> list[dict[str, frozenset[str]]]:

@@ -164,7 +164,7 @@ def _check_covered(spec: Spec, problem: Problem, mapping: Mapping, where: object
     """Refuses a mapping that keeps a tensor nowhere, or whose factors do not make up a dimension."""
     for tensor in problem.data_spaces:
         if not any(tensor.name in kept for kept in mapping.keep.values()):
-            raise InputError(where, f"no memory keeps {tensor.name}", "keep it at one at least")
+            raise InputError(where, f"no memory keeps {tensor.name}", hint="keep it at one at least")
     for d, bound in problem.bound.items():
         covered = mapping.covered(spec, d)
         if covered != bound:
@@ -187,7 +187,7 @@ def _set_keep(kept: set[str] | None, entry: MappingType[str, Any], problem: Prob
             fields.only((tensor,), names, f"{where}.{key}", "tensor")
             if kept is None:
                 if key == "keep":
-                    raise InputError(f"{where}.keep", "a fan-out stores nothing", "bypass")
+                    raise InputError(f"{where}.keep", "a fan-out stores nothing", hint="leave it to bypass")
             elif key == "keep":
                 kept.add(tensor)
             else:

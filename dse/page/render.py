@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from dse.core.errors import InputError
+from dse.core.files import system_errors
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("base", "model", "chart", "strip", "layer", "networks", "what_if", "run", "sweep", "main")
@@ -61,10 +61,8 @@ def embedded_json(data: Mapping[str, Any]) -> str:
 
 def write_page(path: Path, page: str) -> Path:
     """Writes the page; InputError where that is not possible."""
-    try:
+    with system_errors(path):
         path.write_text(page, encoding="utf-8")
-    except OSError as e:
-        raise InputError(path, f"cannot be written: {(e.strerror or str(e)).lower()}") from None
     return path
 
 

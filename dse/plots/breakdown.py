@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dse.core.errors import InputError
+from dse.core.files import system_errors
 from dse.table.breakdown import level_energies
 from dse.table.cost_table import CostTable
 
@@ -80,7 +81,5 @@ def draw_breakdown(info: BreakdownInfo, path: Path | str) -> None:
     axes.margins(x=0.01)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    try:
+    with system_errors(path):
         figure.savefig(path, dpi=150)
-    except OSError as e:
-        raise InputError(path, f"cannot be written: {(e.strerror or str(e)).lower()}") from None

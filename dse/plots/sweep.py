@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
-from dse.core.errors import InputError
+from dse.core.files import system_errors
 from dse.plots.sweep_series import (
     CurveInfo,
     CurvePanel,
@@ -228,8 +228,5 @@ def _figure(width: float, height: float) -> Figure:
 def _save(figure: Figure, path: Path) -> None:
     # Text stays text in SVG, and neither form carries the time: the same sweep gives the same files.
     metadata = {"Date": None} if path.suffix == ".svg" else {}
-    try:
-        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "enos"}):
-            figure.savefig(path, dpi=150, metadata=metadata)
-    except OSError as e:
-        raise InputError(path, f"cannot be written: {(e.strerror or str(e)).lower()}") from None
+    with system_errors(path), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "enos"}):
+        figure.savefig(path, dpi=150, metadata=metadata)

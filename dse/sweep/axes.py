@@ -136,7 +136,7 @@ def combine(*groups: Sequence[Axis]) -> tuple[Axis, ...]:
         for path in axis.paths:
             if path in seen:
                 raise InputError(
-                    "sweep", f"{path} is set by {seen[path]} and by {axis.name}", "each path once; name all its paths"
+                    "sweep", f"{path} is set by {seen[path]} and by {axis.name}", hint="name all its paths once"
                 )
             seen[path] = axis.name
     return tuple(axes.values())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
 from dse.core.expressions import evaluate
 from dse.engines import Engine, load_engine
 from dse.hardware.candidates import Candidate, load_candidates
@@ -131,7 +131,7 @@ def plan_sweep(
                 status = "no_energy"
                 instances[candidate.name] = with_energies(spec, candidate, library, altered.where, loaded.energies)
             except InputError as e:
-                instances[candidate.name] = Refusal(status, str(e).removeprefix(f"{altered.where}: "))
+                instances[candidate.name] = Refusal(status, str(e.at(e.where.removeprefix(f"{altered.where}: "))))
         usable = [found for found in instances.values() if isinstance(found, Instance)]
         plan = plan_for(workload, usable, loaded, objective, imperfect) if usable else None
         return Site(point, instances, plan, _cycle_seconds(altered))
@@ -200,7 +200,7 @@ def _chosen(candidates: CandidatesLike, only: Sequence[str]) -> tuple[Candidate,
     names = [candidate.name for candidate in candidates]
     for name in only:
         if name not in names:
-            raise InputError("candidate", f"found {name!r}", names)
+            raise unknown("candidate", "candidate", name, names)
     return tuple(candidate for candidate in candidates if not only or candidate.name in only)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dse.core.errors import InputError
+from dse.core.errors import unknown
 from dse.hardware.instance import Instance
 from dse.hardware.spec import Fanout, Spec
 from dse.sweep.axes import Axis, Point
@@ -66,7 +66,7 @@ class SweepTable:
         try:
             return self._totals[point, candidate]
         except KeyError:
-            raise InputError("candidate", f"found {candidate!r}", self.candidates) from None
+            raise unknown("candidate", "candidate", candidate, self.candidates) from None
 
     def totals(self, candidate: str) -> list[Row]:
         """The summary's rows of a candidate at the points where every layer has a mapping."""

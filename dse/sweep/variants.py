@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dse.core.documents import TAG
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
 from dse.hardware.candidates import Candidate
 from dse.hardware.spec_reader import SpecFile
 from dse.sweep.axes import Number
@@ -27,7 +27,7 @@ def check_paths(arch: SpecFile, paths: Iterable[str], candidates: Iterable[Candi
     for path in paths:
         node, _, name = path.partition(".")
         if path in fixed:
-            raise InputError(f"sweep: {path}", "each candidate sets it by itself", "edit the operators file")
+            raise InputError(f"sweep: {path}", "each candidate sets it by itself", hint="edit the operators file")
         settable = _settable(arch, node)
         if name not in settable:
             allowed = [name for name in settable if f"{node}.{name}" not in fixed]
@@ -56,7 +56,7 @@ def _settable(arch: SpecFile, node: str) -> list[str]:
         return [str(name) for name in arch.variables]
     nodes = {_name(n): n for n in arch.nodes if isinstance(n, dict)}
     if node not in nodes:
-        raise InputError("sweep", f"{arch.where} has no node {node!r}", [*nodes, VARIABLES])
+        raise unknown("sweep", f"node of {arch.where}", node, [*nodes, VARIABLES])
     found = nodes[node]
     names = [str(name) for name in found.get("attributes") or {}]
     if found is not arch.nodes[-1] and found.get(TAG) == "Component":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
 from dse.table.cost_table import CostTable, Row
 
 
@@ -21,11 +21,11 @@ def level_energies(table: CostTable, candidate: str) -> list[tuple[str, str, lis
         InputError: a candidate that the table does not have, or a table without the breakdown.
     """
     if candidate not in table.candidates:
-        raise InputError("candidate", f"found {candidate!r}", table.candidates)
+        raise unknown("candidate", "candidate", candidate, table.candidates)
     rows = [table.row(layer, candidate) for layer in table.layers]
     columns = energy_columns(rows)
     if not columns:
-        raise InputError("table", "has no columns of levels and tensors", "a table with its breakdown")
+        raise InputError("table", "has no columns of levels and tensors", hint="take a table with its breakdown")
     found = []
     for column in columns:
         level, tensor = column.removesuffix(".energy_pj").rsplit(".", 1)

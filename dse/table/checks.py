@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from dse.core.errors import InputError
-from dse.core.fields import LARGEST, MOST, did_you_mean, shown
+from dse.core.errors import InputError, did_you_mean
+from dse.core.fields import LARGEST, MOST, shown
 
 Row = dict[str, Any]
 

@@ -88,7 +88,8 @@ class CostTable:
         """
         for layer, candidate in assignment.items():
             if (layer, candidate) not in self._index:
-                raise InputError(f"assignment.{layer}", f"{candidate!r} is not in the table", self.candidates)
+                problem = f"the table has no row for candidate {candidate!r}"
+                raise InputError(f"assignment.{layer}", problem, self.candidates)
         for layer in self.layers:
             if layer not in assignment:
                 raise InputError("assignment", f"layer {layer!r} is missing")

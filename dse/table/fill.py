@@ -170,7 +170,7 @@ def stored_table(
         lacking = sum(job.key not in results for job in plan.jobs)
         if lacking:
             raise InputError(
-                opened.path, f"lacks {lacking} of {len(plan.jobs)} rows of {plan.workload}", "run `enos map` first"
+                opened.path, f"lacks {lacking} of {len(plan.jobs)} rows of {plan.workload}", hint="run `enos map` first"
             )
     return make_table(plan, results)
 
@@ -272,15 +272,14 @@ def search_all(batches: Sequence[Batch], workers: int) -> Iterator[tuple[str, Re
     import joblib
 
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
-    refused = ""
+    refused: InputError | None = None
     for answers in parallel(joblib.delayed(_search_batch)(batch) for batch in batches):
-        if isinstance(answers, str):
+        if isinstance(answers, InputError):
             refused = answers
         else:
             yield from answers
     if refused:
-        where, _, problem = refused.partition(": ")
-        raise InputError(where, problem)
+        raise refused
 
 
 def _search(batch: Batch, job: Job) -> Result:
@@ -289,12 +288,12 @@ def _search(batch: Batch, job: Job) -> Result:
     return result_of(found, instance, job.problem)
 
 
-def _search_batch(batch: Batch) -> list[tuple[str, Result]] | str:
-    """What a worker does; wrong input comes back as text."""
+def _search_batch(batch: Batch) -> list[tuple[str, Result]] | InputError:
+    """What a worker does; what it refuses is an answer, so that those of other workers are still stored."""
     try:
         return [(job.key, _search(batch, job)) for job in batch.jobs]
     except InputError as e:
-        return str(e)
+        return e
 
 
 def make_table(plan: Plan, results: dict[str, Result]) -> CostTable:

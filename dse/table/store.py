@@ -16,6 +16,7 @@ from typing import Any
 
 from dse.core.documents import parse_json
 from dse.core.errors import InputError
+from dse.core.files import system_errors
 
 SCHEMA = 1
 """Form of the file and of the payloads, kept in SQLite's `user_version`; raise it when either changes."""
@@ -65,10 +66,8 @@ class Store:
         self._connection: sqlite3.Connection | None = None
         if not create and not self.path.exists():
             return
-        try:
+        with system_errors(self.path, "cannot make its folder"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise InputError(self.path, f"cannot make its folder: {(e.strerror or str(e)).lower()}") from None
         self._check_header()
         with self._errors():
             self._connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
@@ -133,15 +132,12 @@ class Store:
 
     def _check_header(self) -> None:
         """Refuses a file that SQLite would take for empty and overwrite."""
-        try:
-            with self.path.open("rb") as file:
-                start = file.read(len(_HEADER))
-        except FileNotFoundError:
+        if not self.path.exists():
             return
-        except OSError as e:
-            raise InputError(self.path, f"cannot be used: {(e.strerror or str(e)).lower()}") from None
+        with system_errors(self.path, "cannot be used"), self.path.open("rb") as file:
+            start = file.read(len(_HEADER))
         if start and start != _HEADER:
-            raise InputError(self.path, "is no store of enos", "name another file")
+            raise InputError(self.path, "is no store of enos", hint="name another file")
 
     def _open(self, connection: sqlite3.Connection) -> None:
         """Checks that the file is a store, or makes an empty file into one."""
@@ -166,11 +162,11 @@ class Store:
         if not names and not application and not version:
             return None
         if application != _APPLICATION:
-            raise InputError(self.path, "is a database of another program", "a store of enos; name another file")
+            raise InputError(self.path, "is a database of another program", hint="name another file")
         if version != SCHEMA:
             raise InputError(self.path, f"is a store of version {version}", f"version {SCHEMA}; name another file")
         if [name for _, name, *_ in connection.execute("PRAGMA table_info(results)")] != _COLUMNS:
-            raise InputError(self.path, "is a damaged store: its table of results is another", "name another file")
+            raise InputError(self.path, "is a damaged store: its table of results is another", hint="name another file")
         return version
 
     @contextmanager
@@ -180,10 +176,10 @@ class Store:
         except sqlite3.OperationalError as e:
             raise InputError(self.path, f"cannot be used: {e}") from None
         except UnicodeDecodeError:  # of SQLite's own message, which quotes a damaged schema
-            raise InputError(self.path, "is a damaged store", "name another file, or delete this one") from None
+            raise InputError(self.path, "is a damaged store", hint="name another file, or delete this one") from None
         except sqlite3.DatabaseError as e:
             raise InputError(
-                self.path, f"is no store of enos, or a damaged one: {e}", "name another file, or delete this one"
+                self.path, f"is no store of enos, or a damaged one: {e}", hint="name another file, or delete this one"
             ) from None
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from dse.core import fields
 from dse.core.documents import read_yaml, readable
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
 from dse.core.shipped import data_dir
 from dse.workload.problem import CONV_COEFFICIENTS, CONV_DIMENSIONS, Problem, conv_problem
 
@@ -55,7 +55,7 @@ class Workload:
 def write_workload(workload: Workload, path: Path | str) -> None:
     """Writes `workloads/NAME.yaml`: one line a layer, so that a diff shows which layer changed.
 
-    Examples:
+    Example:
         >>> fully_connected = Layer("fc", "linear", {"N": 1, "C": 64, "M": 10})
         >>> write_workload(Workload("mine", (fully_connected,), (1, 64)), "mine.yaml")
         >>> read_workload("mine.yaml").macs
@@ -85,7 +85,7 @@ def read_workload(path: Path | str) -> Workload:
     Raises:
         InputError: unknown or missing fields, a misspelt coefficient, a repeated layer name.
 
-    Examples:
+    Example:
         >>> workload = read_workload(find_workload("squeezenet"))
         >>> workload.name, len(workload.layers), f"{workload.macs:,}"
         ('squeezenet_cifar', 26, '202,211,328')
@@ -113,7 +113,7 @@ def read_workload(path: Path | str) -> Workload:
 def find_workload(name: Path | str) -> Path:
     """The file of a workload given as a path, or as the name of a shipped one (`squeezenet`, `squeezenet_cifar`).
 
-    Examples:
+    Example:
         >>> find_workload("squeezenet").name
         'squeezenet_cifar.yaml'
     """
@@ -133,7 +133,7 @@ def find_workload(name: Path | str) -> Path:
         if matches:
             return matches[0]
     known = sorted({m.stem for folder in folders for m in folder.glob("*.yaml")})
-    raise InputError(f"workload {str(name)!r}", "no such file or shipped workload", known or "a path to a .yaml file")
+    raise unknown("workload", "file or shipped workload", str(name), [*known, "a path to a .yaml file"])
 
 
 def _layer(entry: Any, where: str) -> Layer:

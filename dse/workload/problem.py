@@ -89,7 +89,7 @@ CONV_SHAPE = _conv_shape()
 def conv_problem(instance: Mapping[str, int], where: object = "problem") -> Problem:
     """A convolution from its dimensions (N G C M P Q R S, default 1) and coefficients (Hstride ..., default 1).
 
-    Examples:
+    Example:
         >>> problem = conv_problem({"C": 3, "M": 96, "P": 32, "Q": 32, "R": 3, "S": 3})
         >>> problem.macs, problem.tensor_size("Inputs")  # 3 channels of 34 x 34 pixels
         (2654208, 3468)
@@ -101,7 +101,7 @@ def conv_problem(instance: Mapping[str, int], where: object = "problem") -> Prob
 def problem_document(instance: Mapping[str, int]) -> dict[str, Any]:
     """The Timeloop v4 file of a convolution: what `timeloop-model` and `enos model` read.
 
-    Examples:
+    Example:
         >>> problem_document({"C": 16, "M": 32})["problem"]["instance"]
         {'C': 16, 'M': 32}
     """
@@ -120,7 +120,7 @@ def problem_from_document(document: Any, where: object) -> Problem:
         InputError: a missing or unknown field, a dimension without a size, an instance key that is neither
             dimension nor coefficient (Timeloop would silently ignore it and cost another layer).
 
-    Examples:
+    Example:
         >>> shape = {
         ...     "dimensions": ["M", "N", "K"],
         ...     "data_spaces": [

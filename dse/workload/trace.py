@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import math
-import sys
-from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import networkx
 
 from dse.core.errors import InputError
 from dse.workload.layers import Layer, Workload
+from dse.workload.networks import Network
+from dse.workload.networks import reason as reason_of
 
 # torch is imported inside the functions: `dse` must start fast, and only exporting needs it.
-
-ENTRY_POINTS = "enos.networks"
-
-MAX_INPUT = 2**27
-"""Values of an input that a network is run with; those of the layers come on top of its 512 MiB."""
 
 # Modules that own parameters but do no multiply-accumulate over them, or only one operation a value.
 _SCALING = (
@@ -38,73 +31,6 @@ _SCALING_FUNCTIONS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Network:
-    """A network and the input it is traced with; `input_shape` includes the batch: ``(1, 3, 32, 32)``."""
-
-    name: str
-    module: Any  # a torch.nn.Module
-    input_shape: tuple[int, ...]
-
-
-def load_network(name: str, input_shape: tuple[int, ...] | None = None) -> Network:
-    """The network called `name`.
-
-    Args:
-        name: an entry point of the group ``enos.networks``, or ``package.module:factory`` where the factory takes no
-            argument and returns a `Network` or a `torch.nn.Module`. Modules of the working directory are found.
-        input_shape: input with its batch; needed where the factory returns a bare module, replaces a network's own.
-
-    Raises:
-        InputError: an unknown name, a module or factory that cannot be loaded, a missing or wrong input shape.
-
-    Examples:
-        >>> load_network("squeezenet").input_shape
-        (1, 3, 32, 32)
-    """
-    where = f"network {name!r}"
-    made = _factory(name, where)
-    if not isinstance(made, Network):
-        from torch import nn
-
-        if not isinstance(made, nn.Module):
-            raise InputError(where, f"its factory returned a {type(made).__name__}", "a torch.nn.Module or a Network")
-        if input_shape is None:
-            raise InputError(where, "no input shape is given", "batch, channels and size, such as 1,3,32,32")
-        made = Network(name.rpartition(":")[2], made, input_shape)
-    network = replace(made, input_shape=tuple(input_shape or made.input_shape))
-    if not network.input_shape or not all(type(n) is int and n >= 1 for n in network.input_shape):
-        raise InputError(f"{where}: input shape", f"found {network.input_shape}", "whole numbers, at least 1")
-    if math.prod(network.input_shape) > MAX_INPUT:
-        raise InputError(
-            f"{where}: input shape", f"{network.input_shape} has too many values", f"at most {MAX_INPUT:,}"
-        )
-    return network
-
-
-def _factory(name: str, where: str) -> Any:
-    """What the network's factory returns."""
-    known = {entry.name: entry.value for entry in entry_points(group=ENTRY_POINTS)}
-    target = known.get(name, name)
-    module_name, colon, attribute = target.partition(":")
-    if not (colon and module_name and attribute):
-        raise InputError(where, "no such network", [*sorted(known), "package.module:factory"])
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except AttributeError:
-        raise InputError(where, f"module {module_name} has no {attribute!r}") from None
-    except Exception as e:  # whatever a user's module does while it is imported
-        raise InputError(where, f"module {module_name} cannot be imported: {_reason(e)}") from e
-    if not callable(factory):
-        raise InputError(where, f"{attribute} is a {type(factory).__name__}", "a callable without arguments")
-    try:
-        return factory()
-    except Exception as e:  # whatever a user's factory does
-        raise InputError(where, f"{attribute}() fails: {_reason(e)}") from e
-
-
 def trace(network: Network) -> networkx.DiGraph:
     """The network's graph as it runs at inference, one node an operation, in execution order.
 
@@ -116,7 +42,7 @@ def trace(network: Network) -> networkx.DiGraph:
     Raises:
         InputError: control flow that depends on the data, or an input the network does not accept.
 
-    Examples:
+    Example:
         >>> from torch import nn
         >>> graph = trace(Network("tiny", nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (1, 1, 8, 8)))
         >>> [(data["kind"], data["output_shape"]) for _, data in graph.nodes(data=True)][1:3]
@@ -139,7 +65,7 @@ def trace(network: Network) -> networkx.DiGraph:
         try:
             graph_module = fx.GraphModule(module, Tracer(param_shapes_constant=True).trace(module))
         except Exception as e:  # fx raises whatever the traced code raises when it meets a symbolic value
-            raise InputError(where, f"torch.fx cannot trace it: {_reason(e)}", "control flow fixed by shapes") from e
+            raise InputError(where, f"torch.fx cannot trace it: {reason_of(e)}", "control flow fixed by shapes") from e
         like = next(iter(module.parameters()), torch.empty(0))
         try:
             # torch prints the traceback of a node that fails; its cause is in the message.
@@ -147,7 +73,7 @@ def trace(network: Network) -> networkx.DiGraph:
                 sample = torch.zeros(network.input_shape, dtype=like.dtype, device=like.device)
                 ShapeProp(graph_module).propagate(sample)
         except Exception as e:  # shape errors of any layer, and memory that is not there
-            reason = _reason(e.__cause__ or e)
+            reason = reason_of(e.__cause__ or e)
             raise InputError(where, f"does not run on an input of shape {network.input_shape}: {reason}") from None
         return _graph(graph_module)
     finally:
@@ -193,7 +119,7 @@ def export_network(network: Network) -> Workload:
         InputError: see `trace`; also a layer over weights that has no Timeloop form here, and a network without any
             layer.
 
-    Examples:
+    Example:
         >>> from torch import nn
         >>> network = Network("tiny", nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 10)), (1, 1, 8, 8))
         >>> [(layer.name, layer.problem.macs) for layer in export_network(network).layers]
@@ -330,9 +256,3 @@ def _shape(meta: Any) -> tuple[Any, ...]:
     if hasattr(meta, "shape"):
         return tuple(meta.shape)
     return tuple(_shape(m) for m in meta) if isinstance(meta, (tuple, list)) else ()
-
-
-def _reason(error: BaseException) -> str:
-    """An exception in one line; torch's first line names the cause, the rest is advice and a stack."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

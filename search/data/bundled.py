@@ -24,7 +24,7 @@ def digits(
 
     `validation` is a share of the images that are not for test; None for two sevenths.
 
-    Examples:
+    Example:
         >>> data = digits(subset=200)
         >>> len(data.train), len(data.validation), len(data.test), data.image_shape
         (100, 40, 60, (1, 8, 8))

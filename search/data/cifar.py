@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dse.core.errors import InputError
+from dse.core.files import reason as os_reason
 from search.data.sets import Augmentation, Dataset, Normalisation
 from search.data.splits import Source, assemble, check_labels, official_folder
 from search.data.unpickle import unpickle_arrays
@@ -57,7 +58,7 @@ def _batch(path: Path, title: str, key: bytes, classes: int) -> tuple[npt.NDArra
     try:
         batch = unpickle_arrays(path.read_bytes())
     except OSError as e:
-        raise InputError(path, f"cannot be read: {(e.strerror or str(e)).lower()}", f"a {title} batch file") from None
+        raise InputError(path, f"cannot be read: {os_reason(e)}", f"a {title} batch file") from None
     except Exception as e:  # a damaged pickle raises almost anything: EOFError, KeyError, ValueError, ...
         reason = " ".join(str(e).split()) or type(e).__name__
         raise InputError(path, f"not a {title} batch file: {reason}") from None

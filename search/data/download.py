@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dse.core.errors import InputError
+from dse.core.files import system_errors
 from search.data.catalogue import OFFICIAL, OfficialSet
 
 CHUNK_BYTES = 2**16
@@ -41,10 +42,8 @@ def download(name: str, directory: Path, progress: Progress) -> Path:
     folder = directory / official.folder
     if folder.exists():
         return folder
-    try:
+    with system_errors(directory, "cannot be made"):
         directory.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise InputError(directory, f"cannot be made: {(e.strerror or str(e)).lower()}", "a folder") from None
     archive = _fetch(official, directory, progress)
     try:
         with tempfile.TemporaryDirectory(dir=directory, prefix=".unpacking-") as staging:
@@ -72,7 +71,7 @@ def _fetch(official: OfficialSet, directory: Path, progress: Progress) -> Path:
                          f"md5 {official.md5}; try again, or fetch it by hand into {directory}") from None  # fmt: skip
     except OSError as e:  # of the network (requests' errors are OSErrors) and of the disk
         raise InputError(official.url, f"cannot be downloaded: {' '.join(str(e).split())}",
-                         f"a network, or the archive itself in {directory}") from None  # fmt: skip
+                         hint=f"connect to a network, or put the archive itself in {directory}") from None  # fmt: skip
     return Path(found)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dse.core.errors import InputError
+from dse.core.files import reason
 from search.data.catalogue import OFFICIAL
 from search.data.sets import Augmentation, Dataset, Normalisation
 from search.data.splits import Source, assemble, check_labels, official_folder
@@ -63,7 +64,7 @@ def _idx(path: Path, magic: int, dimensions: int) -> npt.NDArray[Any]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as e:
         raise InputError(path, f"not a whole gzip file: {str(e).lower()}", "the official file") from None
     except OSError as e:
-        raise InputError(path, f"cannot be read: {(e.strerror or str(e)).lower()}", "an EMNIST idx file") from None
+        raise InputError(path, f"cannot be read: {reason(e)}", "an EMNIST idx file") from None
     header = 4 * (1 + dimensions)
     found, *shape = struct.unpack(f">{1 + dimensions}I", content[:header].ljust(header, b"\0"))
     if found != magic:

@@ -41,7 +41,7 @@ def official_folder(name: str, directory: Path | None) -> Path:
     folder = directory / official.folder
     if not folder.is_dir():
         raise InputError(folder, "cannot be read: no such folder",
-                         f"the official files of {name}; enos data {name} --dir {directory} fetches them")  # fmt: skip
+                         hint=f"`enos data {name} --dir {directory}` fetches the official files")  # fmt: skip
     return folder
 
 

@@ -48,7 +48,7 @@ def as_words(layer: MixedLayer, where: str) -> tuple[InputWords, tuple[Term, ...
     if len(layer.candidates) != 1:
         raise InputError(where, f"has {len(layer.candidates)} candidates", "a discretised network")
     if layer.scale.signed is None:
-        raise InputError(where, "has not seen an input yet, which decides its quantiser", "a trained network")
+        raise InputError(where, "has not seen an input yet, which decides its quantiser", hint="train it first")
     (candidate,) = layer.candidates
     bits, rms = candidate.act_bits, layer.scale.rms.detach()
     low, high = levels(bits, layer.scale.signed)

@@ -10,13 +10,14 @@ import torch
 import yaml
 from torch import nn
 
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
+from dse.core.files import write_atomically, write_text
 from dse.workload.layers import Workload, write_workload
-from dse.workload.trace import Network, export_network
+from dse.workload.networks import Network
+from dse.workload.trace import export_network
 from search.export.qdq import write_onnx
 from search.runs.run import read_run
 from search.runs.stages import Run, Stage, first_network, network_of
-from search.training.checkpoint import write_atomically, write_text
 
 
 def export_run(folder: Path, out: Path, stage: str | None = None, onnx: bool = True) -> tuple[str, list[Path]]:
@@ -91,7 +92,7 @@ def _chosen(run: Run, name: str | None) -> Stage:
     if name is not None:
         found = next((stage for stage in trained if stage.name == name), None)
         if found is None:
-            raise InputError("--stage", f"found {name!r}", [stage.name for stage in trained])
+            raise unknown("--stage", "stage", name, [stage.name for stage in trained])
         _check_done(run, found)
         return found
     relearned = [stage for stage in trained if stage.kind == "relearn"]
@@ -102,4 +103,4 @@ def _chosen(run: Run, name: str | None) -> Stage:
 
 def _check_done(run: Run, stage: Stage) -> None:
     if not run.file(stage).exists():
-        raise InputError(run.folder, f"stage {stage.name} is not finished", "a finished run; start it again to go on")
+        raise InputError(run.folder, f"stage {stage.name} is not finished", hint="start the run again to resume it")

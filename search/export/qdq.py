@@ -106,7 +106,7 @@ def write_onnx(network: nn.Module, assignment: Mapping[str, str], input_shape: t
         import onnx  # noqa: F401 (what torch.onnx needs, asked for before any work)
         import onnxscript  # noqa: F401
     except ImportError as e:
-        raise InputError("ONNX export", f"needs the package {e.name}", "pip install 'enos-dse[onnx]'") from None
+        raise InputError("ONNX export", f"needs the package {e.name}", hint="pip install 'enos-dse[onnx]'") from None
     layers = quantised_layers(network)
     example = torch.zeros(2, *input_shape[1:])
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)

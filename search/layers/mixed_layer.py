@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from dse.core.errors import InputError
+from dse.core.errors import unknown
 from dse.hardware.candidates import Candidate
 from search.layers.fused import convolve_views, reduced_type
 from search.layers.input_views import Views
@@ -43,7 +43,7 @@ class LayerOptions:
     def __post_init__(self) -> None:
         checked(self.quantiser)
         if self.latent not in ("shared", "own"):
-            raise InputError("latent", f"found {self.latent!r}", ("shared", "own"))
+            raise unknown("latent", "value", self.latent, ("shared", "own"))
 
 
 class MixedLayer(nn.Module):

@@ -13,7 +13,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from dse.core.errors import InputError
+from dse.core.errors import unknown
 from search.layers.quantize import ActivationScale, binarise, clip_ratio, levels, to_words, weight_rms
 
 QuantiserName = Literal["rms", "lsq", "dorefa"]
@@ -120,7 +120,7 @@ def input_quantiser(name: QuantiserName, widths: Iterable[int]) -> ActivationSca
 
 def checked(name: str) -> QuantiserName:
     if name not in get_args(QuantiserName):
-        raise InputError(f"quantiser {name!r}", "is unknown", get_args(QuantiserName))
+        raise unknown("quantiser", "quantiser", name, get_args(QuantiserName))
     return cast(QuantiserName, name)
 
 

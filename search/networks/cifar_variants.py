@@ -10,7 +10,7 @@ from dse.core.errors import InputError
 def form(network: str, image: int) -> str:
     """Name of a network's form for `image` x `image` pictures: ``NAME_cifar`` up to 32, else such as ``NAME_64``.
 
-    Examples:
+    Example:
         >>> form("squeezenet", 32), form("squeezenet", 64)
         ('squeezenet_cifar', 'squeezenet_64')
     """
@@ -20,7 +20,7 @@ def form(network: str, image: int) -> str:
 def default_stem_stride(image: int) -> int:
     """Stride of the first convolution: 1 up to 32 pixels, above it 2, so that 64x64 costs what 32x32 does behind it.
 
-    Examples:
+    Example:
         >>> default_stem_stride(32), default_stem_stride(64)
         (1, 2)
     """
@@ -33,7 +33,7 @@ def scaled(channels: int, width: float, multiple: int = 1) -> int:
     Raises:
         InputError: a width that is no number above 0.
 
-    Examples:
+    Example:
         >>> scaled(96, 0.125), scaled(240, 0.25, multiple=12)
         (12, 60)
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dse.workload.trace import Network
+from dse.workload.networks import Network
 from search.networks.cifar_variants import default_stem_stride, form, scaled
 
 STEM_CHANNELS = 192
@@ -115,7 +115,7 @@ def googlenet_cifar(
     Args:
         stem_stride: None for `default_stem_stride`, which gives 64x64 the MACs of 32x32 behind conv1.
 
-    Examples:
+    Example:
         >>> googlenet_cifar(num_classes=47, in_channels=1, width=0.25, image=28).input_shape
         (1, 1, 28, 28)
     """

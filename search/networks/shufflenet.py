@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dse.core.errors import InputError
-from dse.workload.trace import Network
+from dse.workload.networks import Network
 from search.networks.cifar_variants import default_stem_stride, form, scaled
 
 STAGE_CHANNELS = {1: (144, 288, 576), 2: (200, 400, 800), 3: (240, 480, 960), 4: (272, 544, 1088), 8: (384, 768, 1536)}
@@ -118,7 +118,7 @@ def shufflenet_cifar(
     Args:
         stem_stride: None for `default_stem_stride`, which gives 64x64 the MACs of 32x32 behind conv1.
 
-    Examples:
+    Example:
         >>> shufflenet_cifar(num_classes=200, image=64).name
         'shufflenet_64'
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dse.workload.trace import Network
+from dse.workload.networks import Network
 from search.networks.cifar_variants import default_stem_stride, form, scaled
 
 FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
@@ -75,7 +75,7 @@ def squeezenet_cifar(
     Args:
         stem_stride: None for `default_stem_stride`, which gives 64x64 the MACs of 32x32 behind conv1.
 
-    Examples:
+    Example:
         >>> squeezenet_cifar(in_channels=1, width=0.125, image=8).input_shape
         (1, 1, 8, 8)
     """

@@ -12,6 +12,7 @@ import numpy as np
 
 from dse.core.documents import read_text
 from dse.core.errors import InputError
+from dse.core.files import system_errors
 from dse.core.text import text_table
 from dse.page import page_data, render, sweep_data, write_page
 from dse.page.table_page import LEVELS
@@ -57,18 +58,16 @@ def write_report(folder: Path, output: Path | None = None, sweep: Path | None = 
 
 
 def _save_figures(drawn: Mapping[str, Any], folder: Path) -> None:
-    try:
+    with system_errors(folder):
         folder.mkdir(exist_ok=True)
         for name, figure in drawn.items():
             (folder / f"{name}.png").write_bytes(figures.to_png(figure))
-    except OSError as e:
-        raise InputError(folder, f"cannot be written: {(e.strerror or str(e)).lower()}") from None
 
 
 def _read_results(folder: Path) -> dict[str, Any]:
     """The content of a finished run's ``results.json``; InputError where there is none."""
     if not (folder / "results.json").is_file():
-        raise InputError(folder, "holds no finished run", "the folder of a run that has a results.json")
+        raise InputError(folder, "holds no finished run", hint="give the folder of a run that has a results.json")
     try:
         results = json.loads(read_text(folder / "results.json"))
     except (ValueError, RecursionError) as e:

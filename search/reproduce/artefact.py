@@ -17,8 +17,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from dse.core.documents import parse_yaml, read_text
+from dse.core.files import write_atomically, write_json, write_text
 from dse.table.cost_table import write_rows
-from search.training.checkpoint import write_atomically, write_json, write_text
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from dse.core.documents import read_text
 from dse.core.errors import InputError
+from dse.core.files import write_text
 from search.reproduce.artefact import CLAIM_HEAD, Claim, claim_row, markdown_table
 from search.reproduce.protocol import FIGURES
-from search.training.checkpoint import write_text
 
 
 def write_claims(folder: Path) -> Path:
@@ -30,7 +30,7 @@ def write_claims(folder: Path) -> Path:
             commands[figure] = f"{source['command']}   # scale {source['scale']}, commit {source['commit']}"
             links.append(f"- [{document['title']}]({figure}/README.md)")
         except (ValueError, KeyError, TypeError):
-            raise InputError(file, "is damaged", f"enos reproduce {figure}, which writes it anew") from None
+            raise InputError(file, "is damaged", hint=f"`enos reproduce {figure}` writes it again") from None
         rows += [[f"[{figure}]({figure}/README.md)", *claim_row(claim)] for claim in claims]
     text = "\n\n".join([
         "# The paper's claims, one by one",

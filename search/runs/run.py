@@ -29,9 +29,11 @@ import torch
 
 from dse.core.documents import read_text
 from dse.core.errors import InputError
+from dse.core.files import write_json, write_text
 from dse.hardware.candidates import find_operators, load_candidates
 from dse.table.cost_table import CostTable
-from dse.workload.trace import Network, export_network
+from dse.workload.networks import Network
+from dse.workload.trace import export_network
 from search.runs.config import RunConfig, config_yaml, load_config
 from search.runs.limit import Limit
 from search.runs.results import summarise
@@ -39,7 +41,7 @@ from search.runs.stages import Run, Stage, data_record, dataset, do_stage, first
 from search.runs.tensorboard import check_installed, event_files
 from search.runs.workers import Lock, do_side_by_side
 from search.supernet import uniform
-from search.training.checkpoint import Record, write_json, write_text
+from search.training.checkpoint import Record
 
 WORKERS_END_S = 30.0
 """How long a run waits for the workers of a killed process; they end within a second unless the machine is stuck."""
@@ -63,13 +65,15 @@ def open_run(folder: Path, config: RunConfig, table: CostTable) -> Run:
     if kept.exists():
         _check_same_config(kept, config)
     elif folder.exists() and any(folder.iterdir()):
-        raise InputError(folder, "is not empty and holds no run", "a new folder, or one of an earlier run")
+        raise InputError(folder, "is not empty and holds no run", hint="give a new folder, or one of an earlier run")
     text = _as_csv(table)
     if kept_table.exists() and read_text(kept_table) != text:
-        raise InputError(kept_table, "the run was begun with other energies", "another name or folder for a new run")
+        raise InputError(
+            kept_table, "the run was begun with other energies", hint="take another name or folder for a new run"
+        )
     if kept_operators.exists() and load_candidates(kept_operators) != config.declared:
         raise InputError(kept_operators, "the run was begun with other operators",
-                         "another name or folder for a new run")  # fmt: skip
+                         hint="take another name or folder for a new run")  # fmt: skip
     for part in ("stages", "checkpoints", "assignments"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     write_text(kept, config_yaml(config))
@@ -165,11 +169,13 @@ def _alone(folder: Path) -> Iterator[Lock]:
     """
     with (folder / "lock").open("w") as ours, (folder / "lock-workers").open("w") as workers:
         if not _locked(ours):
-            raise InputError(folder, "another process is working on this run", "wait for it, or another name")
+            raise InputError(folder, "another process is working on this run", hint="wait for it, or take another name")
         patience = time.monotonic() + WORKERS_END_S
         while not _locked(workers):
             if time.monotonic() > patience:
-                raise InputError(folder, "workers of an earlier process are still at work on this run", "wait for them")
+                raise InputError(
+                    folder, "workers of an earlier process are still at work on this run", hint="wait for them"
+                )
             time.sleep(0.02)
         yield Lock(workers.fileno())
 
@@ -190,15 +196,17 @@ def _check_fit(run: Run) -> None:
     for name in config.baselines:
         if not run.table.total_pj(uniform(run.table, name), config.transmission) < float("inf"):
             raise InputError(
-                "baselines", f"{name} has no mapping in some layer", "candidates that every layer can have"
+                "baselines", f"{name} has no mapping in some layer", hint="name candidates that every layer can have"
             )
     data, network = dataset(config, config.seeds[0]), network_of(config)
     if network.input_shape[1:] != data.image_shape:
         raise InputError("network", f"takes images of {network.input_shape[1:]}, but {config.data.name} has "
-                         f"{data.image_shape}", "network.args that fit the data")  # fmt: skip
+                         f"{data.image_shape}", hint="give network.args that fit the data")  # fmt: skip
     model = search_network(run, config.seeds[0])
     if not model.undecided():
-        raise InputError("candidates", "leave no layer a choice", "two or more that the layers have mappings for")
+        raise InputError(
+            "candidates", "leave no layer a choice", hint="name two or more that the layers have mappings for"
+        )
     for budget in config.energy_budgets:
         model.check_budget(budget)
     for budget in config.latency_budgets:
@@ -217,8 +225,8 @@ def _check_sizes(network: Network, table: CostTable) -> None:
     operations = dict(zip(table.layers, table.n_ops, strict=True))
     for layer in export_network(network).layers:
         if layer.problem.macs != operations[layer.name]:
-            raise InputError(f"table: layer {layer.name!r}", f"has {operations[layer.name]:,.0f} operations, the "
-                             f"network's has {layer.problem.macs:,}", "a table of this very network")  # fmt: skip
+            problem = f"has {operations[layer.name]:,.0f} operations, the network's has {layer.problem.macs:,}"
+            raise InputError(f"table: layer {layer.name!r}", problem, hint="take a table of this very network")
 
 
 def _check_same_config(kept: Path, config: RunConfig) -> None:
@@ -226,7 +234,7 @@ def _check_same_config(kept: Path, config: RunConfig) -> None:
     for name, value in before.items():
         if name not in ("jobs", "tensorboard") and value != now[name]:  # those decide no results
             raise InputError(kept, f"the run was begun with {name} = {value!r}, now it is {now[name]!r}",
-                             "the same configuration, or another name for a new run")  # fmt: skip
+                             hint="take the same configuration, or another name for a new run")  # fmt: skip
 
 
 def _line(stage: Stage, entry: Mapping[str, Any]) -> str:

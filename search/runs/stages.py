@@ -13,13 +13,13 @@ import yaml
 
 from dse.core.documents import read_text
 from dse.core.errors import InputError
+from dse.core.files import write_json, write_text
 from dse.table.cost_table import CostTable
-from dse.workload.trace import Network
+from dse.workload.networks import Network, load_network
 from search.costs import reference_pj, share
 from search.data.datasets import DATASETS, Dataset
 from search.layers.mixed_layer import LayerOptions
 from search.layers.operators import Surrogates
-from search.networks import make_network
 from search.objective import EnergyBudget, LatencyBudget, Regulariser, WeightedEnergy
 from search.runs.config import DataChoice, Layers, RunConfig, Search, Sequential, SingleLevel, Stochastic, Variational
 from search.strategies import STRATEGIES
@@ -27,7 +27,7 @@ from search.strategies.learner import Learner
 from search.strategies.sequential import sequential_epochs
 from search.strategies.stochastic import population
 from search.supernet import SearchableNetwork, searchable, uniform
-from search.training.checkpoint import Checkpoint, Record, write_json, write_text
+from search.training.checkpoint import Checkpoint, Record
 from search.training.train import Compute, accuracy, batches, learn, renew_statistics
 
 NORMALISED_WITH = 256
@@ -253,7 +253,11 @@ def network_of(config: RunConfig, seed: int | None = None) -> Network:
         seed: whose data set is in memory; all have images of the same shape.
     """
     shape = (1, *dataset(config, config.seeds[0] if seed is None else seed).image_shape)
-    return make_network(config.network.factory, config.network.args, shape)
+    chosen = config.network
+    network = load_network(chosen.factory, arguments=chosen.args, default_shape=shape, where="network.factory")
+    if not any(weight.requires_grad for weight in network.module.parameters()):
+        raise InputError(f"network.factory {chosen.factory!r}", "has no weight that learns (requires_grad)")
+    return network
 
 
 def first_network(run: Run, seed: int) -> SearchableNetwork:

@@ -16,7 +16,7 @@ def check_installed() -> None:
     """Raises an InputError that names the extra to install where TensorBoard is missing."""
     if importlib.util.find_spec("tensorboard") is None:
         raise InputError("tensorboard", "the package tensorboard is not installed",
-                         "pip install 'enos-dse[tensorboard]', or tensorboard: false")  # fmt: skip
+                         hint="pip install 'enos-dse[tensorboard]', or set tensorboard: false")  # fmt: skip
 
 
 class Write(Protocol):

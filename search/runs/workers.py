@@ -113,22 +113,21 @@ class _Worker:
 
     def hear(self) -> Record | None:
         try:
-            message: Record | str | None = self.pipe.recv()
+            message: Record | InputError | None = self.pipe.recv()
         except (EOFError, ConnectionError):
             raise self._ended() from None
-        if isinstance(message, str):
-            where, _, problem = message.partition(": ")
-            raise InputError(where, problem)
+        if isinstance(message, InputError):
+            raise message
         return message
 
     def _ended(self) -> InputError:
         self.process.join()
         return InputError("jobs", f"a worker has ended with code {self.process.exitcode}, as when memory runs out",
-                          "the same command again, which goes on from here; fewer jobs")  # fmt: skip
+                          hint="the same command resumes from here; take fewer jobs")  # fmt: skip
 
 
 def _work(pipe: Connection, lock: Lock) -> None:
-    """What a worker does: the stages it is told, until it is ended. Wrong input is answered as text."""
+    """What a worker does: the stages it is told, until it is ended. What it refuses is sent as the error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all processes; the parent ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -141,7 +140,7 @@ def _work(pipe: Connection, lock: Lock) -> None:
                 do_stage(run, stage, pipe.send)
                 pipe.send(None)
             except InputError as e:
-                pipe.send(str(e))
+                pipe.send(e)
     except (EOFError, ConnectionError):
         time.sleep(1)  # where the parent has gone, the watching thread ends this process meanwhile
         raise

@@ -1,9 +1,7 @@
-"""Files that survive a kill at any moment, and the progress of a training stage in one of them."""
+"""The progress of a training stage in one file, which survives a kill at any moment."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from dse.core.errors import InputError
+from dse.core.files import write_atomically
 
 Record = dict[str, Any]
 
@@ -22,23 +21,6 @@ class Stateful(Protocol):
     def load_state_dict(self, state_dict: Any, /) -> Any: ...
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a temporary file beside `path`, then renames it: readers see the old file or the whole new."""
-    temporary = path.with_name(f".{path.name}")  # a killed process's is overwritten by the next
-    write(temporary)
-    temporary.replace(path)
-
-
-def write_json(path: Path, document: Any) -> None:
-    """Writes JSON atomically."""
-    write_text(path, json.dumps(document, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically."""
-    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
-
-
 @dataclass(frozen=True)
 class Checkpoint:
     """State of one training stage after its last finished epoch."""
@@ -48,7 +30,12 @@ class Checkpoint:
     def save(self, history: list[Record], **parts: Stateful) -> None:
         """Keeps the records of all epochs so far and the state of `parts`."""
         state = {"history": history, "parts": {name: part.state_dict() for name, part in parts.items()}}
-        write_atomically(self.path, lambda file: torch.save(state, file))
+        try:
+            write_atomically(self.path, lambda file: torch.save(state, file))
+        except RuntimeError as e:  # torch's own words where the disk is full
+            raise InputError(
+                self.path, f"cannot be written: {str(e).splitlines()[0]}", hint="free disk space"
+            ) from None
 
     def restore(self, **parts: Stateful) -> list[Record]:
         """Loads what `save` kept into `parts` and returns the history; empty where nothing was saved.
@@ -66,6 +53,6 @@ class Checkpoint:
         except Exception as e:  # torch raises RuntimeError, UnpicklingError, KeyError, EOFError, zip errors ...
             reason = str(e).splitlines()[0] if str(e) else type(e).__name__
             raise InputError(
-                self.path, f"cannot be restored: {reason}", "remove the file to repeat this stage"
+                self.path, f"cannot be restored: {reason}", hint="remove the file to repeat this stage"
             ) from None
         return history

@@ -103,7 +103,7 @@ def test_export_names_what_is_passed_over(run, monkeypatch, tmp_path):
     shipped = data_dir("workloads") / "squeezenet_cifar.yaml"
     assert (tmp_path / "workloads" / "squeezenet_cifar.yaml").read_text() == shipped.read_text()
     assert "--input" in refused(run("export", "squeezenet", "--input", "1,3,x"))
-    assert "no such network" in refused(run("export", "squeezenot"))
+    assert "unknown network" in refused(run("export", "squeezenot"))
 
 
 def test_mapper_writes_a_mapping_that_model_reads(run, fc, tmp_path):
@@ -183,11 +183,11 @@ def test_wrong_specifications_problems_and_tables(run, fc, tmp_path):
 
 
 def test_wrong_arguments_of_map(run, quick, workload, own_store, tmp_path):
-    assert "found 'guess' (allowed: native, timeloop)" in refused(run("map", workload, "--engine", "guess"))
+    assert "unknown engine 'guess' (allowed: native, timeloop)" in refused(run("map", workload, "--engine", "guess"))
     assert "--jobs" in refused(run("map", workload, "--jobs", "0"))
     assert ".csv, .parquet, .json" in refused(run("map", workload, "--output", tmp_path / "t.txt"))
     assert "no such folder" in refused(run("map", workload, "--output", tmp_path / "none" / "t.csv"))
-    assert "no such file or shipped workload" in refused(run("map", "squeezenot"))
+    assert "unknown file or shipped workload" in refused(run("map", "squeezenot"))
     assert "'HStride'" in refused(run("map", _with(tmp_path, WORKLOAD.replace("Hstride", "HStride"))))
     assert "unknown field 'strides'" in refused(run("map", _with(tmp_path, WORKLOAD.replace("kind", "strides", 1))))
     assert not own_store.exists()

@@ -118,7 +118,7 @@ def test_a_workload_is_mapped_on_the_shipped_architecture_and_shown(environment:
 def test_shipped_workloads_networks_and_digits_are_read(environment: Path, tmp_path: Path) -> None:
     script = (
         "from dse import read_workload; from dse.workload.layers import find_workload; "
-        "from dse.workload.trace import load_network; from search.data.datasets import digits; "
+        "from dse.workload.networks import load_network; from search.data.datasets import digits; "
         "print(len(read_workload(find_workload('squeezenet_cifar')).layers), load_network('squeezenet').name, "
         "len(digits().train))"
     )

@@ -53,7 +53,9 @@ def test_what_is_fixed_is_part_of_the_state(model: SearchableNetwork, table: Cos
     assert other.undecided() == ["conv"] and other.assignment()["fc"] == "T2"
 
 
-@pytest.mark.parametrize(("layer", "candidate", "problem"), [("x", "T8", "found 'x'"), ("fc", "T9", "found 'T9'")])
+@pytest.mark.parametrize(
+    ("layer", "candidate", "problem"), [("x", "T8", "unknown layer 'x'"), ("fc", "T9", "unknown candidate 'T9'")]
+)
 def test_what_cannot_be_fixed_is_named(model: SearchableNetwork, layer: str, candidate: str, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         model.fix(layer, candidate)

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from dse.core.errors import InputError
 from dse.table.cost_table import CostTable
-from dse.workload.trace import Network
+from dse.workload.networks import Network
 from search.costs import expected_share, share
 from search.data.datasets import digits
 from search.objective import STRIDE, EnergyBudget, LatencyBudget, Regulariser, WeightedEnergy

@@ -37,7 +37,10 @@ def test_a_space_keeps_to_the_candidates_it_is_given() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("operator", r"^c.yaml: space: found 'operator' \(allowed: operators, precisions, both\)"),
+        (
+            "operator",
+            r"^c.yaml: space: unknown space 'operator'; did you mean 'operators'",
+        ),
         (["both"], r"^c.yaml: space: found \['both'\] \(allowed: operators, precisions, both, or a mapping"),
         ({"bits": 8}, r"^c.yaml: space: found"),
         ({"space": "operators", "precision": 8}, r"^c.yaml: space: unknown field 'precision'"),
@@ -69,7 +72,9 @@ def test_pins_name_layers_or_ends() -> None:
 
 
 def test_wrong_pins_are_named() -> None:
-    with pytest.raises(InputError, match=r"^pins.fire3: is no layer \(allowed: first, last, conv1"):
+    with pytest.raises(
+        InputError, match=r"^pins: unknown layer 'fire3'; did you mean 'fire2'\? \(allowed: first, last, conv1"
+    ):
         pinned({"fire3": "T8"}, LAYERS)
     with pytest.raises(InputError, match=r"^pins.conv1: layer 'conv1' is pinned to T8 and to T4"):
         pinned({"first": "T8", "conv1": "T4"}, LAYERS)

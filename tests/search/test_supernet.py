@@ -16,7 +16,7 @@ from dse.core.errors import InputError
 from dse.core.shipped import data_dir
 from dse.hardware.candidates import load_candidates
 from dse.table.cost_table import CostTable
-from dse.workload.trace import Network
+from dse.workload.networks import Network
 from search import searchable
 from search.costs import share
 from search.layers.mixed_layer import LayerOptions, MixedLayer
@@ -269,8 +269,8 @@ def test_spaces_and_pins(table: CostTable) -> None:
 def test_wrong_pins_are_named(table: CostTable) -> None:
     for pins, message in (
         ({"fc": "T8", "fc#2": "T4"}, r"^pins.fc#2: found 'T4', but module 'fc' computes several.*allowed: T8"),
-        ({"fc": "T3"}, r"^pins.fc: 'T3' is not in the table"),
-        ({"fd": "T8"}, r"^pins.fd: is no layer \(allowed: first, last, body.a"),
+        ({"fc": "T3"}, r"^pins.fc: unknown candidate 'T3'"),
+        ({"fd": "T8"}, r"^pins: unknown layer 'fd' \(allowed: first, last, body.a"),
     ):
         with pytest.raises(InputError, match=message):
             searchable(Small(), table, pins=pins)
@@ -332,7 +332,7 @@ def test_wrong_tables_are_named(table: CostTable) -> None:
         searchable(Small(), extra)
     with pytest.raises(InputError, match=r"no rows for the typical operator at 8 bits"):
         searchable(Small(), without(table, candidate="T8"))
-    with pytest.raises(InputError, match=r"'T3' is not in the table.*allowed: T8"):
+    with pytest.raises(InputError, match=r"unknown candidate 'T3'.*allowed: T8"):
         searchable(Small(), table, ["T3"])
     unmapped = CostTable(tuple({**r, "status": "no_mapping"} if r["layer"] == "fc" else r for r in table.rows))
     with pytest.raises(InputError, match=r"layer 'fc'"):
@@ -346,7 +346,7 @@ def test_wrong_assignments_are_named(table: CostTable) -> None:
         model.discretise({k: v for k, v in good.items() if k != "fc"})
     with pytest.raises(InputError, match=r"no layer 'fd'"):
         model.discretise({**good, "fd": "T8"})
-    with pytest.raises(InputError, match=r"assignment.fc: found 'T9'"):
+    with pytest.raises(InputError, match=r"assignment.fc: unknown candidate 'T9'"):
         model.discretise({**good, "fc": "T9"})
     with pytest.raises(InputError, match=r"assignment.fc#2: found 'T4', but module 'fc'"):
         model.discretise({**good, "fc#2": "T4"})

@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from dse.workload.trace import Network
+from dse.workload.networks import Network
 
 
 def tiny(classes: int = 10, image: int = 8, width: int = 6) -> Network:

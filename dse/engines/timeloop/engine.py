@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
 from dse.engines import MAPPINGS
 from dse.engines.timeloop import front_end, logs, process, stats
 from dse.engines.timeloop.installation import require
@@ -80,7 +80,7 @@ class TimeloopEngine:
 
     def __post_init__(self) -> None:
         if self.mapping not in MAPPINGS:
-            raise InputError("--mapping", f"found {self.mapping!r}", MAPPINGS)
+            raise unknown("--mapping", "mapper", self.mapping, MAPPINGS)
         if not 0 < self.seconds < float("inf"):
             raise InputError("--seconds", f"found {self.seconds!r}", "a number above 0")
         if self.threads < 1:
@@ -148,7 +148,9 @@ class TimeloopEngine:
     def check_imperfect(self, imperfect: bool) -> None:
         """Refuses remainders where `timeloop-mapper` searches: its mapspace has none."""
         if imperfect and self.mapping == "timeloop":
-            raise InputError("--imperfect", "timeloop-mapper has no mappings with remainders", "with --mapping native")
+            raise InputError(
+                "--imperfect", "timeloop-mapper has no mappings with remainders", hint="use --mapping native"
+            )
 
     def _search_natively(self, spec: Spec, problem: Problem, ert: Ert, objective: str, imperfect: bool) -> Found:
         from dse.mapper import search

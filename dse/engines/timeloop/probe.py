@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from dse.core.files import reason
 from dse.engines.timeloop.installation import Installation
 
 SECONDS = 10.0
@@ -64,7 +65,7 @@ def _call(command: Sequence[str], env: Mapping[str, str], folder: Path) -> str |
     except subprocess.TimeoutExpired:
         return None
     except OSError as e:
-        return f"cannot be started: {(e.strerror or str(e)).lower()}"
+        return f"cannot be started: {reason(e)}"
     lines = done.stderr.decode(errors="replace").strip().splitlines()
     imported = command[0] == sys.executable
     if done.returncode in (126, 127) or done.returncode < 0 or (imported and done.returncode):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dse.core.errors import InputError
+from dse.core.files import reason
 
 GRACE_SECONDS = 20.0
 """How long a program may take to write its results after it was asked to stop."""
@@ -98,7 +99,7 @@ def _folder(document: Mapping[str, Any]) -> Path:
         # JSON is YAML in which all text is quoted.
         (folder / _INPUT).write_text(json.dumps(document), encoding="utf-8")
     except OSError as e:
-        raise InputError(tempfile.gettempdir(), f"cannot be written to: {(e.strerror or str(e)).lower()}") from None
+        raise InputError(tempfile.gettempdir(), f"cannot be written to: {reason(e)}") from None
     return folder
 
 

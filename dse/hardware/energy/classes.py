@@ -68,7 +68,7 @@ def read_classes(path: Path | str) -> dict[str, ComponentClass]:
     Raises:
         InputError: naming file and field.
 
-    Examples:
+    Example:
         >>> from dse.core.shipped import data_dir
         >>> sorted(read_classes(data_dir("arch_specs") / "components" / "storage.yaml"))
         ['SRAM_buffer', 'SRAM_spad', 'regfile_spad']
@@ -83,7 +83,7 @@ def read_classes(path: Path | str) -> dict[str, ComponentClass]:
 def parse_classes(document: Any, where: str) -> dict[str, ComponentClass]:
     """The compound classes of a ``compound_components`` or ``components`` mapping: ``{version, classes}``.
 
-    Examples:
+    Example:
         >>> adder = {"name": "adder", "class": "aladdin_adder", "attributes": {"width": "width"}}
         >>> use = {"name": "adder", "actions": [{"name": "add"}]}
         >>> document = {
@@ -105,7 +105,7 @@ def parse_classes(document: Any, where: str) -> dict[str, ComponentClass]:
 def instances(index: str | None, where: str) -> tuple[str, str] | None:
     """The two bounds of an index ``first..last``, as text; None where a single part is meant.
 
-    Examples:
+    Example:
         >>> instances("0..n-1", "mine.yaml"), instances(None, "mine.yaml")
         (('0', 'n-1'), None)
     """
@@ -153,7 +153,7 @@ def _action(entry: Any, subcomponents: Mapping[str, Subcomponent], where: str) -
             raise InputError(f"{at}.name", f"there is no subcomponent {name!r}", subcomponents or None)
         if any((use.subcomponent, use.index) == (name, index) for use in uses):  # Accelergy keeps the last, silently
             raise InputError(
-                f"{at}.name", f"a second entry for {part['name']!r}", "one entry that lists all its actions"
+                f"{at}.name", f"a second entry for {part['name']!r}", hint="list all its actions in one entry"
             )
 
         def step(found: Any, here: str) -> Use:

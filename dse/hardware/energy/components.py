@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dse.core import fields
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
 from dse.core.expressions import evaluate
 from dse.core.shipped import data_dir
 from dse.hardware.energy.classes import (
@@ -83,7 +83,7 @@ class ComponentLibrary:
         compound = self.classes.get(component_class)
         names = compound.actions if compound else primitive_actions(component_class)
         if names is None:
-            raise InputError(where, f"unknown component class {component_class!r}", self._names())
+            raise unknown(where, "component class", component_class, self._names())
         energies = {name: self._largest(component_class, attributes, name, str(where)) for name in names}
         if "write" in energies:
             energies.setdefault("update", energies["write"])
@@ -121,7 +121,7 @@ class ComponentLibrary:
         compound = self.classes.get(component_class)
         if compound is None:
             if primitive_actions(component_class) is None:
-                raise InputError(where, f"unknown component class {component_class!r}", self._names())
+                raise unknown(where, "component class", component_class, self._names())
             return self.primitive(component_class, action, attributes, arguments, where)
         if component_class in outer:
             raise InputError(where, f"class {component_class} contains itself: {' > '.join((*outer, component_class))}")

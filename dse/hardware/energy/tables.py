@@ -27,7 +27,7 @@ from typing import Any
 
 from dse.core import fields
 from dse.core.documents import read_text
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
 
 COLUMNS = (
     "component", "technology", "width_bits", "width_b_bits", "depth", "n_banks", "action", "energy_pj", "estimator",
@@ -69,7 +69,7 @@ class Tables:
 def primitive_actions(component_class: str) -> tuple[str, ...] | None:
     """Actions of a primitive class; None if there is no such class.
 
-    Examples:
+    Example:
         >>> primitive_actions("aladdin_adder"), primitive_actions("systolic_array")
         (('add', 'read', 'leak'), None)
     """
@@ -80,7 +80,7 @@ def primitive_actions(component_class: str) -> tuple[str, ...] | None:
 def selecting_attributes(component_class: str) -> tuple[str, ...]:
     """The attributes of a primitive class that its energies depend on, but for the technology.
 
-    Examples:
+    Example:
         >>> selecting_attributes("SRAM")
         ('width', 'depth', 'n_banks')
     """
@@ -103,7 +103,7 @@ def primitive_energy(
     Raises:
         InputError: an unknown class or action, a missing attribute, a value outside the table, with its range.
 
-    Examples:
+    Example:
         >>> from dse.core.shipped import data_dir
         >>> tables = read_tables(sorted((data_dir("arch_specs") / "tables").glob("*.csv")))
         >>> primitive_energy(tables, "DRAM", "read", {"width": 64, "type": "LPDDR4"}, "mine.yaml")  # pJ for 64 bits
@@ -111,7 +111,7 @@ def primitive_energy(
     """
     name = _short(component_class)
     if name not in _PRIMITIVES:
-        raise InputError(where, f"unknown component class {component_class!r}", PRIMITIVE_CLASSES)
+        raise unknown(where, "component class", component_class, PRIMITIVE_CLASSES)
     primitive = _PRIMITIVES[name]
     if action not in primitive.actions:
         raise InputError(where, f"{component_class} has no action {action!r}", primitive.actions)
@@ -146,7 +146,7 @@ def read_tables(paths: Iterable[Path]) -> Tables:
     Raises:
         InputError: naming the file and line.
 
-    Examples:
+    Example:
         >>> from dse.core.shipped import data_dir
         >>> tables = read_tables(sorted((data_dir("arch_specs") / "tables").glob("*.csv")))
         >>> sorted({component for component, _, _ in tables.rows if not component.startswith("dram")})

@@ -120,7 +120,7 @@ def test_workers_give_the_same_table(store, tmp_path):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_wrong_input_that_only_the_engine_sees_is_one_error(store, jobs):
-    with pytest.raises(InputError, match="found 'beauty'"):
+    with pytest.raises(InputError, match="unknown objective 'beauty'"):
         map_workload(NET, engine=_Picky(), store=store, jobs=jobs, objective="beauty")
 
 
@@ -221,7 +221,7 @@ def test_unknown_component_class_and_engine(engine, store, tmp_path):
     arch = edited(tmp_path, r"class: SRAM_spad", "class: SRAM_imaginary")
     with pytest.raises(InputError, match="SRAM_imaginary"):
         run(engine, store, arch=arch)
-    with pytest.raises(InputError, match=r"engine: found 'guess' \(allowed: native, timeloop\)"):
+    with pytest.raises(InputError, match=r"engine: unknown engine 'guess' \(allowed: native, timeloop\)"):
         run("guess", store)
 
 

@@ -13,7 +13,7 @@ from dse.cli.export_network import export_network
 from dse.core.errors import InputError
 from dse.table.cost_table import CostTable
 from dse.workload.layers import read_workload
-from dse.workload.trace import Network
+from dse.workload.networks import Network
 from search.data.datasets import digits
 from search.export.network_folder import assigned_workload, export_run
 from search.runs.config import load_config
@@ -77,7 +77,7 @@ def test_the_command_writes_onnx_beside_them(run: Path) -> None:
 
 
 def test_what_is_no_finished_stage_is_named(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--stage: found 'seed7' \(allowed: seed0-baseline-T8"):
+    with pytest.raises(InputError, match=r"--stage: unknown stage 'seed7' \(allowed: seed0-baseline-T8"):
         export_run(run, tmp_path / "out", "seed7")
     with pytest.raises(InputError, match=r"config.yaml: cannot be read"):
         export_run(tmp_path, tmp_path / "out")

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from dse.core.errors import InputError
-from dse.workload.trace import Network, export_network
+from dse.workload.networks import Network
+from dse.workload.trace import export_network
 from search.export.qdq import ASSIGNMENT_KEY, quantised_layers, write_onnx
 from search.layers.mixed_layer import MixedLayer
 from search.networks.shufflenet import ChannelShuffle
@@ -147,5 +148,5 @@ def test_a_missing_package_is_one_line(tmp_path: Path, make_table, monkeypatch: 
     assignment = assigned("T8", "T8", "T8", "T8")
     fixed = trained(make_table, assignment)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(InputError, match=r"needs the package onnxscript \(allowed: pip install 'enos-dse\[onnx\]'\)"):
+    with pytest.raises(InputError, match=r"needs the package onnxscript; pip install 'enos-dse\[onnx\]'"):
         write_onnx(fixed, assignment, INPUT, tmp_path / "net.onnx")

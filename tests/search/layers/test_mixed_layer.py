@@ -241,7 +241,9 @@ def test_own_latent_weights_learn_apart() -> None:
     assert len({id(layer.latent(i)) for i in range(len(SHIPPED))}) == len(SHIPPED)
 
 
-@pytest.mark.parametrize(("options", "message"), [({"latent": "both"}, "found 'both'"), ({"quantiser": "lq"}, "'lq'")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"latent": "both"}, "unknown value 'both'"), ({"quantiser": "lq"}, "'lq'")]
+)
 def test_unknown_options_are_refused(options, message) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError, match=message):
         LayerOptions(**options)

@@ -224,5 +224,5 @@ def test_one_bit_weights_are_signs_times_the_channels_mean_magnitude(name: str) 
 
 
 def test_an_unknown_quantiser_is_refused() -> None:
-    with pytest.raises(InputError, match=r"quantiser 'pact': is unknown \(allowed: rms, lsq, dorefa\)"):
+    with pytest.raises(InputError, match=r"quantiser: unknown quantiser 'pact' \(allowed: rms, lsq, dorefa\)"):
         input_quantiser("pact", {8})

@@ -10,7 +10,8 @@ from torch import nn
 
 from dse.core.errors import InputError
 from dse.workload.layers import find_workload, read_workload
-from dse.workload.trace import Network, export_network
+from dse.workload.networks import Network
+from dse.workload.trace import export_network
 from search.layers.mixed_layer import MixedLayer
 from search.networks.googlenet import googlenet_cifar
 from search.networks.shufflenet import shufflenet_cifar

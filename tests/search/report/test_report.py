@@ -246,7 +246,7 @@ def test_damaged_results_are_one_line(folder: Path, damage: Any) -> None:
 
 def test_a_run_whose_files_do_not_fit_is_refused(folder: Path, table: CostTable) -> None:
     CostTable(table.rows[9:]).save(folder / "table.csv")
-    with pytest.raises(InputError, match=r"assignment.conv1: .* is not in the table"):
+    with pytest.raises(InputError, match=r"assignment.conv1: .* no row for candidate"):
         write_report(folder)
     (folder / "table.csv").unlink()
     with pytest.raises(InputError, match=r"table.csv: cannot be read"):

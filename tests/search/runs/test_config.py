@@ -155,7 +155,7 @@ def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
         ("name: x\nseeds: [1, 1]", r"seeds\[1\]: 1 is in the list twice"),
         (
             "name: x\noperators: none",
-            r"operators: found None|operators: 'none' is no file \(allowed: operators, operato",
+            r"operators: found None|operators: unknown file or shipped name 'none' \(allowed: operators, operato",
         ),
         ("name: x\noperators: 3", r"run.yaml: operators: found 3"),
         ("name: x\nlatency_budgets: [0]", r"run.yaml: latency_budgets\[0\]: found 0 \(allowed: a number above 0"),

@@ -133,11 +133,11 @@ def test_what_cannot_fit_is_found_before_training(config: RunConfig, table: Cost
         ),
         (
             replace(config, network=replace(config.network, args={"depth": 5})),
-            r"factory 'tests.search.tiny:tiny': fails",
+            r"factory 'tests.search.tiny:tiny': tiny\(\) fails",
         ),
         (
             replace(config, network=replace(config.network, factory="nothing")),
-            r"no such network \(allowed: .*squeezenet",
+            r"unknown network 'nothing' \(allowed: .*squeezenet",
         ),
         (replace(config, network=replace(config.network, factory="tests.search.tiny:other")), r"no attribute 'other'"),
         (replace(config, network=replace(config.network, factory="pathlib:Path")), r"returned a PosixPath"),

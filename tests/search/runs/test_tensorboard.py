@@ -38,5 +38,5 @@ def test_nothing_is_written_where_nobody_asks(tmp_path: Path) -> None:
 
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"tensorboard: the package tensorboard is not installed \(allowed: pip inst"):
+    with pytest.raises(InputError, match=r"tensorboard: the package tensorboard is not installed; pip inst"):
         check_installed()

@@ -174,7 +174,7 @@ def test_classes_that_cannot_be_evaluated(cls, action, message):
         (  # Accelergy would keep the last entry and lose the energy of the first
             "- name: c\n  subcomponents: [{name: x, class: aladdin_adder}]\n"
             "  actions: [{name: a, subcomponents: [{name: x, actions: [{name: add}]}, {name: x, actions: [{}]}]}]",
-            "actions[0].subcomponents[1].name: a second entry for 'x' (allowed: one entry that lists all its actions)",
+            "actions[0].subcomponents[1].name: a second entry for 'x'; list all its actions in one entry",
         ),
     ],
 )
