@@ -21,10 +21,11 @@ from search.data.datasets import DATASETS, Dataset
 from search.layers.mixed_layer import LayerOptions
 from search.layers.operators import Surrogates
 from search.objective import EnergyBudget, LatencyBudget, Regulariser, WeightedEnergy
-from search.runs.config import DataChoice, Layers, RunConfig, Search, Sequential, SingleLevel, Stochastic, Variational
+from search.runs.config import DataChoice, Layers, RunConfig
 from search.strategies import STRATEGIES
 from search.strategies.learner import Learner
 from search.strategies.sequential import sequential_epochs
+from search.strategies.settings import Search, Sequential, SingleLevel, Stochastic, Variational
 from search.strategies.stochastic import population
 from search.supernet import SearchableNetwork, searchable, uniform
 from search.training.checkpoint import Checkpoint, Record

@@ -120,5 +120,5 @@ def test_wrong_arguments(run, workload, own_store, tmp_path):
     assert "unknown candidate 'T3'" in refused(run("sweep", workload, *DEPTHS, "--candidate", "T3"))
     assert ".csv, .parquet, .json" in refused(run("sweep", workload, *DEPTHS, "--output", tmp_path / "t.txt"))
     assert "no such folder" in refused(run("sweep", workload, *DEPTHS, "--figures", tmp_path / "no" / "where"))
-    assert "found 'guess'" in refused(run("sweep", workload, *DEPTHS, "--engine", "guess"))
+    assert "unknown engine 'guess'" in refused(run("sweep", workload, *DEPTHS, "--engine", "guess"))
     assert not own_store.exists()
