@@ -40,7 +40,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Workload:
-    """The layers of one network, in execution order, and what the exporter passed over (name -> reason)."""
+    """The layers of one network, in execution order, and what the exporter passed over (name -> reason).
+
+    Example:
+        >>> small = Workload("small", (Layer("conv", "conv", {"C": 3, "M": 8, "P": 6, "Q": 6, "R": 3, "S": 3}),))
+        >>> small.macs
+        7776
+    """
 
     name: str
     layers: tuple[Layer, ...]

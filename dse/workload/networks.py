@@ -21,7 +21,13 @@ MAX_INPUT = 2**27
 
 @dataclass(frozen=True)
 class Network:
-    """A network and the input it is traced with; `input_shape` includes the batch: ``(1, 3, 32, 32)``."""
+    """A network and the input it is traced with; `input_shape` includes the batch: ``(1, 3, 32, 32)``.
+
+    Example:
+        >>> from torch import nn
+        >>> Network("tiny", nn.Linear(64, 10), (1, 64)).input_shape
+        (1, 64)
+    """
 
     name: str
     module: Any  # a torch.nn.Module
