@@ -9,7 +9,8 @@ from typing import Any
 
 from dse.core.errors import InputError
 from dse.sweep.sweep_table import LEVEL_ENERGY
-from dse.table.cost_table import Row, read_rows
+from dse.table.columns import Row
+from dse.table.rows import read_rows
 
 _NEEDED = ("point", "workload", "candidate", "status", "n_ops", "energy_pj", "compute_pj", "cycles")
 
@@ -25,7 +26,7 @@ def sweep_data(path: Path | str) -> dict[str, Any]:
     Raises:
         InputError: a file that is no summary, or a value that is no number.
     """
-    rows = read_rows(path)
+    rows = read_rows(path).rows
     for column in _NEEDED:
         if column not in rows[0]:
             raise InputError(path, f"column {column!r} is missing", "what `enos sweep --summary` wrote")

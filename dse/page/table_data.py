@@ -9,11 +9,9 @@ import numpy as np
 
 from dse.page.colours import shades
 from dse.page.nest import parse_nest
-from dse.table.breakdown import energy_columns
-from dse.table.cost_table import CostTable, Row, Transmission
+from dse.table.columns import LevelColumn, Row, energy_columns
+from dse.table.cost_table import CostTable, Transmission
 from dse.table.totals import REFERENCE
-
-_NEGLIGIBLE = 1e-9  # share of a layer's energy below which a remainder is rounding
 
 Json = dict[str, Any]
 
@@ -33,8 +31,6 @@ def page_data(table: CostTable, transmission: Transmission = "all") -> Json:
         ``layer_unit`` and ``total_unit`` are what energies of layers and of networks are printed in.
     """
     columns = energy_columns(table.rows)
-    parts = [tuple(column.removesuffix(".energy_pj").rsplit(".", 1)) for column in columns]
-    off_chip = off_chip_levels(table)
     nests: dict[str, int] = {}
     energy = table.energy_pj(transmission)
     ok = np.isfinite(energy)
@@ -57,7 +53,7 @@ def page_data(table: CostTable, transmission: Transmission = "all") -> Json:
         "layer_unit": unit(float(np.max(energy, initial=0.0, where=ok))),
         "total_unit": unit(float(np.max(energy, axis=1, initial=0.0, where=ok).sum())),
         "candidates": _candidates(table),
-        "parts": [{"level": level, "tensor": tensor, "off_chip": level in off_chip} for level, tensor in parts],
+        "parts": [{"level": c.level, "tensor": c.tensor, "off_chip": c.level in table.off_chip} for c in columns],
         "nests": [_nest(text) for text in nests],
         "layers": layers,
         "reference": reference,
@@ -106,27 +102,6 @@ def unit(largest_pj: float) -> Json:
     return {"name": name, "pj": size}
 
 
-def off_chip_levels(table: CostTable) -> set[str]:
-    """The outermost levels whose energy is the difference between all and on-chip transmission in every row.
-
-    Empty where no such levels exist, as in a table without the columns of levels.
-    """
-    columns = energy_columns(table.rows)
-    levels = list(dict.fromkeys(column.removesuffix(".energy_pj").rpartition(".")[0] for column in columns))
-    mapped = [row for row in table.rows if row["status"] == "ok"]
-    for first in range(len(levels) - 1, -1, -1):
-        outer = [c for c in columns if c.removesuffix(".energy_pj").rpartition(".")[0] in levels[first:]]
-        if mapped and all(_is_difference(row, outer) for row in mapped):
-            return set(levels[first:])
-    return set()
-
-
-def _is_difference(row: Row, columns: Sequence[str]) -> bool:
-    moved = sum(float(row.get(c) or 0.0) for c in columns)
-    everything, on_chip = float(row["e_tx_pj"]), float(row["e_tx_on_chip_pj"])
-    return abs(moved - (everything - on_chip)) <= _NEGLIGIBLE * everything
-
-
 def _candidates(table: CostTable) -> list[Json]:
     kinds = [(row["operator"], row["bits"]) for row in (table.row(table.layers[0], c) for c in table.candidates)]
     return [
@@ -135,12 +110,11 @@ def _candidates(table: CostTable) -> list[Json]:
     ]
 
 
-def _cell(row: Row, columns: Sequence[str], nests: dict[str, int], transmission: Transmission) -> Json:
+def _cell(row: Row, columns: Sequence[LevelColumn], nests: dict[str, int], transmission: Transmission) -> Json:
     """A layer under a candidate, but for what follows from the table's own arithmetic."""
     if row["status"] != "ok":
         return {"reason": row["reason"] or row["status"]}
-    parts = [row.get(column) or 0.0 for column in columns]
-    rest = row["e_tx_pj"] - sum(parts)
+    parts = [row.get(column.name) or 0.0 for column in columns]
     return {
         "tx_pj": row["e_tx_pj"] if transmission == "all" else row["e_tx_on_chip_pj"],
         "not_counted_pj": 0.0 if transmission == "all" else row["e_tx_pj"] - row["e_tx_on_chip_pj"],
@@ -148,7 +122,7 @@ def _cell(row: Row, columns: Sequence[str], nests: dict[str, int], transmission:
         "utilisation": row["utilisation"],
         "optimal": row["optimal"],
         "parts": parts,
-        "rest_pj": rest if parts and rest > _NEGLIGIBLE * row["e_tx_pj"] else 0.0,
+        "rest_pj": row.get("leakage_pj") or 0.0,
         "nest": nests.setdefault(row["mapping"], len(nests)) if row["mapping"] else None,
     }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dse.sweep.axes import Axis, Point, format_number
 from dse.sweep.sweep_table import LEVEL_ENERGY, SweepTable
-from dse.table.cost_table import Row
+from dse.table.columns import Row
 
 _MOST_PANELS = 6
 

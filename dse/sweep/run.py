@@ -17,7 +17,8 @@ from dse.sweep.axes import Axis, Point, parse_zip, points_of
 from dse.sweep.sweep_file import axes_of
 from dse.sweep.sweep_table import SweepTable, refused_total, summary_row
 from dse.sweep.variants import check_paths, with_settings
-from dse.table.cost_table import COLUMNS, CostTable, Row
+from dse.table.columns import COLUMNS, Row
+from dse.table.cost_table import CostTable
 from dse.table.fill import CandidatesLike, Plan, Progress, WorkloadLike, load_workload, map_plans, plan_for
 from dse.workload.layers import Workload
 

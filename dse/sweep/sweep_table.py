@@ -11,7 +11,9 @@ from dse.core.errors import unknown
 from dse.hardware.instance import Instance
 from dse.hardware.spec import Fanout, Spec
 from dse.sweep.axes import Axis, Point
-from dse.table.cost_table import COLUMNS, CostTable, Row, write_rows
+from dse.table.columns import COLUMNS, LevelColumn, Row
+from dse.table.cost_table import CostTable
+from dse.table.rows import write_rows
 
 LEVEL_ENERGY = ".energy_pj"
 """Ends the name of a summary's column of a level: ``glb_ifmap.energy_pj``."""
@@ -188,7 +190,6 @@ def summary_row(point: Point, table: CostTable, instance: Instance, cycle_second
     compute = sum(r["e_compute_pj"] for r in rows)
     energy = compute + sum(r["e_tx_pj"] for r in rows)
     levels = level_sums(rows)
-    leakage = energy - compute - sum(levels.values())
     cycles = sum(r["cycles"] for r in rows)
     delay = cycles * cycle_seconds if cycle_seconds else None
     return row | {
@@ -200,7 +201,7 @@ def summary_row(point: Point, table: CostTable, instance: Instance, cycle_second
         "delay_s": delay,
         "edp_js": energy * 1e-12 * delay if delay else None,
         "compute_pj": compute,
-        "leakage_pj": leakage if leakage > _NEGLIGIBLE * energy else 0.0,
+        "leakage_pj": sum(r["leakage_pj"] for r in rows),
         **{f"{level}{LEVEL_ENERGY}": pj for level, pj in levels.items()},
     }
 
@@ -229,9 +230,9 @@ def level_sums(rows: Sequence[Row]) -> dict[str, float]:
     sums: dict[str, float] = {}
     for row in rows:
         for column, value in row.items():
-            if column.count(".") >= 2 and column.endswith(LEVEL_ENERGY):
-                level = column.removesuffix(LEVEL_ENERGY).rpartition(".")[0]
-                sums[level] = sums.get(level, 0.0) + (value or 0.0)
+            parsed = LevelColumn.parse(column)
+            if parsed and parsed.quantity == "energy_pj":
+                sums[parsed.level] = sums.get(parsed.level, 0.0) + (value or 0.0)
     return sums
 
 

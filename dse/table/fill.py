@@ -17,6 +17,7 @@ from dse.hardware.candidates import Candidate, load_candidates
 from dse.hardware.instance import ArchLike, Instance, instance_for, library_for, read_arch
 from dse.mapper import check_objective
 from dse.table.cost_table import CostTable
+from dse.table.provenance import Provenance, provenance_of
 from dse.table.result import Result, result_of, table_row
 from dse.table.store import Store, content_key
 from dse.workload.layers import Workload, find_workload, read_workload
@@ -44,6 +45,7 @@ class Plan:
     engine: Engine
     objective: str
     imperfect: bool = False
+    provenance: Provenance | None = None
 
     @cached_property
     def engine_label(self) -> str:
@@ -193,7 +195,11 @@ def make_plan(
         candidates = load_candidates(candidates)
     loaded = load_engine(engine) if isinstance(engine, str) else engine
     instances = [instance_for(specification, candidate, like, library, loaded.energies) for candidate in candidates]
-    return plan_for(workload, instances, loaded, objective, imperfect)
+    plan = plan_for(workload, instances, loaded, objective, imperfect)
+    spec = instances[0].spec
+    made_by = provenance_of(workload, specification, [i.candidate for i in instances], spec, objective=objective,
+                            engine=loaded.name, engine_version=loaded.version, imperfect=imperfect)  # fmt: skip
+    return replace(plan, provenance=made_by)
 
 
 def load_workload(workload: WorkloadLike) -> Workload:
@@ -302,7 +308,8 @@ def make_table(plan: Plan, results: dict[str, Result]) -> CostTable:
         tuple(
             table_row(plan.workload, job.layer, job.problem, job.instance, plan.engine_label, results[job.key])
             for job in plan.jobs
-        )
+        ),
+        plan.provenance,
     )
 
 

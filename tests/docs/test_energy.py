@@ -6,7 +6,7 @@ import pytest
 
 from dse.hardware.candidates import load_candidates
 from dse.hardware.instance import Instance, instance_for, library_for, read_arch
-from dse.table.cost_table import Row
+from dse.table.columns import Row
 from dse.table.fill import load_workload, map_workload
 from dse.workload.layers import Workload
 from tests.docs.arithmetic import calculations, number, shown_as, value

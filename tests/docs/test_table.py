@@ -12,7 +12,8 @@ from pyarrow import parquet
 
 from dse.core.shipped import data_dir
 from dse.hardware.candidates import load_candidates
-from dse.table.cost_table import COLUMNS, CostTable
+from dse.table.columns import COLUMNS
+from dse.table.cost_table import CostTable
 from dse.table.fill import map_workload
 from dse.workload.layers import Layer, Workload
 from tests.docs.blocks import DOCS, ROOT, table
