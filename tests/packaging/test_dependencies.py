@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 import torch
 
+from dse import CostTable, InputError
 from search.data.datasets import digits
+from tests.packaging.test_docstrings import TABLE
 
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DISTRIBUTIONS = {"PIL": "pillow", "annotated_types": "annotated-types", "yaml": "pyyaml"}
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
 """Names of packages on an index, where they are not those of their modules."""
 
 
@@ -33,7 +35,7 @@ def imported(nodes: Iterator[ast.AST]) -> set[str]:
             modules |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             modules.add(node.module.partition(".")[0])
-    return {DISTRIBUTIONS.get(m, m) for m in modules - sys.stdlib_module_names - {"dse", "search"}}
+    return {DISTRIBUTIONS.get(m, m.replace("_", "-")) for m in modules - sys.stdlib_module_names - {"dse", "search"}}
 
 
 TREES = {path: ast.parse(path.read_text("utf-8")) for half in ("dse", "search") for path in (ROOT / half).rglob("*.py")}
@@ -64,3 +66,14 @@ def test_the_tests_have_all_extras() -> None:
 def test_the_digits_need_no_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert digits().train.images.dtype == torch.float32
+
+
+@pytest.mark.parametrize("call", ["save", "load"])
+def test_parquet_without_pyarrow_is_one_line_that_says_what_to_install(
+    call: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    table, path = CostTable.load(TABLE), tmp_path / "table.parquet"
+    table.save(path)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=re.escape("pip install 'enos-dse[parquet]'")):
+        table.save(path) if call == "save" else CostTable.load(path)
