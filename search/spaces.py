@@ -82,6 +82,10 @@ def pinned(pins: Mapping[str, str], table_layers: Sequence[str]) -> dict[str, st
 
     Raises:
         InputError: a layer that the table lacks, or one that is pinned to two candidates.
+
+    Example:
+        >>> pinned({"first": "T8", "fc": "T4"}, ["conv1", "conv2", "fc"])
+        {'conv1': 'T8', 'fc': 'T4'}
     """
     ends = {"first": table_layers[0], "last": table_layers[-1]}
     found: dict[str, str] = {}

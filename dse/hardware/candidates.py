@@ -91,7 +91,12 @@ SHIPPED = "operators"
 
 
 def shipped_operators() -> dict[str, Path]:
-    """The operators files in `arch_specs`, by name."""
+    """The operators files in `arch_specs`, by name.
+
+    Example:
+        >>> list(shipped_operators())
+        ['operators', 'operators_extended']
+    """
     return {path.stem: path for path in sorted(data_dir("arch_specs").glob(f"{SHIPPED}*.yaml"))}
 
 
@@ -100,6 +105,10 @@ def find_operators(name: Path | str, where: str = "operators") -> Path:
 
     Raises:
         InputError: at `where`, for neither.
+
+    Example:
+        >>> find_operators("operators_extended").name
+        'operators_extended.yaml'
     """
     shipped = shipped_operators()
     path = shipped.get(str(name), Path(name))
@@ -116,6 +125,10 @@ def load_candidates(operators: Path | str | None = None) -> tuple[Candidate, ...
 
     Raises:
         InputError: naming the field, what was found and what is allowed.
+
+    Example:
+        >>> [candidate.name for candidate in load_candidates()]
+        ['T8', 'T4', 'T2', 'MF8', 'MF4', 'MF2', 'BC8', 'BC4', 'BC2']
     """
     path = find_operators(SHIPPED if operators is None else operators)
     file = validated(OperatorsFile, read_yaml(path), path)

@@ -147,6 +147,14 @@ def for_layer(spec: Spec, problem: Problem) -> Spec:
     - Dimensions of size 1 that a permutation does not name stand innermost, so that `split` counts them.
     - An array of one row or column whose permutation is open has its loops in the order of the dimensions if `split`
       is given.
+
+    Example:
+        >>> from dse.hardware.instance import read_arch, spec_for
+        >>> from dse.workload.problem import conv_problem
+        >>> problem = conv_problem({"C": 16, "M": 32, "R": 3, "S": 3})
+        >>> spec = spec_for(read_arch(), problem, {"act_bits": 8, "weight_bits": 8, "psum_bits": 20})
+        >>> [level.loops.inner for level in for_layer(spec, problem).levels if level.name == "glb_ifmap"]
+        [('Q', 'P', 'G', 'N')]
     """
     factors: dict[str, dict[str, int]] = {level.name: {} for level in spec.levels}
     for d in problem.dimensions:
@@ -179,6 +187,14 @@ def searchable(spec: Spec, problem: Problem) -> Spec:
 
     Raises:
         InputError: what the mapper's bounds do not hold for. `enos model` evaluates it, and so does Timeloop's mapper.
+
+    Example:
+        >>> from dse.hardware.instance import read_arch, spec_for
+        >>> from dse.workload.problem import conv_problem
+        >>> problem = conv_problem({"C": 16, "M": 32})
+        >>> spec = spec_for(read_arch(), problem, {"act_bits": 8, "weight_bits": 8, "psum_bits": 20})
+        >>> searchable(spec, problem) == for_layer(spec, problem)  # no memories share a power gate
+        True
     """
     for storage in spec.storages:
         if spec.gated_together(storage) > 1:

@@ -22,6 +22,15 @@ def resident_words(
 
     Args:
         keep: the tensors that each memory keeps.
+
+    Example:
+        >>> from dse.hardware.instance import read_arch, spec_for
+        >>> from dse.workload.problem import conv_problem
+        >>> problem = conv_problem({"C": 16, "M": 32})
+        >>> spec = spec_for(read_arch(), problem, {"act_bits": 8, "weight_bits": 8, "psum_bits": 20})
+        >>> keep = {storage.name: ["Weights"] if storage.name == "weights_spad" else [] for storage in spec.storages}
+        >>> resident_words(spec, problem, keep)  # 512 weights in 168 PEs
+        {'weights_spad': {'Weights': 4}}
     """
     found: dict[str, dict[str, int]] = {}
     for tensor in problem.data_spaces:

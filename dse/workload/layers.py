@@ -68,7 +68,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Workload:
-    """The layers of one network, in execution order, and what the exporter passed over (name -> reason)."""
+    """The layers of one network, in execution order, and what the exporter passed over (name -> reason).
+
+    Example:
+        >>> small = Workload("small", (Layer("conv", "conv", {"C": 3, "M": 8, "P": 6, "Q": 6, "R": 3, "S": 3}),))
+        >>> small.macs
+        7776
+    """
 
     name: str
     layers: tuple[Layer, ...]
@@ -81,7 +87,14 @@ class Workload:
 
 
 def write_workload(workload: Workload, path: Path | str) -> None:
-    """Writes `workloads/NAME.yaml`: one line a layer, so that a diff shows which layer changed."""
+    """Writes `workloads/NAME.yaml`: one line a layer, so that a diff shows which layer changed.
+
+    Example:
+        >>> fully_connected = Layer("fc", "linear", {"N": 1, "C": 64, "M": 10})
+        >>> write_workload(Workload("mine", (fully_connected,), (1, 64)), "mine.yaml")
+        >>> read_workload("mine.yaml").macs
+        640
+    """
     lines = [
         "# Layers of a network as Timeloop problems: G groups of C input and M output channels, P x Q outputs,",
         "# R x S filters. Written by `enos export`; edit it or write your own.",
@@ -105,6 +118,11 @@ def read_workload(path: Path | str) -> Workload:
 
     Raises:
         InputError: unknown or missing fields, a misspelt coefficient, a repeated layer name.
+
+    Example:
+        >>> workload = read_workload(find_workload("squeezenet"))
+        >>> workload.name, len(workload.layers), f"{workload.macs:,}"
+        ('squeezenet_cifar', 26, '202,211,328')
     """
     file = validated(WorkloadFile, read_yaml(path), path)
     twice = [name for name, times in Counter(entry.name for entry in file.layers).items() if times > 1]
@@ -119,7 +137,12 @@ def read_workload(path: Path | str) -> Workload:
 
 
 def find_workload(name: Path | str) -> Path:
-    """The file of a workload given as a path, or as the name of a shipped one (`squeezenet`, `squeezenet_cifar`)."""
+    """The file of a workload given as a path, or as the name of a shipped one (`squeezenet`, `squeezenet_cifar`).
+
+    Example:
+        >>> find_workload("squeezenet").name
+        'squeezenet_cifar.yaml'
+    """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or readable(path, Path.exists):
         if not readable(path, Path.exists) or path.is_dir():

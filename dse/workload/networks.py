@@ -21,7 +21,13 @@ MAX_INPUT = 2**27
 
 @dataclass(frozen=True)
 class Network:
-    """A network and the input it is traced with; `input_shape` includes the batch: ``(1, 3, 32, 32)``."""
+    """A network and the input it is traced with; `input_shape` includes the batch: ``(1, 3, 32, 32)``.
+
+    Example:
+        >>> from torch import nn
+        >>> Network("tiny", nn.Linear(64, 10), (1, 64)).input_shape
+        (1, 64)
+    """
 
     name: str
     module: Any  # a torch.nn.Module
@@ -100,6 +106,11 @@ def _call(name: str, arguments: dict[str, Any], where: str) -> Any:
 
 
 def reason(error: BaseException) -> str:
-    """An exception of somebody else's code in one line: its first, for what torch adds is advice and a stack."""
+    """An exception of somebody else's code in one line: its first, for what torch adds is advice and a stack.
+
+    Example:
+        >>> reason(ValueError("expected 3 channels"))
+        'ValueError: expected 3 channels'
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

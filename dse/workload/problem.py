@@ -87,13 +87,24 @@ CONV_SHAPE = _conv_shape()
 
 
 def conv_problem(instance: Mapping[str, int], where: object = "problem") -> Problem:
-    """A convolution from its dimensions (N G C M P Q R S, default 1) and coefficients (Hstride ..., default 1)."""
+    """A convolution from its dimensions (N G C M P Q R S, default 1) and coefficients (Hstride ..., default 1).
+
+    Example:
+        >>> problem = conv_problem({"C": 3, "M": 96, "P": 32, "Q": 32, "R": 3, "S": 3})
+        >>> problem.macs, problem.tensor_size("Inputs")  # 3 channels of 34 x 34 pixels
+        (2654208, 3468)
+    """
     full = dict.fromkeys(CONV_DIMENSIONS, 1) | dict(instance)
     return problem_from_document({"shape": CONV_SHAPE, "instance": full}, where)
 
 
 def problem_document(instance: Mapping[str, int]) -> dict[str, Any]:
-    """The Timeloop v4 file of a convolution: what `timeloop-model` and `enos model` read."""
+    """The Timeloop v4 file of a convolution: what `timeloop-model` and `enos model` read.
+
+    Example:
+        >>> problem_document({"C": 16, "M": 32})["problem"]["instance"]
+        {'C': 16, 'M': 32}
+    """
     return {"problem": {"version": 0.4, "shape": CONV_SHAPE, "instance": dict(instance)}}
 
 
@@ -108,6 +119,18 @@ def problem_from_document(document: Any, where: object) -> Problem:
     Raises:
         InputError: a missing or unknown field, a dimension without a size, an instance key that is neither
             dimension nor coefficient (Timeloop would silently ignore it and cost another layer).
+
+    Example:
+        >>> shape = {
+        ...     "dimensions": ["M", "N", "K"],
+        ...     "data_spaces": [
+        ...         {"name": "A", "projection": ["M", "K"]},
+        ...         {"name": "B", "projection": ["K", "N"]},
+        ...         {"name": "C", "projection": ["M", "N"], "read_write": True},
+        ...     ],
+        ... }
+        >>> problem_from_document({"shape": shape, "instance": {"M": 4, "N": 8, "K": 16}}, "matmul.yaml").macs
+        512
     """
     fields.mapping(document, where, _PROBLEM_FIELDS, required=("shape", "instance"))
     shape = fields.mapping(document["shape"], f"{where}.shape", _SHAPE_FIELDS, required=("dimensions", "data_spaces"))

@@ -41,6 +41,12 @@ def trace(network: Network) -> networkx.DiGraph:
 
     Raises:
         InputError: control flow that depends on the data, or an input the network does not accept.
+
+    Example:
+        >>> from torch import nn
+        >>> graph = trace(Network("tiny", nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (1, 1, 8, 8)))
+        >>> [(data["kind"], data["output_shape"]) for _, data in graph.nodes(data=True)][1:3]
+        [('Conv2d', (1, 4, 6, 6)), ('ReLU', (1, 4, 6, 6))]
     """
     import torch
     from torch import fx, nn
@@ -112,6 +118,12 @@ def export_network(network: Network) -> Workload:
     Raises:
         InputError: see `trace`; also a layer over weights that has no Timeloop form here, and a network without any
             layer.
+
+    Example:
+        >>> from torch import nn
+        >>> network = Network("tiny", nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 10)), (1, 1, 8, 8))
+        >>> [(layer.name, layer.problem.macs) for layer in export_network(network).layers]
+        [('0', 1296), ('2', 1440)]
     """
     graph = trace(network)
     modules = graph.graph["modules"]

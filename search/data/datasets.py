@@ -1,4 +1,4 @@
-"""Data sets as tensors: scikit-learn's bundled digits, and four others in their official on-disk layouts."""
+"""Data sets as tensors: the shipped digits, and four others in their official on-disk layouts."""
 
 from __future__ import annotations
 

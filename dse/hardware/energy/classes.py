@@ -67,6 +67,11 @@ def read_classes(path: Path | str) -> dict[str, ComponentClass]:
 
     Raises:
         InputError: naming file and field.
+
+    Example:
+        >>> from dse.core.shipped import data_dir
+        >>> sorted(read_classes(data_dir("arch_specs") / "components" / "storage.yaml"))
+        ['SRAM_buffer', 'SRAM_spad', 'regfile_spad']
     """
     document = read_yaml(path)
     key = next((k for k in TOP_KEYS if isinstance(document, dict) and k in document), None)
@@ -76,7 +81,21 @@ def read_classes(path: Path | str) -> dict[str, ComponentClass]:
 
 
 def parse_classes(document: Any, where: str) -> dict[str, ComponentClass]:
-    """The compound classes of a ``compound_components`` or ``components`` mapping: ``{version, classes}``."""
+    """The compound classes of a ``compound_components`` or ``components`` mapping: ``{version, classes}``.
+
+    Example:
+        >>> adder = {"name": "adder", "class": "aladdin_adder", "attributes": {"width": "width"}}
+        >>> use = {"name": "adder", "actions": [{"name": "add"}]}
+        >>> document = {
+        ...     "version": 0.4,
+        ...     "classes": [
+        ...         {"name": "accumulator", "attributes": {"width": 20}, "subcomponents": [adder],
+        ...          "actions": [{"name": "compute", "subcomponents": [use]}]},
+        ...     ],
+        ... }
+        >>> list(parse_classes(document, "mine.yaml")["accumulator"].actions)
+        ['compute']
+    """
     fields.mapping(document, where, ("version", "classes"))
     fields.version(document.get("version", "0.4"), f"{where}.version", _VERSIONS)
     classes = fields.optional_sequence(document.get("classes"), f"{where}.classes", _class)
@@ -84,7 +103,12 @@ def parse_classes(document: Any, where: str) -> dict[str, ComponentClass]:
 
 
 def instances(index: str | None, where: str) -> tuple[str, str] | None:
-    """The two bounds of an index ``first..last``, as text; None where a single part is meant."""
+    """The two bounds of an index ``first..last``, as text; None where a single part is meant.
+
+    Example:
+        >>> instances("0..n-1", "mine.yaml"), instances(None, "mine.yaml")
+        (('0', 'n-1'), None)
+    """
     if index is None or ".." not in index:
         return None
     first, _, last = index.partition("..")

@@ -94,6 +94,11 @@ def read_ert(path: Path | str) -> Ert:
     Raises:
         InputError: another document, a missing field, an energy that is no number of at least 0, two components of
             the same name (Timeloop would take either).
+
+    Example:
+        >>> write_ert(Ert({"buffer": {"read": 1.5, "write": 2.0}, "mac": {"compute": 0.25}}), "ERT.yaml")
+        >>> read_ert("ERT.yaml").storage("buffer")
+        {'read': 1.5, 'write': 2.0, 'update': 2.0, 'leak': 0.0}
     """
     document = read_yaml(path)
     if not isinstance(document, dict) or "ERT" not in document:
@@ -110,7 +115,13 @@ def read_ert(path: Path | str) -> Ert:
 
 
 def write_ert(ert: Ert, path: Path | str) -> None:
-    """Writes the form that Accelergy 0.4 writes and Timeloop reads; `read_ert` gets the same energies back."""
+    """Writes the form that Accelergy 0.4 writes and Timeloop reads; `read_ert` gets the same energies back.
+
+    Example:
+        >>> write_ert(Ert({"mac": {"compute": 0.25}}), "ERT.yaml")
+        >>> read_ert("ERT.yaml").compute("mac")
+        0.25
+    """
     lines = ["ERT:", "  version: '0.4'", "  tables:"]
     for component, actions in ert.tables.items():
         lines += [f"  - name: system.{component}[1..1]", "    actions:"]
@@ -120,7 +131,12 @@ def write_ert(ert: Ert, path: Path | str) -> None:
 
 
 def component_name(full_name: str) -> str:
-    """The level that a name in an ERT stands for: its last element, without a range of instances."""
+    """The level that a name in an ERT stands for: its last element, without a range of instances.
+
+    Example:
+        >>> component_name("system.PE[0..13].weights_spad[0..167]")
+        'weights_spad'
+    """
     return _RANGE.sub("", full_name.strip()).rpartition(".")[2]
 
 

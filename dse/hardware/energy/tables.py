@@ -67,13 +67,23 @@ class Tables:
 
 
 def primitive_actions(component_class: str) -> tuple[str, ...] | None:
-    """Actions of a primitive class; None if there is no such class."""
+    """Actions of a primitive class; None if there is no such class.
+
+    Example:
+        >>> primitive_actions("aladdin_adder"), primitive_actions("systolic_array")
+        (('add', 'read', 'leak'), None)
+    """
     primitive = _PRIMITIVES.get(_short(component_class))
     return tuple(primitive.actions) if primitive else None
 
 
 def selecting_attributes(component_class: str) -> tuple[str, ...]:
-    """The attributes of a primitive class that its energies depend on, but for the technology."""
+    """The attributes of a primitive class that its energies depend on, but for the technology.
+
+    Example:
+        >>> selecting_attributes("SRAM")
+        ('width', 'depth', 'n_banks')
+    """
     name = _short(component_class)
     extra = {"multiplier": ("width_a", "width_b"), "dram": ("type",)}
     return (*_PRIMITIVES[name].axes, *extra.get(name, ()))
@@ -92,6 +102,12 @@ def primitive_energy(
 
     Raises:
         InputError: an unknown class or action, a missing attribute, a value outside the table, with its range.
+
+    Example:
+        >>> from dse.core.shipped import data_dir
+        >>> tables = read_tables(sorted((data_dir("arch_specs") / "tables").glob("*.csv")))
+        >>> primitive_energy(tables, "DRAM", "read", {"width": 64, "type": "LPDDR4"}, "mine.yaml")  # pJ for 64 bits
+        512.0
     """
     name = _short(component_class)
     if name not in _PRIMITIVES:
@@ -129,6 +145,12 @@ def read_tables(paths: Iterable[Path]) -> Tables:
 
     Raises:
         InputError: naming the file and line.
+
+    Example:
+        >>> from dse.core.shipped import data_dir
+        >>> tables = read_tables(sorted((data_dir("arch_specs") / "tables").glob("*.csv")))
+        >>> sorted({component for component, _, _ in tables.rows if not component.startswith("dram")})
+        ['adder', 'comparator', 'multiplier', 'register', 'sram']
     """
     rows: dict[tuple[str, str, str], dict[Point, float]] = {}
     for path in paths:
