@@ -34,7 +34,13 @@ _NEGLIGIBLE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class CostTable:
-    """Energies of every layer under every candidate; rows are layer-major in execution order."""
+    """Energies of every layer under every candidate; rows are layer-major in execution order.
+
+    Example:
+        >>> table = CostTable.load("table.csv")
+        >>> table.energy_pj().shape  # (layers, candidates)
+        (26, 9)
+    """
 
     rows: tuple[Row, ...]
     provenance: Provenance | None = None

@@ -109,6 +109,13 @@ def map_workload(
 
     Raises:
         InputError: a wrong file, field or name. A layer without a mapping is no error but a row that says why.
+
+    Example:
+        >>> from dse.workload.layers import Layer
+        >>> layer = Layer("conv", "conv", {"C": 3, "M": 8, "P": 6, "Q": 6, "R": 3, "S": 3})
+        >>> table = map_workload(Workload("small", (layer,)), jobs=1)
+        >>> len(table.rows), table.candidates[:3], all(row["optimal"] for row in table.rows)
+        (9, ('T8', 'T4', 'T2'), True)
     """
     # What the rows are, and the key of each: layers x candidates, the specification rendered for each candidate.
     plan = make_plan(
@@ -163,6 +170,13 @@ def stored_table(
 
     Raises:
         InputError: also where the store lacks rows, with their number.
+
+    Example:
+        >>> from dse.workload.layers import Layer
+        >>> small = Workload("small", (Layer("conv", "conv", {"C": 3, "M": 8, "P": 6, "Q": 6, "R": 3, "S": 3}),))
+        >>> mapped = map_workload(small, jobs=1)
+        >>> stored_table(small).rows == mapped.rows
+        True
     """
     plan = make_plan(
         workload, arch=arch, candidates=candidates, engine=engine, objective=objective, imperfect=imperfect

@@ -55,3 +55,8 @@ def test_public_functions_have_an_example(name: str) -> None:
     for member in [module, *(importlib.import_module(m.name) for m in below)]:
         without = [f.__name__ for f in functions(member) if ">>> " not in (inspect.getdoc(f) or "")]
         assert without == [], member.__name__
+
+
+@pytest.mark.parametrize("package", [dse, search], ids=lambda p: p.__name__)
+def test_the_public_names_have_an_example(package: ModuleType) -> None:
+    assert [name for name in package.__all__ if ">>> " not in (inspect.getdoc(getattr(package, name)) or "")] == []
