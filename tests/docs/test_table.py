@@ -21,7 +21,7 @@ from tests.docs.runner import Runner
 
 PAGE = (DOCS / "table.md").read_text(encoding="utf-8")
 TYPES = {"text": str, "whole number": int, "number": float, "true, false": bool}
-LEVELS = "Behind these, for each level and tensor"
+LEVELS = "These columns are followed by four"
 
 
 @pytest.fixture(scope="module")
