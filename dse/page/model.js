@@ -11,7 +11,7 @@ function totals(data, assignment) {
   return sum;
 }
 
-/** Candidates of a layer by increasing energy, those without a mapping last, each with the difference from the chosen one. */
+/** Candidates of a layer by energy, those without a mapping last, each with its difference from the chosen one. */
 function ranking(layer, chosen) {
   const own = layer.cells[chosen].pj;
   return layer.cells

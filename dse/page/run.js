@@ -4,7 +4,7 @@ function makeRun(data, buttons, on) {
   const weights = h("div");
   const title = h("h3");
   const about =
-    "Softmax of the operator weights at the end of the search. The coloured part is the weight; a frame marks the choice.";
+    "Softmax of the operator weights at the end of the search. The coloured part is the weight; the choice is framed.";
   const any = data.networks.some((network) => network.weights != null);
   const elements = [
     ...(any ? [title, h("p", { class: "soft" }, about), weights] : []),
