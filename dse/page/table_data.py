@@ -1,4 +1,4 @@
-"""What the page knows of a cost table, as JSON data; the page's own arithmetic is sums of these numbers."""
+"""The page's data of a cost table, as JSON; the page itself only adds these numbers."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def page_data(table: CostTable, transmission: Transmission = "all") -> Json:
 
     Returns:
         ``candidates`` and ``layers`` in the table's order. ``layers[i]["cells"][k]`` is a layer under a candidate:
-        ``pj`` (what counts), its parts ``compute_pj`` and ``tx_pj``, ``not_counted_pj`` (off the chip),
+        ``pj`` (the energy that counts), its parts ``compute_pj`` and ``tx_pj``, ``not_counted_pj`` (off chip),
         ``cycles``, ``utilisation``, ``optimal``, ``parts`` (pJ of each of the page's ``parts``), ``rest_pj`` (leakage)
-        and ``nest``, an index of ``nests``; or ``reason`` alone where there is no mapping. ``reference`` is the
-        candidate (its index) that shares are relative to, with ``reference_pj``; both None if it lacks a mapping.
-        ``layer_unit`` and ``total_unit`` are what energies of layers and of networks are printed in.
+        and ``nest``, an index of ``nests``; or only ``reason`` if there is no mapping. ``reference`` is the index of
+        the candidate that shares are relative to, with ``reference_pj``; both are None if it lacks a mapping.
+        ``layer_unit`` and ``total_unit`` are the units in which energies of layers and networks are printed.
     """
     columns = energy_columns(table.rows)
     nests: dict[str, int] = {}
@@ -62,7 +62,7 @@ def page_data(table: CostTable, transmission: Transmission = "all") -> Json:
 
 
 def uniform_networks(table: CostTable, transmission: Transmission = "all") -> list[Json]:
-    """The networks with one candidate in every layer, for those candidates that have all mappings."""
+    """The networks with one candidate in all layers, for candidates that have a mapping in every layer."""
     energy = table.energy_pj(transmission)
     return [
         {
@@ -78,17 +78,17 @@ def uniform_networks(table: CostTable, transmission: Transmission = "all") -> li
 
 
 def indices(table: CostTable, assignment: Mapping[str, str], transmission: Transmission = "all") -> list[int]:
-    """An assignment as the page has it: an index of the candidates for each layer.
+    """An assignment in the page's form: for each layer the index of its candidate.
 
     Raises:
-        InputError: a layer or a candidate that the table does not have.
+        InputError: the table does not have a layer or a candidate of the assignment.
     """
     table.total_pj(assignment, transmission)
     return [table.candidates.index(assignment[layer]) for layer in table.layers]
 
 
 def reference_candidate(table: CostTable) -> int | None:
-    """Index of the typical operator at 8 bits; None where a layer has no mapping for it, or the table lacks it."""
+    """Index of the typical operator at 8 bits; None if the table lacks it or a layer has no mapping for it."""
     for k, candidate in enumerate(table.candidates):
         rows = [table.row(layer, candidate) for layer in table.layers]
         if (rows[0]["operator"], rows[0]["bits"]) == REFERENCE and all(row["status"] == "ok" for row in rows):
@@ -97,7 +97,7 @@ def reference_candidate(table: CostTable) -> int | None:
 
 
 def unit(largest_pj: float) -> Json:
-    """The largest of the units pJ, nJ and uJ in which the largest energy is at least 1, and how many pJ it has."""
+    """The largest of the units pJ, nJ and uJ in which the largest energy is at least 1, and its size in pJ."""
     name, size = next((u for u in (("µJ", 1e6), ("nJ", 1e3)) if largest_pj >= u[1]), ("pJ", 1.0))
     return {"name": name, "pj": size}
 
@@ -111,7 +111,7 @@ def _candidates(table: CostTable) -> list[Json]:
 
 
 def _cell(row: Row, columns: Sequence[LevelColumn], nests: dict[str, int], transmission: Transmission) -> Json:
-    """A layer under a candidate, but for what follows from the table's own arithmetic."""
+    """A layer under a candidate, without the energies that `page_data` adds."""
     if row["status"] != "ok":
         return {"reason": row["reason"] or row["status"]}
     parts = [row.get(column.name) or 0.0 for column in columns]
@@ -128,7 +128,7 @@ def _cell(row: Row, columns: Sequence[LevelColumn], nests: dict[str, int], trans
 
 
 def _nest(text: str) -> Any:
-    """Levels with loops as ``[dimension, bound, axis, last]``; the text itself where it is no loop nest."""
+    """Levels with loops as ``[dimension, bound, axis, last]``; the text itself if it is not a loop nest."""
     levels = parse_nest(text)
     if levels is None:
         return text

@@ -1,4 +1,4 @@
-"""Figures of cost tables: for each, a pure function that says what is drawn and a thin one that draws it."""
+"""Figures of cost tables: for each, a pure function that computes its content and a thin one that draws it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dse.core.files import system_errors
 from dse.table.breakdown import breakdown
 from dse.table.cost_table import CostTable
 
-# matplotlib is imported where it draws: what is drawn can be had, and tested, without it.
+# matplotlib is imported only to draw: the content of a figure can be computed, and tested, without it.
 
 
 @dataclass(frozen=True)
 class BreakdownInfo:
-    """Stacked bars, one a layer: `parts[name][i]` is the energy in uJ of a part of the hardware in layer i.
+    """Stacked bars, one per layer: `parts[name][i]` is the energy in uJ of a part of the hardware in layer i.
 
     Parts run from the compute unit outwards. A layer without a mapping has no bar; `without_mapping` names it.
     """
@@ -27,10 +27,10 @@ class BreakdownInfo:
 
 
 def breakdown_info(table: CostTable, candidate: str) -> BreakdownInfo:
-    """Where the energy of each layer goes under one candidate.
+    """The energy of each layer under one candidate, by part of the hardware.
 
     Raises:
-        InputError: an unknown candidate, or a table without the columns of levels.
+        InputError: the candidate is unknown, or the table has no columns of levels.
     """
     parts = breakdown(table, candidate)
     total_pj = sum(map(sum, parts.parts.values()))
@@ -43,10 +43,10 @@ def breakdown_info(table: CostTable, candidate: str) -> BreakdownInfo:
 
 
 def draw_breakdown(info: BreakdownInfo, path: Path | str) -> None:
-    """Draws the bars into a file whose suffix names its form.
+    """Draws the bars into a file; its suffix decides the format.
 
     Raises:
-        InputError: a suffix that is no form of figure, or a file that cannot be written.
+        InputError: the suffix is not a supported format, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix not in (".png", ".pdf", ".svg"):

@@ -1,4 +1,4 @@
-"""A sweep as a file: what is mapped, on which accelerator, and what varies."""
+"""Sweep files: the network, the accelerator, and the settings that vary."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SweepFile:
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """What a sweep file says; None and () where it says nothing. Paths are relative to the folder one is in."""
+    """The content of a sweep file; None or () if not given. Paths are relative to the current folder."""
 
     workload: str | None = None
     arch: Path | None = None
@@ -61,14 +61,14 @@ def read_sweep(path: Path | str) -> SweepConfig:
     set:                                 # every combination of these
       glb_ifmap.depth: "1024:65536:x2"
       weights_spad.depth: [112, 224, 448]
-    zip:                                 # and of these groups, each of which varies in step
+    zip:                                 # and of these groups, whose settings vary together
     - {pe_column.meshX: [7, 14], pe_row.meshY: [24, 12]}
     objective: energy
     imperfect: true                      # also mappings with remainders; default: false
     ```
 
     Raises:
-        InputError: an unknown or wrong field.
+        InputError: a field is unknown or wrong.
     """
     file = validated(SweepFile, read_yaml(path), path)
     crossed = axes_of(file.set, f"{path}: set")
@@ -85,5 +85,5 @@ def read_sweep(path: Path | str) -> SweepConfig:
 
 
 def axes_of(settings: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
-    """One axis for each entry of paths -> values, as `dse.sweep.axes.parse_axis` takes them."""
+    """One axis for each entry of paths -> values, in the form of `dse.sweep.axes.parse_axis`."""
     return tuple(parse_axis(str(paths), values, where) for paths, values in settings.items())
