@@ -1,4 +1,4 @@
-"""Operators and precisions as data: what `arch_specs/operators.yaml` declares, as candidates of the search."""
+"""Candidates of the search: operators and precisions as declared in `arch_specs/operators.yaml`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Candidate:
 
     @property
     def variables(self) -> dict[str, int]:
-        """What makes an architecture specification an instance for this candidate."""
+        """Variables of the architecture specification that this candidate sets."""
         return {"act_bits": self.act_bits, "weight_bits": self.weight_bits, "psum_bits": self.psum_bits}
 
 
@@ -87,7 +87,7 @@ class OperatorsFile:
 
 
 SHIPPED = "operators"
-"""Name of the operators file that is read where none is named."""
+"""Name of the operators file that is read by default."""
 
 
 def shipped_operators() -> dict[str, Path]:
@@ -101,7 +101,7 @@ def shipped_operators() -> dict[str, Path]:
 
 
 def find_operators(name: Path | str, where: str = "operators") -> Path:
-    """An operators file that is named by its path, or by the name of a shipped one (`operators_extended`).
+    """The path of an operators file, given by its path or by the name of a shipped one (`operators_extended`).
 
     Raises:
         InputError: at `where`, for neither.
@@ -121,7 +121,7 @@ def load_candidates(operators: Path | str | None = None) -> tuple[Candidate, ...
     """Every (operator, precision) declared in an operators file, operator by operator, widest precision first.
 
     Args:
-        operators: the file's path, or the name of a shipped one; None reads `arch_specs/operators.yaml`.
+        operators: the file's path, or the name of a shipped one; None for `arch_specs/operators.yaml`.
 
     Raises:
         InputError: naming the field, what was found and what is allowed.
@@ -170,7 +170,7 @@ def _candidate(where: str, operator: str, entry: OperatorEntry, bits: int) -> Ca
 
 
 def _scalar(value: Any, where: str) -> Any:
-    """A number, a text or a truth value."""
+    """A number, text or boolean."""
     if not isinstance(value, (str, int, float)):
         raise InputError(where, f"found {fields.shown(value)}", "a number or text")
     return value

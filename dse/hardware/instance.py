@@ -25,7 +25,7 @@ Estimate = Callable[[Spec, ComponentLibrary, object, Iterable[tuple[str, float]]
 
 @dataclass(frozen=True)
 class Instance:
-    """What a candidate runs on; `ert` has the energies of every level of `spec` and of one operation."""
+    """The hardware for a candidate; `ert` has the energies of every level of `spec` and of one operation."""
 
     candidate: Candidate
     spec: Spec
@@ -59,9 +59,9 @@ def instance_for(
     """The specification at the candidate's word widths, its compute unit replaced by the candidate's.
 
     Args:
-        problem: any layer of the workload, for the names of dimensions and tensors.
+        problem: any layer of the workload; it gives the names of dimensions and tensors.
         library: see `library_for`.
-        estimate: what gives the energies, `Engine.energies`; None takes the embedded estimator.
+        estimate: function that returns the energies, `Engine.energies`; None for the embedded estimator.
 
     Raises:
         InputError: a specification without the candidate's variables, a component without an energy.
@@ -169,7 +169,7 @@ def embedded_energies(
 
 
 def _lacks(library: ComponentLibrary, where: object, storage: Storage) -> str:
-    """Why a memory has no energies; "" where it has."""
+    """Why a memory has no energies; "" if it has them."""
     try:
         library.energies(storage.component, storage.attributes, f"{where}: {storage.name}")
     except InputError as e:

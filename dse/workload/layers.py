@@ -50,10 +50,10 @@ class WorkloadFile:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that is computed by the MAC array.
+    """A layer that the MAC array computes.
 
-    `instance` holds Timeloop's dimensions and coefficients: G groups of C input and M output channels each.
-    `candidate` is the operator and precision of a network that is decided (``MF4``); mapping does not read it.
+    `instance` has Timeloop's dimensions and coefficients: G groups of C input and M output channels each.
+    `candidate` is the operator and precision of the layer in a searched network (``MF4``); mapping ignores it.
     """
 
     name: str
@@ -155,7 +155,7 @@ def find_workload(name: Path | str) -> Path:
             [stems[str(name)]] if str(name) in stems else [f for s, f in stems.items() if s.startswith(f"{name}_")]
         )
         if len(matches) > 1:
-            raise InputError(f"workload {str(name)!r}", "could be several", [m.stem for m in matches])
+            raise InputError(f"workload {str(name)!r}", "is ambiguous", [m.stem for m in matches])
         if matches:
             return matches[0]
     known = sorted({m.stem for folder in folders for m in folder.glob("*.yaml")})
@@ -163,5 +163,5 @@ def find_workload(name: Path | str) -> Path:
 
 
 def _scalar(text: str) -> str:
-    """`text` as one YAML scalar, quoted where it needs to be."""
+    """`text` as one YAML scalar, quoted if necessary."""
     return yaml.safe_dump(text, width=10**6).removesuffix("\n").removesuffix("\n...")
