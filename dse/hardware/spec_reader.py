@@ -1,4 +1,4 @@
-"""Reader of Timeloop v4 specifications: expressions, inherited attributes, constraints. Unsupported parts are refused."""
+"""Reader of Timeloop v4 specifications: expressions, inherited attributes, constraints. Refuses unsupported parts."""
 
 from __future__ import annotations
 
