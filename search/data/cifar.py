@@ -67,6 +67,6 @@ def _batch(path: Path, title: str, key: bytes, classes: int) -> tuple[npt.NDArra
         raise InputError(path, "its b'data' is not an array of images", "uint8 of shape (N, 3072)")
     if not isinstance(labels, list) or len(labels) != len(data) or set(map(type, labels)) != {int}:
         raise InputError(path, f"its {key!r} do not match its images", "a list of one class index per image")
-    found = np.array(labels)
-    check_labels(path, found, classes)
-    return data.reshape(-1, 3, 32, 32), found
+    indices = np.array(labels)
+    check_labels(path, indices, classes)
+    return data.reshape(-1, 3, 32, 32), indices

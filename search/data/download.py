@@ -63,7 +63,7 @@ def _fetch(official: OfficialSet, directory: Path, progress: Progress) -> Path:
     downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=CHUNK_BYTES)
     name = official.url.rpartition("/")[2]
     try:
-        found = pooch.retrieve(official.url, f"md5:{official.md5}", fname=name, path=directory, downloader=downloader)
+        archive = pooch.retrieve(official.url, f"md5:{official.md5}", fname=name, path=directory, downloader=downloader)
     except ValueError as e:  # pooch raises it for a wrong checksum
         if "hash" not in str(e):
             raise
@@ -72,7 +72,7 @@ def _fetch(official: OfficialSet, directory: Path, progress: Progress) -> Path:
     except OSError as e:  # of the network (requests' errors are OSErrors) and of the disk
         raise InputError(official.url, f"cannot be downloaded: {' '.join(str(e).split())}",
                          hint=f"connect to a network, or put the archive in {directory}") from None  # fmt: skip
-    return Path(found)
+    return Path(archive)
 
 
 def _unpack(archive: Path, into: Path, pattern: str) -> None:

@@ -67,9 +67,9 @@ def _idx(path: Path, magic: int, dimensions: int) -> npt.NDArray[Any]:
     except OSError as e:
         raise InputError(path, f"cannot be read: {reason(e)}", "an EMNIST idx file") from None
     header = 4 * (1 + dimensions)
-    found, *shape = struct.unpack(f">{1 + dimensions}I", content[:header].ljust(header, b"\0"))
-    if found != magic:
-        raise InputError(path, f"not an EMNIST idx file: it begins with {found}", str(magic))
+    number, *shape = struct.unpack(f">{1 + dimensions}I", content[:header].ljust(header, b"\0"))
+    if number != magic:
+        raise InputError(path, f"not an EMNIST idx file: it begins with {number}", str(magic))
     values = np.frombuffer(content, np.uint8, offset=header) if len(content) > header else np.zeros(0, np.uint8)
     if len(values) != np.prod(shape, dtype=np.int64):
         raise InputError(path, f"holds {len(values):,} bytes of data for {shape[0]:,} entries",

@@ -46,11 +46,11 @@ def _training(folder: Path, wnids: Sequence[str]) -> Source:
     labels: list[int] = []
     for label, wnid in enumerate(wnids):
         images = folder / "train" / wnid / "images"
-        own = sorted(images.glob("*.JPEG"))  # sorted, because the order of the file system is arbitrary
-        if not own:
+        of_class = sorted(images.glob("*.JPEG"))  # sorted, because the order of the file system is arbitrary
+        if not of_class:
             raise InputError(images, "contains no image", "JPEG files of this class")
-        files += own
-        labels += [label] * len(own)
+        files += of_class
+        labels += [label] * len(of_class)
     return _source(files, labels)
 
 

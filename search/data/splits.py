@@ -69,17 +69,17 @@ def assemble(
     """
     official = OFFICIAL[name]
     share = VALIDATION_SHARE if validation is None else validation
-    own, held_out = stratified(train.labels, (1 - share, share), seed)
+    learnt_from, held_out = stratified(train.labels, (1 - share, share), seed)
     if subset is not None:
         kept = subset / len(train.labels)
-        own = stratified_subset(own, train.labels, round(kept * len(own)))
+        learnt_from = stratified_subset(learnt_from, train.labels, round(kept * len(learnt_from)))
         held_out = stratified_subset(held_out, train.labels, round(kept * len(held_out)))
-    if not (len(own) and len(held_out) and len(test.labels)):
+    if not (len(learnt_from) and len(held_out) and len(test.labels)):
         raise InputError(folder, f"has {len(train.labels)} training and {len(test.labels)} test images",
                          "at least 10 training images of each class, and test images")  # fmt: skip
     for_train, for_validation, for_test = (
         Split(torch.from_numpy(source.read(indices)), _labels(source.labels[indices]), normalisation)
-        for source, indices in ((train, own), (train, held_out), (test, np.arange(len(test.labels))))
+        for source, indices in ((train, learnt_from), (train, held_out), (test, np.arange(len(test.labels))))
     )
     notice = _notice(name, official, train, test)
     return Dataset(for_train, for_validation, for_test, official.classes, augmentation, notice)
@@ -90,9 +90,9 @@ def stratified(labels: npt.NDArray[Any], shares: tuple[float, ...], seed: int) -
     rng = np.random.default_rng(seed)
     parts: list[list[npt.NDArray[Any]]] = [[] for _ in shares]
     for label in np.unique(labels):
-        own = rng.permutation(np.flatnonzero(labels == label))
-        cuts = np.round(np.cumsum(shares) * len(own)).astype(int)
-        for part, chunk in zip(parts, np.split(own, cuts[:-1]), strict=True):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        cuts = np.round(np.cumsum(shares) * len(members)).astype(int)
+        for part, chunk in zip(parts, np.split(members, cuts[:-1]), strict=True):
             part.append(chunk)
     return [rng.permutation(np.concatenate(part)) if part else np.zeros(0, np.int64) for part in parts]
 

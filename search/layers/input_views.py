@@ -104,8 +104,8 @@ def view_gradients(
     total = torch.zeros_like(x)
     into, of_steps = _grouped(total, views), list[Tensor | None]()
     for bits, step in zip(views.widths, steps, strict=True):
-        mine = {name: (view, gradient) for (b, name), view, gradient in slots if b == bits}
-        part = _through_views(grouped, step, rms, bits, mine, views)
+        of_width = {name: (view, gradient) for (b, name), view, gradient in slots if b == bits}
+        part = _through_views(grouped, step, rms, bits, of_width, views)
         relative = grouped / step
         part.div_(step)
         part.masked_fill_(_clipped(relative, bits, views.signed), 0)
@@ -128,14 +128,14 @@ def _gradients_in_one_pass(
 
 
 def _through_views(
-    x: Tensor, step: Tensor, rms: Tensor, bits: int, mine: Mapping[View, tuple[Tensor, Tensor]], views: Views
+    x: Tensor, step: Tensor, rms: Tensor, bits: int, of_width: Mapping[View, tuple[Tensor, Tensor]], views: Views
 ) -> Tensor:
     """The gradient with respect to the words of one width: the sum over views of gradient times slope."""
-    words = mine["value"][0].to(x.dtype) if "value" in mine else torch.empty_like(x)
-    if "value" not in mine:
+    words = of_width["value"][0].to(x.dtype) if "value" in of_width else torch.empty_like(x)
+    if "value" not in of_width:
         _words(x, step, bits, views.signed, words)
     total: Tensor | None = None
-    for name, (_, of_view) in mine.items():
+    for name, (_, of_view) in of_width.items():
         gradient = of_view.to(x.dtype)
         if name == "sign":
             gradient.mul_(sign_slope(words, views.surrogates.sign_width_input * rms / step))

@@ -189,11 +189,11 @@ def core_sums(layer: IntegerLayer, overflow: Overflow = "wrap", width: int | Non
     sums = []
     for g in range(groups):
         depth = x.shape[1] // groups
-        mine = slice(g * depth, (g + 1) * depth)
+        of_group = slice(g * depth, (g + 1) * depth)
         w = np.split(layer.weights.reshape(len(layer.weights), -1), groups)[g]
         # (inputs of one output, N, outputs, positions)
-        terms = core(x[:, mine].swapaxes(0, 1)[:, :, None], w.T[:, None, :, None],
-                     valid[:, mine].swapaxes(0, 1)[:, :, None], candidate, layer.signed)  # fmt: skip
+        terms = core(x[:, of_group].swapaxes(0, 1)[:, :, None], w.T[:, None, :, None],
+                     valid[:, of_group].swapaxes(0, 1)[:, :, None], candidate, layer.signed)  # fmt: skip
         shaped = np.broadcast_arrays(*terms)
         in_order = np.stack(shaped, 1).reshape(-1, *shaped[0].shape[1:])
         sums.append(accumulate(in_order, width, overflow))

@@ -67,19 +67,21 @@ class MixedLayer(nn.Module):
         self.layer = layer
         self.candidates = tuple(candidates)
         self.options = options = options or LayerOptions()
-        like, count = layer.weight, len(self.candidates)
-        zeros = torch.zeros(count, dtype=like.dtype, device=like.device)
+        weight, count = layer.weight, len(self.candidates)
+        zeros = torch.zeros(count, dtype=weight.dtype, device=weight.device)
         self.alpha = nn.Parameter(zeros) if count > 1 else None
         self.fixed: int | None = None
         self.relaxed: Tensor | None = None
         self.log_scale = nn.Parameter(zeros.clone()) if options.learned_scales else None
-        own = count - 1 if options.latent == "own" else 0  # the first candidate uses the layer's weights
-        self.latents = nn.ParameterList(nn.Parameter(like.detach().clone(), like.requires_grad) for _ in range(own))
-        self.scale = input_quantiser(options.quantiser, {c.act_bits for c in candidates}).to(like.device)
+        additional = count - 1 if options.latent == "own" else 0  # the first candidate uses the layer's weights
+        self.latents = nn.ParameterList(
+            nn.Parameter(weight.detach().clone(), weight.requires_grad) for _ in range(additional)
+        )
+        self.scale = input_quantiser(options.quantiser, {c.act_bits for c in candidates}).to(weight.device)
         widths = [{c.weight_bits for c in candidates if operator(c.operator).uniform}]
-        if own:
+        if additional:
             widths = [{c.weight_bits} if operator(c.operator).uniform else set() for c in candidates]
-        self.quantisers = nn.ModuleList(weight_quantiser(options.quantiser, like, w) for w in widths)
+        self.quantisers = nn.ModuleList(weight_quantiser(options.quantiser, weight, w) for w in widths)
 
     def fix(self, candidate: int) -> None:
         """Fixes the layer to a candidate: from now on only this one is computed, and alpha has no effect."""
@@ -130,16 +132,16 @@ class MixedLayer(nn.Module):
     def _state_of(self, index: int, single: MixedLayer) -> dict[str, object]:
         """The part of this layer's state that belongs to `single`, the layer of candidate `index`."""
         shared = len(self.quantisers) == 1
-        mine = self.state_dict()
-        found = dict(single.state_dict())
-        for name in found:
+        state = self.state_dict()
+        part = dict(single.state_dict())
+        for name in part:
             if name == "log_scale":
-                found[name] = mine[name][index : index + 1]
+                part[name] = state[name][index : index + 1]
             elif name.startswith("quantisers.0."):
-                found[name] = mine[name if shared else name.replace("0", str(index), 1)]
+                part[name] = state[name if shared else name.replace("0", str(index), 1)]
             elif not name.startswith("layer.") and name != "_extra_state":  # which says what is fixed here
-                found[name] = mine[name]
-        return found
+                part[name] = state[name]
+        return part
 
     def forward(self, x: Tensor) -> Tensor:
         rms = self.scale(x)
@@ -163,7 +165,7 @@ class MixedLayer(nn.Module):
         Args:
             inputs: the layer's input at each word width.
         """
-        found = []
+        results = []
         words: dict[tuple[int, int], Weights] = {}
         # Candidates that differ only in their inputs share transformed weights.
         transformed: dict[tuple[int, int, str, int | None], tuple[Tensor, ...]] = {}
@@ -181,8 +183,8 @@ class MixedLayer(nn.Module):
             if key not in transformed:
                 transformed[key] = kind.words(words[owner, bits], inputs[candidate.act_bits], self.options.surrogates)
             scale = kind.scale(words[owner, bits], inputs[candidate.act_bits])
-            found.append((transformed[key], scale if scales is None else scale * scales[i]))
-        return found
+            results.append((transformed[key], scale if scales is None else scale * scales[i]))
+        return results
 
     def _summed_weights(
         self, inputs: dict[int, Inputs], apart: bool

@@ -19,11 +19,11 @@ def naive_output(mixed: MixedLayer, x: Tensor) -> Tensor:
     parts = mixed.candidate_weights(inputs)
     total: Tensor | None = None
     for share, candidate, (words, scale) in zip(mixed.probabilities(), mixed.candidates, parts, strict=True):
-        mine = inputs[candidate.act_bits]
+        of_width = inputs[candidate.act_bits]
         for name, weight in zip(operator(candidate.operator).views, words, strict=True):
             # After a ReLU the sign is known, so the slope of the magnitude is 1, at 0 too.
             kind = "value" if name == "magnitude" and not signed else name
-            seen = view(input_words(x, mine, candidate.act_bits), kind, mine, mixed.options.surrogates)
+            seen = view(input_words(x, of_width, candidate.act_bits), kind, of_width, mixed.options.surrogates)
             part = share * _product(layer, seen, weight * scale)
             total = part if total is None else total + part
     assert total is not None

@@ -140,5 +140,5 @@ def scaled_gradient(step: Tensor, numel: int, high: int) -> Tensor:
     return positive * factor + (positive * (1 - factor)).detach()
 
 
-def _column(x: Tensor, like: Tensor) -> Tensor:
-    return x.reshape(-1, *[1] * (like.dim() - 1))
+def _column(x: Tensor, weight: Tensor) -> Tensor:
+    return x.reshape(-1, *[1] * (weight.dim() - 1))
