@@ -186,7 +186,7 @@ def searchable(spec: Spec, problem: Problem) -> Spec:
     """The specification with which the native mapper searches the mappings of a layer: see `for_layer`.
 
     Raises:
-        InputError: what the mapper's bounds do not hold for. `enos model` evaluates it, and so does Timeloop's mapper.
+        InputError: memories share a power gate, for which the mapper's bounds do not hold. `enos model` supports them.
 
     Example:
         >>> from dse.hardware.instance import read_arch, spec_for

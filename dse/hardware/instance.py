@@ -38,7 +38,7 @@ class Instance:
 
 
 def read_arch(arch: ArchLike = None) -> SpecFile:
-    """A specification as it is, or read from its file; None reads the shipped one.
+    """The parsed specification: `arch` itself, or the content of its file; None for the shipped one.
 
     Example:
         >>> Path(read_arch().where).name
@@ -95,7 +95,7 @@ def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Sp
 def with_energies(
     spec: Spec, candidate: Candidate, library: ComponentLibrary, where: object, estimate: Estimate | None = None
 ) -> Instance:
-    """The instance on a candidate's specification; `estimate` as in `instance_for`, InputError as it has.
+    """The instance for a candidate's specification; `estimate` and errors as in `instance_for`.
 
     Example:
         >>> from dse.hardware.candidates import load_candidates
@@ -124,7 +124,7 @@ def spec_for(arch: SpecFile, problem: Problem, variables: dict[str, int] | dict[
 
 
 def library_for(arch: SpecFile) -> ComponentLibrary:
-    """The shipped component classes, and those that the specification brings along.
+    """The shipped component classes, and those of the specification.
 
     Example:
         >>> "typical_mac" in library_for(read_arch()).classes

@@ -87,7 +87,7 @@ class Workload:
 
 
 def write_workload(workload: Workload, path: Path | str) -> None:
-    """Writes `workloads/NAME.yaml`: one line a layer, so that a diff shows which layer changed.
+    """Writes `workloads/NAME.yaml`: one line per layer, so that a diff shows which layer changed.
 
     Example:
         >>> fully_connected = Layer("fc", "linear", {"N": 1, "C": 64, "M": 10})
@@ -117,7 +117,7 @@ def read_workload(path: Path | str) -> Workload:
     """Reads a workload file.
 
     Raises:
-        InputError: unknown or missing fields, a misspelt coefficient, a repeated layer name.
+        InputError: a field is unknown or missing, or two layers have the same name.
 
     Example:
         >>> workload = read_workload(find_workload("squeezenet"))

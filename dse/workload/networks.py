@@ -106,7 +106,7 @@ def _call(name: str, arguments: dict[str, Any], where: str) -> Any:
 
 
 def reason(error: BaseException) -> str:
-    """An exception of somebody else's code in one line: its first, for what torch adds is advice and a stack.
+    """The type and first line of an exception of other code; in later lines torch gives advice and a stack.
 
     Example:
         >>> reason(ValueError("expected 3 channels"))

@@ -117,8 +117,8 @@ def problem_from_document(document: Any, where: object) -> Problem:
     """Reads a Timeloop `problem` (the mapping under that key).
 
     Raises:
-        InputError: a missing or unknown field, a dimension without a size, an instance key that is neither
-            dimension nor coefficient (Timeloop would silently ignore it and cost another layer).
+        InputError: a field is missing or unknown, a dimension has no size, or a key of the instance is neither
+            dimension nor coefficient (Timeloop would silently ignore it and map another layer).
 
     Example:
         >>> shape = {

@@ -40,7 +40,7 @@ def trace(network: Network) -> networkx.DiGraph:
     attribute ``modules`` maps dotted names to modules.
 
     Raises:
-        InputError: control flow that depends on the data, or an input the network does not accept.
+        InputError: control flow depends on the data, or the network does not accept the input.
 
     Example:
         >>> from torch import nn
@@ -116,8 +116,7 @@ def export_network(network: Network) -> Workload:
     shapes may differ, so each has its own mapping.
 
     Raises:
-        InputError: see `trace`; also a layer over weights that has no Timeloop form here, and a network without any
-            layer.
+        InputError: as in `trace`; or a module with weights cannot be a Timeloop problem, or the network has no layer.
 
     Example:
         >>> from torch import nn

@@ -103,7 +103,7 @@ def parse_classes(document: Any, where: str) -> dict[str, ComponentClass]:
 
 
 def instances(index: str | None, where: str) -> tuple[str, str] | None:
-    """The two bounds of an index ``first..last``, as text; None where a single part is meant.
+    """The two bounds of an index ``first..last``, as text; None for a single part.
 
     Example:
         >>> instances("0..n-1", "mine.yaml"), instances(None, "mine.yaml")

@@ -92,8 +92,8 @@ def read_ert(path: Path | str) -> Ert:
     arguments, the largest energy is taken.
 
     Raises:
-        InputError: another document, a missing field, an energy that is no number of at least 0, two components of
-            the same name (Timeloop would take either).
+        InputError: the file is not an ERT, a field is missing, an energy is not a number of at least 0, or two
+            components have the same name (Timeloop would take either).
 
     Example:
         >>> write_ert(Ert({"buffer": {"read": 1.5, "write": 2.0}, "mac": {"compute": 0.25}}), "ERT.yaml")
@@ -115,7 +115,7 @@ def read_ert(path: Path | str) -> Ert:
 
 
 def write_ert(ert: Ert, path: Path | str) -> None:
-    """Writes the form that Accelergy 0.4 writes and Timeloop reads; `read_ert` gets the same energies back.
+    """Writes an ERT in the format of Accelergy 0.4, which Timeloop reads; `read_ert` reads the same energies.
 
     Example:
         >>> write_ert(Ert({"mac": {"compute": 0.25}}), "ERT.yaml")
@@ -131,7 +131,7 @@ def write_ert(ert: Ert, path: Path | str) -> None:
 
 
 def component_name(full_name: str) -> str:
-    """The level that a name in an ERT stands for: its last element, without a range of instances.
+    """The level that a name in an ERT refers to: its last element, without a range of instances.
 
     Example:
         >>> component_name("system.PE[0..13].weights_spad[0..167]")

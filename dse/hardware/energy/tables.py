@@ -79,7 +79,7 @@ def primitive_actions(component_class: str) -> tuple[str, ...] | None:
 
 
 def selecting_attributes(component_class: str) -> tuple[str, ...]:
-    """The attributes of a primitive class that its energies depend on, but for the technology.
+    """The attributes of a primitive class that its energies depend on, except the technology.
 
     Example:
         >>> selecting_attributes("SRAM")
@@ -102,7 +102,7 @@ def primitive_energy(
             ``technology`` (default: the technology of the tables, if there is only one).
 
     Raises:
-        InputError: an unknown class or action, a missing attribute, a value outside the table, with its range.
+        InputError: a class or action is unknown, an attribute is missing, or a value is outside the table.
 
     Example:
         >>> from dse.core.shipped import data_dir
