@@ -118,7 +118,7 @@ def _check_top_level(document: dict[str, Any], where: object) -> None:
         if allowed is not None:
             fields.optional_mapping(value, f"{where}: {key}", allowed)
         if key in _EMPTY and value not in (None, [], {}):
-            raise InputError(f"{where}: {key}", "is not read from a specification", _EMPTY[key])
+            raise InputError(f"{where}: {key}", "is not read from a specification", hint=_EMPTY[key])
     template = (document.get("mapspace") or {}).get("template", "uber")
     fields.one_of(template, f"{where}: mapspace.template", ("uber",))
     for key in ("environment_variables", "expression_custom_functions"):

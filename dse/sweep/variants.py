@@ -31,7 +31,7 @@ def check_paths(arch: SpecFile, paths: Iterable[str], candidates: Iterable[Candi
         settable = _settable(arch, node)
         if name not in settable:
             allowed = [name for name in settable if f"{node}.{name}" not in fixed]
-            raise InputError(f"sweep: {path}", f"{arch.where} has no {name!r} in {node}", allowed or "nothing there")
+            raise InputError(f"sweep: {path}", f"{arch.where} has no {name!r} in {node}", allowed or None)
 
 
 def with_settings(arch: SpecFile, settings: Mapping[str, Number]) -> SpecFile:

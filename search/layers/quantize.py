@@ -28,37 +28,6 @@ def clip_ratio(steps: int) -> float:
     return 1.22 + 0.57 * math.log(steps)
 
 
-def fake_quantise(x: Tensor, step: Tensor, bits: int, signed: bool) -> Tensor:
-    """`x` rounded to multiples of `step` and clipped to the word's range.
-
-    The gradient passes unchanged where `x` rounds to a level of the word and is zero where it is clipped.
-
-    Args:
-        step: one positive value, or one for each index of dimension 0 of `x` (shape ``(len(x),)``).
-        bits: word width; a signed word of one bit has no zero and holds -step and +step (`binarise` of every value).
-    """
-    if step.dim():
-        step = step.reshape(-1, *[1] * (x.dim() - 1))
-    if signed and bits == 1:
-        return binarise(x) * step
-    quantised: Tensor = _FakeQuantise.apply(x, step, *levels(bits, signed))  # type: ignore[no-untyped-call]
-    return quantised
-
-
-class _FakeQuantise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
-        code = (x / step).round_()
-        word = code.clamp(low, high)
-        ctx.save_for_backward(code == word)
-        return word.mul_(step)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (inside,) = ctx.saved_tensors
-        return grads[0] * inside, None, None, None
-
-
 def binarise(x: Tensor) -> Tensor:
     """+1 where `x` >= 0, else -1 (Eq. 3c); the gradient is passed unchanged."""
     return straight_through(x, torch.where(x >= 0, 1.0, -1.0).to(x.dtype))
@@ -117,20 +86,6 @@ def weight_rms(weight: Tensor) -> Tensor:
     return weight.detach().flatten(1).square().mean(1).sqrt().clamp_min(_TINY)
 
 
-def quantise_weight(weight: Tensor, bits: int, rms: Tensor) -> Tensor:
-    """Weights with one step per output channel (it is folded into the normalisation that follows).
-
-    Args:
-        weight: shape (out, ...).
-        bits: word width; 1 bit is binarize(w) times the channel's mean magnitude, the closest such word.
-        rms: `weight_rms(weight)`.
-    """
-    if bits == 1:
-        return fake_quantise(weight, weight.detach().flatten(1).abs().mean(1), 1, signed=True)
-    high = levels(bits, signed=True)[1]
-    return fake_quantise(weight, rms * (clip_ratio(high) / high), bits, signed=True)
-
-
 def _rms(x: Tensor) -> Tensor:
     """Root mean square of all elements, image by image, so that no squares are stored and no sum is too long."""
     norms: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim()))) if x.dim() > 1 else x
@@ -175,10 +130,6 @@ class ActivationScale(nn.Module):
         # Values after a ReLU are one half of a Gaussian whose standard deviation is sqrt(2) times their rms.
         ratio = (clip_ratio(high) if bits > 1 else 1.0) * (1.0 if signed else math.sqrt(2))
         return rms * (ratio / high)
-
-    def quantise(self, x: Tensor, rms: Tensor, bits: int) -> Tensor:
-        """`x` at `bits` bits; `rms` is the result of `forward` for it."""
-        return fake_quantise(x, self.step(rms, bits), bits, bool(self.signed))
 
     def get_extra_state(self) -> dict[str, Any]:
         return {"signed": self.signed}

@@ -115,7 +115,7 @@ def _text(artefact: Artefact, source: Provenance, about: Sequence[str]) -> str:
         texts["paper"].rstrip(),
         "## What we got",
         *artefact.ours,
-        "## Why they differ",
+        "## Why they can differ",
         texts["differs"].rstrip(),
     ]
     if artefact.claims:

@@ -21,8 +21,8 @@ from search.layers.operators import Surrogates
 from search.objective import EnergyBudget, LatencyBudget, Regulariser, WeightedEnergy
 from search.runs.config import DataChoice, Layers, RunConfig
 from search.runs.records import SCHEMA, read_record
-from search.strategies import STRATEGIES
 from search.strategies.learner import Learner
+from search.strategies.modes import STRATEGIES
 from search.strategies.sequential import sequential_epochs
 from search.strategies.settings import Search, Sequential, SingleLevel, Stochastic, Variational
 from search.strategies.stochastic import population

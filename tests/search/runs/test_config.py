@@ -14,7 +14,7 @@ from search.runs.config import (
     config_yaml,
     load_config,
 )
-from search.strategies import STRATEGIES
+from search.strategies.modes import STRATEGIES
 from search.strategies.settings import MODES, Sequential, Variational
 from search.training.settings import Training
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from search.strategies import STRATEGIES
+from search.strategies.modes import STRATEGIES
 from search.strategies.second_order import gradient_behind_step
 from search.training.checkpoint import Checkpoint
 from search.training.settings import Training
