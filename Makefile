@@ -1,4 +1,5 @@
-# `make run` does the main job on the embedded example, `make test` checks everything. Both set up .venv first, once.
+# `make run` does the main job on the embedded example, `make test` checks everything, `make docs` builds the pages as a
+# site. Each sets up .venv first, once.
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -12,7 +13,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 
-.PHONY: run test setup clean
+.PHONY: run test docs setup clean
 
 run: $(STAMP)
 	$(BIN)/enos run
@@ -23,6 +24,11 @@ test: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest $(PARALLEL)
+
+# The pages and the reference of the Python interface as a site in build/site; a link that leads nowhere is an error.
+docs: $(STAMP)
+	$(BIN)/pip install --quiet -e '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 setup: $(STAMP)
 

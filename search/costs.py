@@ -21,6 +21,12 @@ def shares(table: CostTable, quantity: Quantity = "energy", transmission: Transm
 
     Raises:
         InputError: a table without that network.
+
+    Example:
+        >>> table = CostTable.load("table.csv")  # SqueezeNet: 26 layers, 9 candidates
+        >>> costs = shares(table)
+        >>> costs.shape, round(float(costs[:, table.candidates.index("T8")].sum()), 6)
+        ((26, 9), 1.0)
     """
     if quantity == "energy":
         return table.energy_pj(transmission) / reference_pj(table, transmission)
@@ -36,6 +42,11 @@ def share(
 
     Raises:
         InputError: a layer of the table without a candidate, an unknown name, or a table without the unit.
+
+    Example:
+        >>> table = CostTable.load("table.csv")
+        >>> round(share(table, dict.fromkeys(table.layers, "T4")), 2)
+        0.53
     """
     return expected_share(table, {n: {c: 1.0} for n, c in assignment.items()}, quantity, transmission)
 
@@ -50,6 +61,12 @@ def expected_share(
 
     Raises:
         InputError: a layer of the table without probabilities, an unknown name, or a table without the unit.
+
+    Example:
+        >>> table = CostTable.load("table.csv")
+        >>> undecided = dict.fromkeys(table.layers, {"T8": 0.5, "T4": 0.5})
+        >>> round(expected_share(table, undecided), 2)
+        0.76
     """
     for layer, row in probabilities.items():
         for candidate in row:
@@ -67,6 +84,10 @@ def reference_pj(table: CostTable, transmission: Transmission = "all") -> float:
 
     Raises:
         InputError: a table without that candidate, or with a layer it cannot be mapped for.
+
+    Example:
+        >>> f"{reference_pj(CostTable.load('table.csv')) / 1e6:.0f} uJ"
+        '648 uJ'
     """
     return table.total_pj(dict.fromkeys(table.layers, _reference(table)), transmission)
 

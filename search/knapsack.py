@@ -39,6 +39,12 @@ def choose(
 
     Raises:
         InputError: a budget below the cheapest choice.
+
+    Example:
+        >>> log_weights = [np.log([0.7, 0.3]), np.log([0.6, 0.4])]
+        >>> costs = [np.array([3.0, 1.0]), np.array([3.0, 1.0])]
+        >>> [choose(log_weights, costs, budget) for budget in (6, 4, 2)]
+        [[0, 0], [0, 1], [1, 1]]
     """
     values = [np.where(np.isfinite(c), w, -np.inf) for w, c in zip(log_weights, costs, strict=True)]
     allowed = [np.where(np.isfinite(w), c, np.inf) for w, c in zip(values, costs, strict=True)]
@@ -66,6 +72,11 @@ def check_budget(costs: Sequence[FloatArray], budget: float, what: str = "energy
 
     Raises:
         InputError: naming the smallest possible budget.
+
+    Example:
+        >>> check_budget([np.array([3.0, 1.0]), np.array([3.0, 1.0])], budget=1.5)
+        Traceback (most recent call last):
+        dse.core.errors.InputError: energy budget: 1.5 is below the cheapest assignment (allowed: at least 2)
     """
     least = sum(float(c.min()) for c in costs)
     if not budget >= least * (1 - 1e-9):

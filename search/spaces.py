@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator
+from pydantic.dataclasses import dataclass
 
 from dse.core.errors import InputError, unknown
+from dse.core.schema import CONFIG, Text, whole
 from dse.hardware.candidates import Candidate
 
-KINDS = ("operators", "precisions", "both")
+Kind = Literal["operators", "precisions", "both"]
+KINDS = get_args(Kind)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class Space:
     """What differs between a layer's candidates.
 
@@ -20,17 +24,15 @@ class Space:
     (typical if None). ``both``: each declared candidate may be chosen.
     """
 
-    space: Literal["operators", "precisions", "both"] = "both"
-    bits: int | None = None
-    operator: str | None = None
+    space: Kind = "both"
+    bits: Annotated[int, whole(1, 32)] | None = None
+    operator: Text | None = None
 
     def __post_init__(self) -> None:
-        if self.space not in KINDS:
-            raise unknown("space", "space", self.space, KINDS)
         if self.bits is not None and self.space != "operators":
-            raise InputError("space.bits", f"found {self.bits!r} in the space {self.space!r}", "the space operators")
+            raise InputError("bits", f"found {self.bits!r} in the space {self.space!r}", "the space operators")
         if self.operator is not None and self.space != "precisions":
-            raise InputError("space.operator", f"found {self.operator!r} in the space {self.space!r}",
+            raise InputError("operator", f"found {self.operator!r} in the space {self.space!r}",
                              "the space precisions")  # fmt: skip
 
     def of(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
@@ -54,38 +56,20 @@ class Space:
         return found
 
 
-def read_space(value: Any, where: str = "space") -> Space:
-    """The space that a configuration names: ``operators``, or ``{space: operators, bits: 8}``.
-
-    Raises:
-        InputError: naming the field, what was found and what is allowed.
-    """
+def _with_name(value: Any) -> Any:
+    """``operators`` as ``{space: operators}``."""
+    if isinstance(value, Space):
+        return value
+    if isinstance(value, str) and value not in KINDS:
+        raise unknown("", "space", value, KINDS)
     fields = {"space": value} if isinstance(value, str) else value
     if not isinstance(fields, dict) or "space" not in fields:
-        raise InputError(where, f"found {value!r}", f"{', '.join(KINDS)}, or a mapping with space, bits, operator")
-    for key in fields:
-        if key not in ("space", "bits", "operator"):
-            raise InputError(where, f"unknown field {key!r}", "space, bits, operator")
-    bits, operator = fields.get("bits"), fields.get("operator")
-    if bits is not None and (isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 32):
-        raise InputError(f"{where}.bits", f"found {bits!r}", "a whole number from 1 to 32")
-    if operator is not None and not isinstance(operator, str):
-        raise InputError(f"{where}.operator", f"found {operator!r}", "an operator's name")
-    try:
-        return Space(fields["space"], bits, operator)
-    except InputError as e:
-        raise e.at(where.removesuffix("space") + e.where) from None
+        raise InputError("", f"found {value!r}", f"{', '.join(KINDS)}, or a mapping with space, bits, operator")
+    return fields
 
 
-def read_pins(value: Any, where: str = "pins") -> dict[str, str]:
-    """The pins of a configuration: a mapping of layers, ``first`` or ``last`` to candidates' names.
-
-    Raises:
-        InputError: anything else.
-    """
-    if not isinstance(value, dict) or not all(isinstance(t, str) for pair in value.items() for t in pair):
-        raise InputError(where, f"found {value!r}", "a mapping of layers, first or last to candidates such as T8")
-    return dict(value)
+AnySpace = Annotated[Space, BeforeValidator(_with_name)]
+"""The space that a configuration names: ``operators``, or ``{space: operators, bits: 8}``."""
 
 
 def pinned(pins: Mapping[str, str], table_layers: Sequence[str]) -> dict[str, str]:
@@ -98,6 +82,10 @@ def pinned(pins: Mapping[str, str], table_layers: Sequence[str]) -> dict[str, st
 
     Raises:
         InputError: a layer that the table lacks, or one that is pinned to two candidates.
+
+    Example:
+        >>> pinned({"first": "T8", "fc": "T4"}, ["conv1", "conv2", "fc"])
+        {'conv1': 'T8', 'fc': 'T4'}
     """
     ends = {"first": table_layers[0], "last": table_layers[-1]}
     found: dict[str, str] = {}

@@ -222,6 +222,12 @@ def searchable(
     Raises:
         InputError: naming a layer of the model that the table lacks, or one that only the table has; an unknown
             candidate; a layer left without candidate.
+
+    Example:
+        >>> from search.networks.squeezenet import squeezenet_cifar
+        >>> model = searchable(squeezenet_cifar().module, CostTable.load("table.csv"), candidates=["T8", "T4"])
+        >>> round(float(model.energy().detach()), 2)  # both as probable: the mean of all T8, 1, and all T4
+        0.76
     """
     if candidates is not None and not candidates:
         raise InputError("candidates", "is empty", table.candidates)

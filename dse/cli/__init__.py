@@ -33,6 +33,7 @@ _COMMANDS = {
     "mapper": "dse.cli.engine:mapper",
     "check": "dse.cli.check:check",
     "doctor": "dse.cli.doctor:doctor",
+    "schema": "dse.cli.schema:schema",
     "search": "dse.cli.search:search",
     "run": "dse.cli.search:run",
     "report": "dse.cli.report:report",

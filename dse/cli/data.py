@@ -32,7 +32,7 @@ def data(name: str, directory: Path, check: bool) -> None:
       enos run my_run.yaml --data-dir data
     """
     if name == "digits":
-        click.echo("digits: come with scikit-learn, nothing to download")
+        click.echo("digits: come with enos, nothing to download")
     elif not check:
         from search.data.download import download
 

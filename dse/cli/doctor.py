@@ -17,10 +17,10 @@ from dse.engines.timeloop.probe import SECONDS, probe
 from dse.table.store import Store, default_path
 
 _PACKAGES = (
-    "enos-dse", "click", "joblib", "matplotlib", "networkx", "numba", "numpy", "pooch", "pyarrow", "pyyaml", "rich",
-    "scikit-learn", "torch", "torchvision",
+    "enos-dse", "click", "joblib", "matplotlib", "networkx", "numba", "numpy", "pillow", "pooch", "pydantic", "pyyaml",
+    "rich", "torch", "onnx", "onnxscript", "pyarrow", "tensorboard",
 )  # fmt: skip
-_OPTIONAL = {"torchvision"}
+_OPTIONAL = {"onnx", "onnxscript", "pyarrow", "tensorboard"}
 _NATIVE = "enos map, sweep, mapper, model, table, plot, search, run"
 _REAL = "enos check, and --engine timeloop"
 

@@ -115,11 +115,11 @@ def _document(table: CostTable, report: Report, store: Path) -> dict[str, Any]:
 def _lines(table: CostTable, report: Report, store: Path, transmission: Transmission) -> list[str]:
     totals = uniform_totals(table)
     lines = [f"Energy of each layer, uJ ({'DRAM included' if transmission == 'all' else 'levels on the chip only'}):"]
-    energies = table.energy_pj(transmission)
-    texts = iter(uj([None if math.isinf(e) else float(e) for e in energies.flat]))
+    energies = [table.layer_pj(layer, c, transmission) for layer in table.layers for c in table.candidates]
+    texts = iter(uj([None if math.isinf(e) else e for e in energies]))
     layers = [
-        [layer, f"{table.n_ops[i] / 1e6:.2f}", *(next(texts) for _ in table.candidates)]
-        for i, layer in enumerate(table.layers)
+        [n, f"{table.row(n, table.candidates[0])['n_ops'] / 1e6:.2f}", *(next(texts) for _ in table.candidates)]
+        for n in table.layers
     ]
     lines += [text_table(["layer", "M MACs", *table.candidates], layers), ""]
     lines += ["One operator at one precision throughout, uJ:", _totals_table(totals), ""]

@@ -84,7 +84,7 @@ def search(
 ) -> None:
     """Searches operators and precisions against a cached table of energies.
 
-    CONFIG is a run configuration (YAML). A run that was interrupted goes on where it stopped.
+    CONFIG is a run configuration (YAML). A run that was interrupted resumes.
 
     \b
     Example:
@@ -126,8 +126,8 @@ def run(
 ) -> None:
     """Does the whole job: export, map, search, relearn, report.
 
-    CONFIG is a run configuration (YAML); without it the embedded example runs: SqueezeNet on scikit-learn's digits.
-    A run that was interrupted goes on where it stopped.
+    CONFIG is a run configuration (YAML); without it the embedded example runs: SqueezeNet on handwritten digits.
+    A run that was interrupted resumes.
 
     \b
     Example:

@@ -34,7 +34,7 @@ from dse.table.store import default_path
 
 if TYPE_CHECKING:
     from dse.sweep.sweep_table import SweepTable
-    from dse.table.cost_table import Row
+    from dse.table.columns import Row
 
 _SHOWN = "T8"
 _MOST_POINTS = 100  # that are printed

@@ -11,7 +11,7 @@ from dse.core.errors import InputError
 from dse.core.text import text_table
 from dse.engines import Engine
 from dse.hardware.instance import ArchLike
-from dse.table.breakdown import level_energies
+from dse.table.breakdown import breakdown
 from dse.table.cost_table import CostTable
 from dse.table.fill import stored_table
 
@@ -58,12 +58,14 @@ def table(
 
 
 def breakdown_table(costs: CostTable, candidate: str) -> str:
-    """Layers down, compute and every level's tensors across, with a last row of sums."""
-    levels = level_energies(costs, candidate)
-    compute = [costs.row(layer, candidate)["e_compute_pj"] for layer in costs.layers]
-    columns = [compute, *(energies for _, _, energies in levels)]
+    """Layers down; compute, every level's tensors and leakage across, with a last row of sums."""
+    parts = breakdown(costs, candidate)
+    columns = [parts.compute, *parts.levels.values()]
+    header = ["layer", "compute", *(f"{column.level}\n{column.tensor}" for column in parts.levels)]
+    if any(parts.leakage):
+        columns.append(parts.leakage)
+        header.append("leakage")
     rows = [list(row) for row in zip(*columns, strict=True)]
     rows.append([sum(e for e in column if e is not None) for column in columns])
     texts = iter(uj([e for row in rows for e in row]))
-    header = ["layer", "compute", *(f"{level}\n{tensor}" for level, tensor, _ in levels)]
     return text_table(header, [[name, *(next(texts) for _ in columns)] for name in (*costs.layers, "sum")])

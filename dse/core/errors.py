@@ -62,8 +62,8 @@ def unknown(where: object, kind: str, value: object, allowed: Iterable[object]) 
     """The error for a name that is none of those allowed; it says which of them is spelt nearly the same.
 
     Example:
-        >>> print(unknown("--candidate", "candidate", "MF16", ["T8", "MF8", "MF4"]))
-        --candidate: unknown candidate 'MF16'; did you mean 'MF8'? (allowed: T8, MF8, MF4)
+        >>> print(unknown("--candidate", "candidate", "MF18", ["T8", "MF8", "MF4"]))
+        --candidate: unknown candidate 'MF18'; did you mean 'MF8'? (allowed: T8, MF8, MF4)
     """
     names = tuple(map(str, allowed))
     return InputError(where, f"unknown {kind} {value!r}{did_you_mean(str(value), names)}", names)

@@ -1,1 +1,1 @@
-"""What computes it: Timeloop v4 specifications and their reader, candidates, energies of components."""
+"""The hardware: Timeloop v4 specifications and their reader, candidates, energies of components."""

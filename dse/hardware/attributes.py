@@ -1,7 +1,7 @@
 """Attributes of a specification's nodes: which are read, which cannot change a number, and which are refused.
 
-A name that stands in none of these lists is an error, whatever its value: Timeloop would ignore a misspelt one without
-a word. The lists follow `ParseSpecs` of NVlabs/timeloop 4cf6d4c (`src/model/buffer.cpp`, `network-legacy.cpp`,
+A name that is in none of these lists is an error, whatever its value, because Timeloop silently ignores a misspelt
+name. The lists follow `ParseSpecs` of NVlabs/timeloop 4cf6d4c (`src/model/buffer.cpp`, `network-legacy.cpp`,
 `arithmetic.cpp`) and `StorageAttributes` of its Python front end.
 """
 
@@ -28,13 +28,13 @@ MEMORY = (
     "bandwidth", "read_bandwidth", "write_bandwidth", "shared_bandwidth",
     "network_fill_latency", "network_drain_latency", *GATING,
 )  # fmt: skip
-"""Attributes of a memory that decide counts, capacity, cycles or leakage."""
+"""Attributes of a memory that determine counts, capacity, cycles or leakage."""
 
 ESTIMATOR = ("technology", "global_cycle_seconds", "type", "n_banks", "num_banks")
-"""Attributes that decide energies alone: the embedded tables and Accelergy read them."""
+"""Attributes that determine only energies: the embedded tables and Accelergy read them."""
 
 NEUTRAL: Mapping[str, tuple[Any, ...] | None] = {
-    # Only the energies that Timeloop computes itself depend on these; here all come from a table. Any value.
+    # Only energies that Timeloop computes itself depend on these; here all energies come from a table. Any value.
     "n_ports": None,
     "num_ports": None,
     # Features that are not modelled, at the value that turns them off.
@@ -44,7 +44,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...] | None] = {
     "reduction_supported": (True,),
     "per_dataspace_bandwidth_consumption_scale": ({},),
     "addr_gen_energy": (0,),
-    # Compressed data: without a sparse optimisation nothing is, and these sizes of it are not looked at.
+    # Sizes of compressed data: not used without sparse optimisations.
     "metadata_block_size": (1,),
     "metadata_datawidth": (0,),
     "metadata_word_bits": (0,),
@@ -57,11 +57,11 @@ NEUTRAL: Mapping[str, tuple[Any, ...] | None] = {
     "decompression_supported": (False,),
     "compression_supported": (False,),
 }
-"""Attributes that Timeloop reads and that cannot change a number here, at these values; None stands for any value."""
+"""Attributes that Timeloop reads and that change no result here at these values; None: at any value."""
 
 UNSUPPORTED: Mapping[str, str] = {
-    "cluster_size": "clusters, that is several instances that share an access, are not modelled",
-    "min_utilization": "a lower limit of what a memory holds is not modelled",
+    "cluster_size": "clusters (several instances that share an access) are not modelled",
+    "min_utilization": "a minimum utilisation of a memory is not modelled",
     "allow_overbooking": "tiles larger than their memory are not modelled",
     "reduction_supported": "memories that cannot update are not modelled",
     "per_dataspace_bandwidth_consumption_scale": "bandwidths are the same for all tensors",
@@ -86,7 +86,7 @@ UNSUPPORTED: Mapping[str, str] = {
 
 NOT_INHERITED = ("n_banks", "cluster_size", "reduction_supported", "multiple_buffering", "min_utilization",
                  "allow_overbooking")  # fmt: skip
-"""Attributes that Timeloop's front end sets at every memory, so that a container's value never reaches one."""
+"""Attributes that Timeloop's front end sets at every memory, so a container's value has no effect."""
 
 _MEMORY_WORDS = ("DRAM", "SRAM", "regfile", "smartbuffer", "storage")
 _COMPUTE_WORDS = ("mac", "compute")
@@ -95,7 +95,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 
 
 class Known:
-    """What a specification's component classes and expressions make known beside the lists above."""
+    """Names that a specification's component classes and expressions define, in addition to the lists above."""
 
     def __init__(self, library: ComponentLibrary, expressions: Iterable[Any]) -> None:
         self._library = library
@@ -106,8 +106,8 @@ class Known:
     def kind(self, component_class: str, where: str) -> str:
         """``memory`` or ``compute``; InputError for a class that is neither.
 
-        As in the front end, a class is known by a word in its name; a class that the specification's `components`,
-        the shipped ones or the tables declare, by its actions.
+        As in the front end, a word in the name of a class decides. Without such a word, the actions decide, if the
+        specification's `components`, the shipped classes or the tables declare the class.
         """
         if any(word in component_class for word in _NETWORK_WORDS):
             raise InputError(where, f"network class {component_class!r} is not supported", "memories, one compute unit")
@@ -125,16 +125,17 @@ class Known:
         raise InputError(where, f"unknown class {component_class!r}{near}", allowed)
 
     def check(self, attributes: Mapping[str, Any], component_class: str | None, where: str) -> None:
-        """Refuses what a node gives and nothing reads, and what is not modelled.
+        """Raises an InputError for attributes of a node that nothing reads, or that are not modelled.
 
         Args:
-            attributes: the node's own, evaluated.
-            component_class: of a component; None for a container, whose attributes may be of any class.
+            attributes: the node's own attributes, evaluated.
+            component_class: class of a component; None for a container, which may have attributes of any class.
+            where: the node, for errors.
         """
         listed = self._listed(component_class, where)
         for name, value in attributes.items():
             if component_class is None and name in NOT_INHERITED:
-                problem = "Timeloop's front end does not hand this attribute of a container on"
+                problem = "Timeloop's front end does not pass this attribute of a container to its memories"
                 raise InputError(f"{where}.{name}", problem, "the attribute at each memory")
             if listed is not None and name in listed:
                 continue
@@ -147,7 +148,7 @@ class Known:
                 raise InputError(where, f"unknown attribute {name!r}{did_you_mean(name, names)}", names)
 
     def _listed(self, component_class: str | None, where: str) -> set[str] | None:
-        """What a class reads; None if it may be anything, for nothing but its name is known of a compute unit."""
+        """The attributes that a class reads; None for a compute unit of which only the name is known."""
         if component_class is None:
             classes = [attribute for declared in self._library.classes.values() for attribute in declared.attributes]
             primitives = [attribute for name in PRIMITIVE_CLASSES for attribute in selecting_attributes(name)]
@@ -175,13 +176,13 @@ def _check_neutral(name: str, value: Any, where: str) -> None:
 
 
 class Numbers:
-    """Numeric attributes of a node by any of Timeloop's spellings; nothing given (None) is as if left out."""
+    """Numeric attributes of a node by any of Timeloop's spellings; None means that an attribute is not given."""
 
     def __init__(self, attributes: Mapping[str, Any], where: str) -> None:
         self._attributes, self._where = attributes, where
 
     def whole(self, *names: str, least: int = 1) -> int | None:
-        """A whole number; InputError also where two spellings are given."""
+        """A whole number; InputError if it is not one, or if two spellings are given."""
         given = [name for name in names if self._attributes.get(name) is not None]
         if len(given) > 1:
             raise InputError(self._where, f"{given[1]} and {given[0]} are the same attribute", f"only {given[0]}")

@@ -1,16 +1,21 @@
-"""Operators and precisions as data: what `arch_specs/operators.yaml` declares, as candidates of the search."""
+"""Candidates of the search: operators and precisions as declared in `arch_specs/operators.yaml`."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Len
+from pydantic import Field
+from pydantic.dataclasses import dataclass as validated_dataclass
 
 from dse.core import fields
 from dse.core.documents import read_yaml, readable
 from dse.core.errors import InputError, unknown
 from dse.core.expressions import evaluate
+from dse.core.schema import CONFIG, UNIQUE, Expression, Name, validated, whole
 from dse.core.shipped import data_dir
 
 
@@ -39,28 +44,71 @@ class Candidate:
 
     @property
     def variables(self) -> dict[str, int]:
-        """What makes an architecture specification an instance for this candidate."""
+        """Variables of the architecture specification that this candidate sets."""
         return {"act_bits": self.act_bits, "weight_bits": self.weight_bits, "psum_bits": self.psum_bits}
 
 
-_FIELDS = ("short", "act_bits", "weight_bits", "psum_bits", "component")
-_COMPONENT = ("class", "attributes", "actions")
+@validated_dataclass(frozen=True, config=CONFIG)
+class ComponentEntry:
+    """The compute unit of an operator."""
+
+    component_class: Annotated[Name, Field(alias="class")]
+    """Accelergy class, of arch_specs/components or of the specification."""
+    attributes: dict[str, Expression]
+    """Of the class; expressions over `bits`."""
+    actions: dict[str, Expression]
+    """How often each action happens per operation."""
+
+
+Precisions = Annotated[tuple[Annotated[int, whole(1, 32)], ...], Len(1), UNIQUE]
+
+
+@validated_dataclass(frozen=True, config=CONFIG)
+class OperatorEntry:
+    """An operator of an operators file; widths are expressions over `bits`."""
+
+    short: Name
+    """Its name in candidates: T of T8."""
+    act_bits: Expression
+    weight_bits: Expression
+    psum_bits: Expression
+    component: ComponentEntry
+    bits: Precisions | None = None
+    """Its precisions, where they are not those of the file."""
+
+
+@validated_dataclass(frozen=True, config=CONFIG)
+class OperatorsFile:
+    """An operators file as it stands there."""
+
+    bits: Precisions
+    """Precisions of the operators that name none of their own."""
+    operators: Annotated[dict[Name, OperatorEntry], Len(1)]
 
 
 SHIPPED = "operators"
-"""Name of the operators file that is read where none is named."""
+"""Name of the operators file that is read by default."""
 
 
 def shipped_operators() -> dict[str, Path]:
-    """The operators files in `arch_specs`, by name."""
+    """The operators files in `arch_specs`, by name.
+
+    Example:
+        >>> list(shipped_operators())
+        ['operators', 'operators_extended']
+    """
     return {path.stem: path for path in sorted(data_dir("arch_specs").glob(f"{SHIPPED}*.yaml"))}
 
 
 def find_operators(name: Path | str, where: str = "operators") -> Path:
-    """An operators file that is named by its path, or by the name of a shipped one (`operators_extended`).
+    """The path of an operators file, given by its path or by the name of a shipped one (`operators_extended`).
 
     Raises:
         InputError: at `where`, for neither.
+
+    Example:
+        >>> find_operators("operators_extended").name
+        'operators_extended.yaml'
     """
     shipped = shipped_operators()
     path = shipped.get(str(name), Path(name))
@@ -73,69 +121,56 @@ def load_candidates(operators: Path | str | None = None) -> tuple[Candidate, ...
     """Every (operator, precision) declared in an operators file, operator by operator, widest precision first.
 
     Args:
-        operators: the file's path, or the name of a shipped one; None reads `arch_specs/operators.yaml`.
+        operators: the file's path, or the name of a shipped one; None for `arch_specs/operators.yaml`.
 
     Raises:
         InputError: naming the field, what was found and what is allowed.
+
+    Example:
+        >>> [candidate.name for candidate in load_candidates()]
+        ['T8', 'T4', 'T2', 'MF8', 'MF4', 'MF2', 'BC8', 'BC4', 'BC2']
     """
     path = find_operators(SHIPPED if operators is None else operators)
-    document = fields.mapping(read_yaml(path), path, ("bits", "operators"), required=("bits", "operators"))
-    precisions = _bits(document["bits"], f"{path}: bits")
-    declared = fields.mapping(document["operators"], f"{path}: operators")
-    if not declared:
-        raise InputError(f"{path}: operators", "declares no operator")
-    found: list[Candidate] = []
-    for name, entry in declared.items():
-        where = f"{path}: operators.{name}"
-        fields.name(name, where)
-        fields.mapping(entry, where, (*_FIELDS, "bits"), required=_FIELDS)
-        own = _bits(entry["bits"], f"{where}.bits") if "bits" in entry else precisions
-        found += [_candidate(where, name, entry, bits) for bits in own]
+    file = validated(OperatorsFile, read_yaml(path), path)
+    found = [
+        _candidate(f"{path}: operators.{name}", name, entry, bits)
+        for name, entry in file.operators.items()
+        for bits in entry.bits or file.bits
+    ]
     twice = [name for name, times in Counter(c.name for c in found).items() if times > 1]
     if twice:
         raise InputError(path, f"two candidates are named {twice[0]}", "a unique `short` for each operator")
     return tuple(found)
 
 
-def _bits(value: Any, where: str) -> list[int]:
-    """The precisions of a list."""
-    if not isinstance(value, list) or not value or not all(type(b) is int and 1 <= b <= 32 for b in value):
-        raise InputError(where, f"found {fields.shown(value)}", "a list of integers from 1 to 32")
-    if len(set(value)) < len(value):
-        raise InputError(where, f"found {fields.shown(value)}", "each precision once")
-    return value
-
-
-def _candidate(where: str, operator: str, entry: Any, bits: int) -> Candidate:
-    component = fields.mapping(entry["component"], f"{where}.component", _COMPONENT, required=_COMPONENT)
-    parts = {part: fields.mapping(component[part], f"{where}.component.{part}") for part in ("attributes", "actions")}
-
+def _candidate(where: str, operator: str, entry: OperatorEntry, bits: int) -> Candidate:
     def value(expression: Any, place: str) -> Any:
         return evaluate(expression, {"bits": bits}, place)
 
     def width(field: str) -> int:
-        return fields.integer(value(entry[field], f"{where}.{field}"), f"{where}.{field}", most=1024)
+        return fields.integer(value(getattr(entry, field), f"{where}.{field}"), f"{where}.{field}", most=1024)
 
+    component = entry.component
     attributes, actions = (
         [(name, value(expression, f"{where}.component.{part}.{name}"), f"{where}.component.{part}.{name}")
-         for name, expression in parts[part].items()]
+         for name, expression in getattr(component, part).items()]
         for part in ("attributes", "actions")
     )  # fmt: skip
     return Candidate(
         operator=operator,
         bits=bits,
-        short=fields.name(entry["short"], f"{where}.short"),
+        short=entry.short,
         act_bits=width("act_bits"),
         weight_bits=width("weight_bits"),
         psum_bits=width("psum_bits"),
-        compute_class=fields.name(component["class"], f"{where}.component.class"),
-        compute_attributes=tuple((name, _scalar(found, place)) for name, found, place in attributes),
-        compute_actions=tuple((name, fields.number(found, place)) for name, found, place in actions),
+        compute_class=component.component_class,
+        compute_attributes=tuple((name, _scalar(value, place)) for name, value, place in attributes),
+        compute_actions=tuple((name, fields.number(value, place)) for name, value, place in actions),
     )
 
 
 def _scalar(value: Any, where: str) -> Any:
-    """A number, a text or a truth value."""
+    """A number, text or boolean."""
     if not isinstance(value, (str, int, float)):
         raise InputError(where, f"found {fields.shown(value)}", "a number or text")
     return value

@@ -1,7 +1,7 @@
-"""Constraints of a specification's nodes: reading them, and what they mean for one layer.
+"""Constraints of a specification's nodes: their reader, and their meaning for one layer.
 
 The meaning is that of Timeloop's v4 front end (`constraints.py`, `constraint_macro.py`, `permutation_optimizer.py` of
-timeloop-python b8aaf2c) and of `src/mapping/constraints.cpp` of NVlabs/timeloop 4cf6d4c behind it.
+timeloop-python b8aaf2c) and of `src/mapping/constraints.cpp` of NVlabs/timeloop 4cf6d4c.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _SUPPORTED: Mapping[str, tuple[str, ...]] = {
     "spatial": (*_LOOPS, "split", "no_link_transfer"),
     "max_overbooked_proportion": (),
 }
-# Constraints that are not modelled. Each list names tensors or dimensions, and an empty one names none, so that nothing
-# is asked for. Nothing at all (null) is the front end's default.
+# Constraints that are not modelled. Each is a list of tensors or dimensions; an empty list or null has no effect and is
+# accepted.
 _OFF: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "dataspace": {"no_coalesce": ([],)},
     "temporal": {"no_reuse": ([],), "rmw_first_update": ([],)},
@@ -56,7 +56,7 @@ class ConstraintReader:
         """The constraints of a node: `dataspace`, `temporal` and `spatial`, each a mapping, empty if not given.
 
         Raises:
-            InputError: an unknown constraint, or one that is not modelled and asks for something.
+            InputError: a constraint is unknown, or is not modelled and has an effect.
         """
         groups = fields.optional_mapping(found, where, tuple(_SUPPORTED))
         return {kind: self._group(kind, groups.get(kind), f"{where}.{kind}") for kind in _SUPPORTED}
@@ -71,7 +71,7 @@ class ConstraintReader:
         return {key: value for key, value in group.items() if key not in off and value is not None}
 
     def keep(self, group: Mapping[str, Any], where: str) -> dict[str, bool]:
-        """Which tensors are kept (True) and bypassed (False); a tensor that is not named is left open."""
+        """Which tensors are kept (True) and bypassed (False); a tensor that is not named is open to the mapper."""
         lists = {key: self.tensors(group[key], f"{where}.{key}") for key in _SUPPORTED["dataspace"] if key in group}
         found: dict[str, bool] = {}
         for key, named in lists.items():
@@ -83,7 +83,7 @@ class ConstraintReader:
         return found
 
     def tensors(self, found: Any, where: str) -> list[str]:
-        """A list of tensors; ``*`` stands for all."""
+        """A list of tensors; ``*`` means all."""
         names = fields.optional_sequence(found, where, fields.text)
         for tensor in names:
             if tensor != _ALL:
@@ -91,9 +91,9 @@ class ConstraintReader:
         return list(self._tensors) if _ALL in names else names
 
     def loops(self, group: Mapping[str, Any], where: str) -> LoopConstraint:
-        """What a `temporal` or `spatial` group fixes about the loops of a level."""
+        """The constraints of a `temporal` or `spatial` group on the loops of a level."""
         bounds: dict[str, dict[str, int]] = {"=": {}, "<=": {}, ">=": {}}
-        ones: list[str] = []  # dimensions that the front end takes for those of one iteration
+        ones: list[str] = []  # dimensions that the front end treats as loops of one iteration
         for key in ("factors", "factors_only"):
             for text in _items(group.get(key), f"{where}.{key}"):
                 dimension, relation, value = self._factor(text, f"{where}.{key}")
@@ -109,7 +109,7 @@ class ConstraintReader:
                 for d in self._dimensions:
                     if d not in bounds["="]:
                         bounds[relation].setdefault(d, value)
-        exact = {d: n for d, n in bounds["="].items() if n != -1}  # -1: whatever remains
+        exact = {d: n for d, n in bounds["="].items() if n != -1}  # -1: the remaining factor
         inner, outer = self._permutation(group.get("permutation"), f"{where}.permutation")
         inner = _first(ones, inner, outer)
         split = fields.integer(group["split"], f"{where}.split", least=0) if "split" in group else None
@@ -142,11 +142,19 @@ class ConstraintReader:
 def for_layer(spec: Spec, problem: Problem) -> Spec:
     """The specification with the constraints that Timeloop's mapper sees for this layer.
 
-    - A factor of 0 is all of the dimension; one above the dimension's size is ignored, and of one above what the
-      factors further in leave of it only that much is taken. Both are warned of.
-    - Dimensions of size 1 that a permutation does not name stand innermost, so that `split` counts them.
+    - A factor of 0 means the whole dimension. A factor above the dimension's size is ignored. A factor above the part
+      that inner factors leave is reduced to this part. Both cases give a warning.
+    - Dimensions of size 1 that a permutation does not name are innermost, so `split` counts them.
     - An array of one row or column whose permutation is open has its loops in the order of the dimensions if `split`
       is given.
+
+    Example:
+        >>> from dse.hardware.instance import read_arch, spec_for
+        >>> from dse.workload.problem import conv_problem
+        >>> problem = conv_problem({"C": 16, "M": 32, "R": 3, "S": 3})
+        >>> spec = spec_for(read_arch(), problem, {"act_bits": 8, "weight_bits": 8, "psum_bits": 20})
+        >>> [level.loops.inner for level in for_layer(spec, problem).levels if level.name == "glb_ifmap"]
+        [('Q', 'P', 'G', 'N')]
     """
     factors: dict[str, dict[str, int]] = {level.name: {} for level in spec.levels}
     for d in problem.dimensions:
@@ -171,18 +179,26 @@ def _exact_factors(spec: Spec, dimension: str, size: int) -> Iterator[tuple[str,
         if factor < given:
             _warn(f"{constraint} the {rest} that factors further in leave of {dimension}, {size}: it is {rest}")
         yield level.name, factor
-        rest = rest // factor if rest % factor == 0 else size  # no mapping has this factor, and the mapper says so
+        rest = rest // factor if rest % factor == 0 else size  # no mapping has this factor; the mapper reports it
 
 
 def searchable(spec: Spec, problem: Problem) -> Spec:
     """The specification with which the native mapper searches the mappings of a layer: see `for_layer`.
 
     Raises:
-        InputError: what the mapper's bounds do not hold for. `enos model` evaluates it, and so does Timeloop's mapper.
+        InputError: memories share a power gate, for which the mapper's bounds do not hold. `enos model` supports them.
+
+    Example:
+        >>> from dse.hardware.instance import read_arch, spec_for
+        >>> from dse.workload.problem import conv_problem
+        >>> problem = conv_problem({"C": 16, "M": 32})
+        >>> spec = spec_for(read_arch(), problem, {"act_bits": 8, "weight_bits": 8, "psum_bits": 20})
+        >>> searchable(spec, problem) == for_layer(spec, problem)  # no memories share a power gate
+        True
     """
     for storage in spec.storages:
         if spec.gated_together(storage) > 1:
-            problem_found = f"{storage.power_gate}: the native mapper does not know memories that share a power gate"
+            problem_found = f"{storage.power_gate}: the native mapper does not support memories that share a power gate"
             raise InputError(
                 f"{storage.name}.power_gated_at", problem_found, hint="use enos model, or --engine timeloop"
             )
@@ -201,20 +217,20 @@ def _level_for(level: Storage | Fanout, problem: Problem, factors: Mapping[str, 
 
 
 def _first(ones: Sequence[str], inner: Sequence[str], outer: Sequence[str]) -> tuple[str, ...]:
-    """A permutation's innermost loops, before them those of one iteration that it does not name, last one first."""
+    """A permutation's innermost loops, preceded by loops of one iteration that it does not name, in reverse order."""
     missing = dict.fromkeys(d for d in ones if d not in inner and d not in outer)
     return (*reversed(missing), *inner)
 
 
 def _items(found: Any, where: str) -> list[Any]:
-    """Factors as a list; text is cut at commas and spaces."""
+    """Factors as a list; text is split at commas and spaces."""
     if isinstance(found, str):
         return [text for text in re.split(r"[\s,]+", found.strip()) if text]
     return fields.optional_sequence(found, where, fields.anything)
 
 
 def _add(bounds: dict[str, dict[str, int]], dimension: str, relation: str, value: int, where: str) -> None:
-    """Notes a factor; refuses a second one, as the front end does, but for a lower beside an upper limit."""
+    """Records a factor. As in the front end, a second one is an error, except a lower and an upper limit together."""
     for other, named in bounds.items():
         same = named.get(dimension) == value
         limits = {other, relation} == {"<=", ">="}
@@ -226,5 +242,5 @@ def _add(bounds: dict[str, dict[str, int]], dimension: str, relation: str, value
 
 @lru_cache(maxsize=1024)
 def _warn(text: str) -> None:
-    """Warns once."""
+    """Logs each warning once."""
     _log.warning("%s", text)

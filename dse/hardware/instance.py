@@ -26,7 +26,7 @@ Estimate = Callable[[Spec, ComponentLibrary, object, Iterable[tuple[str, float]]
 
 @dataclass(frozen=True)
 class Instance:
-    """What a candidate runs on; `ert` has the energies of every level of `spec` and of one operation."""
+    """The hardware for a candidate; `ert` has the energies of every level of `spec` and of one operation."""
 
     candidate: Candidate
     spec: Spec
@@ -39,7 +39,12 @@ class Instance:
 
 
 def read_arch(arch: ArchLike = None) -> SpecFile:
-    """A specification as it is, or read from its file or by its name (see `find_arch`)."""
+    """The parsed specification: `arch` itself, or the content of the file that `find_arch` gives.
+
+    Example:
+        >>> Path(read_arch("eyeriss_168").where).name
+        'eyeriss_168.yaml'
+    """
     return arch if isinstance(arch, SpecFile) else SpecFile.read(find_arch(arch))
 
 
@@ -74,18 +79,34 @@ def instance_for(
     """The specification at the candidate's word widths, its compute unit replaced by the candidate's.
 
     Args:
-        problem: any layer of the workload, for the names of dimensions and tensors.
+        problem: any layer of the workload; it gives the names of dimensions and tensors.
         library: see `library_for`.
-        estimate: what gives the energies, `Engine.energies`; None takes the embedded estimator.
+        estimate: function that returns the energies, `Engine.energies`; None for the embedded estimator.
 
     Raises:
         InputError: a specification without the candidate's variables, a component without an energy.
+
+    Example:
+        >>> from dse.hardware.candidates import load_candidates
+        >>> from dse.workload.problem import conv_problem
+        >>> arch, problem = read_arch(), conv_problem({"C": 16, "M": 32})
+        >>> instance = instance_for(arch, load_candidates()[0], problem, library_for(arch))
+        >>> round(instance.e_op_pj, 4)  # of an 8-bit multiplication and a 20-bit addition
+        1.1688
     """
     return with_energies(candidate_spec(arch, candidate, problem), candidate, library, arch.where, estimate)
 
 
 def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Spec:
-    """The specification at the candidate's word widths and with its compute unit; InputError as `SpecFile.instance`."""
+    """The specification at the candidate's word widths and with its compute unit; InputError as `SpecFile.instance`.
+
+    Example:
+        >>> from dse.hardware.candidates import load_candidates
+        >>> from dse.workload.problem import conv_problem
+        >>> spec = candidate_spec(read_arch(), load_candidates()[-1], conv_problem({"C": 16, "M": 32}))
+        >>> spec.compute.component
+        'binary_connect_mac'
+    """
     spec = spec_for(arch, problem, candidate.variables)
     attributes = {**spec.compute.attributes, **dict(candidate.compute_attributes)}
     return spec.with_compute(Compute(spec.compute.name, candidate.compute_class, attributes))
@@ -94,18 +115,41 @@ def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Sp
 def with_energies(
     spec: Spec, candidate: Candidate, library: ComponentLibrary, where: object, estimate: Estimate | None = None
 ) -> Instance:
-    """The instance on a candidate's specification; `estimate` as in `instance_for`, InputError as it has."""
+    """The instance for a candidate's specification; `estimate` and errors as in `instance_for`.
+
+    Example:
+        >>> from dse.hardware.candidates import load_candidates
+        >>> from dse.workload.problem import conv_problem
+        >>> arch, candidate = read_arch(), load_candidates()[0]
+        >>> spec = candidate_spec(arch, candidate, conv_problem({"C": 16, "M": 32}))
+        >>> list(with_energies(spec, candidate, library_for(arch), arch.where).ert.tables)
+        ['dram_weights', 'dram_ofmap', 'dram_ifmap', 'glb_psum', 'glb_ifmap',
+         'ifmap_spad', 'weights_spad', 'psum_spad', 'mac']
+    """
     return Instance(candidate, spec, (estimate or embedded_energies)(spec, library, where, candidate.compute_actions))
 
 
 def spec_for(arch: SpecFile, problem: Problem, variables: dict[str, int] | dict[str, object] | None = None) -> Spec:
-    """The specification for problems with this one's dimensions and tensors."""
+    """The specification for problems with this one's dimensions and tensors.
+
+    Example:
+        >>> from dse.workload.problem import conv_problem
+        >>> widths = {"act_bits": 4, "weight_bits": 4, "psum_bits": 20}
+        >>> spec = spec_for(read_arch(), conv_problem({"C": 16, "M": 32}), widths)
+        >>> [storage.name for storage in spec.storages]
+        ['dram_weights', 'dram_ofmap', 'dram_ifmap', 'glb_psum', 'glb_ifmap', 'ifmap_spad', 'weights_spad', 'psum_spad']
+    """
     tensors = tuple(tensor.name for tensor in problem.data_spaces)
     return arch.instance(variables, dimensions=problem.dimensions, tensors=tensors)
 
 
 def library_for(arch: SpecFile) -> ComponentLibrary:
-    """The shipped component classes, and those that the specification brings along."""
+    """The shipped component classes, and those of the specification.
+
+    Example:
+        >>> "typical_mac" in library_for(read_arch()).classes
+        True
+    """
     return arch.library
 
 
@@ -123,6 +167,14 @@ def embedded_energies(
 
     Raises:
         InputError: an unknown class or action, or a value outside the tables.
+
+    Example:
+        >>> from dse.workload.problem import conv_problem
+        >>> arch, widths = read_arch(), {"act_bits": 8, "weight_bits": 8, "psum_bits": 20}
+        >>> spec = spec_for(arch, conv_problem({"C": 16, "M": 32}), widths)
+        >>> ert = embedded_energies(spec, library_for(arch), arch.where)
+        >>> {action: round(energy, 3) for action, energy in ert.storage("weights_spad").items()}
+        {'read': 0.789, 'write': 1.301, 'update': 1.301, 'leak': 0.0}
     """
     tables = {s.name: library.energies(s.component, s.attributes, f"{where}: {s.name}") for s in spec.storages}
     compute = spec.compute
@@ -137,7 +189,7 @@ def embedded_energies(
 
 
 def _lacks(library: ComponentLibrary, where: object, storage: Storage) -> str:
-    """Why a memory has no energies; "" where it has."""
+    """Why a memory has no energies; "" if it has them."""
     try:
         library.energies(storage.component, storage.attributes, f"{where}: {storage.name}")
     except InputError as e:

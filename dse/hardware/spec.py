@@ -1,4 +1,4 @@
-"""Accelerators as the engine sees them: a chain of storage levels and fan-outs, outermost first."""
+"""The engine's view of an accelerator: a chain of storage levels and fan-outs, outermost first."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LoopConstraint:
-    """What a specification fixes about the loops of one level.
+    """Constraints of a specification on the loops of one level.
 
-    `factors` are exact (0: all of the dimension), `at_most` and `at_least` bound a factor. A permutation is innermost
-    first: the loops in `inner` come first, those in `outer` last, the rest in between in any order. `split` loops of a
-    spatial permutation, those of one iteration included, lie on X, the others on Y; None leaves the choice to the
-    mapper. `dse.hardware.constraints.for_layer` says what a constraint means for a layer.
+    `factors` are exact (0: the whole dimension), `at_most` and `at_least` are limits of a factor. A permutation is
+    innermost first: the loops in `inner` come first, those in `outer` last, the rest in between in any order. The first
+    `split` loops of a spatial permutation, loops of one iteration included, are on X, the others on Y; None leaves the
+    choice to the mapper. `dse.hardware.constraints.for_layer` gives the meaning of a constraint for a layer.
     """
 
     factors: Mapping[str, int] = field(default_factory=dict)
@@ -49,7 +49,8 @@ class Storage:
     `capacity` None means unlimited (DRAM). `keep` says for each tensor whether it is kept (True), bypassed (False)
     or open to the mapper (absent). Bandwidths are words per cycle and instance. `network_latency` is the number of
     cycles that filling and draining its network adds to every layer. `power_gate` names the level whose instances are
-    powered up and down, each with all instances of this memory inside it; None if each of these has a gate of its own.
+    switched on and off, each together with all instances of this memory inside it; None if each instance of this
+    memory has its own gate.
     """
 
     name: str
@@ -77,9 +78,9 @@ class Storage:
 
 @dataclass(frozen=True)
 class Fanout:
-    """`mesh_x` x `mesh_y` copies of everything further in. Timeloop names the level ``inter_<node>_spatial``.
+    """`mesh_x` x `mesh_y` copies of all inner levels. Timeloop names the level ``inter_<node>_spatial``.
 
-    To Timeloop it is a memory that keeps nothing, so that it has a `network_latency`, too.
+    For Timeloop it is a memory that keeps nothing, so it also has a `network_latency`.
     """
 
     name: str
@@ -96,7 +97,7 @@ class Fanout:
 
 @dataclass(frozen=True)
 class Compute:
-    """The unit that executes one operation a cycle."""
+    """The unit that executes one operation per cycle."""
 
     name: str
     component: str
@@ -105,7 +106,7 @@ class Compute:
 
 @dataclass(frozen=True)
 class Spec:
-    """One instance of an accelerator. `levels` runs from the outermost memory to the innermost fan-out or memory."""
+    """One instance of an accelerator. `levels` are ordered from the outermost memory to the innermost level."""
 
     levels: tuple[Storage | Fanout, ...]
     compute: Compute
@@ -116,7 +117,7 @@ class Spec:
 
     @cached_property
     def pe_count(self) -> int:
-        """Compute units of the whole array."""
+        """Number of compute units in the whole array."""
         product = 1
         for level in self.levels:
             if isinstance(level, Fanout):
@@ -125,7 +126,7 @@ class Spec:
 
     @cached_property
     def instances(self) -> Mapping[str, int]:
-        """How many instances of each level there are."""
+        """Number of instances of each level."""
         found, product = {}, 1
         for level in self.levels:
             found[level.name] = product
@@ -139,7 +140,7 @@ class Spec:
         return sum(level.network_latency for level in self.levels)
 
     def gated_together(self, storage: Storage) -> int:
-        """How many instances of a memory each power gate switches."""
+        """Number of instances of a memory that each power gate switches."""
         gate = storage.power_gate
         return 1 if gate is None else max(1, self.instances[storage.name] // self.instances[gate])
 
@@ -150,7 +151,7 @@ class Spec:
         return replace(self, compute=compute)
 
     def canonical(self) -> dict[str, Any]:
-        """Everything about the hardware that decides access counts and mapspace, as JSON data."""
+        """Everything in the hardware that determines access counts and mapspace, as JSON data."""
         return {"levels": [_canonical_level(level) for level in self.levels]}
 
 

@@ -1,4 +1,4 @@
-"""Reads Timeloop v4 specifications: expressions, inherited attributes, constraints. Refuses by name what it cannot."""
+"""Reader of Timeloop v4 specifications: expressions, inherited attributes, constraints. Refuses unsupported parts."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from dse.hardware.energy.components import ComponentLibrary
 from dse.hardware.spec import Compute, Fanout, Spec, Storage
 
 _NODE_FIELDS = (TAG, "name", "class", "attributes", "constraints", "spatial", "required_actions", "enabled")
-_TOP_LEVEL: Mapping[str, tuple[str, ...] | None] = {  # keys, and the fields that may be in them; None: read elsewhere
+_TOP_LEVEL: Mapping[str, tuple[str, ...] | None] = {  # keys, and their allowed fields; None: checked elsewhere
     "architecture": ("version", "nodes"),
     "variables": None,
     "components": None,
-    "problem": None,  # the layer: commands are given it by itself
-    "mapper": None,  # how to search, which is said on the command line
+    "problem": None,  # ignored: commands take the layer from another file
+    "mapper": None,  # ignored: settings of the search are options of commands
     "ART": None,  # areas are not modelled
     "mapspace": ("version", "template"),
     "globals": ("version", "environment_variables", "expression_custom_functions", "accelergy_plug_ins"),
     "mapping": None,
     "ERT": None,
 }
-_EMPTY: Mapping[str, str] = {  # keys that change numbers where they have something in them
+_EMPTY: Mapping[str, str] = {  # keys that would change results unless they are empty
     "mapping": "to Timeloop's mapper it is a constraint; give it to `enos model` as a file of its own",
     "ERT": "give the table of energies as a file of its own",
 }
 
 
 class SpecFile:
-    """A parsed specification file, from which instances for different variables are made.
+    """A parsed specification file; `instance` gives the accelerator for given variables.
 
     Args:
         document: the parsed YAML with `architecture` and optionally `variables`.
-        where: file name, for messages.
+        where: name of the file, for errors.
     """
 
     def __init__(self, document: Any, where: object) -> None:
@@ -58,10 +58,10 @@ class SpecFile:
 
     @staticmethod
     def read(path: Path | str, include: Sequence[Path | str] = ()) -> SpecFile:
-        """A specification whose top-level keys may lie in several files; `include` names the others.
+        """A specification whose top-level keys may be in several files; `include` names the others.
 
         Raises:
-            InputError: a key that two files have. Only `variables` and classes of `components` are put together.
+            InputError: two files have the same key. Only `variables` and classes of `components` are combined.
         """
         document = _top_level(path)
         for other in include:
@@ -79,7 +79,7 @@ class SpecFile:
         """The accelerator with `variables` overridden, for problems with these dimensions and tensors.
 
         Raises:
-            InputError: an unknown field or variable, a value out of range, or a feature that is not supported.
+            InputError: a field or variable is unknown, a value is out of range, or a feature is not supported.
         """
         for name in variables or {}:
             if name not in self.variables:
@@ -89,7 +89,7 @@ class SpecFile:
 
     @cached_property
     def library(self) -> ComponentLibrary:
-        """The shipped component classes, and those that the specification brings along."""
+        """The shipped component classes, and those of the specification."""
         library = ComponentLibrary.shipped()
         if "components" in self.document:
             library = library.with_classes(self.document["components"], f"{self.where}: components")
@@ -118,7 +118,7 @@ def _check_top_level(document: dict[str, Any], where: object) -> None:
         if allowed is not None:
             fields.optional_mapping(value, f"{where}: {key}", allowed)
         if key in _EMPTY and value not in (None, [], {}):
-            raise InputError(f"{where}: {key}", "is not read from a specification", _EMPTY[key])
+            raise InputError(f"{where}: {key}", "is not read from a specification", hint=_EMPTY[key])
     template = (document.get("mapspace") or {}).get("template", "uber")
     fields.one_of(template, f"{where}: mapspace.template", ("uber",))
     for key in ("environment_variables", "expression_custom_functions"):
@@ -139,10 +139,10 @@ def _texts(value: Any) -> Iterator[str]:
 def _joined(key: str, before: Any, value: Any, where: object) -> Any:
     """The value of a top-level key that two files have."""
     if key not in ("variables", "components") or not isinstance(before, dict) or not isinstance(value, dict):
-        raise InputError(where, f"a second {key!r} beside that of another file", "each key in one file")
+        raise InputError(where, f"another file also has {key!r}", "each key in one file")
     for name in value:
         if name in before and name not in ("version", "classes"):
-            raise InputError(f"{where}: {key}", f"a second {name!r} beside that of another file", "each name once")
+            raise InputError(f"{where}: {key}", f"another file also has {name!r}", "each name once")
     lists = [fields.optional_sequence(part.get("classes"), f"{where}: {key}.classes", fields.anything)
              for part in (before, value)]  # fmt: skip
     classes = [*lists[0], *lists[1]]
@@ -235,7 +235,7 @@ class _Reader:
         scope = self.scope | inherited | own
         values = {}
         for key, expression in own.items():
-            # An attribute may be written in terms of the variable of its own name (`technology: technology`).
+            # An attribute may refer to the variable of the same name (`technology: technology`).
             visible = {k: v for k, v in scope.items() if k != key}
             if key in self.scope:
                 visible[key] = self.scope[key]
@@ -270,7 +270,7 @@ class _Reader:
         number = names.Numbers(attributes, f"{where}.attributes")
         datawidth = number.whole(*names.DATAWIDTH) or names.DEFAULT_DATAWIDTH
         block = _block_size(number, datawidth, f"{where}.attributes")
-        half = (number.real("bandwidth") or 0) / 2 or None  # an old name, of reads and writes together
+        half = (number.real("bandwidth") or 0) / 2 or None  # an old name for reads and writes together
         return Storage(
             name=name,
             component=component_class,
@@ -299,22 +299,22 @@ class _Reader:
 
 
 class _PowerGates:
-    """At which level each memory is switched on and off, by the rule of Timeloop's front end.
+    """The level at which each memory is switched on and off, by the rule of Timeloop's front end.
 
-    A node with `has_power_gating` makes the node after it the gate of all that follow. But under any container the
-    front end hands on the container's own `power_gated_at`, also where that is nothing, and the chain is cut.
+    After a node with `has_power_gating`, the next node is the gate of all following nodes. But below a container
+    the front end uses the container's `power_gated_at` instead, even if it is not given, which ends this rule.
     """
 
     def __init__(self) -> None:
         self._gate: str | None = None
         self._next = False
-        self._container: tuple[str | None] | None = None  # what the last container gives, if there is one
+        self._container: tuple[str | None] | None = None  # `power_gated_at` of the last container, if there is one
 
     def container(self, gated_at: str | None) -> None:
         self._container = (gated_at,)
 
     def place(self, name: str, gating: bool, gated_at: str | None) -> str | None:
-        """The gate of the next level, None if it is itself; `gating`: its node has `has_power_gating`."""
+        """The gate of the next level; None if that is the level itself. `gating`: its node has `has_power_gating`."""
         if self._next:
             self._gate = name
         self._next = gating
@@ -323,7 +323,7 @@ class _PowerGates:
 
 
 def _gating(own: Mapping[str, Any], where: str) -> bool:
-    """Whether a node has `has_power_gating`; InputError for what is no truth value, or no name of a gate."""
+    """Whether a node has `has_power_gating`; InputError if this is not a boolean, or the gate's name is not text."""
     if own.get("power_gated_at") is not None:
         fields.text(own["power_gated_at"], f"{where}.power_gated_at")
     gating = own.get("has_power_gating")
@@ -337,7 +337,7 @@ def _check_container(constraints: Mapping[str, Any], where: str) -> None:
 
 
 def _block_size(number: names.Numbers, datawidth: int, where: str) -> int:
-    """Words that a physical access moves."""
+    """Number of words that a physical access moves."""
     width, block = number.whole(*names.WIDTH), number.whole(*names.BLOCK)
     if width is None:
         return block or 1
@@ -351,7 +351,7 @@ def _block_size(number: names.Numbers, datawidth: int, where: str) -> int:
 
 
 def _capacity(number: names.Numbers, datawidth: int, block: int, where: str) -> int | None:
-    """Words that fit; None if there is no limit."""
+    """Capacity in words; None if there is no limit."""
     depth, entries, kilobytes = number.whole(*names.DEPTH), number.whole("entries"), number.whole("sizeKB")
     if sum(x is not None for x in (depth, entries, kilobytes)) > 1:
         raise InputError(where, "more than one size is given", "one of depth, entries, sizeKB")
@@ -365,6 +365,6 @@ def _capacity(number: names.Numbers, datawidth: int, block: int, where: str) -> 
 
 
 def _latency(number: names.Numbers) -> int:
-    """Cycles to fill and drain the network between a level and the next one further in."""
+    """Cycles to fill and drain the network between a level and the next inner one."""
     latencies = (number.whole(name, least=0) for name in ("network_fill_latency", "network_drain_latency"))
     return sum(cycles or 0 for cycles in latencies)

@@ -1,4 +1,4 @@
-"""The page of a cost table: one self-contained HTML file. `search.report.run_page` adds what a run found."""
+"""The page of a cost table: one self-contained HTML file. `search.report.run_page` adds the results of a run."""
 
 from dse.page.render import render, write_page
 from dse.page.sweep_data import sweep_data

@@ -1,4 +1,4 @@
-// Elements, numbers as text, and keys: what every part of the page uses.
+// Elements, numbers as text, and keys, used by every part of the page.
 
 /** An element with attributes and children; text becomes text nodes, so nothing in it is ever read as markup. */
 function h(tag, attributes = {}, ...children) {
@@ -20,7 +20,7 @@ function filled(element, attributes, children) {
   return element;
 }
 
-/** Three digits that count, without an exponent for what people read in tables. */
+/** Three significant digits, without an exponent at the usual sizes. */
 function digits(value, count = 3) {
   if (value === 0) return "0";
   const size = Math.floor(Math.log10(Math.abs(value)));
@@ -51,7 +51,7 @@ const chip = (candidate, extra = "") =>
 
 const heading = (text, about) => [h("h2", {}, text), about ? h("p", { class: "soft" }, about) : null];
 
-/** A table in a box of its own that scrolls where it is wider than the page. Cells are text or elements. */
+/** A table in a box that scrolls if it is wider than the page. Cells are text or elements. */
 function tableOf(label, head, rows) {
   return h(
     "div",

@@ -1,7 +1,7 @@
-// Points, lines and bands over two axes, drawn at the width there is. Points can be hovered, focused and picked.
+// Points, lines and bands over two axes, drawn at the available width. Points can be hovered, focused and picked.
 
 const MARGIN = { top: 14, right: 16, bottom: 44, left: 58 };
-const REACH = 26; // pixels from which a pointer finds a point
+const REACH = 26; // pixels; a point within this distance of the pointer is shown
 
 const SHAPES = {
   circle: "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0",
@@ -12,8 +12,8 @@ const SHAPES = {
 };
 
 /**
- * A chart in a box of constant height. `draw` takes what is drawn:
- * `label`; `pinnable`, whether a click keeps a point; `x`, `y`: `{label, log, from}`;
+ * A chart in a box of constant height. `draw` takes its content:
+ * `label`; `pinnable`, whether a click selects a point; `x`, `y`: `{label, log, from}`;
  * `bands` and `lines`: `{points, colour, dashed, faint}`;
  * `marks`: `{x, y, id, title, shape, colour, hollow, text}`.
  * `on.show(id)` follows the pointer and the focus, `on.leave()` ends it, `on.pick(id)` is a click or Enter.
@@ -76,7 +76,7 @@ function makeChart(on) {
   return { element: box, draw, state };
 }
 
-/** Fills the SVG element; returns the marks with their elements and places. */
+/** Fills the SVG element; returns the marks with their elements and positions. */
 function drawn(svg, spec, width, height) {
   const points = [
     ...spec.marks.map((m) => [m.x, m.y]),
@@ -131,7 +131,7 @@ function drawn(svg, spec, width, height) {
   return [...placed].sort((a, b) => a.px - b.px || a.py - b.py);
 }
 
-/** From values to pixels, with a margin around the values and ticks that a person would choose. */
+/** From values to pixels, with a margin around the values and ticks at round numbers. */
 function scale(axis, values, from, to) {
   const convert = axis.log ? Math.log2 : (v) => v;
   const known = axis.ticks ?? [];
@@ -152,7 +152,7 @@ function scale(axis, values, from, to) {
 function axes(spec, x, y, width, height) {
   const bottom = height - MARGIN.bottom,
     middle = (MARGIN.top + bottom) / 2;
-  const crowded = x.ticks.length * 46 > width - MARGIN.left; // then every other tick has its number
+  const crowded = x.ticks.length * 46 > width - MARGIN.left; // then only every other tick has a number
   return [
     ...y.ticks.flatMap((t) => [
       s("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y.at(t), y2: y.at(t) }),
@@ -172,7 +172,7 @@ function axes(spec, x, y, width, height) {
   ];
 }
 
-/** What the signs of a chart mean; `shape` none is a line. */
+/** The legend of a chart; an entry without `shape` is a line. */
 function legend(entries) {
   return h(
     "ul",

@@ -1,4 +1,4 @@
-"""Colours of candidates: a hue for each operator, lighter for narrower words, with a text colour that can be read."""
+"""Colours of candidates: a hue for each operator, lighter for narrower words, with a legible text colour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LIGHTEST = 0.62  # share of white in the colour of the narrowest words
 
 
 def hue(operator: str, operators: Sequence[str]) -> str:
-    """The colour of an operator; those without one of their own share the others in the order of `operators`."""
+    """The colour of an operator; operators without a fixed colour take `OTHER_HUES` in the order of `operators`."""
     others = [name for name in dict.fromkeys(operators) if name not in HUES]
     return HUES.get(operator) or OTHER_HUES[others.index(operator) % len(OTHER_HUES)]
 

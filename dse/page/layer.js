@@ -1,4 +1,4 @@
-// One layer under one candidate: figures, loop nest, energy by level and tensor, and the other candidates.
+// One layer under one candidate: numbers, loop nest, energy by level and tensor, and the other candidates.
 
 function makeLayerPanel(data) {
   const longest = Math.max(1, ...data.nests.map((nest) => (typeof nest === "string" ? 3 : nestLines(nest).length)));
@@ -50,7 +50,7 @@ function factsOf(data, layer, cell, total) {
     ["operations", whole(layer.n_ops)],
     ["cycles", ok ? whole(cell.cycles) : "–"],
     ["utilisation", ok ? percent(cell.utilisation) : "–"],
-    ["mapping is", ok ? (cell.optimal ? "proven optimal" : "the best found") : "–"],
+    ["mapping is", ok ? (cell.optimal ? "proven optimal" : "not proven optimal") : "–"],
     ...off,
   ].map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text)));
 }

@@ -1,4 +1,4 @@
-// The page's state, and what is drawn when it changes.
+// The state of the page, and the drawing of its parts when the state changes.
 
 function main(page) {
   const data = JSON.parse(page.getElementById("data").textContent);
@@ -41,7 +41,7 @@ function main(page) {
   parts.sweep?.draw();
 }
 
-/** The assignment that the strip shows: a network that is pointed at, else what was chosen. */
+/** The assignment that the strip shows: that of the network under the pointer, else the chosen one. */
 const shownAssignment = (data, state) =>
   state.preview === null ? state.assignment : data.networks[state.preview].assignment;
 
@@ -70,19 +70,19 @@ function draw(data, parts, state) {
 
 const ABOUT = {
   plane:
-    "Every point is one trained network. Point at it or focus it, and the strip below shows it; " +
-    "a click or Enter keeps it there.",
+    "Every point is one trained network. Point at one, or focus it, to show it in the strip below; " +
+    "a click or Enter keeps it selected.",
   uniform:
-    "The same candidate in every layer, where all layers have a mapping. A click on a name puts it in the strip below.",
-  whatIf: "Another operator or precision for any layer: the total follows at once, from the table's own energies.",
-  networks: "The same training for all. A click on a name puts the network in the strip.",
+    "Networks with one candidate in all layers, if all have a mapping. Click a name to show it in the strip below.",
+  whatIf: "Choose another operator or precision for any layer; the total is updated from the energies of the table.",
+  networks: "All networks were trained in the same way. Click a name to show the network in the strip.",
 };
 
 /** Puts every part into its section of the page. */
 function fill(page, data, { caption, strip, layer, whatIf, networks, run, sweep }) {
   if (run) place(page, "plane", "Accuracy and energy", ABOUT.plane, [networks.plane]);
   else place(page, "uniform", "One operator throughout", ABOUT.uniform, [networks.table]);
-  const outline = data.reference === null ? "" : `, their outline that of ${data.candidates[data.reference].name}`;
+  const outline = data.reference === null ? "" : `, outlines are those of ${data.candidates[data.reference].name}`;
   const about = `Bars are energies${outline}. Point at a layer, or move with the arrow keys.`;
   const strips = [caption, strip.element, layerLegend(data), layer.element];
   place(page, "network", "The network, layer by layer", about, strips);
@@ -98,7 +98,7 @@ function fill(page, data, { caption, strip, layer, whatIf, networks, run, sweep 
 
 const sweepAbout = (sweep) =>
   `The architecture sweep of ${sweep.workload}` +
-  (sweep.axes.length > 1 ? "; at each size the other settings are at their best." : ".");
+  (sweep.axes.length > 1 ? "; at each size the other settings have their best values." : ".");
 
 /** The layer that the panel shows first. */
 function costliest(data) {

@@ -1,6 +1,6 @@
-// The arithmetic of the page: pure functions of the embedded data and of assignments (an index of a candidate a layer).
+// The arithmetic of the page: pure functions of the data and of assignments (the index of a candidate per layer).
 
-/** What a network costs under an assignment; `pj` is Infinity where a layer has no mapping, and `lacking` names it. */
+/** The cost of a network under an assignment; `pj` is Infinity if layers have no mapping, and `lacking` names them. */
 function totals(data, assignment) {
   const sum = { pj: 0, compute_pj: 0, tx_pj: 0, cycles: 0, lacking: [] };
   data.layers.forEach((layer, i) => {
@@ -11,7 +11,7 @@ function totals(data, assignment) {
   return sum;
 }
 
-/** Candidates of a layer by rising energy, those without a mapping last, each with its difference to the chosen one. */
+/** Candidates of a layer by energy, those without a mapping last, each with its difference from the chosen one. */
 function ranking(layer, chosen) {
   const own = layer.cells[chosen].pj;
   return layer.cells
@@ -25,7 +25,7 @@ function ranking(layer, chosen) {
     .sort((a, b) => (a.pj === b.pj ? a.k - b.k : a.pj - b.pj));
 }
 
-/** Where the energy of a layer goes: compute first, then from the innermost level outwards. */
+/** The parts of a layer's energy: compute first, then the levels from the innermost outwards. */
 function spent(data, cell) {
   const counted = data.transmission === "all";
   const rows = [{ name: "compute", pj: cell.compute_pj, kind: "compute" }];
@@ -39,7 +39,7 @@ function spent(data, cell) {
   return rows;
 }
 
-/** A loop nest as lines `{level, text, spatial}`, outermost first; a level's name stands on its first line. */
+/** A loop nest as lines `{level, text, spatial}`, outermost first; the first line of a level has its name. */
 function nestLines(nest) {
   const lines = [];
   for (const [level, loops] of nest)
@@ -52,7 +52,7 @@ function nestLines(nest) {
   return lines;
 }
 
-/** Every layer to one candidate; those without a mapping for it stay as they are, and `stay` names them. */
+/** All layers changed to one candidate; layers without a mapping for it are unchanged, and `stay` names them. */
 function withAll(data, assignment, k) {
   const possible = data.layers.map((layer) => "pj" in layer.cells[k]);
   return {
@@ -61,7 +61,7 @@ function withAll(data, assignment, k) {
   };
 }
 
-/** The assignment as YAML, in the form of a run's assignment.yaml. */
+/** The assignment as YAML, in the format of a run's assignment.yaml. */
 function yaml(data, assignment) {
   return data.layers
     .map((layer, i) => `${scalar(layer.name)}: ${scalar(data.candidates[assignment[i]].name)}\n`)

@@ -12,7 +12,7 @@ _AXIS = re.compile(r"([xy]): ")
 
 @dataclass(frozen=True)
 class Loop:
-    """One loop; `axis` is ``x`` or ``y`` for a loop over instances, `last` the iterations of an imperfect last run."""
+    """One loop; `axis` is ``x`` or ``y`` for a loop over instances, `last` the iterations of a shorter last run."""
 
     dimension: str
     bound: int
@@ -29,7 +29,7 @@ class NestLevel:
 
 
 def parse_nest(text: str) -> tuple[NestLevel, ...] | None:
-    """The levels that have loops, outermost first; None for text that is no loop nest, the empty one too."""
+    """The levels that have loops, outermost first; None if the text is not a loop nest."""
     levels = []
     for part in text.split(" | "):
         match = _LEVEL.fullmatch(part)

@@ -1,4 +1,4 @@
-// The networks that are known: the plane of accuracy and energy, the figures of one, and all of them as a table.
+// The networks: the plane of accuracy and energy, the numbers of one network, and all networks as a table.
 
 const SEARCHED_SHAPES = ["diamond", "triangle", "square", "down"];
 
@@ -52,7 +52,7 @@ function markOf(data, settings, network) {
 
 const shapeOf = (i) => SEARCHED_SHAPES[i % SEARCHED_SHAPES.length];
 
-/** The legend's entries, those that the plane has marks for. */
+/** Entries of the legend, for the marks that occur in the plane. */
 function signs(data, settings) {
   const some = (kind) => data.networks.some((network) => network.kind === kind);
   const found = { colour: "var(--found)" };
@@ -60,12 +60,12 @@ function signs(data, settings) {
   return [
     some("baseline") && { text: "one operator throughout", shape: "circle", ...soft },
     ...settings.map((text, i) => ({ text: `searched, ${text}`, shape: shapeOf(i), ...found })),
-    some("sampled") && { text: "hollow: others of a population", shape: shapeOf(0), hollow: true, ...found },
+    some("sampled") && { text: "hollow: other networks of a population", shape: shapeOf(0), hollow: true, ...found },
     data.run?.lines.length && { text: "uni-operator line: mean, and each seed", dashed: true, ...soft },
   ].filter(Boolean);
 }
 
-/** Is this the uni-operator network of its candidate that lies highest? Its point carries the name for all seeds. */
+/** Is this the most accurate uni-operator network of its candidate? Its point has the name for all seeds. */
 function highest(data, network) {
   if (network.kind !== "baseline") return false;
   const same = data.networks.filter((other) => other.candidate === network.candidate && other.kind === "baseline");
@@ -77,7 +77,7 @@ function highest(data, network) {
   );
 }
 
-/** Names and values; a value that this kind of network does not have is a dash, so that the box keeps its height. */
+/** Names and values; a value that this kind of network does not have is a dash, so the box keeps its height. */
 function figureTexts(data, network) {
   const known = (key, format) => (network[key] == null ? "–" : format(network[key]));
   return [
@@ -93,7 +93,7 @@ function figureTexts(data, network) {
   ];
 }
 
-/** A button that pins a network; it is one of several that a network may have. */
+/** A button that pins a network. A network may have several. */
 function networkButton(network, id, buttons, on, text = network.label) {
   const button = h(
     "button",
@@ -112,7 +112,7 @@ function networkButton(network, id, buttons, on, text = network.label) {
   return button;
 }
 
-/** Distance from the uni-operator line in points, coloured by its sign; one that rounds to 0 has no colour. */
+/** Distance from the uni-operator line in points, coloured by its sign; without colour if it rounds to 0. */
 function gapOf(network) {
   if (network.above_line == null) return "";
   const text = signed(100 * network.above_line);

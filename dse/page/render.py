@@ -1,4 +1,4 @@
-"""Puts the page's data, style and script into one HTML file that needs nothing else."""
+"""Writes the page's data, style and script into one HTML file that needs no other files."""
 
 from __future__ import annotations
 
@@ -29,12 +29,15 @@ def render(
     commands: str = "",
     config: str = "",
 ) -> str:
-    """The page's HTML; texts and data may hold any characters.
+    """The HTML of the page; texts and data may contain any characters.
 
     Args:
-        data: `dse.page.page_data` with ``networks``, and ``run`` and ``sweep`` where there are any.
-        commands: how the page is made again.
-        config: the run's configuration.
+        data: `dse.page.page_data` with ``networks``, and with ``run`` and ``sweep``, which may be None.
+        title: heading of the page, and its title in the browser.
+        subtitle: the line below the heading.
+        findings: paragraphs of the section on findings.
+        commands: the commands that make the page again.
+        config: the run's configuration as YAML; "" without a run.
     """
     script = "\n".join(
         ['(() => {\n"use strict";', *(_text(f"{name}.js") for name in _SCRIPTS), "main(document);\n})();"]
@@ -46,7 +49,7 @@ def render(
         findings="".join(f"<p>{html.escape(text)}</p>\n" for text in findings),
         commands=html.escape(commands),
         config=_configuration(config) if config else "",
-        # Nothing but this style and this script may run, and nothing may be fetched.
+        # Only this style and this script are allowed, and no requests.
         policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'",
         style=style,
         script=script,
@@ -55,19 +58,19 @@ def render(
 
 
 def embedded_json(data: Mapping[str, Any]) -> str:
-    """JSON that can stand in a script element: nothing in it closes the element or opens a comment."""
+    """JSON that is safe in a script element: it cannot close the element or open a comment."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).translate(_JSON_ESCAPES)
 
 
 def write_page(path: Path, page: str) -> Path:
-    """Writes the page; InputError where that is not possible."""
+    """Writes the page and returns its path; InputError if it cannot be written."""
     with system_errors(path):
         path.write_text(page, encoding="utf-8")
     return path
 
 
 def _configuration(text: str) -> str:
-    what = "The configuration, with every default written out"
+    what = "The configuration, including all defaults"
     return f"<details><summary>{what}</summary>\n<pre tabindex=0>{html.escape(text)}</pre></details>"
 
 
@@ -76,5 +79,5 @@ def _text(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """What a policy calls an inline element by."""
+    """The source expression by which a content security policy allows an inline element."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

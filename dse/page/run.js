@@ -4,7 +4,7 @@ function makeRun(data, buttons, on) {
   const weights = h("div");
   const title = h("h3");
   const about =
-    "Softmax of the operator weights at the end of the search; the coloured part is the weight, the choice is framed.";
+    "Softmax of the operator weights at the end of the search. The coloured part is the weight; the choice is framed.";
   const any = data.networks.some((network) => network.weights != null);
   const elements = [
     ...(any ? [title, h("p", { class: "soft" }, about), weights] : []),
@@ -12,7 +12,7 @@ function makeRun(data, buttons, on) {
       folded(
         search.title,
         i === 0,
-        "A row a cycle: the layer that was decided, its softmax weight, and the network so far.",
+        "One row per cycle: the layer that was decided, its softmax weight, and the network so far.",
         cycleTable(data, search),
       ),
     ),
@@ -20,7 +20,7 @@ function makeRun(data, buttons, on) {
       folded(
         population.title,
         i === 0,
-        "Networks drawn from the operator weights and relearnt; * did best on the validation images.",
+        "Networks drawn from the operator weights and relearnt; * marks the best one on the validation images.",
         populationTable(data, population, buttons, on),
       ),
     ),
@@ -32,7 +32,7 @@ function makeRun(data, buttons, on) {
     const shown = network.weights == null ? data.networks.findIndex((other) => other.weights != null) : id;
     if (!any || drawnFor === shown) return;
     drawnFor = shown;
-    title.textContent = `What was chosen, and how surely: ${data.networks[shown].label}`;
+    title.textContent = `Choices and their weights: ${data.networks[shown].label}`;
     weights.replaceChildren(weightTable(data, data.networks[shown]));
   }
   return { elements, draw };

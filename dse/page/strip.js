@@ -1,4 +1,4 @@
-// The network as a strip: a column a layer, with its energy as a bar and its candidate as a coloured word.
+// The network as a strip: one column per layer, with its energy as a bar and its candidate as a coloured word.
 
 /** `on.hover(i)`, `on.leave()` follow the pointer; `on.select(i)` a click and the focus. */
 function makeStrip(data, on) {
@@ -76,14 +76,14 @@ function makeStrip(data, on) {
   return { element, draw, mark };
 }
 
-/** Scrolls a positioned box sideways, and nothing else, until one of its children is seen. */
+/** Scrolls a positioned box sideways, and nothing else, until one of its children is visible. */
 function inView(box, child) {
   const left = child.offsetLeft,
     right = left + child.offsetWidth;
   if (left < box.scrollLeft || right > box.scrollLeft + box.clientWidth) box.scrollLeft = left - box.clientWidth / 2;
 }
 
-/** An assignment as a row of small squares, with its text for who does not see them; null is a layer not decided. */
+/** An assignment as a row of small squares, with a text for screen readers; null is an undecided layer. */
 function miniStrip(data, assignment, changed = -1) {
   const text = data.layers.map(
     (layer, i) => `${layer.name} ${assignment[i] === null ? "open" : data.candidates[assignment[i]].name}`,

@@ -1,4 +1,4 @@
-// Energy against a swept size: a curve a candidate, or one candidate by level.
+// Energy against a swept size: one curve per candidate, or one candidate by level.
 
 function makeSweep(data) {
   const sweep = data.sweep;
@@ -21,7 +21,7 @@ function makeSweep(data) {
   let titles = [];
 
   function say(id) {
-    readout.textContent = id === null ? "Point at a mark, or focus one, for its figures." : titles[id];
+    readout.textContent = id === null ? "Point at a mark, or focus it, to see its numbers." : titles[id];
     chart.state({ shown: id });
   }
   function draw() {
@@ -56,7 +56,7 @@ function select(name, options) {
   );
 }
 
-/** The cheapest point of a candidate at every size along an axis: other settings are at their best there. */
+/** The cheapest point of a candidate at every size along an axis: other settings have their best values. */
 function curveOf(sweep, candidate, axis) {
   const least = new Map();
   for (const point of sweep.points.filter((p) => p.candidate === candidate)) {
@@ -66,7 +66,7 @@ function curveOf(sweep, candidate, axis) {
   return [...least.values()].sort((a, b) => a.x[axis] - b.x[axis]);
 }
 
-/** What is drawn and what the table below it says. */
+/** The chart and the rows of the table below it. */
 function curves(data, axis, measure, candidate) {
   const sweep = data.sweep;
   const name = sweep.axes[axis];
@@ -100,7 +100,7 @@ function curves(data, axis, measure, candidate) {
   };
 }
 
-/** A mark a point of a curve; the least has another shape, its number, and says so. */
+/** One mark per point of a curve; the point of least energy has another shape, a number, and a note in its title. */
 function marksOf(one, name, axis, value) {
   const least = one.points.reduce((a, b) => (one.pj(b) < one.pj(a) ? b : a), one.points[0]);
   return one.points.map((p) => {
@@ -120,7 +120,7 @@ function marksOf(one, name, axis, value) {
   });
 }
 
-/** A line a candidate, in its colour of the strip; one that the table lacks has another. */
+/** One line per candidate, in the candidate's colour in the strip; a candidate that is not in the table has another. */
 function candidateLines(data, axis) {
   return data.sweep.candidates.map((name, i) => {
     const known = data.candidates.find((candidate) => candidate.name === name);
@@ -129,7 +129,7 @@ function candidateLines(data, axis) {
   });
 }
 
-/** The parts of a curve on top of each other; `pj` is the upper edge and `below` the lower one. */
+/** The parts of a curve, stacked; `pj` is the upper edge and `below` the lower one. */
 function stack(sweep, points) {
   const sum = (p, n) => p.parts.slice(0, n).reduce((a, b) => a + b, 0);
   return sweep.parts.map((name, i) => ({

@@ -1,4 +1,4 @@
-"""What the page shows of an architecture sweep, from the summary that `enos sweep --summary` wrote."""
+"""The page's data of an architecture sweep, from a file of `enos sweep --summary`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 from dse.core.errors import InputError
 from dse.sweep.sweep_table import LEVEL_ENERGY
-from dse.table.cost_table import Row, read_rows
+from dse.table.columns import Row
+from dse.table.rows import read_rows
 
 _NEEDED = ("point", "workload", "candidate", "status", "n_ops", "energy_pj", "compute_pj", "cycles")
 
@@ -18,22 +19,23 @@ def sweep_data(path: Path | str) -> dict[str, Any]:
     """The points of a sweep that have a total.
 
     Returns:
-        ``workload``, ``candidates``; ``axes``, the settings that vary and are numbers; ``parts``, where energy goes
-        (compute, then levels, innermost first); ``points``, each with its ``candidate``, its ``x`` on every axis,
-        ``n_ops``, ``cycles``, ``energy_pj`` and the energy in pJ of every part; ``missing``, what has no total and why.
+        ``workload``, ``candidates``; ``axes``, the settings that vary and are numbers; ``parts``, the parts of the
+        energy (compute, then levels, innermost first); ``points``, each with its ``candidate``, its ``x`` on every
+        axis, ``n_ops``, ``cycles``, ``energy_pj`` and the energy in pJ of every part; ``missing``, a text for each
+        candidate and point without a total, with the reason.
 
     Raises:
-        InputError: a file that is no summary, or a value that is no number.
+        InputError: the file is not a summary, or a value is not a number.
     """
-    rows = read_rows(path)
+    rows = read_rows(path).rows
     for column in _NEEDED:
         if column not in rows[0]:
-            raise InputError(path, f"column {column!r} is missing", "what `enos sweep --summary` wrote")
+            raise InputError(path, f"column {column!r} is missing", "a file of `enos sweep --summary`")
     columns = [str(column) for column in rows[0]]
     settings = columns[columns.index("point") + 1 : columns.index("workload")]
     axes = [s for s in settings if _varies(rows, s)]
     if not axes:
-        raise InputError(path, "has no setting that varies and is a number", "a sweep of at least two sizes")
+        raise InputError(path, "has no numeric setting that varies", "a sweep of at least two sizes")
     parts = {"compute": "compute_pj", **{c.removesuffix(LEVEL_ENERGY): c for c in columns if c.endswith(LEVEL_ENERGY)}}
     if "leakage_pj" in columns:
         parts["leakage"] = "leakage_pj"

@@ -1,4 +1,4 @@
-"""What the page knows of a cost table, as JSON data; the page's own arithmetic is sums of these numbers."""
+"""The page's data of a cost table, as JSON; the page itself only adds these numbers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import numpy as np
 
 from dse.page.colours import shades
 from dse.page.nest import parse_nest
-from dse.table.breakdown import energy_columns
-from dse.table.cost_table import CostTable, Row, Transmission
+from dse.table.columns import LevelColumn, Row, energy_columns
+from dse.table.cost_table import CostTable, Transmission
 from dse.table.totals import REFERENCE
-
-_NEGLIGIBLE = 1e-9  # share of a layer's energy below which a remainder is rounding
 
 Json = dict[str, Any]
 
@@ -26,15 +24,13 @@ def page_data(table: CostTable, transmission: Transmission = "all") -> Json:
 
     Returns:
         ``candidates`` and ``layers`` in the table's order. ``layers[i]["cells"][k]`` is a layer under a candidate:
-        ``pj`` (what counts), its parts ``compute_pj`` and ``tx_pj``, ``not_counted_pj`` (off the chip),
+        ``pj`` (the energy that counts), its parts ``compute_pj`` and ``tx_pj``, ``not_counted_pj`` (off chip),
         ``cycles``, ``utilisation``, ``optimal``, ``parts`` (pJ of each of the page's ``parts``), ``rest_pj`` (leakage)
-        and ``nest``, an index of ``nests``; or ``reason`` alone where there is no mapping. ``reference`` is the
-        candidate (its index) that shares are relative to, with ``reference_pj``; both None if it lacks a mapping.
-        ``layer_unit`` and ``total_unit`` are what energies of layers and of networks are printed in.
+        and ``nest``, an index of ``nests``; or only ``reason`` if there is no mapping. ``reference`` is the index of
+        the candidate that shares are relative to, with ``reference_pj``; both are None if it lacks a mapping.
+        ``layer_unit`` and ``total_unit`` are the units in which energies of layers and networks are printed.
     """
     columns = energy_columns(table.rows)
-    parts = [tuple(column.removesuffix(".energy_pj").rsplit(".", 1)) for column in columns]
-    off_chip = off_chip_levels(table)
     nests: dict[str, int] = {}
     energy = table.energy_pj(transmission)
     ok = np.isfinite(energy)
@@ -57,7 +53,7 @@ def page_data(table: CostTable, transmission: Transmission = "all") -> Json:
         "layer_unit": unit(float(np.max(energy, initial=0.0, where=ok))),
         "total_unit": unit(float(np.max(energy, axis=1, initial=0.0, where=ok).sum())),
         "candidates": _candidates(table),
-        "parts": [{"level": level, "tensor": tensor, "off_chip": level in off_chip} for level, tensor in parts],
+        "parts": [{"level": c.level, "tensor": c.tensor, "off_chip": c.level in table.off_chip} for c in columns],
         "nests": [_nest(text) for text in nests],
         "layers": layers,
         "reference": reference,
@@ -66,7 +62,7 @@ def page_data(table: CostTable, transmission: Transmission = "all") -> Json:
 
 
 def uniform_networks(table: CostTable, transmission: Transmission = "all") -> list[Json]:
-    """The networks with one candidate in every layer, for those candidates that have all mappings."""
+    """The networks with one candidate in all layers, for candidates that have a mapping in every layer."""
     energy = table.energy_pj(transmission)
     return [
         {
@@ -82,17 +78,17 @@ def uniform_networks(table: CostTable, transmission: Transmission = "all") -> li
 
 
 def indices(table: CostTable, assignment: Mapping[str, str], transmission: Transmission = "all") -> list[int]:
-    """An assignment as the page has it: an index of the candidates for each layer.
+    """An assignment in the page's form: for each layer the index of its candidate.
 
     Raises:
-        InputError: a layer or a candidate that the table does not have.
+        InputError: the table does not have a layer or a candidate of the assignment.
     """
     table.total_pj(assignment, transmission)
     return [table.candidates.index(assignment[layer]) for layer in table.layers]
 
 
 def reference_candidate(table: CostTable) -> int | None:
-    """Index of the typical operator at 8 bits; None where a layer has no mapping for it, or the table lacks it."""
+    """Index of the typical operator at 8 bits; None if the table lacks it or a layer has no mapping for it."""
     for k, candidate in enumerate(table.candidates):
         rows = [table.row(layer, candidate) for layer in table.layers]
         if (rows[0]["operator"], rows[0]["bits"]) == REFERENCE and all(row["status"] == "ok" for row in rows):
@@ -101,30 +97,9 @@ def reference_candidate(table: CostTable) -> int | None:
 
 
 def unit(largest_pj: float) -> Json:
-    """The largest of the units pJ, nJ and uJ in which the largest energy is at least 1, and how many pJ it has."""
+    """The largest of the units pJ, nJ and uJ in which the largest energy is at least 1, and its size in pJ."""
     name, size = next((u for u in (("µJ", 1e6), ("nJ", 1e3)) if largest_pj >= u[1]), ("pJ", 1.0))
     return {"name": name, "pj": size}
-
-
-def off_chip_levels(table: CostTable) -> set[str]:
-    """The outermost levels whose energy is the difference between all and on-chip transmission in every row.
-
-    Empty where no such levels exist, as in a table without the columns of levels.
-    """
-    columns = energy_columns(table.rows)
-    levels = list(dict.fromkeys(column.removesuffix(".energy_pj").rpartition(".")[0] for column in columns))
-    mapped = [row for row in table.rows if row["status"] == "ok"]
-    for first in range(len(levels) - 1, -1, -1):
-        outer = [c for c in columns if c.removesuffix(".energy_pj").rpartition(".")[0] in levels[first:]]
-        if mapped and all(_is_difference(row, outer) for row in mapped):
-            return set(levels[first:])
-    return set()
-
-
-def _is_difference(row: Row, columns: Sequence[str]) -> bool:
-    moved = sum(float(row.get(c) or 0.0) for c in columns)
-    everything, on_chip = float(row["e_tx_pj"]), float(row["e_tx_on_chip_pj"])
-    return abs(moved - (everything - on_chip)) <= _NEGLIGIBLE * everything
 
 
 def _candidates(table: CostTable) -> list[Json]:
@@ -135,12 +110,11 @@ def _candidates(table: CostTable) -> list[Json]:
     ]
 
 
-def _cell(row: Row, columns: Sequence[str], nests: dict[str, int], transmission: Transmission) -> Json:
-    """A layer under a candidate, but for what follows from the table's own arithmetic."""
+def _cell(row: Row, columns: Sequence[LevelColumn], nests: dict[str, int], transmission: Transmission) -> Json:
+    """A layer under a candidate, without the energies that `page_data` adds."""
     if row["status"] != "ok":
         return {"reason": row["reason"] or row["status"]}
-    parts = [row.get(column) or 0.0 for column in columns]
-    rest = row["e_tx_pj"] - sum(parts)
+    parts = [row.get(column.name) or 0.0 for column in columns]
     return {
         "tx_pj": row["e_tx_pj"] if transmission == "all" else row["e_tx_on_chip_pj"],
         "not_counted_pj": 0.0 if transmission == "all" else row["e_tx_pj"] - row["e_tx_on_chip_pj"],
@@ -148,13 +122,13 @@ def _cell(row: Row, columns: Sequence[str], nests: dict[str, int], transmission:
         "utilisation": row["utilisation"],
         "optimal": row["optimal"],
         "parts": parts,
-        "rest_pj": rest if parts and rest > _NEGLIGIBLE * row["e_tx_pj"] else 0.0,
+        "rest_pj": row.get("leakage_pj") or 0.0,
         "nest": nests.setdefault(row["mapping"], len(nests)) if row["mapping"] else None,
     }
 
 
 def _nest(text: str) -> Any:
-    """Levels with loops as ``[dimension, bound, axis, last]``; the text itself where it is no loop nest."""
+    """Levels with loops as ``[dimension, bound, axis, last]``; the text itself if it is not a loop nest."""
     levels = parse_nest(text)
     if levels is None:
         return text

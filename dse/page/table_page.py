@@ -1,4 +1,4 @@
-"""The page of a cost table alone: nothing was trained, so it has energies and no accuracies."""
+"""The page of a cost table without a run: it has energies and no accuracies."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ LEVELS = {"all": "all memory levels count", "on_chip": "only on-chip levels coun
 def write_table_page(
     path: Path, output: Path | None = None, *, transmission: Transmission = "all", sweep: Path | None = None
 ) -> Path:
-    """Writes the page of a table's file, beside it unless `output` names another place; returns where.
+    """Writes the page of a table's file and returns its path.
 
     Args:
-        sweep: a sweep's summary, whose curves the page shows too.
+        path: the table.
+        output: path of the page; None for the table's path with the suffix ``.html``.
+        transmission: the levels whose energy counts.
+        sweep: the summary of a sweep, whose curves the page also shows.
 
     Raises:
-        InputError: a file that cannot be read, is no table or no summary; a place that cannot be written to.
+        InputError: a file cannot be read or is not a table or summary, or the page cannot be written.
     """
     table = CostTable.load(path)
     data = page_data(table, transmission)
@@ -34,15 +37,15 @@ def write_table_page(
     page = render(
         data,
         title=f"ENOS: {data['workload']}",
-        subtitle=f"{len(table.layers)} layers, {len(table.candidates)} candidates a layer; energies of one inference "
-        f"from the layers' own mappings; {LEVELS[transmission]}. From {path.name}.",
+        subtitle=f"{len(table.layers)} layers, {len(table.candidates)} candidates per layer; energies of one "
+        f"inference, each layer mapped alone; {LEVELS[transmission]}. Table: {path.name}.",
         commands=_command(path, output, transmission, sweep),
     )
     return write_page(output or path.with_name(f"{path.stem}.html"), page)
 
 
 def _least(data: dict[str, Any]) -> dict[str, Any]:
-    """The network with the cheapest candidate in every layer; a layer without any mapping takes the first one."""
+    """The network with the cheapest candidate in every layer; the first candidate in a layer without any mapping."""
     assignment = []
     for layer in data["layers"]:
         energies = [cell.get("pj", float("inf")) for cell in layer["cells"]]
@@ -53,7 +56,7 @@ def _least(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shared(network: dict[str, Any], reference_pj: float | None) -> dict[str, Any]:
-    """The network with its energy as a share of the reference's too."""
+    """The network, with its energy as a share of the reference's added."""
     known = reference_pj is not None and network["energy_pj"] is not None
     return network | {"energy": network["energy_pj"] / reference_pj if known else None}
 

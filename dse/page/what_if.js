@@ -1,6 +1,6 @@
-// What if this layer were MF at 4 bits: every layer under every candidate, and the total of what is chosen.
+// What if this layer were MF at 4 bits: every layer under every candidate, and the total of the chosen ones.
 
-/** `on.change(assignment)` gets a new assignment, `on.layer(i)` the layer that is looked at, `on.reset()` goes back. */
+/** `on.change(assignment)` gets a new assignment, `on.layer(i)` the focused layer; `on.reset()` restores the start. */
 function makeWhatIf(data, on) {
   let current = [];
   const note = h("p", { class: "soft note", role: "status" });
@@ -11,7 +11,7 @@ function makeWhatIf(data, on) {
   };
   const chooseAll = (k) => {
     const all = withAll(data, current, k);
-    const stay = `Without a mapping for ${data.candidates[k].name}, and left as they are: ${all.stay.join(", ")}.`;
+    const stay = `Unchanged, because they have no mapping for ${data.candidates[k].name}: ${all.stay.join(", ")}.`;
     say(all.stay.length ? stay : "");
     on.change(all.assignment);
   };
@@ -29,7 +29,7 @@ function makeWhatIf(data, on) {
     h("button", { type: "button", ...attributes, onclick }, ...children);
   const buttons = [
     ...data.candidates.map((one, k) => button({ "data-all": one.name }, () => chooseAll(k), "all to ", chip(one))),
-    button({ class: "reset" }, reset, "Reset to the network's own"),
+    button({ class: "reset" }, reset, "Reset to the selected network"),
     button({ class: "copy" }, () => copied(text.textContent, say), "Copy as YAML"),
   ];
   const elements = [
@@ -56,7 +56,7 @@ function makeWhatIf(data, on) {
   return { elements, draw };
 }
 
-/** The choice of a candidate for a layer; one without a mapping cannot be made. */
+/** The choice of a candidate for a layer; a candidate without a mapping cannot be chosen. */
 function radioOf(data, i, k, handlers) {
   const cell = data.layers[i].cells[k];
   const name = `${data.layers[i].name} ${data.candidates[k].name}`;
@@ -85,7 +85,7 @@ function totalsOf(data, assignment, start) {
     ["transmission", totalText(data, sum.tx_pj), data.transmission === "all" ? "all levels" : "on-chip levels"],
     ["cycles", some ? whole(sum.cycles) : "–", ""],
     [
-      "against the start",
+      "change",
       some && changed ? differenceText(data.total_unit, sum.pj - before.pj) : "–",
       `${changed} ${changed === 1 ? "layer" : "layers"} changed`,
     ],
@@ -135,7 +135,7 @@ function grid(data, radios, differences) {
     "p",
     { class: "soft", id: "grid-about" },
     `Energy in ${data.layer_unit.name} of each layer under each candidate; the least of each layer is underlined. ` +
-      "Choose one a layer: arrow keys move along a layer, Tab goes to the next.",
+      "Choose one per layer: arrow keys move within a layer, Tab moves to the next.",
   );
   return [
     about,
@@ -152,7 +152,7 @@ function grid(data, radios, differences) {
   ];
 }
 
-/** Why some choices cannot be made, in words; identical reasons once. */
+/** Why some candidates cannot be chosen; each reason is given once. */
 function refusals(data) {
   const byReason = new Map();
   data.layers.forEach((layer) =>
@@ -174,7 +174,7 @@ function refusals(data) {
   );
 }
 
-/** Puts text on the clipboard, by the older way where a browser refuses the newer one. */
+/** Copies text to the clipboard, in the older way if a browser refuses the newer one. */
 async function copied(text, say) {
   try {
     await navigator.clipboard.writeText(text);
@@ -183,7 +183,7 @@ async function copied(text, say) {
     const field = h("textarea", { class: "unseen" }, text);
     document.body.append(field);
     field.select();
-    say(document.execCommand("copy") ? "Copied." : "This browser does not let the page copy; the text is below.");
+    say(document.execCommand("copy") ? "Copied." : "This browser does not allow the page to copy; the text is below.");
     field.remove();
   }
 }

@@ -1,1 +1,1 @@
-"""Figures of tables and sweeps: a function that decides what is shown, and one that draws it."""
+"""Figures of tables and sweeps: for each, a function that computes its content and one that draws it."""

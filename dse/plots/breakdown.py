@@ -1,4 +1,4 @@
-"""Figures of cost tables: for each, a pure function that says what is drawn and a thin one that draws it."""
+"""Figures of cost tables: for each, a pure function that computes its content and a thin one that draws it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from pathlib import Path
 
 from dse.core.errors import InputError
 from dse.core.files import system_errors
-from dse.table.breakdown import level_energies
+from dse.table.breakdown import breakdown
 from dse.table.cost_table import CostTable
 
-# matplotlib is imported where it draws: what is drawn can be had, and tested, without it.
-
-_NEGLIGIBLE = 1e-9  # share of a layer's energy below which a remainder is rounding
+# matplotlib is imported only to draw: the content of a figure can be computed, and tested, without it.
 
 
 @dataclass(frozen=True)
 class BreakdownInfo:
-    """Stacked bars, one a layer: `parts[name][i]` is the energy in uJ of a part of the hardware in layer i.
+    """Stacked bars, one per layer: `parts[name][i]` is the energy in uJ of a part of the hardware in layer i.
 
     Parts run from the compute unit outwards. A layer without a mapping has no bar; `without_mapping` names it.
     """
@@ -29,36 +27,26 @@ class BreakdownInfo:
 
 
 def breakdown_info(table: CostTable, candidate: str) -> BreakdownInfo:
-    """Where the energy of each layer goes under one candidate.
+    """The energy of each layer under one candidate, by part of the hardware.
 
     Raises:
-        InputError: an unknown candidate, or a table without the columns of levels.
+        InputError: the candidate is unknown, or the table has no columns of levels.
     """
-    rows = [table.row(layer, candidate) if candidate in table.candidates else {} for layer in table.layers]
-    levels = level_energies(table, candidate)
-    ok = [row["status"] == "ok" for row in rows]
-    parts = {"compute": [row["e_compute_pj"] if there else 0.0 for row, there in zip(rows, ok, strict=True)]}
-    for level, _, energies in levels:
-        sums = parts.setdefault(level, [0.0] * len(rows))
-        parts[level] = [total + (e or 0.0) for total, e in zip(sums, energies, strict=True)]
-    totals = [row["e_compute_pj"] + row["e_tx_pj"] if there else 0.0 for row, there in zip(rows, ok, strict=True)]
-    rest = [total - sum(part[i] for part in parts.values()) for i, total in enumerate(totals)]
-    if any(r > _NEGLIGIBLE * t for r, t in zip(rest, totals, strict=True)):
-        parts["leakage"] = rest
-    workload = rows[0]["workload"]
+    parts = breakdown(table, candidate)
+    total_pj = sum(map(sum, parts.parts.values()))
     return BreakdownInfo(
-        title=f"{workload}, {candidate}: {sum(totals) / 1e6:.0f} uJ an inference",
+        title=f"{table.rows[0]['workload']}, {candidate}: {total_pj / 1e6:.0f} uJ per inference",
         layers=table.layers,
-        parts={name: tuple(pj / 1e6 for pj in part) for name, part in parts.items()},
-        without_mapping=tuple(layer for layer, there in zip(table.layers, ok, strict=True) if not there),
+        parts={name: tuple(pj / 1e6 for pj in part) for name, part in parts.parts.items()},
+        without_mapping=tuple(layer for layer, pj in zip(table.layers, parts.compute, strict=True) if pj is None),
     )
 
 
 def draw_breakdown(info: BreakdownInfo, path: Path | str) -> None:
-    """Draws the bars into a file whose suffix names its form.
+    """Draws the bars into a file; its suffix decides the format.
 
     Raises:
-        InputError: a suffix that is no form of figure, or a file that cannot be written.
+        InputError: the suffix is not a supported format, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix not in (".png", ".pdf", ".svg"):

@@ -1,4 +1,4 @@
-"""Draws the figures of a sweep, without a display; what they show is decided in `dse.plots.sweep_series`."""
+"""Draws the figures of a sweep, without a display; `dse.plots.sweep_series` computes their content."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from dse.sweep.sweep_table import SweepTable
 
 SUFFIXES = (".png", ".svg")
 
-# Colours that people with any of the usual forms of colour blindness tell apart. Paul Tol's "muted" scheme for levels,
-# Okabe and Ito's for candidates.
+# Colours that are distinct for the common forms of colour blindness: Paul Tol's "muted" scheme for levels, Okabe and
+# Ito's for candidates.
 _COMPUTE = "#DDDDDD"
 _LEVELS = (
     "#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499",
@@ -47,9 +47,9 @@ _BESIDE = (
     ((-5, -3), "right", "top"),
     ((-5, 3), "right", "bottom"),
 )
-"""Where the label of a point may stand, in points from it: the first place with room is taken."""
+"""Possible positions of a label relative to its data point, in points; the first free one is used."""
 _MOST_POINT_LABELS = 64  # below a heat map
-_DARKEST = 2.0  # ratio to a layer's least energy that gets the darkest colour, if one is above it
+_DARKEST = 2.0  # ratio to a layer's least energy from which on the colour is the darkest
 
 
 def draw_figures(found: SweepTable, candidates: Sequence[str], folder: Path) -> list[Path]:
@@ -58,7 +58,7 @@ def draw_figures(found: SweepTable, candidates: Sequence[str], folder: Path) -> 
     ``energy_<candidate>_<setting>``: energy per MAC against each setting; ``winners_<candidate>``; ``pareto``.
 
     Raises:
-        InputError: a file that cannot be written.
+        InputError: a file cannot be written.
     """
     figures: dict[str, Figure] = {}
     for candidate in candidates:
@@ -76,7 +76,7 @@ def draw_figures(found: SweepTable, candidates: Sequence[str], folder: Path) -> 
 
 
 def curve_figure(info: CurveInfo) -> Figure:
-    """Stacked energies per MAC, a panel for each value of the other setting."""
+    """Stacked energies per MAC, with one panel for each value of the other setting."""
     figure = _figure(2.2 + 3.9 * len(info.panels) ** 0.85, 4.2)
     panels = figure.subplots(1, len(info.panels), sharey=True, squeeze=False)[0]
     for axes, panel in zip(panels, info.panels, strict=True):
@@ -120,7 +120,7 @@ def _draw_curve(axes: Any, panel: CurvePanel, x_label: str) -> None:
 
 
 def _size_axis(axes: Any, x: Sequence[float]) -> None:
-    """Ticks at the sizes themselves, logarithmic where they span much."""
+    """Ticks at the sizes; the axis is logarithmic if the sizes span a large range."""
     if x[0] > 0 and x[-1] / x[0] >= _LOG_FROM:
         axes.set_xscale("log", base=2)
     if len(x) <= _MOST_TICKS:
@@ -133,14 +133,14 @@ def _size_axis(axes: Any, x: Sequence[float]) -> None:
 
 
 def pareto_figure(info: ParetoInfo) -> Figure:
-    """A panel for each quantity that energy is set against."""
+    """One panel for each quantity that energy is plotted against."""
     figure = _figure(5.0 * len(info.panels), 4.4)
     panels = figure.subplots(1, len(info.panels), squeeze=False)[0]
     for axes, panel in zip(panels, info.panels, strict=True):
         _draw_pareto(axes, panel)
     figure.suptitle(info.title, fontsize=11)
-    figure.supxlabel(f"lines: points that none beats in both; labels: {info.label_meaning}", fontsize=8)
-    figure.draw_without_rendering()  # from here on everything is where it will be
+    figure.supxlabel(f"lines: Pareto fronts; labels: {info.label_meaning}", fontsize=8)
+    figure.draw_without_rendering()  # computes the layout, so that positions are final
     for axes, panel in zip(panels, info.panels, strict=True):
         _label_fronts(axes, panel)
     return figure
@@ -159,7 +159,7 @@ def _draw_pareto(axes: Any, panel: ParetoPanel) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.margins(0.12)
     axes.set_xlabel(panel.x_label)
-    axes.set_ylabel("energy (uJ an inference)")
+    axes.set_ylabel("energy (uJ per inference)")
     axes.grid(alpha=0.25)
     if not values:
         axes.text(0.5, 0.5, "not known", transform=axes.transAxes, ha="center")
@@ -168,7 +168,7 @@ def _draw_pareto(axes: Any, panel: ParetoPanel) -> None:
 
 
 def _label_fronts(axes: Any, panel: ParetoPanel) -> None:
-    """Writes what the points of each front are called, wherever a text finds room beside its point."""
+    """Labels the points of each front, where there is room next to the point."""
     marks = [(series.x[j], series.energy_uj[j]) for series in panel.series for j in series.front]
     taken = [_around(x, y) for x, y in axes.transData.transform(marks)] if marks else []
     for i, series in enumerate(panel.series):
@@ -226,7 +226,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # Text stays text in SVG, and neither form carries the time: the same sweep gives the same files.
+    # Text is kept as text in SVG, and files contain no time, so the same sweep gives the same files.
     metadata = {"Date": None} if path.suffix == ".svg" else {}
     with system_errors(path), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "enos"}):
         figure.savefig(path, dpi=150, metadata=metadata)

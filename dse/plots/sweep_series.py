@@ -1,4 +1,4 @@
-"""What the figures of a sweep show, as data; `dse.plots.sweep` draws it."""
+"""The content of the figures of a sweep, as data; `dse.plots.sweep` draws it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from dse.sweep.axes import Axis, Point, format_number
 from dse.sweep.sweep_table import LEVEL_ENERGY, SweepTable
-from dse.table.cost_table import Row
+from dse.table.columns import Row
 
 _MOST_PANELS = 6
 
 
 @dataclass(frozen=True)
 class CurvePanel:
-    """Energy per MAC in pJ at rising sizes `x`: `parts[name][i]` of compute and of each level, which add up to
-    `totals[i]`. `best` is the index of the least."""
+    """Energy per MAC in pJ at increasing sizes `x`: `parts[name][i]` of compute and of each level, whose sum is
+    `totals[i]`. `best` is the index of the least total."""
 
     title: str
     x: tuple[float, ...]
@@ -26,7 +26,7 @@ class CurvePanel:
 
 @dataclass(frozen=True)
 class CurveInfo:
-    """Energy per MAC against one setting; `missing` are the sizes at which nothing could be mapped."""
+    """Energy per MAC against one setting; `missing` are the sizes at which a layer has no mapping."""
 
     title: str
     x_label: str
@@ -36,7 +36,7 @@ class CurveInfo:
 
 @dataclass(frozen=True)
 class ParetoSeries:
-    """Points of one candidate, and the indices of those on its front, by rising energy."""
+    """Points of one candidate, and the indices of those on its Pareto front, by increasing energy."""
 
     candidate: str
     x: tuple[float, ...]
@@ -53,7 +53,7 @@ class ParetoPanel:
 
 @dataclass(frozen=True)
 class ParetoInfo:
-    """Energy of an inference in uJ against what else a point costs; `label_meaning` says what points are called."""
+    """Energy of an inference in uJ against other costs of a point; `label_meaning` explains the labels of points."""
 
     title: str
     label_meaning: str
@@ -62,7 +62,7 @@ class ParetoInfo:
 
 @dataclass(frozen=True)
 class WinnersInfo:
-    """`relative[i][j]` is the energy of layer i at point j over the layer's least; None without a mapping.
+    """`relative[i][j]` is the energy of layer i at point j divided by the layer's least; None without a mapping.
 
     `winners[i]` is the index of a layer's cheapest point, `common` that of the best point for the whole network.
     """
@@ -79,8 +79,8 @@ class WinnersInfo:
 def curve_info(found: SweepTable, candidate: str, axis: Axis) -> CurveInfo | None:
     """The curve along an axis; None if fewer than two of its steps have a total.
 
-    One other axis of a few steps gives a panel for each of them. Of more axes, or more steps, each size shows the
-    point at which the other settings are at their best.
+    If one other axis with few steps varies, there is a panel for each of its steps. With more axes, or more steps,
+    each size shows the point of least energy over the other settings.
     """
     k = found.axes.index(axis)
     others = [i for i in range(len(found.axes)) if i != k and len(found.axes[i].steps) > 1]
@@ -97,7 +97,7 @@ def curve_info(found: SweepTable, candidate: str, axis: Axis) -> CurveInfo | Non
         groups = {_step_label(found.axes[other], step): [t for t in totals if t[0].steps[other] == step]
                   for step in range(len(found.axes[other].steps))}  # fmt: skip
     elif others:
-        note = "; other settings at their best"
+        note = "; other settings at their best values"
     panels = [_panel(title, k, sizes, group, found.levels) for title, group in groups.items() if group]
     return CurveInfo(
         f"{found.workload}, {candidate}: energy per MAC{note}",
@@ -126,7 +126,7 @@ def _panel(
 
 
 def pareto_info(found: SweepTable, candidates: Sequence[str]) -> ParetoInfo:
-    """Energy against delay, and against the storage on the chip, of every point under these candidates."""
+    """Energy against delay, and against storage on the chip, of every point under these candidates."""
     seconds = all(found.delay_column(candidate) == "delay_s" for candidate in candidates)
     delay = ("delay_s", 1e3, "delay (ms)") if seconds else ("cycles", 1e-6, "cycles (millions)")
     storage = ("on_chip_bits", 1 / 8192, "on-chip storage (KB)")
@@ -153,7 +153,7 @@ def _series(found: SweepTable, candidate: str, column: str, unit: float) -> Pare
 
 
 def winners_info(found: SweepTable, candidate: str) -> WinnersInfo:
-    """Which point is the cheapest for each layer, and by how much the others are dearer."""
+    """The cheapest point for each layer, and the energies of the other points relative to it."""
     winners = found.winners(candidate)
     best = found.best(candidate)
     relative = tuple(
@@ -165,7 +165,7 @@ def winners_info(found: SweepTable, candidate: str) -> WinnersInfo:
         for w in winners
     )
     return WinnersInfo(
-        f"{found.workload}, {candidate}: energy of each layer over its least",
+        f"{found.workload}, {candidate}: energy of each layer / its least energy",
         found.layers,
         tuple(point_labels(found)),
         _varying_names(found),
@@ -195,7 +195,7 @@ def _axis_label(axis: Axis) -> str:
 
 
 def _step_text(axis: Axis, step: int) -> str:
-    """Values of a step, those that are equal once."""
+    """Values of a step; equal values are given once."""
     return ",".join(dict.fromkeys(map(format_number, axis.steps[step])))
 
 
@@ -204,7 +204,7 @@ def _step_label(axis: Axis, step: int) -> str:
 
 
 def _sizes(axis: Axis) -> tuple[str, list[float]]:
-    """What the steps of an axis are drawn over: the values of its first path that tells them all apart."""
+    """Label and positions of an axis' steps: the values of the first path whose values are all different."""
     for path, values in zip(axis.paths, zip(*axis.steps, strict=True), strict=True):
         if len(set(values)) == len(values):
             others = [p for p, v in zip(axis.paths, zip(*axis.steps, strict=True), strict=True) if v == values]

@@ -1,10 +1,10 @@
-"""Architecture sweeps: a network mapped on every accelerator that some settings span.
+"""Architecture sweeps: a network mapped onto every accelerator in a set of settings.
 
 ```python
 from dse.sweep import sweep
 
-found = sweep("squeezenet", {"glb_ifmap.depth": "1024:65536:x2"}, only=["T8"])
-found.best("T8")  # the row of least energy of `found.summary`
+result = sweep("squeezenet", {"glb_ifmap.depth": "1024:65536:x2"}, only=["T8"])
+result.best("T8")  # the row of `result.summary` with the least energy
 ```
 """
 

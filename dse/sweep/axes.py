@@ -1,4 +1,4 @@
-"""What a sweep varies: settings such as ``glb_ifmap.depth=1024:65536:x2`` as axes, and the points they span."""
+"""The settings of a sweep, such as ``glb_ifmap.depth=1024:65536:x2``, as axes, and the points that they define."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from typing import Any
 from dse.core.errors import InputError
 
 MAX_POINTS = 10_000
-"""A sweep of more points is refused: it is nearly always a slip in a range, and would run for days."""
+"""A sweep of more points is refused: it is almost always a mistake in a range, and would run for days."""
 
 Number = int | float
 
 _VALUES = "numbers a,b,c; a range start:stop:xFACTOR (geometric) or start:stop:+STEP (arithmetic)"
-_DIGITS = 30  # the magnitude of numbers, by which they and what is computed of them stay numbers
-_HIT = Decimal("1e-12")  # relative; a geometric range includes its stop although powers are rounded
+_DIGITS = 30  # largest decimal exponent of a number, so that computed values stay finite
+_HIT = Decimal("1e-12")  # relative tolerance by which a geometric range includes its stop, as powers are rounded
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Paths that vary in step: `steps[i][j]` is the value of `paths[j]` at step i."""
+    """Paths that vary together: `steps[i][j]` is the value of `paths[j]` at step i."""
 
     paths: tuple[str, ...]
     steps: tuple[tuple[Number, ...], ...]
 
     @property
     def name(self) -> str:
-        """What figures and messages call it."""
+        """The name in figures and messages."""
         return ",".join(self.paths)
 
 
@@ -54,10 +54,10 @@ def format_number(value: Number) -> str:
 
 
 def parse_set(text: str, where: str = "--set") -> Axis:
-    """The axis of ``PATHS=VALUES``; paths that are joined by commas take the same value.
+    """The axis of ``PATHS=VALUES``; paths joined by commas take the same value.
 
     Raises:
-        InputError: a text of another form, a bad range, a value that is given twice.
+        InputError: the text has another form, a range is invalid, or a value is given twice.
     """
     paths, equals, values = text.partition("=")
     if not equals:
@@ -66,16 +66,16 @@ def parse_set(text: str, where: str = "--set") -> Axis:
 
 
 def parse_axis(paths: str, values: Any, where: str) -> Axis:
-    """An axis from its paths, joined by commas, and its values: text as after ``--set``, a number, or a list."""
+    """An axis from its paths, joined by commas, and its values: text as in ``--set``, a number, or a list."""
     names = _paths(paths, where)
     return Axis(names, tuple((value,) * len(names) for value in parse_values(values, f"{where} {paths.strip()}")))
 
 
 def parse_zip(group: Any, where: str) -> Axis:
-    """An axis whose settings vary in step, each with values of its own, as many as the others have.
+    """An axis of settings that vary together, each with its own list of values; all lists have the same length.
 
     Args:
-        group: paths (joined by commas where they take the same value) -> values, as `parse_axis` takes them.
+        group: paths (joined by commas if they take the same value) -> values in the form of `parse_axis`.
     """
     if not isinstance(group, dict) or not group:
         raise InputError(where, f"found {group!r}", "a mapping of PATH: VALUES")
@@ -99,8 +99,8 @@ def parse_zip(group: Any, where: str) -> Axis:
 def parse_values(values: Any, where: str, *, repeats: bool = False) -> tuple[Number, ...]:
     """Numbers from ``a,b,c``, a range, a number or a list of these; `repeats` allows a value twice.
 
-    A range includes its stop where it is hit. Between whole ends a geometric range has whole numbers: 100:1000:x1.5
-    is 100, 150, 225, 338, 506, 759.
+    A range includes its stop if a step reaches it. If both ends are integers, values of a geometric range are rounded
+    to integers: 100:1000:x1.5 is 100, 150, 225, 338, 506, 759.
     """
     items: list[Any] = [None]
     if _is_scalar(values):
@@ -119,10 +119,10 @@ def parse_values(values: Any, where: str, *, repeats: bool = False) -> tuple[Num
 
 
 def combine(*groups: Sequence[Axis]) -> tuple[Axis, ...]:
-    """All axes; one of a later group replaces that with the same paths in an earlier one.
+    """All axes; an axis of a later group replaces one with the same paths in an earlier group.
 
     Raises:
-        InputError: a path on two axes.
+        InputError: two axes have a path in common.
     """
     axes: dict[frozenset[str], Axis] = {}
     for group in groups:
@@ -146,7 +146,7 @@ def points_of(axes: Sequence[Axis]) -> tuple[Point, ...]:
     """Every combination of the axes' steps.
 
     Raises:
-        InputError: no axis, or more than `MAX_POINTS` points.
+        InputError: there is no axis, or there are more than `MAX_POINTS` points.
     """
     if not axes:
         raise InputError("sweep", "nothing varies", "at least one --set PATH=VALUES")

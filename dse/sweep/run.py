@@ -1,4 +1,4 @@
-"""Runs a sweep: every point of it checked, then all of them mapped together, through the store."""
+"""Runs a sweep: checks all points, then maps them together, through the store."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from dse.sweep.axes import Axis, Point, parse_zip, points_of
 from dse.sweep.sweep_file import axes_of
 from dse.sweep.sweep_table import SweepTable, refused_total, summary_row
 from dse.sweep.variants import check_paths, with_settings
-from dse.table.cost_table import COLUMNS, CostTable, Row
+from dse.table.columns import COLUMNS, Row
+from dse.table.cost_table import CostTable
 from dse.table.fill import CandidatesLike, Plan, Progress, WorkloadLike, load_workload, map_plans, plan_for
 from dse.workload.layers import Workload
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a candidate cannot be mapped at a point: ``invalid`` for the specification, ``no_energy`` for the tables."""
+    """Why a candidate cannot be mapped at a point: ``invalid`` by the specification, ``no_energy`` in the tables."""
 
     status: str
     reason: str
@@ -32,7 +33,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Site:
-    """A point of a sweep with what each candidate, by name, runs on there."""
+    """A point of a sweep with the instance of each candidate, by name."""
 
     point: Point
     instances: Mapping[str, Instance | Refusal]
@@ -42,7 +43,7 @@ class Site:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """Everything a sweep will do, checked, before anything is searched."""
+    """A sweep whose points are checked and not yet searched."""
 
     workload: Workload
     arch: str
@@ -66,30 +67,30 @@ def sweep(
     imperfect: bool = False,
     progress: Progress | None = None,
 ) -> SweepTable:
-    """Maps a network on every architecture that some settings span, each layer and candidate to a proven optimum.
+    """Maps a network onto every architecture in a set of settings; each mapping is proven optimal.
 
     ```python
-    found = sweep("squeezenet", {"glb_ifmap.depth": "1024:65536:x2", "weights_spad.depth": [112, 224]}, only=["T8"])
-    found.best("T8")["glb_ifmap.depth"]
+    result = sweep("squeezenet", {"glb_ifmap.depth": "1024:65536:x2", "weights_spad.depth": [112, 224]}, only=["T8"])
+    result.best("T8")["glb_ifmap.depth"]
     ```
 
-    Energies of all components are estimated anew at each point. What the store has, and what another point of the
-    sweep has in common with this one, is not searched again.
+    Energies of all components are estimated again at each point. Layers that are in the store, or are the same problem
+    at another point, are not searched again.
 
     Args:
         workload: a workload, its file, or the name of a shipped one.
-        settings: path -> values, every combination of which is a point. A path is ``node.attribute``, ``node.meshX``,
+        settings: path -> values; every combination of values is a point. A path is ``node.attribute``, ``node.meshX``,
             ``node.meshY`` or ``variables.name``, or several of these joined by commas, which take the same value.
             Values are a list of numbers, or text: ``a,b,c``, ``start:stop:xFACTOR``, ``start:stop:+STEP``.
-        zipped: groups of path -> values which vary in step, each path with values of its own.
-        arch: Timeloop v4 specification; None takes the shipped one.
-        candidates: operators and precisions, or their file; None takes the shipped ones.
-        only: names of the candidates to take, such as ``T8``; all of them if it is empty.
+        zipped: groups of path -> values that vary together, each path with its own list of values.
+        arch: Timeloop v4 specification; None for the shipped one.
+        candidates: operators and precisions, or their file; None for the shipped ones.
+        only: names of the candidates to map, such as ``T8``; empty for all.
         store, engine, jobs, objective, imperfect, progress: as in `dse.table.fill.map_workload`.
 
     Raises:
-        InputError: a wrong file, path or value; a sweep none of whose points can be mapped. A point that lies outside
-            the energy tables is no error but has rows that say so, and so has a layer without a mapping.
+        InputError: a file, path or value is wrong, or no point of the sweep can be mapped. A point outside the energy
+            tables is not an error; its rows have a status and a reason. The same holds for a layer without a mapping.
     """
     axes = axes_of(settings, "settings")
     axes += tuple(parse_zip(dict(group), f"zipped[{i}]") for i, group in enumerate(zipped))
@@ -111,7 +112,7 @@ def plan_sweep(
     objective: str = "energy",
     imperfect: bool = False,
 ) -> SweepPlan:
-    """Loads everything and checks every point; arguments and errors as in `sweep`."""
+    """Reads all files and checks every point; arguments and errors as in `sweep`."""
     points = points_of(axes)
     workload = load_workload(workload)
     chosen = _chosen(candidates, only)
@@ -148,7 +149,7 @@ def plan_sweep(
 def run_sweep(
     plan: SweepPlan, *, store: Path | str | None = None, jobs: int = -1, progress: Progress | None = None
 ) -> SweepTable:
-    """Maps all points in one pool of workers, each answer stored as it arrives; arguments as in `sweep`."""
+    """Maps all points in one pool of workers and stores each result when it is known; arguments as in `sweep`."""
     mapped = [site for site in plan.sites if site.plan]
     found = map_plans([site.plan for site in mapped if site.plan], store=store, jobs=jobs, progress=progress)
     tables = {site.point.number: table for site, table in zip(mapped, found, strict=True)}
@@ -194,7 +195,7 @@ def _total(workload: str, candidate: Candidate, site: Site, table: CostTable | N
 
 
 def _chosen(candidates: CandidatesLike, only: Sequence[str]) -> tuple[Candidate, ...]:
-    """The candidates of these names, in the order of the operators file."""
+    """The candidates with these names, in the order of the operators file."""
     if candidates is None or isinstance(candidates, (str, Path)):
         candidates = load_candidates(candidates)
     names = [candidate.name for candidate in candidates]
@@ -205,6 +206,6 @@ def _chosen(candidates: CandidatesLike, only: Sequence[str]) -> tuple[Candidate,
 
 
 def _cycle_seconds(arch: SpecFile) -> float | None:
-    """Duration of a cycle by the specification's ``global_cycle_seconds``; None where it names none."""
+    """Duration of a cycle from the specification's ``global_cycle_seconds``; None if it is not given."""
     value = evaluate(arch.variables.get("global_cycle_seconds"), arch.variables, f"{arch.where}: variables")
     return float(value) if isinstance(value, (int, float)) and value > 0 else None

@@ -1,4 +1,4 @@
-"""What a sweep found: costs of every layer and network at every point, the points worth having, and where each wins."""
+"""Results of a sweep: costs of every layer and network at every point, Pareto fronts, and the best point per layer."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from dse.core.errors import unknown
 from dse.hardware.instance import Instance
 from dse.hardware.spec import Fanout, Spec
 from dse.sweep.axes import Axis, Point
-from dse.table.cost_table import COLUMNS, CostTable, Row, write_rows
+from dse.table.columns import COLUMNS, LevelColumn, Row
+from dse.table.cost_table import CostTable
+from dse.table.rows import write_rows
 
 LEVEL_ENERGY = ".energy_pj"
-"""Ends the name of a summary's column of a level: ``glb_ifmap.energy_pj``."""
+"""Suffix of a level's column in the summary: ``glb_ifmap.energy_pj``."""
 
 _NEGLIGIBLE = 1e-9  # share of an energy below which a remainder is rounding
 
 
 def _least(energies: Sequence[float], delays: Sequence[float]) -> int:
-    """The position of the least energy, and of the fastest where energies are equal but for rounding."""
+    """The index of the least energy; among energies that differ by rounding only, the fastest."""
     limit = min(energies) * (1 + _NEGLIGIBLE)
     return min((i for i, energy in enumerate(energies) if energy <= limit), key=lambda i: delays[i])
 
@@ -32,13 +34,13 @@ class SweepTable:
     `rows` has one row for each (point, layer, candidate): ``point`` (the number of the point, from 1), a column for
     each path that varies, and the columns of a cost table (`dse.table.cost_table.COLUMNS`, accesses, energies in pJ).
 
-    `summary` has one row for each (point, candidate), the network with that candidate in all layers: ``energy_pj``,
-    of it ``energy_on_chip_pj``; ``energy_per_mac_pj``; ``compute_pj``, ``<level>.energy_pj`` and ``leakage_pj``, which
-    add up to ``energy_pj``; ``cycles``, ``delay_s`` and ``edp_js`` (energy x delay in J s; both empty if the
-    specification has no ``global_cycle_seconds``) and ``on_chip_bits``, the storage of the chip in bits.
+    `summary` has one row for each (point, candidate), the network with that candidate in all layers: ``energy_pj`` and
+    its part on the chip, ``energy_on_chip_pj``; ``energy_per_mac_pj``; ``compute_pj``, ``<level>.energy_pj`` and
+    ``leakage_pj``, whose sum is ``energy_pj``; ``cycles``, ``delay_s`` and ``edp_js`` (energy x delay in J s; both
+    empty if the specification has no ``global_cycle_seconds``) and ``on_chip_bits``, the storage of the chip in bits.
 
-    ``status`` is ``ok``, or one of these, with a ``reason`` and without costs: ``no_mapping``; ``no_energy``, where the
-    tables have no energy for a component; ``invalid``, where the specification refuses the value.
+    ``status`` is ``ok``, or one of these, with a ``reason`` and without costs: ``no_mapping``; ``no_energy`` if the
+    tables have no energy for a component; ``invalid`` if the specification refuses the value.
     """
 
     workload: str
@@ -62,7 +64,7 @@ class SweepTable:
         return tuple(column.removesuffix(LEVEL_ENERGY) for column in columns)
 
     def total(self, point: int, candidate: str) -> Row:
-        """The summary's row of the point of this number; InputError for an unknown candidate."""
+        """The summary's row of a point, given by its number; InputError for an unknown candidate."""
         try:
             return self._totals[point, candidate]
         except KeyError:
@@ -81,7 +83,7 @@ class SweepTable:
         return float(row["e_compute_pj"] + row["e_tx_pj"]) if row["status"] == "ok" else None
 
     def best(self, candidate: str) -> Row | None:
-        """The total of least energy, the fastest of equals; None if no point has a mapping for every layer."""
+        """The total of least energy, the fastest if several are equal; None if no point maps every layer."""
         totals = self.totals(candidate)
         if not totals:
             return None
@@ -89,22 +91,22 @@ class SweepTable:
         return totals[_least([row["energy_pj"] for row in totals], [row[column] for row in totals])]
 
     def pareto(self, candidate: str, against: str = "delay") -> list[Row]:
-        """The totals that no other point beats in energy without losing in ``delay`` or ``on_chip_bits``, nor the
-        other way round; by rising energy.
+        """The totals on the Pareto front of energy and another cost, by increasing energy.
 
         Args:
-            against: a column of the summary, or ``delay``: seconds, or cycles where the seconds are not known.
+            against: the other cost: a column of the summary such as ``on_chip_bits``, or ``delay`` (seconds if they are
+                known, else cycles).
         """
         column = self.delay_column(candidate) if against == "delay" else against
         totals = [row for row in self.totals(candidate) if row[column] is not None]
         return [totals[i] for i in front([(row["energy_pj"], row[column]) for row in totals])]
 
     def delay_column(self, candidate: str) -> str:
-        """``delay_s`` where it is known at every point, else ``cycles``."""
+        """``delay_s`` if it is known at every point, else ``cycles``."""
         return "delay_s" if all(row["delay_s"] is not None for row in self.totals(candidate)) else "cycles"
 
     def winners(self, candidate: str) -> tuple[Winner, ...]:
-        """For each layer, the point at which it needs least energy, beside the best point for the whole network."""
+        """For each layer the point of least energy, with the energy there and at the network's best point."""
         common = self.best(candidate)
         found = []
         for layer in self.layers:
@@ -142,8 +144,8 @@ class SweepTable:
 
 @dataclass(frozen=True)
 class Winner:
-    """The number of a layer's cheapest point (the first of equals) with the energy there, and that at the point which
-    is best for the whole network; None where there is no mapping."""
+    """The number of a layer's cheapest point (the fastest if several are equal), the energy in pJ there, and at the
+    point that is best for the whole network; None without a mapping."""
 
     layer: str
     point: int | None
@@ -159,9 +161,9 @@ class Winner:
 
 
 def front(costs: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the pairs that no other pair is at most equal to in both numbers, by rising first number.
+    """Indices of the pairs on the Pareto front (both numbers minimised), by increasing first number.
 
-    Of equal pairs the first counts.
+    Of equal pairs the first is taken.
     """
     found: list[int] = []
     for i in sorted(range(len(costs)), key=lambda i: costs[i]):
@@ -174,7 +176,7 @@ def summary_row(point: Point, table: CostTable, instance: Instance, cycle_second
     """The summary's row of a candidate at a point.
 
     Args:
-        table: costs of all layers under the instance's candidate, and perhaps others.
+        table: costs of all layers under the instance's candidate; it may have other candidates too.
         cycle_seconds: duration of a cycle, if it is known.
     """
     candidate = instance.candidate
@@ -188,7 +190,6 @@ def summary_row(point: Point, table: CostTable, instance: Instance, cycle_second
     compute = sum(r["e_compute_pj"] for r in rows)
     energy = compute + sum(r["e_tx_pj"] for r in rows)
     levels = level_sums(rows)
-    leakage = energy - compute - sum(levels.values())
     cycles = sum(r["cycles"] for r in rows)
     delay = cycles * cycle_seconds if cycle_seconds else None
     return row | {
@@ -200,7 +201,7 @@ def summary_row(point: Point, table: CostTable, instance: Instance, cycle_second
         "delay_s": delay,
         "edp_js": energy * 1e-12 * delay if delay else None,
         "compute_pj": compute,
-        "leakage_pj": leakage if leakage > _NEGLIGIBLE * energy else 0.0,
+        "leakage_pj": sum(r["leakage_pj"] for r in rows),
         **{f"{level}{LEVEL_ENERGY}": pj for level, pj in levels.items()},
     }
 
@@ -229,14 +230,14 @@ def level_sums(rows: Sequence[Row]) -> dict[str, float]:
     sums: dict[str, float] = {}
     for row in rows:
         for column, value in row.items():
-            if column.count(".") >= 2 and column.endswith(LEVEL_ENERGY):
-                level = column.removesuffix(LEVEL_ENERGY).rpartition(".")[0]
-                sums[level] = sums.get(level, 0.0) + (value or 0.0)
+            parsed = LevelColumn.parse(column)
+            if parsed and parsed.quantity == "energy_pj":
+                sums[parsed.level] = sums.get(parsed.level, 0.0) + (value or 0.0)
     return sums
 
 
 def on_chip_bits(spec: Spec) -> int | None:
-    """Bits of all memories on the chip, counting every copy in a fan-out; None if one of them has no size."""
+    """Bits of all memories on the chip, counting every instance in a fan-out; None if one of them has no size."""
     total, copies = 0, 1
     for level in spec.levels:
         if isinstance(level, Fanout):

@@ -1,4 +1,4 @@
-"""The specifications of a sweep's points: a parsed specification with other sizes in it."""
+"""The specifications of a sweep's points: a parsed specification with changed values."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _OPTIONAL = ("multiple_buffering", "read_bandwidth", "write_bandwidth", "shared_
 
 
 def check_paths(arch: SpecFile, paths: Iterable[str], candidates: Iterable[Candidate]) -> None:
-    """Refuses paths that the specification does not have, or whose values would have no effect.
+    """Checks that a sweep can vary these paths of the specification.
 
     Raises:
-        InputError: an unknown node, attribute or variable, or one that each candidate sets by itself.
+        InputError: a node, attribute or variable is unknown, or candidates set it, so a sweep has no effect on it.
     """
     fixed = _set_by_candidates(arch, candidates)
     for path in paths:
@@ -31,11 +31,11 @@ def check_paths(arch: SpecFile, paths: Iterable[str], candidates: Iterable[Candi
         settable = _settable(arch, node)
         if name not in settable:
             allowed = [name for name in settable if f"{node}.{name}" not in fixed]
-            raise InputError(f"sweep: {path}", f"{arch.where} has no {name!r} in {node}", allowed or "nothing there")
+            raise InputError(f"sweep: {path}", f"{arch.where} has no {name!r} in {node}", allowed or None)
 
 
 def with_settings(arch: SpecFile, settings: Mapping[str, Number]) -> SpecFile:
-    """The specification with other values at these paths, which `check_paths` has seen; `arch` stays as it is."""
+    """A copy of the specification with new values at these paths, which `check_paths` has accepted."""
     document = dict(arch.document)
     nodes = list(arch.nodes)
     for path, value in settings.items():
@@ -51,7 +51,7 @@ def with_settings(arch: SpecFile, settings: Mapping[str, Number]) -> SpecFile:
 
 
 def _settable(arch: SpecFile, node: str) -> list[str]:
-    """What a sweep may set in a node or in the variables."""
+    """Names that a sweep may set in a node or in the variables."""
     if node == VARIABLES:
         return [str(name) for name in arch.variables]
     nodes = {_name(n): n for n in arch.nodes if isinstance(n, dict)}
@@ -67,7 +67,7 @@ def _settable(arch: SpecFile, node: str) -> list[str]:
 
 
 def _set_by_candidates(arch: SpecFile, candidates: Iterable[Candidate]) -> set[str]:
-    """Paths whose values in the specification are replaced by those of a candidate."""
+    """Paths whose values in the specification a candidate replaces."""
     compute = _name(arch.nodes[-1])
     return {
         path

@@ -9,16 +9,9 @@ from typing import Any
 
 from dse.core.errors import InputError, did_you_mean
 from dse.core.fields import LARGEST, MOST, shown
-
-Row = dict[str, Any]
+from dse.table.columns import COSTS, LevelColumn, Row
 
 _REMAINDER = re.compile(r"\d,\d")  # in a loop nest: a loop's iterations, and those of its last run
-COSTS = ("e_compute_pj", "e_tx_pj", "e_tx_on_chip_pj", "cycles", "utilisation", "optimal")
-"""Columns that are empty where there is no mapping."""
-
-STATUS = ("ok", "no_mapping")
-
-_LEVEL_COLUMN = re.compile(r".+\.[^.]+\.(reads|fills|updates|energy_pj)")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
@@ -33,7 +26,7 @@ def check_columns(found: Collection[Any], fixed: Collection[str], path: object) 
         InputError: an unknown column, or a fixed one that is missing.
     """
     for column in found:
-        if column not in fixed and not (isinstance(column, str) and _LEVEL_COLUMN.fullmatch(column)):
+        if column not in fixed and LevelColumn.parse(column) is None:
             near = did_you_mean(str(column), fixed)
             raise InputError(path, f"unknown column {shown(column)}{near}", [*fixed, "LEVEL.TENSOR.reads, ..."])
     for column in fixed:
@@ -107,7 +100,7 @@ def _problems(row: Row) -> Iterator[tuple[str, str, str]]:
         if row[column] < 1:
             yield column, f"found {row[column]}", "at least 1"
     if row["status"] == "no_mapping":
-        for column in (*COSTS, *(c for c in row if _LEVEL_COLUMN.fullmatch(c))):
+        for column in (*COSTS, *filter(LevelColumn.parse, row)):
             if row[column] is not None:
                 yield column, f"found {shown(row[column])}, but there is no mapping", "an empty cell"
         return
@@ -122,7 +115,8 @@ def _problems(row: Row) -> Iterator[tuple[str, str, str]]:
         yield "e_compute_pj", f"found {row['e_compute_pj']!r}", f"n_ops times e_op_pj, {compute!r}"
     if row["e_tx_on_chip_pj"] > row["e_tx_pj"] * (1 + _RELATIVE) + _ROUNDED:
         yield "e_tx_on_chip_pj", f"found {row['e_tx_on_chip_pj']!r}", f"at most e_tx_pj, {row['e_tx_pj']!r}"
-    energies = [row[c] or 0.0 for c in row if c.endswith(".energy_pj")]
-    levels = math.fsum(energies)
-    if row["e_tx_pj"] < levels * (1 - _RELATIVE) - _ROUNDED * len(energies):  # it may be more: leakage is in it too
-        yield "e_tx_pj", f"found {row['e_tx_pj']!r}", f"at least the energies of the levels, {levels!r}"
+    parts = [row[c] or 0.0 for c in row if (level := LevelColumn.parse(c)) and level.quantity == "energy_pj"]
+    levels = math.fsum([*parts, row["leakage_pj"]])
+    rounded = _ROUNDED * (len(parts) + 1)
+    if parts and not math.isclose(row["e_tx_pj"], levels, rel_tol=_RELATIVE, abs_tol=rounded):
+        yield "e_tx_pj", f"found {row['e_tx_pj']!r}", f"the energies of the levels and leakage_pj, {levels!r}"

@@ -2,55 +2,49 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from dse.core.documents import read_json, read_text, readable
 from dse.core.errors import InputError
 from dse.core.fields import shown
-from dse.table.checks import COSTS, STATUS, check_columns, check_rows, convert
+from dse.table.checks import check_columns, check_rows, convert
+from dse.table.columns import COLUMNS, COSTS, STATUS, LevelColumn, Row, energy_columns
+from dse.table.rows import read_rows, write_rows
 
-FloatArray = npt.NDArray[np.float64]
+if TYPE_CHECKING:  # numpy is imported where arrays are asked for, pydantic where a file has a header
+    import numpy as np
+    import numpy.typing as npt
+
+    from dse.table.provenance import Provenance
+
+    FloatArray = npt.NDArray[np.float64]
+else:
+    FloatArray = Any
+
 Transmission = Literal["all", "on_chip"]
+_TRANSMISSION = {"all": "e_tx_pj", "on_chip": "e_tx_on_chip_pj"}
 
-COLUMNS: dict[str, type] = {
-    "workload": str,
-    "layer": str,
-    "operator": str,
-    "bits": int,
-    "candidate": str,
-    "status": str,  # "ok" or "no_mapping"
-    "reason": str,
-    "n_ops": int,
-    "e_op_pj": float,
-    "e_compute_pj": float,
-    "e_tx_pj": float,
-    "e_tx_on_chip_pj": float,
-    "cycles": int,
-    "utilisation": float,
-    "engine": str,
-    "optimal": bool,
-    "mapping": str,
-}
-"""The fixed columns and their types. Behind them, for each level and tensor the hardware keeps:
-``<level>.<tensor>.<reads|fills|updates|energy_pj>`` (accesses in words over all instances, energies in pJ)."""
-
-Row = dict[str, Any]
+_NEGLIGIBLE = 1e-9
+"""Share of a layer's energy below which a difference of sums is rounding."""
 
 
 @dataclass(frozen=True, eq=False)
 class CostTable:
-    """Energies of every layer under every candidate; rows are layer-major in execution order."""
+    """Energies of every layer under every candidate; rows are layer-major in execution order.
+
+    Example:
+        >>> table = CostTable.load("table.csv")
+        >>> table.energy_pj().shape  # (layers, candidates)
+        (26, 9)
+    """
 
     rows: tuple[Row, ...]
+    provenance: Provenance | None = None
+    """What made it; None for a table of schema 1."""
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
@@ -64,16 +58,22 @@ class CostTable:
     @cached_property
     def n_ops(self) -> FloatArray:
         """Operations of each layer, N_OP of Eq. 2; shape (layers,)."""
+        import numpy as np
+
         return np.array([self.row(layer, self.candidates[0])["n_ops"] for layer in self.layers], dtype=np.float64)
 
     @cached_property
     def e_op_pj(self) -> FloatArray:
         """Energy of one operation of each candidate, E_OP of Eq. 2, in pJ; shape (candidates,)."""
+        import numpy as np
+
         return np.array([self.row(self.layers[0], c)["e_op_pj"] for c in self.candidates], dtype=np.float64)
 
     def e_tx_pj(self, transmission: Transmission = "all") -> FloatArray:
         """Transmission energy E_TX of Eq. 2 in pJ; shape (layers, candidates); inf where no mapping exists."""
-        column = {"all": "e_tx_pj", "on_chip": "e_tx_on_chip_pj"}[transmission]
+        import numpy as np
+
+        column = _TRANSMISSION[transmission]
         return np.array([[self._energy(layer, c, column) for c in self.candidates] for layer in self.layers])
 
     def energy_pj(self, transmission: Transmission = "all") -> FloatArray:
@@ -93,8 +93,12 @@ class CostTable:
         for layer in self.layers:
             if layer not in assignment:
                 raise InputError("assignment", f"layer {layer!r} is missing")
-        energy = self.energy_pj(transmission)
-        return float(sum(energy[i, self.candidates.index(assignment[n])] for i, n in enumerate(self.layers)))
+        return sum(self.layer_pj(layer, assignment[layer], transmission) for layer in self.layers)
+
+    def layer_pj(self, layer: str, candidate: str, transmission: Transmission = "all") -> float:
+        """Compute plus transmission energy in pJ of a layer under a candidate; inf where no mapping exists."""
+        row = self.row(layer, candidate)
+        return float(row["n_ops"] * row["e_op_pj"]) + self._energy(layer, candidate, _TRANSMISSION[transmission])
 
     def row(self, layer: str, candidate: str) -> Row:
         try:
@@ -110,21 +114,40 @@ class CostTable:
         row = self.row(layer, candidate)
         return float(row[column]) if row["status"] == "ok" else float("inf")
 
+    def same_costs(self, other: CostTable) -> bool:
+        """Whether both have the same energies and cycles, whatever made them."""
+        columns = ("layer", "candidate", "n_ops", "e_op_pj", "e_tx_pj", "e_tx_on_chip_pj", "cycles")
+        return [[row[c] for c in columns] for row in self.rows] == [[row[c] for c in columns] for row in other.rows]
+
+    @cached_property
+    def off_chip(self) -> frozenset[str]:
+        """Names of the levels off the chip; of a table without provenance, what its numbers show."""
+        return self.provenance.off_chip if self.provenance else _off_chip_by_sums(self)
+
     def save(self, path: Path | str) -> None:
-        """Writes the table as CSV, Parquet or JSON, by the file's suffix."""
-        write_rows(self.rows, _columns(self.rows), path)
+        """Writes the table as CSV, Parquet or JSON, by the file's suffix, with what made it."""
+        columns = list(dict.fromkeys([*COLUMNS, *(c for row in self.rows for c in row)]))
+        write_rows(self.rows, columns, path, self.provenance.document if self.provenance else None)
 
     @staticmethod
     def load(path: Path | str) -> CostTable:
-        """Reads a table that `save` wrote.
+        """Reads a table that `save` wrote; one of schema 1, without leakage and provenance, too.
 
         Raises:
             InputError: a file that is not a table, a column that is missing or unknown, a value of the wrong type, a
-                row that is missing or there twice, numbers that do not fit one another (see `dse.table.checks`).
+                row that is missing or there twice, numbers that do not fit one another (see `dse.table.checks`), a
+                schema that is newer than this program.
         """
-        rows = read_rows(path)
+        file = read_rows(path)
+        provenance = _provenance(file.about, path) if file.about is not None else None
+        rows = file.rows
+        for row in rows:
+            row.setdefault("leakage_pj", None)  # of schema 1; it is filled in below
         check_columns(dict.fromkeys(column for row in rows for column in row), COLUMNS, path)
-        table = CostTable(tuple(_typed(row, f"{path}: row {i + 1}") for i, row in enumerate(rows)))
+        typed = [_typed(row, f"{path}: row {i + 1}", provenance is None) for i, row in enumerate(rows)]
+        if provenance is None:
+            _fill_leakage(typed)
+        table = CostTable(tuple(typed), provenance)
         check_rows(table.rows, path)
         if not len(table.rows) == len(table._index) == len(table.layers) * len(table.candidates):
             raise InputError(path, f"{len(table.rows)} rows for {len(table.layers)} layers and "
@@ -132,107 +155,61 @@ class CostTable:
         return table
 
 
-def write_rows(rows: Sequence[Row], columns: Sequence[str], path: Path | str) -> None:
-    """Writes rows as CSV, Parquet or JSON, by the file's suffix; a column that a row lacks is empty.
+def _provenance(document: Any, path: Path | str) -> Provenance:
+    from dse.core.schema import validated
+    from dse.table.provenance import SCHEMA, Provenance
 
-    Raises:
-        InputError: a suffix that is none of these.
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > SCHEMA:
+        problem = f"has schema {version}, which is newer than this program's"
+        raise InputError(f"{path}: header", problem, f"at most {SCHEMA}", "update enos-dse")
+    return validated(Provenance, document, f"{path}: header")
+
+
+def _fill_leakage(rows: list[Row]) -> None:
+    """Leakage of a table of schema 1: what the energies of the levels leave of ``e_tx_pj``, unless it has no levels."""
+    columns = energy_columns(rows)
+    for row in rows:
+        if row["status"] == "ok" and row["leakage_pj"] is None:
+            rest = row["e_tx_pj"] - math.fsum(row.get(column.name) or 0.0 for column in columns) if columns else 0.0
+            row["leakage_pj"] = rest if rest > _NEGLIGIBLE * row["e_tx_pj"] else 0.0
+
+
+def _off_chip_by_sums(table: CostTable) -> frozenset[str]:
+    """The outermost levels whose energy is the difference between all and on-chip transmission in every row.
+
+    Empty where no such levels exist, as in a table without the columns of levels.
     """
-    path = Path(path)
-    if path.suffix == ".csv":
-        with path.open("w", newline="", encoding="utf-8") as f:
-            writer = csv.DictWriter(f, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-    elif path.suffix == ".json":
-        path.write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
-    elif path.suffix == ".parquet":
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        parquet.write_table(pa.table({c: [row.get(c) for row in rows] for c in columns}), path)
-    else:
-        raise InputError(path, f"cannot write a table as {path.suffix!r}", ".csv, .parquet, .json")
+    columns = energy_columns(table.rows)
+    levels = list(dict.fromkeys(column.level for column in columns))
+    mapped = [row for row in table.rows if row["status"] == "ok"]
+    for first in range(len(levels) - 1, -1, -1):
+        outer = [column for column in columns if column.level in levels[first:]]
+        if mapped and all(_is_difference(row, outer) for row in mapped):
+            return frozenset(levels[first:])
+    return frozenset()
 
 
-def read_rows(path: Path | str) -> list[Row]:
-    """Reads rows that `write_rows` wrote; in those of a CSV file every value is text.
-
-    Raises:
-        InputError: a file that is none of these forms, or has no rows.
-    """
-    path = Path(path)
-    readers = {".csv": _csv_rows, ".json": _json_rows, ".parquet": _parquet_rows}
-    if path.suffix not in readers:
-        raise InputError(path, f"cannot read a table from {path.suffix!r}", ", ".join(readers))
-    rows = readers[path.suffix](path)
-    if not rows:
-        raise InputError(path, "the table is empty")
-    return rows
+def _is_difference(row: Row, columns: list[LevelColumn]) -> bool:
+    moved = math.fsum(float(row.get(column.name) or 0.0) for column in columns)
+    everything, on_chip = float(row["e_tx_pj"]), float(row["e_tx_on_chip_pj"])
+    return abs(moved - (everything - on_chip)) <= _NEGLIGIBLE * everything
 
 
-def _csv_rows(path: Path) -> list[Row]:
-    """The rows of a CSV file; each has a cell for every column."""
-    try:
-        lines = csv.reader(read_text(path).splitlines(keepends=True), strict=True)
-        head = next(lines, [])
-        _no_duplicates(head, path)
-        rows = []
-        for cells in lines:
-            if cells and len(cells) != len(head):
-                raise InputError(
-                    f"{path}: line {lines.line_num}", f"has {len(cells)} cells", f"{len(head)}, as its head"
-                )
-            if cells:
-                rows.append(dict(zip(head, cells, strict=True)))
-    except csv.Error as e:
-        raise InputError(path, f"not a table: {e}") from None
-    return rows
-
-
-def _json_rows(path: Path) -> list[Row]:
-    loaded = read_json(path)
-    if not isinstance(loaded, list) or not all(isinstance(row, dict) for row in loaded):
-        raise InputError(path, "not a table", "a list of rows, each a mapping of columns to values")
-    return loaded
-
-
-def _parquet_rows(path: Path) -> list[Row]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    data = readable(path, Path.read_bytes)  # of a file alone: pyarrow takes a folder for a table in parts
-    try:
-        table = parquet.read_table(pa.BufferReader(data))
-        _no_duplicates(table.column_names, path)
-        found: list[Row] = table.to_pylist()
-    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as e:
-        raise e if isinstance(e, InputError) else InputError(path, f"not a table: {e}") from None
-    return found
-
-
-def _no_duplicates(columns: Sequence[str], path: Path) -> None:
-    for column in columns:
-        if columns.count(column) > 1:
-            raise InputError(path, f"column {column!r} is there twice", "each column once")
-
-
-def _columns(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys([*COLUMNS, *(c for row in rows for c in row)]))
-
-
-def _typed(row: Row, where: str) -> Row:
+def _typed(row: Row, where: str, schema_1: bool) -> Row:
     """A row with converted cells; only costs and accesses may be empty, where there is no mapping or no access."""
     for column in COLUMNS:
         if column not in row:
             raise InputError(where, f"column {column!r} is missing")
     if row["status"] not in STATUS:
         raise InputError(f"{where}: status", f"found {shown(row['status'])}", STATUS)
-    found: Row = {}
+    typed: Row = {}
     for column, value in row.items():
-        kind = COLUMNS.get(column) or (float if column.endswith("_pj") else int)
+        level = LevelColumn.parse(column)
+        kind = COLUMNS.get(column) or (float if level and level.quantity == "energy_pj" else int)
         empty = value is None or (value == "" and kind is not str)
-        if empty and column in COLUMNS and (row["status"] == "ok" or column not in COSTS):
+        needed = row["status"] == "ok" or column not in COSTS
+        if empty and column in COLUMNS and needed and not (schema_1 and column == "leakage_pj"):
             raise InputError(f"{where}: {column}", "is empty", kind.__name__)
-        found[column] = None if empty else convert(value, kind, f"{where}: {column}")
-    return found
+        typed[column] = None if empty else convert(value, kind, f"{where}: {column}")
+    return typed

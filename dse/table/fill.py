@@ -19,6 +19,7 @@ from dse.hardware.candidates import Candidate, load_candidates
 from dse.hardware.instance import ArchLike, Instance, instance_for, library_for, read_arch
 from dse.mapper import check_objective
 from dse.table.cost_table import CostTable
+from dse.table.provenance import Provenance, provenance_of
 from dse.table.result import Result, result_of, table_row
 from dse.table.store import Store, content_key
 from dse.table.workers import in_workers, worker_count
@@ -47,6 +48,7 @@ class Plan:
     engine: Engine
     objective: str
     imperfect: bool = False
+    provenance: Provenance | None = None
 
     @cached_property
     def engine_label(self) -> str:
@@ -110,6 +112,13 @@ def map_workload(
 
     Raises:
         InputError: a wrong file, field or name. A layer without a mapping is no error but a row that says why.
+
+    Example:
+        >>> from dse.workload.layers import Layer
+        >>> layer = Layer("conv", "conv", {"C": 3, "M": 8, "P": 6, "Q": 6, "R": 3, "S": 3})
+        >>> table = map_workload(Workload("small", (layer,)), jobs=1)
+        >>> len(table.rows), table.candidates[:3], all(row["optimal"] for row in table.rows)
+        (9, ('T8', 'T4', 'T2'), True)
     """
     # What the rows are, and the key of each: layers x candidates, the specification rendered for each candidate.
     plan = make_plan(
@@ -166,6 +175,13 @@ def stored_table(
 
     Raises:
         InputError: also where the store lacks rows, with their number.
+
+    Example:
+        >>> from dse.workload.layers import Layer
+        >>> small = Workload("small", (Layer("conv", "conv", {"C": 3, "M": 8, "P": 6, "Q": 6, "R": 3, "S": 3}),))
+        >>> mapped = map_workload(small, jobs=1)
+        >>> stored_table(small).rows == mapped.rows
+        True
     """
     plan = make_plan(
         workload, arch=arch, candidates=candidates, engine=engine, objective=objective, imperfect=imperfect
@@ -198,7 +214,11 @@ def make_plan(
         candidates = load_candidates(candidates)
     loaded = load_engine(engine) if isinstance(engine, str) else engine
     instances = [instance_for(specification, candidate, like, library, loaded.energies) for candidate in candidates]
-    return plan_for(workload, instances, loaded, objective, imperfect)
+    plan = plan_for(workload, instances, loaded, objective, imperfect)
+    spec = instances[0].spec
+    made_by = provenance_of(workload, specification, [i.candidate for i in instances], spec, objective=objective,
+                            engine=loaded.name, engine_version=loaded.version, imperfect=imperfect)  # fmt: skip
+    return replace(plan, provenance=made_by)
 
 
 def load_workload(workload: WorkloadLike) -> Workload:
@@ -307,7 +327,8 @@ def make_table(plan: Plan, results: dict[str, Result]) -> CostTable:
         tuple(
             table_row(plan.workload, job.layer, job.problem, job.instance, plan.engine_label, results[job.key])
             for job in plan.jobs
-        )
+        ),
+        plan.provenance,
     )
 
 

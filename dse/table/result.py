@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dse.model.mapping import directives, loop_nest
+from dse.table.columns import LevelColumn
 
 if TYPE_CHECKING:
     from dse.hardware.instance import Instance
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from dse.mapper import Found
     from dse.model.evaluation import Evaluation
     from dse.model.mapping import Mapping
-    from dse.table.cost_table import Row
+    from dse.table.columns import Row
     from dse.workload.problem import Problem
 
 ACCESSES = ("reads", "fills", "updates")
@@ -32,6 +33,7 @@ class Result:
     optimal: bool = False
     energy_pj: float = 0.0
     compute_pj: float = 0.0
+    leakage_pj: float = 0.0
     cycles: int = 0
     compute_instances: float = 0  # in use on average, while there are no stalls
     levels: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict, hash=False)
@@ -54,6 +56,7 @@ class Result:
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "status": (str,), "reason": (str,), "optimal": (bool,), "energy_pj": (int, float), "compute_pj": (int, float),
+    "leakage_pj": (int, float),
     "cycles": (int,), "compute_instances": (int, float), "levels": (dict,), "mapping": (list,), "nest": (str,),
 }  # fmt: skip
 
@@ -75,6 +78,7 @@ def result_of(found: Found, instance: Instance, problem: Problem) -> Result:
         optimal=found.optimal,
         energy_pj=evaluation.energy_pj,
         compute_pj=evaluation.compute_energy_pj,
+        leakage_pj=evaluation.leakage_pj,
         cycles=evaluation.cycles,
         compute_instances=_busy(problem, found.mapping, evaluation),
         levels={level: {t: asdict(a) for t, a in tensors.items()} for level, tensors in evaluation.levels.items()},
@@ -88,14 +92,13 @@ def evaluation_of(result: Result, spec: Spec, problem: Problem) -> Evaluation:
     from dse.model.evaluation import Accesses, Evaluation
 
     levels = {level: {t: Accesses(**a) for t, a in tensors.items()} for level, tensors in result.levels.items()}
-    accesses = sum(a.energy_pj for tensors in levels.values() for a in tensors.values())
     return Evaluation(
         energy_pj=result.energy_pj,
         cycles=result.cycles,
         computes=problem.macs,
         compute_instances=result.compute_instances,
         compute_energy_pj=result.compute_pj,
-        leakage_pj=result.energy_pj - result.compute_pj - accesses,
+        leakage_pj=result.leakage_pj,
         levels=levels,
         compute_name=spec.compute.name,
     )
@@ -125,6 +128,7 @@ def table_row(workload: str, layer: str, problem: Problem, instance: Instance, e
         "e_compute_pj": result.compute_pj if ok else None,
         "e_tx_pj": result.energy_pj - result.compute_pj if ok else None,
         "e_tx_on_chip_pj": result.energy_pj - result.compute_pj - _off_chip_pj(instance, result) if ok else None,
+        "leakage_pj": result.leakage_pj if ok else None,
         "cycles": result.cycles if ok else None,
         "utilisation": result.compute_instances / instance.spec.pe_count if ok else None,
         "engine": engine,
@@ -134,8 +138,8 @@ def table_row(workload: str, layer: str, problem: Problem, instance: Instance, e
     for level, tensors in result.levels.items():
         for tensor, accesses in tensors.items():
             for count in ACCESSES:
-                row[f"{level}.{tensor}.{count}"] = accesses[count] * accesses["instances"]
-            row[f"{level}.{tensor}.energy_pj"] = accesses["energy_pj"]
+                row[LevelColumn(level, tensor, count).name] = accesses[count] * accesses["instances"]
+            row[LevelColumn(level, tensor, "energy_pj").name] = accesses["energy_pj"]
     return row
 
 

@@ -1,1 +1,1 @@
-"""What is computed: problems, layers, workload files, and the layers of a torch module."""
+"""The computation: problems, layers, workload files, and the layers of a torch module."""

@@ -5,27 +5,55 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
+from annotated_types import Len
+from pydantic.dataclasses import dataclass as validated_dataclass
 
 from dse.core import fields
 from dse.core.documents import read_yaml, readable
 from dse.core.errors import InputError, unknown
+from dse.core.schema import CONFIG, Name, Text, validated, whole
 from dse.core.shipped import data_dir
 from dse.workload.problem import CONV_COEFFICIENTS, CONV_DIMENSIONS, Problem, conv_problem
 
 VERSION = 1
-_FIELDS = ("version", "name", "input", "layers", "passed_over")
-_LAYER_FIELDS = ("name", "kind", "instance", "candidate")
+
+
+@validated_dataclass(frozen=True, config=CONFIG)
+class LayerEntry:
+    """A layer of a workload file."""
+
+    name: Name
+    instance: dict[str, Any]
+    """Timeloop's dimensions and coefficients: G groups of C input and M output channels, P x Q outputs, R x S filters;
+    1 where it says nothing."""
+    kind: Literal["conv", "linear"] = "conv"
+    candidate: Text | None = None
+    """Operator and precision of a network that is decided, such as MF4."""
+
+
+@validated_dataclass(frozen=True, config=CONFIG)
+class WorkloadFile:
+    """A workload file as it stands there: the layers of a network in execution order."""
+
+    version: Literal[1]
+    layers: Annotated[tuple[LayerEntry, ...], Len(1)]
+    name: Name | None = None
+    """Default: the file's name."""
+    input: tuple[Annotated[int, whole(1)], ...] | None = None
+    """Shape of the input with its batch."""
+    passed_over: dict[str, Text] | None = None
+    """What is no layer of the MAC array, and why."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that is computed by the MAC array.
+    """A layer that the MAC array computes.
 
-    `instance` holds Timeloop's dimensions and coefficients: G groups of C input and M output channels each.
-    `candidate` is the operator and precision of a network that is decided (``MF4``); mapping does not read it.
+    `instance` has Timeloop's dimensions and coefficients: G groups of C input and M output channels each.
+    `candidate` is the operator and precision of the layer in a searched network (``MF4``); mapping ignores it.
     """
 
     name: str
@@ -40,7 +68,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Workload:
-    """The layers of one network, in execution order, and what the exporter passed over (name -> reason)."""
+    """The layers of one network, in execution order, and what the exporter passed over (name -> reason).
+
+    Example:
+        >>> small = Workload("small", (Layer("conv", "conv", {"C": 3, "M": 8, "P": 6, "Q": 6, "R": 3, "S": 3}),))
+        >>> small.macs
+        7776
+    """
 
     name: str
     layers: tuple[Layer, ...]
@@ -53,7 +87,14 @@ class Workload:
 
 
 def write_workload(workload: Workload, path: Path | str) -> None:
-    """Writes `workloads/NAME.yaml`: one line a layer, so that a diff shows which layer changed."""
+    """Writes `workloads/NAME.yaml`: one line per layer, so that a diff shows which layer changed.
+
+    Example:
+        >>> fully_connected = Layer("fc", "linear", {"N": 1, "C": 64, "M": 10})
+        >>> write_workload(Workload("mine", (fully_connected,), (1, 64)), "mine.yaml")
+        >>> read_workload("mine.yaml").macs
+        640
+    """
     lines = [
         "# Layers of a network as Timeloop problems: G groups of C input and M output channels, P x Q outputs,",
         "# R x S filters. Written by `enos export`; edit it or write your own.",
@@ -76,30 +117,32 @@ def read_workload(path: Path | str) -> Workload:
     """Reads a workload file.
 
     Raises:
-        InputError: unknown or missing fields, a misspelt coefficient, a repeated layer name.
+        InputError: a field is unknown or missing, or two layers have the same name.
+
+    Example:
+        >>> workload = read_workload(find_workload("squeezenet"))
+        >>> workload.name, len(workload.layers), f"{workload.macs:,}"
+        ('squeezenet_cifar', 26, '202,211,328')
     """
-    document = fields.mapping(read_yaml(path), path, _FIELDS, required=("version", "layers"))
-    fields.one_of(document["version"], f"{path}: version", (VERSION,), "version")
-    layers = tuple(fields.sequence(document["layers"], f"{path}: layers", _layer))
-    twice = [name for name, times in Counter(layer.name for layer in layers).items() if times > 1]
+    file = validated(WorkloadFile, read_yaml(path), path)
+    twice = [name for name, times in Counter(entry.name for entry in file.layers).items() if times > 1]
     if twice:
         raise InputError(f"{path}: layers", f"two layers are named {twice[0]!r}", "a unique name for each layer")
-    if not layers:
-        raise InputError(f"{path}: layers", "is empty")
-    name, passed_over = (
-        document.get("name"),
-        fields.optional_mapping(document.get("passed_over"), f"{path}: passed_over"),
-    )
-    return Workload(
-        name=Path(path).stem if name is None else fields.name(name, f"{path}: name"),
-        layers=layers,
-        input_shape=tuple(fields.optional_sequence(document.get("input"), f"{path}: input", fields.integer)),
-        passed_over={key: fields.text(reason, f"{path}: passed_over.{key}") for key, reason in passed_over.items()},
-    )
+    for i, entry in enumerate(file.layers):
+        where = f"{path}: layers[{i}]"
+        fields.only(entry.instance, (*CONV_DIMENSIONS, *CONV_COEFFICIENTS), f"{where}.instance")
+        conv_problem(entry.instance, where)
+    layers = tuple(Layer(entry.name, entry.kind, entry.instance, entry.candidate) for entry in file.layers)
+    return Workload(file.name or Path(path).stem, layers, file.input or (), file.passed_over or {})
 
 
 def find_workload(name: Path | str) -> Path:
-    """The file of a workload given as a path, or as the name of a shipped one (`squeezenet`, `squeezenet_cifar`)."""
+    """The file of a workload given as a path, or as the name of a shipped one (`squeezenet`, `squeezenet_cifar`).
+
+    Example:
+        >>> find_workload("squeezenet").name
+        'squeezenet_cifar.yaml'
+    """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or readable(path, Path.exists):
         if not readable(path, Path.exists) or path.is_dir():
@@ -112,24 +155,13 @@ def find_workload(name: Path | str) -> Path:
             [stems[str(name)]] if str(name) in stems else [f for s, f in stems.items() if s.startswith(f"{name}_")]
         )
         if len(matches) > 1:
-            raise InputError(f"workload {str(name)!r}", "could be several", [m.stem for m in matches])
+            raise InputError(f"workload {str(name)!r}", "is ambiguous", [m.stem for m in matches])
         if matches:
             return matches[0]
     known = sorted({m.stem for folder in folders for m in folder.glob("*.yaml")})
     raise unknown("workload", "file or shipped workload", str(name), [*known, "a path to a .yaml file"])
 
 
-def _layer(entry: Any, where: str) -> Layer:
-    fields.mapping(entry, where, _LAYER_FIELDS, required=("name", "instance"))
-    kind = fields.one_of(entry.get("kind", "conv"), f"{where}.kind", ("conv", "linear"), "kind")
-    instance = fields.mapping(entry["instance"], f"{where}.instance", (*CONV_DIMENSIONS, *CONV_COEFFICIENTS))
-    conv_problem(instance, where)
-    candidate = entry.get("candidate")
-    if candidate is not None:
-        fields.text(candidate, f"{where}.candidate")
-    return Layer(fields.name(entry["name"], f"{where}.name"), kind, instance, candidate)
-
-
 def _scalar(text: str) -> str:
-    """`text` as one YAML scalar, quoted where it needs to be."""
+    """`text` as one YAML scalar, quoted if necessary."""
     return yaml.safe_dump(text, width=10**6).removesuffix("\n").removesuffix("\n...")

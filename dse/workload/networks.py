@@ -1,4 +1,4 @@
-"""Networks by name: those that are registered, and anybody's own `package.module:factory`."""
+"""Networks by name: registered ones, and any `package.module:factory`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ from dse.core.errors import InputError, unknown
 ENTRY_POINTS = "enos.networks"
 
 MAX_INPUT = 2**27
-"""Values of an input that a network is run with; those of the layers come on top of its 512 MiB."""
+"""Largest number of values of a traced input (512 MiB); memory for the layers comes in addition."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network and the input it is traced with; `input_shape` includes the batch: ``(1, 3, 32, 32)``."""
+    """A network and the input it is traced with; `input_shape` includes the batch: ``(1, 3, 32, 32)``.
+
+    Example:
+        >>> from torch import nn
+        >>> Network("tiny", nn.Linear(64, 10), (1, 64)).input_shape
+        (1, 64)
+    """
 
     name: str
     module: Any  # a torch.nn.Module
@@ -39,15 +45,15 @@ def load_network(
     """The network called `name`.
 
     Args:
-        name: an entry point of the group ``enos.networks``, or ``package.module:factory`` where the factory returns a
-            `Network` or a `torch.nn.Module`. Modules of the working directory are found.
-        input_shape: input with its batch; replaces a network's own.
-        arguments: what the factory is called with.
-        default_shape: input of a factory that returns a bare module, where `input_shape` is None.
+        name: an entry point of the group ``enos.networks``, or ``package.module:factory``, whose factory returns a
+            `Network` or a `torch.nn.Module`. Modules in the working directory can be imported.
+        input_shape: shape of the input, batch included; replaces that of a `Network`.
+        arguments: keyword arguments of the factory.
+        default_shape: shape of the input if the factory returns a module and `input_shape` is None.
         where: the field that names the network, for errors.
 
     Raises:
-        InputError: an unknown name, a module or factory that cannot be loaded, a missing or wrong input shape.
+        InputError: the name is unknown, the module or factory cannot be loaded, or the input shape is missing or wrong.
 
     Example:
         >>> load_network("squeezenet").input_shape
@@ -73,7 +79,7 @@ def load_network(
 
 
 def _call(name: str, arguments: dict[str, Any], where: str) -> Any:
-    """What the network's factory returns."""
+    """The result of the network's factory."""
     known = {entry.name: entry.value for entry in entry_points(group=ENTRY_POINTS)}
     module_name, colon, attribute = known.get(name, name).partition(":")
     if not (colon and module_name and attribute):
@@ -100,6 +106,11 @@ def _call(name: str, arguments: dict[str, Any], where: str) -> Any:
 
 
 def reason(error: BaseException) -> str:
-    """An exception of somebody else's code in one line: its first, for what torch adds is advice and a stack."""
+    """The type and first line of an exception of other code; in later lines torch gives advice and a stack.
+
+    Example:
+        >>> reason(ValueError("expected 3 channels"))
+        'ValueError: expected 3 channels'
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Timeloop problems: an n-dimensional loop nest and how its tensors are addressed from the loop indices."""
+"""Timeloop problems: an n-dimensional loop nest, and the addresses of its tensors as functions of the loop indices."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class DataSpace:
 
 @dataclass(frozen=True)
 class Problem:
-    """One layer as Timeloop sees it.
+    """One layer as a Timeloop problem.
 
-    `bounds[i]` is the size of `dimensions[i]`; coefficients are already substituted into the tensors' axes.
+    `bounds[i]` is the size of `dimensions[i]`; the values of coefficients are already in the tensors' axes.
     """
 
     dimensions: tuple[str, ...]
@@ -50,11 +50,11 @@ class Problem:
         return next(d for d in self.data_spaces if d.name == name)
 
     def tensor_size(self, name: str) -> int:
-        """Words of a tensor's bounding box (with stride > 1 it includes the points that are skipped)."""
+        """Words in a tensor's bounding box (with a stride above 1 it includes points that are never read)."""
         return math.prod(1 + sum(abs(c) * (self.bound[d] - 1) for d, c in axis) for axis in self.data_space(name).axes)
 
     def canonical(self) -> dict[str, Any]:
-        """Everything that decides a mapping's cost, as JSON data; the layer's name is no part of it."""
+        """Everything that determines a mapping's cost, as JSON data, so without the layer's name."""
         return {
             "dimensions": list(self.dimensions),
             "bounds": list(self.bounds),
@@ -83,17 +83,28 @@ def _conv_shape() -> dict[str, Any]:
 
 
 CONV_SHAPE = _conv_shape()
-"""Timeloop shape of a grouped, strided, dilated convolution: per group C input and M output channels."""
+"""Timeloop shape of a grouped, strided, dilated convolution with C input and M output channels per group."""
 
 
 def conv_problem(instance: Mapping[str, int], where: object = "problem") -> Problem:
-    """A convolution from its dimensions (N G C M P Q R S, default 1) and coefficients (Hstride ..., default 1)."""
+    """A convolution from its dimensions (N G C M P Q R S, default 1) and coefficients (Hstride ..., default 1).
+
+    Example:
+        >>> problem = conv_problem({"C": 3, "M": 96, "P": 32, "Q": 32, "R": 3, "S": 3})
+        >>> problem.macs, problem.tensor_size("Inputs")  # 3 channels of 34 x 34 pixels
+        (2654208, 3468)
+    """
     full = dict.fromkeys(CONV_DIMENSIONS, 1) | dict(instance)
     return problem_from_document({"shape": CONV_SHAPE, "instance": full}, where)
 
 
 def problem_document(instance: Mapping[str, int]) -> dict[str, Any]:
-    """The Timeloop v4 file of a convolution: what `timeloop-model` and `enos model` read."""
+    """The Timeloop v4 file of a convolution: what `timeloop-model` and `enos model` read.
+
+    Example:
+        >>> problem_document({"C": 16, "M": 32})["problem"]["instance"]
+        {'C': 16, 'M': 32}
+    """
     return {"problem": {"version": 0.4, "shape": CONV_SHAPE, "instance": dict(instance)}}
 
 
@@ -106,8 +117,20 @@ def problem_from_document(document: Any, where: object) -> Problem:
     """Reads a Timeloop `problem` (the mapping under that key).
 
     Raises:
-        InputError: a missing or unknown field, a dimension without a size, an instance key that is neither
-            dimension nor coefficient (Timeloop would silently ignore it and cost another layer).
+        InputError: a field is missing or unknown, a dimension has no size, or a key of the instance is neither
+            dimension nor coefficient (Timeloop would silently ignore it and map another layer).
+
+    Example:
+        >>> shape = {
+        ...     "dimensions": ["M", "N", "K"],
+        ...     "data_spaces": [
+        ...         {"name": "A", "projection": ["M", "K"]},
+        ...         {"name": "B", "projection": ["K", "N"]},
+        ...         {"name": "C", "projection": ["M", "N"], "read_write": True},
+        ...     ],
+        ... }
+        >>> problem_from_document({"shape": shape, "instance": {"M": 4, "N": 8, "K": 16}}, "matmul.yaml").macs
+        512
     """
     fields.mapping(document, where, _PROBLEM_FIELDS, required=("shape", "instance"))
     shape = fields.mapping(document["shape"], f"{where}.shape", _SHAPE_FIELDS, required=("dimensions", "data_spaces"))
@@ -162,7 +185,7 @@ def _data_space(entry: Any, dimensions: tuple[str, ...], values: Mapping[str, in
 
 
 def _term(term: Any, dimensions: tuple[str, ...], values: Mapping[str, int], where: str) -> tuple[str, int]:
-    """``[dimension]``, ``[dimension, coefficient]`` or only the name of a dimension."""
+    """Dimension and coefficient of ``[dimension]``, ``[dimension, coefficient]`` or the name of a dimension."""
     names = term if isinstance(term, list) else [term]
     if not 1 <= len(names) <= 2 or not all(isinstance(n, str) for n in names) or names[0] not in dimensions:
         allowed = f"[dimension] or [dimension, coefficient] with a dimension of {', '.join(dimensions)}"

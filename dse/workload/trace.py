@@ -1,4 +1,4 @@
-"""A `torch.nn.Module` as a workload: traces it with torch.fx and writes each weighted layer as a Timeloop problem."""
+"""A `torch.nn.Module` as a workload: traces it with torch.fx and turns each weighted layer into a Timeloop problem."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from dse.workload.networks import reason as reason_of
 
 # torch is imported inside the functions: `dse` must start fast, and only exporting needs it.
 
-# Modules that own parameters but do no multiply-accumulate over them, or only one operation a value.
+# Modules that have parameters but no multiply-accumulate over them, or only one operation per value.
 _SCALING = (
     "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm", "LayerNorm", "GroupNorm", "RMSNorm",
     "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "PReLU", "Embedding", "EmbeddingBag",
 )  # fmt: skip
-# The same for functions and tensor methods that are given a parameter. Anything else with a parameter is refused:
-# a product that is passed over by mistake would make the network look cheaper than it is.
+# The same for functions and tensor methods that take a parameter. Anything else with a parameter is refused: without a
+# product that is skipped by mistake the energy of the network would be too low.
 _SCALING_FUNCTIONS = (
     "add", "iadd", "radd", "sub", "isub", "rsub", "mul", "imul", "rmul", "div", "truediv", "itruediv", "pow", "clamp",
     "maximum", "minimum", "where", "masked_fill", "cat", "concat", "stack", "index_select", "getitem", "expand_as",
@@ -32,29 +32,35 @@ _SCALING_FUNCTIONS = (
 
 
 def trace(network: Network) -> networkx.DiGraph:
-    """The network's graph as it runs at inference, one node an operation, in execution order.
+    """The network's graph at inference, one node per operation, in execution order.
 
-    Every node has: ``op`` (torch.fx's), ``kind`` (class of a module, else name of a function or method), ``module``
-    (dotted name, ``""`` if it is none), ``input_shapes``, ``output_shape`` (``()`` where the result is no tensor) and
-    ``weights`` (names of the nodes among its inputs that hold or are computed from parameters alone). The graph's own
+    Every node has: ``op`` (of torch.fx), ``kind`` (class of a module, else name of a function or method), ``module``
+    (dotted name, ``""`` if it is not a module), ``input_shapes``, ``output_shape`` (``()`` if the result is not a
+    tensor) and ``weights`` (those of its inputs that are parameters or are computed only from parameters). The graph's
     attribute ``modules`` maps dotted names to modules.
 
     Raises:
-        InputError: control flow that depends on the data, or an input the network does not accept.
+        InputError: control flow depends on the data, or the network does not accept the input.
+
+    Example:
+        >>> from torch import nn
+        >>> graph = trace(Network("tiny", nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (1, 1, 8, 8)))
+        >>> [(data["kind"], data["output_shape"]) for _, data in graph.nodes(data=True)][1:3]
+        [('Conv2d', (1, 4, 6, 6)), ('ReLU', (1, 4, 6, 6))]
     """
     import torch
     from torch import fx, nn
     from torch.fx.passes.shape_prop import ShapeProp
 
     class Tracer(fx.Tracer):
-        """Keeps subclasses of the layers we express whole; what they compute inside has the same shape."""
+        """Does not trace into subclasses of the layers that become problems; they compute the same shape."""
 
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
             return isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Linear)) or super().is_leaf_module(m, module_qualified_name)
 
     where, module = f"network {network.name!r}", network.module
     modes = {m: m.training for m in module.modules()}
-    module.eval()  # auxiliary heads and dropout belong to training
+    module.eval()  # auxiliary heads and dropout are for training only
     try:
         try:
             graph_module = fx.GraphModule(module, Tracer(param_shapes_constant=True).trace(module))
@@ -66,7 +72,7 @@ def trace(network: Network) -> networkx.DiGraph:
             with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
                 sample = torch.zeros(network.input_shape, dtype=like.dtype, device=like.device)
                 ShapeProp(graph_module).propagate(sample)
-        except Exception as e:  # shape errors of any layer, and memory that is not there
+        except Exception as e:  # shape errors of any layer, and too little memory
             reason = reason_of(e.__cause__ or e)
             raise InputError(where, f"does not run on an input of shape {network.input_shape}: {reason}") from None
         return _graph(graph_module)
@@ -103,15 +109,20 @@ def _graph(graph_module: Any) -> networkx.DiGraph:
 def export_network(network: Network) -> Workload:
     """The layers of a network that the MAC array computes, in execution order.
 
-    Expressed are Conv2d and Conv1d (grouped, depth-wise, strided, dilated, padded, any kernel) and Linear, whose
-    leading dimensions all become N. Everything else is named in `Workload.passed_over` with a reason.
+    These are Conv2d and Conv1d (grouped, depth-wise, strided, dilated, padded, any kernel) and Linear, whose leading
+    dimensions all become N. Everything else is in `Workload.passed_over` with a reason.
 
-    A module that is called twice gives two layers, ``name`` and ``name#2``: energy is spent at each execution, and
-    the executions may differ in shape, so each needs a mapping of its own.
+    A module that is called twice gives two layers, ``name`` and ``name#2``: each execution needs energy, and their
+    shapes may differ, so each has its own mapping.
 
     Raises:
-        InputError: see `trace`; also a layer over weights that has no Timeloop form here, and a network without any
-            layer.
+        InputError: as in `trace`; or a module with weights cannot be a Timeloop problem, or the network has no layer.
+
+    Example:
+        >>> from torch import nn
+        >>> network = Network("tiny", nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 10)), (1, 1, 8, 8))
+        >>> [(layer.name, layer.problem.macs) for layer in export_network(network).layers]
+        [('0', 1296), ('2', 1440)]
     """
     graph = trace(network)
     modules = graph.graph["modules"]
@@ -167,10 +178,10 @@ def _layer(data: dict[str, Any], module: Any, where: str) -> Layer | None:
 
 
 def _check(layer: Layer, module: Any, input_shape: tuple[int, ...], output_shape: tuple[int, ...], where: str) -> None:
-    """Compares a layer's tensors and MACs with torch's own shapes.
+    """Compares a layer's tensors and MACs with the shapes in torch.
 
-    A subclass may pad its input by itself; padding decides nothing in a Timeloop problem, so only the most that makes
-    sense is checked. A layer that computes something else than its class has no problem here.
+    A subclass may pad its input itself. Padding is not part of a Timeloop problem, so only an upper limit of it is
+    checked. A layer that computes something else than its class is an error.
     """
     problem, weight, outputs = layer.problem, module.weight, math.prod(output_shape)
     facts = [
@@ -205,7 +216,7 @@ def _padding(module: Any, axis: int) -> int:
 
 
 def _module_reason(data: dict[str, Any], module: Any, where: str) -> str:
-    """Why a module is no layer; InputError if it computes with weights all the same."""
+    """Why a module is not a layer; InputError if it computes with weights."""
     kind = data["kind"]
     if not list(module.parameters()):
         return f"{kind}: has no weights"
@@ -215,7 +226,7 @@ def _module_reason(data: dict[str, Any], module: Any, where: str) -> str:
 
 
 def _function_reason(data: dict[str, Any], where: str) -> str:
-    """Why a function or method is no layer; InputError if it computes with weights all the same."""
+    """Why a function or method is not a layer; InputError if it computes with weights."""
     kind = data["kind"]
     if not data["weights"]:
         return f"{kind}: has no weights"

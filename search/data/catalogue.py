@@ -1,4 +1,4 @@
-"""The data sets that a configuration can name, and the official files of those that are not embedded.
+"""The data sets that a configuration can name, and where their official files are published.
 
 Kept apart from the readers in `search.data.datasets`, so that reading a configuration does not import torch.
 """
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 class OfficialSet:
     """A data set as its authors publish it.
 
-    `folder` is where torchvision keeps its files, under the data folder; `inside` the folder of the archive at `url`
-    that it comes from, of which the files that match `wanted` are kept. `md5` is the archive's checksum.
+    `folder` is the path of its files in the data folder, as in torchvision. It is made from the folder `inside` of the
+    archive at `url`; only files that match `wanted` are kept. `md5` is the archive's checksum.
     """
 
     title: str
@@ -60,7 +60,7 @@ OFFICIAL = {
         wanted="emnist-balanced-*",
     ),
     "tiny_imagenet": OfficialSet(
-        title="Tiny ImageNet (Stanford CS231N); its val images are the test here",
+        title="Tiny ImageNet (Stanford CS231N); its val images are the test split here",
         classes=200,
         train=100_000,
         test=10_000,
@@ -72,4 +72,4 @@ OFFICIAL = {
 }
 
 NAMES = ("digits", *OFFICIAL)
-"""What `data.name` of a configuration may be; `search.data.datasets.DATASETS` has a reader for each."""
+"""Allowed values of `data.name` in a configuration; `search.data.datasets.DATASETS` has a reader for each."""

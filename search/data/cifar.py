@@ -20,16 +20,16 @@ AUGMENTATION = Augmentation(shift=4, flip=True)
 def cifar10(
     directory: Path | None = None, subset: int | None = None, seed: int = 0, validation: float | None = None
 ) -> Dataset:
-    """CIFAR-10 from the folder that holds ``cifar-10-batches-py``: 45,000 / 5,000 / 10,000 images.
+    """CIFAR-10 from the folder that contains ``cifar-10-batches-py``: 45,000 / 5,000 / 10,000 images.
 
     Args:
-        directory: the folder, as torchvision lays it out.
-        subset: number of training and validation images to keep, class by class in equal shares.
+        directory: the data folder, with the same layout as in torchvision.
+        subset: number of training and validation images to keep, with the same share of every class; None for all.
         seed: decides which training images become validation images, and the subset.
         validation: share of the official training images that become validation images; None for a tenth.
 
     Raises:
-        InputError: a missing, truncated or foreign file; it names the file.
+        InputError: a file is missing, truncated or not a file of this set; the error names it.
     """
     folder = official_folder("cifar10", directory)
     batches = [_batch(folder / f"data_batch_{i}", "CIFAR-10", b"labels", 10) for i in range(1, 6)]
@@ -42,7 +42,7 @@ def cifar10(
 def cifar100(
     directory: Path | None = None, subset: int | None = None, seed: int = 0, validation: float | None = None
 ) -> Dataset:
-    """CIFAR-100 with its 100 fine classes, from the folder that holds ``cifar-100-python``; see `cifar10`."""
+    """CIFAR-100 with its 100 fine classes, from the folder that contains ``cifar-100-python``; see `cifar10`."""
     folder = official_folder("cifar100", directory)
     train, test = (_source(*_batch(folder / part, "CIFAR-100", b"fine_labels", 100)) for part in ("train", "test"))
     normalisation = Normalisation((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
@@ -54,7 +54,7 @@ def _source(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Source:
 
 
 def _batch(path: Path, title: str, key: bytes, classes: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Images (N, 3, 32, 32) uint8 and labels of one batch file, whose labels are called `key`."""
+    """Images (N, 3, 32, 32) uint8 and labels of one batch file, which has its labels under `key`."""
     try:
         batch = unpickle_arrays(path.read_bytes())
     except OSError as e:
@@ -64,9 +64,9 @@ def _batch(path: Path, title: str, key: bytes, classes: int) -> tuple[npt.NDArra
         raise InputError(path, f"not a {title} batch file: {reason}") from None
     data, labels = (batch.get(k) if isinstance(batch, dict) else None for k in (b"data", key))
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
-        raise InputError(path, "its b'data' is no array of images", "uint8 of shape (N, 3072)")
+        raise InputError(path, "its b'data' is not an array of images", "uint8 of shape (N, 3072)")
     if not isinstance(labels, list) or len(labels) != len(data) or set(map(type, labels)) != {int}:
-        raise InputError(path, f"its {key!r} do not match its images", "a list of one class index an image")
-    found = np.array(labels)
-    check_labels(path, found, classes)
-    return data.reshape(-1, 3, 32, 32), found
+        raise InputError(path, f"its {key!r} do not match its images", "a list of one class index per image")
+    indices = np.array(labels)
+    check_labels(path, indices, classes)
+    return data.reshape(-1, 3, 32, 32), indices

@@ -1,4 +1,4 @@
-"""Data sets as tensors: scikit-learn's bundled digits, and four others in their official on-disk layouts."""
+"""Data sets as tensors: the shipped digits, and four others in their official on-disk layouts."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ DATASETS: dict[str, Callable[[Path | None, int | None, int, float | None], Datas
     "emnist_balanced": emnist_balanced,
     "tiny_imagenet": tiny_imagenet,
 }
-"""Readers by the names of `search.data.catalogue`; arguments: folder of the official files, subset, seed, share for
-validation (None for the set's own)."""
+"""Readers by the names of `search.data.catalogue`. Arguments: folder of the official files, number of images to keep
+(None for all), seed, share of validation images (None for the set's default)."""

@@ -1,4 +1,4 @@
-"""Fetches the official archive of a data set, checks its checksum and unpacks it where the readers look."""
+"""Downloads the official archive of a data set, compares its checksum and unpacks it where the readers expect it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHUNK_BYTES = 2**16
 
 
 class Progress(Protocol):
-    """What a download reports to: bytes to come in `total` (0 where unknown), bytes that came to `update`."""
+    """Receives the progress of a download: all bytes in `total` (0 if unknown), received bytes in `update`."""
 
     total: int
 
@@ -27,16 +27,16 @@ class Progress(Protocol):
 
 
 def download(name: str, directory: Path, progress: Progress) -> Path:
-    """Brings a data set into `directory`; returns the folder of its files, at once if that exists already.
+    """Downloads a data set into `directory` unless its folder exists; returns the folder of its files.
 
-    The archive is removed when it is unpacked. An interrupted download leaves nothing, an interrupted unpacking the
-    archive, from which the next call goes on.
+    The archive is removed after it is unpacked. An interrupted download leaves nothing. An interrupted unpacking leaves
+    the archive, and the next call unpacks it.
 
     Args:
         name: one of `search.data.catalogue.OFFICIAL`.
 
     Raises:
-        InputError: the archive cannot be fetched, has another checksum than the published one, or cannot be unpacked.
+        InputError: the archive cannot be downloaded, its checksum is not the published one, or it cannot be unpacked.
     """
     official = OFFICIAL[name]
     folder = directory / official.folder
@@ -49,7 +49,7 @@ def download(name: str, directory: Path, progress: Progress) -> Path:
         with tempfile.TemporaryDirectory(dir=directory, prefix=".unpacking-") as staging:
             _unpack(archive, Path(staging), f"{official.inside}/{official.wanted}")
             folder.parent.mkdir(parents=True, exist_ok=True)
-            (Path(staging) / official.inside).rename(folder)  # at once: a folder that exists is whole
+            (Path(staging) / official.inside).rename(folder)  # one atomic step: a folder that exists is complete
         archive.unlink()
     except (OSError, tarfile.TarError, zipfile.BadZipFile) as e:
         raise InputError(archive, f"cannot be unpacked: {' '.join(str(e).split())}") from None
@@ -63,20 +63,20 @@ def _fetch(official: OfficialSet, directory: Path, progress: Progress) -> Path:
     downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=CHUNK_BYTES)
     name = official.url.rpartition("/")[2]
     try:
-        found = pooch.retrieve(official.url, f"md5:{official.md5}", fname=name, path=directory, downloader=downloader)
-    except ValueError as e:  # pooch's word for another checksum
+        archive = pooch.retrieve(official.url, f"md5:{official.md5}", fname=name, path=directory, downloader=downloader)
+    except ValueError as e:  # pooch raises it for a wrong checksum
         if "hash" not in str(e):
             raise
-        raise InputError(official.url, "what came has another checksum than the published one, and was removed",
-                         f"md5 {official.md5}; try again, or fetch it by hand into {directory}") from None  # fmt: skip
+        raise InputError(official.url, "the downloaded file does not have the published checksum, and was removed",
+                         f"md5 {official.md5}; try again, or put the archive in {directory}") from None  # fmt: skip
     except OSError as e:  # of the network (requests' errors are OSErrors) and of the disk
         raise InputError(official.url, f"cannot be downloaded: {' '.join(str(e).split())}",
-                         hint=f"connect to a network, or put the archive itself in {directory}") from None  # fmt: skip
-    return Path(found)
+                         hint=f"connect to a network, or put the archive in {directory}") from None  # fmt: skip
+    return Path(archive)
 
 
 def _unpack(archive: Path, into: Path, pattern: str) -> None:
-    """Unpacks the members that match; neither format can write outside of `into`."""
+    """Unpacks the members that match `pattern`; neither format can write outside `into`."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(into, [n for n in packed.namelist() if fnmatch.fnmatchcase(n, pattern)])

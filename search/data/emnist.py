@@ -18,7 +18,7 @@ from search.data.sets import Augmentation, Dataset, Normalisation
 from search.data.splits import Source, assemble, check_labels, official_folder
 
 IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049
-"""First word of an idx file: unsigned bytes in three dimensions, in one dimension."""
+"""First word of an idx file of unsigned bytes in three dimensions, and in one dimension."""
 
 SIZE = 28
 
@@ -26,10 +26,11 @@ SIZE = 28
 def emnist_balanced(
     directory: Path | None = None, subset: int | None = None, seed: int = 0, validation: float | None = None
 ) -> Dataset:
-    """EMNIST Balanced from the folder that holds ``EMNIST/raw``: 101,520 / 11,280 / 18,800 images.
+    """EMNIST Balanced from the folder that contains ``EMNIST/raw``: 101,520 / 11,280 / 18,800 images.
 
-    The idx files are read as they are published (.gz) or unpacked. Images are stored column by column there; here
-    they are upright. Letters are never mirrored. Arguments and errors as those of `search.data.cifar.cifar10`.
+    The idx files may be compressed (.gz, as published) or not. They store images column by column; the result is
+    transposed, so that images are upright. Letters are never mirrored. Arguments and errors are those of
+    `search.data.cifar.cifar10`.
     """
     folder = official_folder("emnist_balanced", directory)
     train, test = (_source(folder, part) for part in ("train", "test"))
@@ -47,14 +48,14 @@ def _source(folder: Path, part: str) -> Source:
     labels_path = _existing(folder / f"emnist-balanced-{part}-labels-idx1-ubyte")
     labels = _idx(labels_path, LABELS_MAGIC, 1)
     if len(labels) != len(images):
-        raise InputError(labels_path, f"has {len(labels)} labels", f"{len(images)}, one an image of {path.name}")
+        raise InputError(labels_path, f"has {len(labels)} labels", f"{len(images)}, one per image of {path.name}")
     check_labels(labels_path, labels, OFFICIAL["emnist_balanced"].classes)
     upright = images.transpose(0, 2, 1)[:, None]
     return Source(labels, lambda indices: np.ascontiguousarray(upright[indices]))
 
 
 def _existing(path: Path) -> Path:
-    """The file, packed or not; the packed name where there is neither."""
+    """The uncompressed file if it exists, else the path of the compressed one."""
     return path if path.exists() else path.with_name(path.name + ".gz")
 
 
@@ -62,13 +63,13 @@ def _idx(path: Path, magic: int, dimensions: int) -> npt.NDArray[Any]:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-        raise InputError(path, f"not a whole gzip file: {str(e).lower()}", "the official file") from None
+        raise InputError(path, f"not a complete gzip file: {str(e).lower()}", "the official file") from None
     except OSError as e:
         raise InputError(path, f"cannot be read: {reason(e)}", "an EMNIST idx file") from None
     header = 4 * (1 + dimensions)
-    found, *shape = struct.unpack(f">{1 + dimensions}I", content[:header].ljust(header, b"\0"))
-    if found != magic:
-        raise InputError(path, f"not an EMNIST idx file: it begins with {found}", str(magic))
+    number, *shape = struct.unpack(f">{1 + dimensions}I", content[:header].ljust(header, b"\0"))
+    if number != magic:
+        raise InputError(path, f"not an EMNIST idx file: it begins with {number}", str(magic))
     values = np.frombuffer(content, np.uint8, offset=header) if len(content) > header else np.zeros(0, np.uint8)
     if len(values) != np.prod(shape, dtype=np.int64):
         raise InputError(path, f"holds {len(values):,} bytes of data for {shape[0]:,} entries",

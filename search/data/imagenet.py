@@ -18,16 +18,16 @@ from search.data.splits import Indices, Source, assemble, official_folder
 SIZE = 64
 
 BLOCK = 64
-"""Images that a thread decodes before it takes the next ones."""
+"""Number of images that a thread decodes at a time."""
 
 
 def tiny_imagenet(
     directory: Path | None = None, subset: int | None = None, seed: int = 0, validation: float | None = None
 ) -> Dataset:
-    """Tiny ImageNet from the folder that holds ``tiny-imagenet-200``: 90,000 / 10,000 / 10,000 images.
+    """Tiny ImageNet from the folder that contains ``tiny-imagenet-200``: 90,000 / 10,000 / 10,000 images.
 
-    Its official validation images are the test split, for the labels of its test images are not published. Classes
-    are numbered as in ``wnids.txt``. Of a subset, only the chosen images are read. Arguments and errors as those of
+    Its official validation images are the test split, because the labels of its test images are not published. Classes
+    are numbered as in ``wnids.txt``. With a subset, only the chosen images are read. Arguments and errors are those of
     `search.data.cifar.cifar10`.
     """
     folder = official_folder("tiny_imagenet", directory)
@@ -46,11 +46,11 @@ def _training(folder: Path, wnids: Sequence[str]) -> Source:
     labels: list[int] = []
     for label, wnid in enumerate(wnids):
         images = folder / "train" / wnid / "images"
-        own = sorted(images.glob("*.JPEG"))  # a fixed order: the file system's is arbitrary
-        if not own:
-            raise InputError(images, "holds no image", "JPEG files of this class")
-        files += own
-        labels += [label] * len(own)
+        of_class = sorted(images.glob("*.JPEG"))  # sorted, because the order of the file system is arbitrary
+        if not of_class:
+            raise InputError(images, "contains no image", "JPEG files of this class")
+        files += of_class
+        labels += [label] * len(of_class)
     return _source(files, labels)
 
 
@@ -83,7 +83,7 @@ def _source(files: Sequence[Path], labels: Sequence[int]) -> Source:
 
 
 def _decoded(path: Path) -> npt.NDArray[np.uint8]:
-    """One image as (3, 64, 64); the few grey ones of the set get three equal channels."""
+    """One image as (3, 64, 64); the few greyscale images of the set get three equal channels."""
     from PIL import Image
 
     try:
@@ -91,8 +91,8 @@ def _decoded(path: Path) -> npt.NDArray[np.uint8]:
             pixels = np.asarray(image.convert("RGB"))
     except FileNotFoundError:
         raise InputError(path, "cannot be read: no such file or directory", "a JPEG image") from None
-    except (OSError, SyntaxError, ValueError) as e:  # what Pillow raises for foreign and damaged files
-        raise InputError(path, f"not a whole JPEG image: {' '.join(str(e).split())}", "the official file") from None
+    except (OSError, SyntaxError, ValueError) as e:  # Pillow raises these for other formats and damaged files
+        raise InputError(path, f"not a complete JPEG image: {' '.join(str(e).split())}", "the official file") from None
     if pixels.shape != (SIZE, SIZE, 3):
         raise InputError(path, f"is {pixels.shape[1]}x{pixels.shape[0]} pixels", f"{SIZE}x{SIZE}")
     return pixels.transpose(2, 0, 1)

@@ -1,4 +1,4 @@
-"""What every data set is for training: splits, their normalisation and augmentation."""
+"""Data sets for training: splits, their normalisation and augmentation."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Brings bytes to about zero mean and unit variance; `mean` and `std` of each channel, for pixels from 0 to 1."""
+    """Scales bytes to zero mean and unit variance; `mean` and `std` are per channel, for pixels from 0 to 1."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """float32 from uint8 (N, C, H, W), on the device where the images are."""
+        """float32 from uint8 (N, C, H, W), on the device of the images."""
         mean, std = (_on_device(v, images.device) for v in (self.mean, self.std))
         return images.to(torch.float32).sub_(mean).div_(std)
 
 
 @functools.lru_cache(maxsize=16)
 def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """One value a channel in units of a byte; kept, for every copy to a device waits for all that it still does."""
+    """One value per channel in units of a byte. Cached, because a copy to a device waits for all its pending work."""
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=torch.float32, device=device).mul_(255).reshape(-1, 1, 1)
 
@@ -34,8 +34,8 @@ def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
 class Split:
     """Images (N, C, H, W) and their class indices (N,), int64.
 
-    Images with a normalisation are kept as the files have them, in bytes, a quarter of the memory: networks read
-    `prepared` batches of them. Those without are float32 already.
+    Images with a normalisation are stored as bytes, in a quarter of the memory; networks read `prepared` batches of
+    them. Images without a normalisation are float32.
     """
 
     images: Tensor
@@ -46,7 +46,7 @@ class Split:
         return len(self.labels)
 
     def prepared(self, images: Tensor) -> Tensor:
-        """Some of the split's `images`, changed by an augmentation or not, as a network reads them: float32."""
+        """A batch of the split's images, augmented or not, as float32 input of a network."""
         return images if self.normalisation is None else self.normalisation(images)
 
     def to(self, device: str) -> Split:
@@ -55,23 +55,23 @@ class Split:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of training images that keep their class: a shift of up to `shift` pixels, a mirror image."""
+    """Random changes of training images that keep their class: shifts of up to `shift` pixels, mirroring if `flip`."""
 
     shift: int
     flip: bool
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Changed copies of `images` (N, C, H, W), each image by itself; pixels shifted in are zero."""
+        """Copies of `images` (N, C, H, W), each changed independently; pixels shifted in are zero."""
         return self.changed(images, self.draw(len(images), generator).to(images.device))
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """The changes of `n` images: (3, n), how far down and right each is shifted, and 1 where it is mirrored."""
+        """The changes of `n` images, shape (3, n): offsets down and right of each image, and 1 if it is mirrored."""
         shifts = torch.randint(0, 2 * self.shift + 1, (2, n), generator=generator)
         mirrored = torch.rand(n, generator=generator) < 0.5 if self.flip else torch.zeros(n)
         return torch.cat([shifts, mirrored.to(shifts.dtype)[None]])
 
     def changed(self, images: Tensor, changes: Tensor) -> Tensor:
-        """Copies of `images` with the `changes` that were drawn for them, computed on the device of both."""
+        """Copies of `images` with the `changes` from `draw`, computed on the device of both."""
         n, _, height, width = images.shape
         down, right, mirrored = changes
         rows = down[:, None] + torch.arange(height, device=images.device)
@@ -84,9 +84,9 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three disjoint splits: theta learns on `train`, alpha and all choices on `validation`; `test` is for results.
+    """Three disjoint splits: `train` for theta, `validation` for alpha and all choices, `test` for results.
 
-    `notice` says so where the files hold other numbers of images than the official set.
+    `notice` is a sentence if the files have fewer or more images than the official set, else None.
     """
 
     train: Split

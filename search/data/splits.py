@@ -1,4 +1,4 @@
-"""Which images are for training, validation and test: stratified by class, decided by a seed, whole or a subset."""
+"""Splits of images into training, validation and test: stratified by class, decided by a seed, complete or a subset."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from search.data.sets import Augmentation, Dataset, Normalisation, Split
 Indices = npt.NDArray[np.int64]
 
 VALIDATION_SHARE = 0.1
-"""Of an official training set, where nothing else is asked for."""
+"""Default share of an official training set."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Images of an official split: class index of each, and a function that reads chosen ones as uint8 (N, C, H, W)."""
+    """Images of an official split: class index of each, and a function that reads given ones as uint8 (N, C, H, W)."""
 
     labels: npt.NDArray[Any]
     read: Callable[[Indices], npt.NDArray[np.uint8]]
@@ -33,15 +33,15 @@ def official_folder(name: str, directory: Path | None) -> Path:
     """The folder of a set's official files.
 
     Raises:
-        InputError: no data folder is given, or it holds no such folder.
+        InputError: no data folder is given, or it does not contain the set's folder.
     """
     official = OFFICIAL[name]
     if directory is None:
-        raise InputError("data.dir", "is not given", f"the folder that holds {official.folder}")
+        raise InputError("data.dir", "is not given", f"the folder that contains {official.folder}")
     folder = directory / official.folder
     if not folder.is_dir():
         raise InputError(folder, "cannot be read: no such folder",
-                         hint=f"`enos data {name} --dir {directory}` fetches the official files")  # fmt: skip
+                         hint=f"`enos data {name} --dir {directory}` downloads the official files")  # fmt: skip
     return folder
 
 
@@ -56,49 +56,49 @@ def assemble(
     normalisation: Normalisation,
     augmentation: Augmentation,
 ) -> Dataset:
-    """A data set with a validation split of the official training images; its test images are the official ones.
+    """A data set whose validation split is taken from the official training images; its test images are the official.
 
     Args:
-        subset: number of training and validation images to keep, class by class in equal shares. Test images are
-            all kept: they cost little, and few of them would hide what networks differ by.
+        subset: number of training and validation images to keep, with the same share of every class; None for all.
+            All test images are kept: they cost little, and with few of them differences between networks are noise.
         seed: decides which training images become validation images, and the subset.
         validation: share of the training images that become validation images; None for `VALIDATION_SHARE`.
 
     Raises:
-        InputError: too few images for a validation split, or whatever reading them raises.
+        InputError: there are too few images for a validation split, or they cannot be read.
     """
     official = OFFICIAL[name]
     share = VALIDATION_SHARE if validation is None else validation
-    own, held_out = stratified(train.labels, (1 - share, share), seed)
+    learnt_from, held_out = stratified(train.labels, (1 - share, share), seed)
     if subset is not None:
         kept = subset / len(train.labels)
-        own = stratified_subset(own, train.labels, round(kept * len(own)))
+        learnt_from = stratified_subset(learnt_from, train.labels, round(kept * len(learnt_from)))
         held_out = stratified_subset(held_out, train.labels, round(kept * len(held_out)))
-    if not (len(own) and len(held_out) and len(test.labels)):
-        raise InputError(folder, f"holds {len(train.labels)} training and {len(test.labels)} test images",
+    if not (len(learnt_from) and len(held_out) and len(test.labels)):
+        raise InputError(folder, f"has {len(train.labels)} training and {len(test.labels)} test images",
                          "at least 10 training images of each class, and test images")  # fmt: skip
     for_train, for_validation, for_test = (
         Split(torch.from_numpy(source.read(indices)), _labels(source.labels[indices]), normalisation)
-        for source, indices in ((train, own), (train, held_out), (test, np.arange(len(test.labels))))
+        for source, indices in ((train, learnt_from), (train, held_out), (test, np.arange(len(test.labels))))
     )
     notice = _notice(name, official, train, test)
     return Dataset(for_train, for_validation, for_test, official.classes, augmentation, notice)
 
 
 def stratified(labels: npt.NDArray[Any], shares: tuple[float, ...], seed: int) -> list[Indices]:
-    """Disjoint index sets that cover `labels`, each with the same share of every class; decided by `seed` alone."""
+    """Disjoint index sets that cover `labels`, each with the same share of every class; `seed` decides them."""
     rng = np.random.default_rng(seed)
     parts: list[list[npt.NDArray[Any]]] = [[] for _ in shares]
     for label in np.unique(labels):
-        own = rng.permutation(np.flatnonzero(labels == label))
-        cuts = np.round(np.cumsum(shares) * len(own)).astype(int)
-        for part, chunk in zip(parts, np.split(own, cuts[:-1]), strict=True):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        cuts = np.round(np.cumsum(shares) * len(members)).astype(int)
+        for part, chunk in zip(parts, np.split(members, cuts[:-1]), strict=True):
             part.append(chunk)
     return [rng.permutation(np.concatenate(part)) if part else np.zeros(0, np.int64) for part in parts]
 
 
 def stratified_subset(indices: Indices, labels: npt.NDArray[Any], size: int) -> Indices:
-    """The first `size` of `indices` in equal shares of every class (at least one image of each)."""
+    """The first `size` of `indices`, with equally many of every class (at least one of each)."""
     classes = np.unique(labels)
     each = max(1, round(size / len(classes)))
     kept = np.concatenate([indices[labels[indices] == c][:each] for c in classes])
@@ -106,7 +106,7 @@ def stratified_subset(indices: Indices, labels: npt.NDArray[Any], size: int) -> 
 
 
 def check_labels(path: Path, labels: npt.NDArray[Any], classes: int) -> None:
-    """Refuses class indices that the set does not have."""
+    """Raises an InputError that names `path` if a class index is outside 0 to `classes` - 1."""
     if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
         raise InputError(path, "has a class index out of range", f"0 to {classes - 1}")
 

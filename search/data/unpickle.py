@@ -1,4 +1,4 @@
-"""Unpickling of foreign files that hold arrays of numbers, without running what else a pickle could ask for."""
+"""Unpickling of untrusted files of number arrays, without running code that a pickle may contain."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy.typing as npt
 
 
 def unpickle_arrays(content: bytes) -> Any:
-    """What a pickle of numpy arrays of numbers, lists, dictionaries and strings holds; strings of Python 2 as bytes.
+    """The content of a pickle of numpy arrays of numbers, lists, dictionaries and strings; Python 2 strings as bytes.
 
     Raises:
-        pickle.UnpicklingError: it asks for any other name. A damaged file raises almost anything.
+        pickle.UnpicklingError: the pickle refers to another name. A damaged file can raise almost any exception.
     """
     return _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Old and new names of numpy's modules are both known: the official files were written by Python 2."""
+    """Accepts old and new names of numpy's modules, because the official files were written by Python 2."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
@@ -31,7 +31,7 @@ class _ArrayUnpickler(pickle.Unpickler):
             return np.ndarray
         if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes at protocol 2
             return _encode_latin1
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which image batches do not need")
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}, which image batches do not need")
 
 
 def _empty_array(kind: Any, shape: Any, typecode: Any) -> npt.NDArray[Any]:

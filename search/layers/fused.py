@@ -1,4 +1,4 @@
-"""One convolution over several views of the same input, which keeps nothing for its gradient but the input itself."""
+"""One convolution over several views of the same input; for its gradient it keeps only the input."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def convolve_views(
 ) -> Tensor:  # fmt: skip
     """The layer's product of all views of `x` with `weight`, plus its bias.
 
-    The views are made again for the gradient, so that memory between the passes does not grow with their number.
-    Second derivatives are refused. Under autocast words are still rounded in the type of `x`; products have autocast's
-    type, and the result is of the type of `x` again, so that the next layer's words are rounded in it too.
+    The views are computed again for the gradient, so the memory kept between the passes does not grow with their
+    number. Second derivatives are refused. Under autocast, words are rounded in the type of `x`, products have
+    autocast's type, and the result has the type of `x`, so that the next layer also rounds its words in this type.
 
     Args:
         x: the layer's input, with or without a batch dimension.
-        steps: word width -> step of the input's words, a scalar, learned or not.
-        rms: root mean square of the input, the unit of the surrogates' widths.
-        weight: shape (out, views * in / groups, ...): within a group, the inputs of each view in turn.
-        unit: factor of each output channel, shape (out,), where `weight` is still without it.
+        steps: word width -> step of the input's words, a scalar; it may be learned.
+        rms: root mean square of the input, in units of which the widths of the surrogates are given.
+        weight: shape (out, views * in / groups, ...): within a group, the inputs of one view after the other.
+        unit: factor of each output channel, shape (out,), if `weight` does not include it.
     """
     bias, dtype = layer.bias if unit is None else None, reduced_type(x) or x.dtype
     geometry = _geometry(layer)
@@ -51,7 +51,7 @@ def convolve_views(
 
 
 def reduced_type(x: Tensor) -> torch.dtype | None:
-    """Autocast's type for products with `x`; None where they keep its own."""
+    """Autocast's type for products with `x`; None if they keep the type of `x`."""
     device_type = x.device.type
     if not (torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)):
         return None
@@ -60,11 +60,11 @@ def reduced_type(x: Tensor) -> torch.dtype | None:
 
 @dataclass(frozen=True)
 class _Geometry:
-    """How a layer multiplies; a linear layer has no stride."""
+    """The geometry of a layer; a linear layer has no stride."""
 
     stride: tuple[int, ...] = ()
     padding: tuple[int, ...] = ()
-    uneven: tuple[int, ...] = ()  # padding that differs between two sides, as functional.pad takes it
+    uneven: tuple[int, ...] = ()  # padding that differs between two sides, in the form of functional.pad
     dilation: tuple[int, ...] = ()
     groups: int = 1
 
@@ -128,7 +128,7 @@ def _product_gradients(
     grad: Tensor, inputs: Tensor, weight: Tensor, bias_sizes: list[int] | None, geometry: _Geometry,
     needed: tuple[bool, bool, bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
-    """Gradients of a convolution or a linear layer, with respect to inputs, weights and bias where they are needed."""
+    """Gradients of a convolution or a linear layer with respect to inputs, weights and bias; None if not `needed`."""
     if geometry.linear:
         rows = grad.reshape(-1, grad.shape[-1])
         return (

@@ -1,4 +1,4 @@
-"""Views of a layer's input side by side on its channels, and the gradient through them."""
+"""Views of a layer's input, concatenated along its channels, and the gradient through them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _KINDS: tuple[View, ...] = ("value", "sign", "magnitude", "binary")
 
 @dataclass(frozen=True)
 class Views:
-    """The views of a layer's input that lie side by side on its channels; those of one word width are neighbours."""
+    """The views of a layer's input, in the order of concatenation; views of one word width are adjacent."""
 
     names: tuple[tuple[int, View], ...]  # word width, view
     signed: bool
     surrogates: Surrogates
     groups: int = 1
-    linear: bool = False  # channels are the last dimension, else the third from the end
+    linear: bool = False  # channels are the last dimension if true, else the third from the end
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -41,13 +41,13 @@ class Views:
 
 
 def side_by_side(x: Tensor, steps: Sequence[Tensor], views: Views, dtype: torch.dtype | None = None) -> Tensor:
-    """All views of `x` on its channels; within a group of channels, view by view.
+    """All views of `x`, concatenated along its channels; within a group of channels, one view after the other.
 
-    On CPU the result holds until the next call in the same thread.
+    On a CPU the result is valid until the next call in the same thread.
 
     Args:
-        dtype: of the result, None for that of `x`. Words are rounded in the type of `x` whatever this is, so bfloat16,
-            which holds every integer up to 256, has the words of float32.
+        dtype: type of the result; None for that of `x`. Words are always rounded in the type of `x`. So bfloat16, which
+            represents every integer up to 256, has the same words as float32.
     """
     dtype = x.dtype if dtype is None else dtype
     shape, count = list(x.shape), len(views.names)
@@ -79,7 +79,7 @@ def side_by_side(x: Tensor, steps: Sequence[Tensor], views: Views, dtype: torch.
 
 
 def _words(x: Tensor, step: Tensor, bits: int, signed: bool, out: Tensor) -> None:
-    """The integer words of `x`; one bit with a sign has the words -1 and +1."""
+    """The integer words of `x`; signed words of one bit are -1 and +1."""
     if bits == 1 and signed:
         torch.sign(x, out=out)
         out.masked_fill_(out == 0, 1)
@@ -91,11 +91,11 @@ def _words(x: Tensor, step: Tensor, bits: int, signed: bool, out: Tensor) -> Non
 def view_gradients(
     x: Tensor, rms: Tensor, inputs: Tensor, of_inputs: Tensor, steps: Sequence[Tensor], views: Views, learned: bool
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """Gradient of `x` and, where they are learned, of the steps; may overwrite `of_inputs`.
+    """Gradient of `x` and, if they are learned, of the steps; may overwrite `of_inputs`.
 
     Args:
         inputs: `side_by_side` of the other arguments.
-        of_inputs: its gradient.
+        of_inputs: gradient of `inputs`.
     """
     if _in_one_pass(x):
         return _gradients_in_one_pass(x, rms, of_inputs.to(x.dtype), steps, views, learned)
@@ -104,8 +104,8 @@ def view_gradients(
     total = torch.zeros_like(x)
     into, of_steps = _grouped(total, views), list[Tensor | None]()
     for bits, step in zip(views.widths, steps, strict=True):
-        mine = {name: (view, gradient) for (b, name), view, gradient in slots if b == bits}
-        part = _through_views(grouped, step, rms, bits, mine, views)
+        of_width = {name: (view, gradient) for (b, name), view, gradient in slots if b == bits}
+        part = _through_views(grouped, step, rms, bits, of_width, views)
         relative = grouped / step
         part.div_(step)
         part.masked_fill_(_clipped(relative, bits, views.signed), 0)
@@ -128,14 +128,14 @@ def _gradients_in_one_pass(
 
 
 def _through_views(
-    x: Tensor, step: Tensor, rms: Tensor, bits: int, mine: Mapping[View, tuple[Tensor, Tensor]], views: Views
+    x: Tensor, step: Tensor, rms: Tensor, bits: int, of_width: Mapping[View, tuple[Tensor, Tensor]], views: Views
 ) -> Tensor:
-    """The gradient with respect to the words of one width: each view's times its slope, summed."""
-    words = mine["value"][0].to(x.dtype) if "value" in mine else torch.empty_like(x)
-    if "value" not in mine:
+    """The gradient with respect to the words of one width: the sum over views of gradient times slope."""
+    words = of_width["value"][0].to(x.dtype) if "value" in of_width else torch.empty_like(x)
+    if "value" not in of_width:
         _words(x, step, bits, views.signed, words)
     total: Tensor | None = None
-    for name, (_, of_view) in mine.items():
+    for name, (_, of_view) in of_width.items():
         gradient = of_view.to(x.dtype)
         if name == "sign":
             gradient.mul_(sign_slope(words, views.surrogates.sign_width_input * rms / step))
@@ -149,7 +149,10 @@ def _through_views(
 
 
 def _clipped(relative: Tensor, bits: int, signed: bool) -> Tensor:
-    """Where x / step rounds to no word. Ends of a range are odd or 0, so a half more than an odd one is beyond."""
+    """Where x / step rounds to a value outside the word's range.
+
+    Ends of a range are odd or 0. Rounding is half to even, so an odd end plus 0.5 rounds to a value outside.
+    """
     high = levels(bits, signed)[1]
     return relative.abs() >= high + 0.5 if signed else (relative >= high + 0.5) | (relative < -0.5)
 
@@ -161,7 +164,7 @@ def _grouped(x: Tensor, views: Views) -> Tensor:
 
 
 def _slots(x: Tensor, views: Views) -> tuple[Tensor, ...]:
-    """The part of each view in tensors made by `side_by_side`, as `_grouped` has the input."""
+    """The part of each view in a tensor made by `side_by_side`, in the shape of `_grouped`."""
     dim = views.channels_of(x)
     parts = x.view(*x.shape[:dim], views.groups, len(views.names), -1, *x.shape[dim + 1 :])
     return parts.unbind(dim + 1)
@@ -175,7 +178,7 @@ _scratches = threading.local()
 
 
 def _scratch(x: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
-    """Memory that every layer uses in turn: fresh pages for each would take longer than what is written to them."""
+    """Memory that all layers share: allocating new pages for each would take longer than writing to them."""
     key, size = str(x.dtype), math.prod(shape)
     memory: Tensor | None = getattr(_scratches, key, None)
     if memory is None or memory.numel() < size:
@@ -193,7 +196,7 @@ def _channels_last(x: Tensor, views: Views) -> bool:
 
 
 def _blocks(x: Tensor, views: Views, count: int) -> Tensor:
-    """`x`, in its own memory, as (blocks, views, elements): runs of neighbours of one group in one view."""
+    """`x`, without a copy, as (blocks, views, elements): runs of adjacent elements of one group in one view."""
     if _channels_last(x, views):
         return x.permute(0, 2, 3, 1).view(-1, count, x.shape[1] // (views.groups * count))
     inner = x.shape[views.channels_of(x) :].numel() // (views.groups * count)
@@ -209,19 +212,19 @@ def _words_of(x: Tensor, steps: Sequence[Tensor], views: Views) -> Words:
 def _ends(widths: tuple[int, ...], signed: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Lowest and highest word of each width."""
     lows, highs = zip(*(levels(bits, signed) for bits in widths), strict=True)
-    with torch.inference_mode(False):  # kept for the calls outside of it, too
+    with torch.inference_mode(False):  # cached, so calls outside inference mode use it too
         return torch.tensor(lows, dtype=dtype), torch.tensor(highs, dtype=dtype)
 
 
 @functools.cache
 def _slot_table(views: Views) -> Any:
-    """Where each kind of view of each width lies, or -1: shape (widths, kinds)."""
+    """Index of each kind of view of each width, or -1: shape (widths, kinds)."""
     places = {name: i for i, name in enumerate(views.names)}
     return np.array([[places.get((bits, kind), -1) for kind in _KINDS] for bits in views.widths])
 
 
 def _slopes(x: Tensor, rms: Tensor, words: Words, views: Views) -> Tensor:
-    """Surrogate slopes of sign and magnitude at every word of every width, from the lowest on; none if no view asks."""
+    """Surrogate slopes of sign and magnitude at every word of every width, from the lowest; empty if unused."""
     if not any(name in ("sign", "magnitude") for _, name in views.names):
         return x.new_empty((len(views.widths), 2, 0))
     span = int((words.highs - words.lows).max()) + 1

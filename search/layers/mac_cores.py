@@ -1,12 +1,12 @@
-"""The integer arithmetic of the MAC cores (paper, Section III.A and Fig. 3), to hold a found network against.
+"""The integer arithmetic of the MAC cores (paper, Section III.A and Fig. 3), a reference for searched networks.
 
-Words are two's complement integers in int64 arrays. What the paper leaves open is stated where it is decided:
+Words are two's complement integers in int64 arrays. The paper does not specify these points:
 
-- Overflow: the paper gives adders of 20 and of 12 bits and no logic to saturate. A plain adder wraps, so `wrap` is the
-  default; `saturate` is the alternative and depends on the order of the additions, here that of the weights in memory.
-- Inputs behind a ReLU use all codes of a word, without sign. The Baugh-Wooley array takes them with other partial
-  products inverted; the paper's figure shows two signed words.
-- Positions of the padding add nothing, under XNOR neither +1 nor -1.
+- Overflow: the paper gives adders of 20 and 12 bits and no logic to saturate. A plain adder wraps, so `wrap` is the
+  default. `saturate` is the alternative; it depends on the order of the additions, here that of the weights in memory.
+- Inputs after a ReLU use all codes of a word, without sign. For them the Baugh-Wooley array inverts other partial
+  products; the paper's figure shows two signed words.
+- Positions of the padding add nothing, also under XNOR, where they count neither +1 nor -1.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def baugh_wooley(a: Integers, b: Integers, bits: int, signed_a: bool = True) -> 
 
 
 def subword_multiply(a: Integers, b: Integers, bits: int, signed_a: bool = True) -> Integers:
-    """The products that one 8-bit multiplier makes at once of words of `bits` bits: 8/bits of them (paper, Fig. 3c).
+    """The 8/bits products of words of `bits` bits that one 8-bit multiplier computes at once (paper, Fig. 3c).
 
     Args:
-        a, b: shape (8/bits, ...), the words side by side in the multiplier's two operands, lowest first.
+        a, b: shape (8/bits, ...), the words packed into the multiplier's two operands, lowest first.
     """
     lanes = MULTIPLIER_BITS // bits
     if bits not in (8, 4, 2) or len(a) != lanes or len(b) != lanes:
@@ -59,10 +59,10 @@ def subword_multiply(a: Integers, b: Integers, bits: int, signed_a: bool = True)
 
 
 def _array_products(a: Integers, b: Integers, width: int, bits: int, signed_a: bool) -> list[Integers]:
-    """Products of an array of width x width cells; cells between different words are off, as are their carries."""
+    """Products of an array of width x width cells; cells between different words, and their carries, are off."""
     products = []
     for lane in range(width // bits):
-        # The inverted products below stand for negative ones; ones in two columns make up for the difference.
+        # The inverted products below represent negative ones; ones in two columns correct the difference.
         total = np.full(np.broadcast_shapes(a.shape, b.shape), (1 << (2 * bits - 1)) + (1 << (bits - 1 + signed_a)))
         for i in range(bits):
             for j in range(bits):
@@ -97,7 +97,7 @@ def _typical(x: Integers, w: Integers, valid: Integers, candidate: Candidate, si
 def _multiplication_free(
     x: Integers, w: Integers, valid: Integers, candidate: Candidate, signed: bool
 ) -> list[Integers]:
-    """Two additions or subtractions: |w| by the sign of x, then |x| by the sign of w; neither happens at a zero.
+    """Two additions or subtractions: |w| with the sign of x, then |x| with the sign of w; none for a zero.
 
     Words of weights are a sign and a magnitude, here sign * (2 * magnitude + 1).
     """
@@ -115,7 +115,7 @@ def _deep_shift(x: Integers, w: Integers, valid: Integers, candidate: Candidate,
 
 
 def _xnor(x: Integers, w: Integers, valid: Integers, candidate: Candidate, signed: bool) -> list[Integers]:
-    """Bits of inputs and weights are 1 for +1; equal bits count up, others down."""
+    """Bits of inputs and weights are 1 for +1; equal bits add 1, different bits subtract 1."""
     x_bits, w_bits = (x > 0).astype(np.int64), (w > 0).astype(np.int64)
     equal = 1 - (x_bits ^ w_bits)
     return [np.where(valid > 0, 2 * equal - 1, 0)]
@@ -128,7 +128,7 @@ CORES: dict[str, Callable[[Integers, Integers, Integers, Candidate, bool], list[
     "deep_shift": _deep_shift,
     "xnor": _xnor,
 }
-"""Operator -> what one operation adds to the accumulator, in order, given words of input and weight."""
+"""Operator -> function from words of input and weight to the terms that one operation adds, in order."""
 
 
 def _by_sign(of: Integers, value: Integers) -> Integers:
@@ -137,28 +137,29 @@ def _by_sign(of: Integers, value: Integers) -> Integers:
 
 @dataclass(frozen=True)
 class IntegerLayer:
-    """A layer with one candidate as the hardware holds it: output = scale * sums + bias."""
+    """A layer with one candidate in the hardware's integers: output = scale * sums + bias."""
 
     candidate: Candidate
     layer: nn.Conv2d | nn.Linear
-    inputs: Integers  # words of the layer's input, (N, ...) as the layer gets it
-    weights: Integers  # words, of the weights' shape
-    signed: bool  # whether the input's words are
+    inputs: Integers  # words of the layer's input, in its shape (N, ...)
+    weights: Integers  # words, in the shape of the weights
+    signed: bool  # whether the input's words are signed
     scale: Tensor  # shape (out,)
 
 
 @torch.no_grad()
 def integer_layer(mixed: MixedLayer, x: Tensor) -> IntegerLayer:
-    """The words of a layer with one candidate and of a batch of its input.
+    """The words of a layer with one candidate, and of a batch of its input.
 
     Raises:
-        InputError: several candidates; DoReFa weights, whose words are one bit wider than the candidate's.
+        InputError: the layer has several candidates, or DoReFa weights, whose words are one bit wider than the
+            candidate's.
     """
     if len(mixed.candidates) != 1:
         raise InputError("layer", f"has {len(mixed.candidates)} candidates", "one")
     (candidate,) = mixed.candidates
     if mixed.options.quantiser == "dorefa" and candidate.weight_bits > 1:
-        raise InputError("quantiser 'dorefa'", "has weights that are no words of the core", ("rms", "lsq"))
+        raise InputError("quantiser 'dorefa'", "has weights that the core cannot represent", ("rms", "lsq"))
     rms = mixed.scale(x)
     inputs = Inputs(rms, mixed.scale.step(rms, candidate.act_bits), bool(mixed.scale.signed))
     ((words, scale),) = mixed.candidate_weights({candidate.act_bits: inputs})
@@ -174,10 +175,10 @@ def integer_layer(mixed: MixedLayer, x: Tensor) -> IntegerLayer:
 
 
 def core_sums(layer: IntegerLayer, overflow: Overflow = "wrap", width: int | None = None) -> Integers:
-    """What the core's accumulators hold at the end, one for each output.
+    """The final values of the core's accumulators, one for each output.
 
     Args:
-        width: of the accumulator; None takes the candidate's `psum_bits`.
+        width: bits of the accumulator; None for the candidate's `psum_bits`.
     """
     candidate, module = layer.candidate, layer.layer
     width = candidate.psum_bits if width is None else width
@@ -188,11 +189,11 @@ def core_sums(layer: IntegerLayer, overflow: Overflow = "wrap", width: int | Non
     sums = []
     for g in range(groups):
         depth = x.shape[1] // groups
-        mine = slice(g * depth, (g + 1) * depth)
+        of_group = slice(g * depth, (g + 1) * depth)
         w = np.split(layer.weights.reshape(len(layer.weights), -1), groups)[g]
         # (inputs of one output, N, outputs, positions)
-        terms = core(x[:, mine].swapaxes(0, 1)[:, :, None], w.T[:, None, :, None],
-                     valid[:, mine].swapaxes(0, 1)[:, :, None], candidate, layer.signed)  # fmt: skip
+        terms = core(x[:, of_group].swapaxes(0, 1)[:, :, None], w.T[:, None, :, None],
+                     valid[:, of_group].swapaxes(0, 1)[:, :, None], candidate, layer.signed)  # fmt: skip
         shaped = np.broadcast_arrays(*terms)
         in_order = np.stack(shaped, 1).reshape(-1, *shaped[0].shape[1:])
         sums.append(accumulate(in_order, width, overflow))
@@ -200,7 +201,7 @@ def core_sums(layer: IntegerLayer, overflow: Overflow = "wrap", width: int | Non
 
 
 def _patches(x: Integers, module: nn.Conv2d | nn.Linear) -> tuple[Integers, tuple[int, ...]]:
-    """The inputs of each output, (N, inputs, positions), channels first in order, and the shape of the positions."""
+    """The inputs of each output, (N, inputs, positions), channel by channel, and the shape of the positions."""
     if isinstance(module, nn.Linear):
         return x[:, :, None], ()
     pad = module._reversed_padding_repeated_twice

@@ -1,8 +1,8 @@
 """The mixed layer of Eq. 1 over operators and precisions, computed as one convolution.
 
-Every candidate is linear in its transformed weights. So candidates that read the same view of the input add their
-weights, and different views lie side by side on the channels: nine candidates cost one convolution of six times the
-input channels. The result equals the sum of the candidates' outputs, in values and in gradients.
+Every candidate is linear in its transformed weights. So the weights of candidates that read the same view of the input
+are added, and different views are concatenated along the channels: nine candidates cost one convolution with six times
+the input channels. The result equals the sum of the candidates' outputs, in values and in gradients.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class LayerOptions:
     """How mixed layers learn.
 
     Attributes:
-        quantiser: of weights and inputs, a name of `search.layers.quantisers`.
-        latent: whether a layer's candidates share its latent weights or each has its own.
-        learned_scales: one positive factor a candidate, learned, on top of the operator's own scale.
+        quantiser: quantiser of weights and inputs, a name of `search.layers.quantisers`.
+        latent: "shared": a layer's candidates share its latent weights; "own": each candidate has separate ones.
+        learned_scales: whether each candidate has a learned positive factor in addition to the operator's scale.
         surrogates: widths of the surrogate gradients.
     """
 
@@ -49,10 +49,11 @@ class LayerOptions:
 class MixedLayer(nn.Module):
     """A Conv2d or Linear whose output is the softmax-weighted sum of its candidates' outputs (Eq. 1).
 
-    With one candidate it is that candidate and has no operator weights.
+    With one candidate its output is that candidate's, and it has no operator weights.
 
     Args:
-        layer: the layer to wrap; its parameters become the latent weights. Any groups, stride, padding, dilation.
+        layer: the layer to wrap, with any groups, stride, padding and dilation. Its parameters become the latent
+            weights.
         candidates: the choices of this layer, in the order of `alpha`.
     """
 
@@ -66,40 +67,42 @@ class MixedLayer(nn.Module):
         self.layer = layer
         self.candidates = tuple(candidates)
         self.options = options = options or LayerOptions()
-        like, count = layer.weight, len(self.candidates)
-        zeros = torch.zeros(count, dtype=like.dtype, device=like.device)
+        weight, count = layer.weight, len(self.candidates)
+        zeros = torch.zeros(count, dtype=weight.dtype, device=weight.device)
         self.alpha = nn.Parameter(zeros) if count > 1 else None
         self.fixed: int | None = None
         self.relaxed: Tensor | None = None
         self.log_scale = nn.Parameter(zeros.clone()) if options.learned_scales else None
-        own = count - 1 if options.latent == "own" else 0  # the first candidate's are the layer's
-        self.latents = nn.ParameterList(nn.Parameter(like.detach().clone(), like.requires_grad) for _ in range(own))
-        self.scale = input_quantiser(options.quantiser, {c.act_bits for c in candidates}).to(like.device)
+        additional = count - 1 if options.latent == "own" else 0  # the first candidate uses the layer's weights
+        self.latents = nn.ParameterList(
+            nn.Parameter(weight.detach().clone(), weight.requires_grad) for _ in range(additional)
+        )
+        self.scale = input_quantiser(options.quantiser, {c.act_bits for c in candidates}).to(weight.device)
         widths = [{c.weight_bits for c in candidates if operator(c.operator).uniform}]
-        if own:
+        if additional:
             widths = [{c.weight_bits} if operator(c.operator).uniform else set() for c in candidates]
-        self.quantisers = nn.ModuleList(weight_quantiser(options.quantiser, like, w) for w in widths)
+        self.quantisers = nn.ModuleList(weight_quantiser(options.quantiser, weight, w) for w in widths)
 
     def fix(self, candidate: int) -> None:
-        """Assigns a candidate for good: from now on only it is computed, and alpha does not matter any more."""
+        """Fixes the layer to a candidate: from now on only this one is computed, and alpha has no effect."""
         self.fixed = candidate
 
     def probabilities(self) -> Tensor:
-        """softmax(alpha), shape (candidates,); 1 for a candidate that was fixed."""
+        """softmax(alpha), shape (candidates,); 1 for a fixed candidate and 0 for the others."""
         if self.alpha is None:
             return torch.ones(1, dtype=self.layer.weight.dtype, device=self.layer.weight.device)
         if self.fixed is not None:
             chosen = torch.zeros_like(self.alpha)
-            chosen[self.fixed].fill_(1)  # not by assignment, which would copy the number from the host
+            chosen[self.fixed].fill_(1)  # an assignment would copy the number from the host
             return chosen
         return self.alpha.softmax(0)
 
     def computed(self) -> Sequence[int]:
-        """Indices of the candidates that the output is made of: all, or the fixed one."""
+        """Indices of the candidates that are computed: all, or the fixed one."""
         return range(len(self.candidates)) if self.fixed is None else (self.fixed,)
 
     def shares(self) -> Tensor:
-        """What the candidates' outputs are weighted with: softmax(alpha), or a sample: `relaxed`, if given."""
+        """The weights of the candidates' outputs: the sample `relaxed` if it is set, else softmax(alpha)."""
         return self.probabilities() if self.relaxed is None else self.relaxed
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -109,7 +112,7 @@ class MixedLayer(nn.Module):
         self.fixed = state["fixed"]
 
     def choice(self) -> Candidate:
-        """The candidate with the highest operator weight; the first of equals."""
+        """The candidate with the highest operator weight; the first one if several are equal."""
         return self.candidates[int(self.probabilities().argmax())]
 
     def latent(self, index: int) -> nn.Parameter:
@@ -117,7 +120,7 @@ class MixedLayer(nn.Module):
         return cast(nn.Parameter, self.latents[index - 1] if index and len(self.latents) else self.layer.weight)
 
     def single(self, candidate: Candidate) -> MixedLayer:
-        """A layer of its own that is one of the candidates, with what this one has learned for it."""
+        """A new layer with one of the candidates, and the state that this layer has learned for it."""
         index = self.candidates.index(candidate)
         layer = copy.deepcopy(self.layer)
         latent = self.latent(index)
@@ -127,18 +130,18 @@ class MixedLayer(nn.Module):
         return result.train(self.training)
 
     def _state_of(self, index: int, single: MixedLayer) -> dict[str, object]:
-        """What of this layer's state `single` has."""
+        """The part of this layer's state that belongs to `single`, the layer of candidate `index`."""
         shared = len(self.quantisers) == 1
-        mine = self.state_dict()
-        found = dict(single.state_dict())
-        for name in found:
+        state = self.state_dict()
+        part = dict(single.state_dict())
+        for name in part:
             if name == "log_scale":
-                found[name] = mine[name][index : index + 1]
+                part[name] = state[name][index : index + 1]
             elif name.startswith("quantisers.0."):
-                found[name] = mine[name if shared else name.replace("0", str(index), 1)]
+                part[name] = state[name if shared else name.replace("0", str(index), 1)]
             elif not name.startswith("layer.") and name != "_extra_state":  # which says what is fixed here
-                found[name] = mine[name]
-        return found
+                part[name] = state[name]
+        return part
 
     def forward(self, x: Tensor) -> Tensor:
         rms = self.scale(x)
@@ -157,14 +160,14 @@ class MixedLayer(nn.Module):
         return convolve_views(x, steps, rms, views, self.layer, weight, unit)
 
     def candidate_weights(self, inputs: dict[int, Inputs]) -> list[tuple[tuple[Tensor, ...], Tensor]]:
-        """For each computed candidate the integer weights of its views, and what one unit of their sum is worth.
+        """For each computed candidate the integer weights of its views, and the value of one unit of their sum.
 
         Args:
             inputs: the layer's input at each word width.
         """
-        found = []
+        results = []
         words: dict[tuple[int, int], Weights] = {}
-        # Candidates may differ in inputs alone.
+        # Candidates that differ only in their inputs share transformed weights.
         transformed: dict[tuple[int, int, str, int | None], tuple[Tensor, ...]] = {}
         scales = None if self.log_scale is None else self.log_scale.exp()
         rms: dict[int, Tensor] = {}
@@ -180,17 +183,17 @@ class MixedLayer(nn.Module):
             if key not in transformed:
                 transformed[key] = kind.words(words[owner, bits], inputs[candidate.act_bits], self.options.surrogates)
             scale = kind.scale(words[owner, bits], inputs[candidate.act_bits])
-            found.append((transformed[key], scale if scales is None else scale * scales[i]))
-        return found
+            results.append((transformed[key], scale if scales is None else scale * scales[i]))
+        return results
 
     def _summed_weights(
         self, inputs: dict[int, Inputs], apart: bool
     ) -> tuple[dict[tuple[int, View], Tensor], Tensor | None]:
-        """What each view of the input (its word width, its name) is convolved with: shares times weights, summed.
+        """The weights of each view of the input (word width, name): the sum of shares times weights.
 
         Args:
-            apart: of a single candidate, leave the weights words, which any type holds exactly, and give the unit of
-                their sums beside them, shape (out,).
+            apart: for a single candidate, keep the weights as integer words, which every type represents exactly, and
+                return the unit of their sums separately, shape (out,).
         """
         summed: dict[tuple[int, View], Tensor] = {}
         shares = self.shares()
@@ -202,7 +205,7 @@ class MixedLayer(nn.Module):
                 apart_unit = unit.expand(len(words[0]), *[1] * (words[0].dim() - 1)).flatten()
                 unit = torch.ones_like(unit)
             for name, tensor in zip(operator(candidate.operator).views, words, strict=True):
-                # The magnitude of what has no sign is the value itself: one convolution the less.
+                # The magnitude of an unsigned input is the value itself, which saves a convolution.
                 plain = name == "magnitude" and not inputs[candidate.act_bits].signed
                 target: tuple[int, View] = (candidate.act_bits, "value" if plain else name)
                 summed[target] = torch.addcmul(summed[target], tensor, unit) if target in summed else tensor * unit

@@ -1,4 +1,4 @@
-"""Eq. 1 word for word: the mixed layer as a sum of separate convolutions, to compare the fused one with."""
+"""Eq. 1 as written: the mixed layer as a sum of separate convolutions, a reference for the fused one."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from search.layers.quantize import binarise, levels, to_words
 
 
 def naive_output(mixed: MixedLayer, x: Tensor) -> Tensor:
-    """What `mixed` computes, with one convolution for each view of each candidate and nothing shared between them."""
+    """The output of `mixed`, computed with a separate convolution for each view of each candidate."""
     rms, layer = mixed.scale(x), mixed.layer
     signed = bool(mixed.scale.signed)
     inputs = {c.act_bits: Inputs(rms, mixed.scale.step(rms, c.act_bits), signed) for c in mixed.candidates}
     parts = mixed.candidate_weights(inputs)
     total: Tensor | None = None
     for share, candidate, (words, scale) in zip(mixed.probabilities(), mixed.candidates, parts, strict=True):
-        mine = inputs[candidate.act_bits]
+        of_width = inputs[candidate.act_bits]
         for name, weight in zip(operator(candidate.operator).views, words, strict=True):
-            # A sign is no unknown behind a ReLU: the slope of its magnitude is 1, at 0 too.
+            # After a ReLU the sign is known, so the slope of the magnitude is 1, at 0 too.
             kind = "value" if name == "magnitude" and not signed else name
-            seen = view(input_words(x, mine, candidate.act_bits), kind, mine, mixed.options.surrogates)
+            seen = view(input_words(x, of_width, candidate.act_bits), kind, of_width, mixed.options.surrogates)
             part = share * _product(layer, seen, weight * scale)
             total = part if total is None else total + part
     assert total is not None
@@ -33,8 +33,8 @@ def naive_output(mixed: MixedLayer, x: Tensor) -> Tensor:
 
 
 def input_words(x: Tensor, inputs: Inputs, bits: int) -> Tensor:
-    """The integer words of a layer's input, with gradient to it and to its step."""
-    if bits == 1 and inputs.signed:  # +1 and -1, and the gradient of words that are clipped beyond 1.5 steps
+    """The integer words of a layer's input, differentiable in the input and its step."""
+    if bits == 1 and inputs.signed:  # +1 and -1, with the gradient of words that are clipped beyond 1.5 steps
         inside = to_words(x, inputs.step, -1, 1)
         return inside + (binarise(x) - inside).detach()
     return to_words(x, inputs.step, *levels(bits, inputs.signed))
@@ -48,7 +48,7 @@ def _product(layer: nn.Conv2d | nn.Linear, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def naive_(network: torch.nn.Module) -> torch.nn.Module:
-    """Makes every mixed layer of a network compute its naive form, in place."""
+    """Replaces the forward pass of every mixed layer of a network by `naive_output`, in place."""
     for module in network.modules():
         if isinstance(module, MixedLayer):
             module.forward = naive_output.__get__(module)  # type: ignore[method-assign]

@@ -1,7 +1,7 @@
 """Quantisers of a layer's weights and inputs by name: from root mean squares, LSQ, DoReFa.
 
-All are uniform: integer words times a step. They differ in where the step comes from, and LSQ learns it. Weights of
-one bit are binarize(w) times the output channel's mean magnitude under each of them.
+All are uniform: integer words times a step. They differ in how the step is determined; LSQ learns it. With each of
+them, weights of one bit are binarize(w) times the output channel's mean magnitude.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _TINY = 1e-8
 
 
 class WeightQuantiser(nn.Module):
-    """Steps from the root mean square of each output channel; nothing to learn (`search.layers.quantize`)."""
+    """Steps from the root mean square of each output channel, without learned parameters (`search.layers.quantize`)."""
 
     def forward(self, latent: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-        """Integer words, of the shape (out, ...) of `latent`, and what their unit is worth, broadcasting to it."""
+        """Integer words in the shape (out, ...) of `latent`, and the value of one unit, which broadcasts to it."""
         if bits == 1:
             return binarise(latent), _column(latent.detach().flatten(1).abs().mean(1).clamp_min(_TINY), latent)
         return self._words(latent, bits)
@@ -36,9 +36,9 @@ class WeightQuantiser(nn.Module):
 
 
 class LsqWeights(WeightQuantiser):
-    """Learned step size quantisation (Esser et al., ICLR 2020): one learned step a layer and width.
+    """Learned step size quantisation (Esser et al., ICLR 2020): one learned step per layer and width.
 
-    The range is symmetric (-127 to 127 for eight bits), where LSQ uses -128 too.
+    The range is symmetric (-127 to 127 for eight bits); LSQ also uses -128.
     """
 
     def __init__(self, latent: Tensor, widths: Iterable[int]) -> None:
@@ -56,8 +56,9 @@ class LsqWeights(WeightQuantiser):
 class DorefaWeights(WeightQuantiser):
     """DoReFa-Net (Zhou et al. 2016): 2 q(tanh(w) / (2 max|tanh(w)|) + 1/2) - 1 with 2^b levels in q, none of them zero.
 
-    The words are the odd numbers from 1 - 2^b to 2^b - 1: one bit wider than the name says, or one addition of the
-    inputs' sum. The step makes them as large as tanh(w), which the normalisation behind a layer takes out.
+    The words are the odd numbers from 1 - 2^b to 2^b - 1, one bit wider than `bits`; hardware could also use words of
+    b bits and add the inputs' sum once. The step scales them to tanh(w); the normalisation after the layer removes
+    this scale.
     """
 
     def _words(self, latent: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -69,7 +70,7 @@ class DorefaWeights(WeightQuantiser):
 
 
 class LsqInputs(ActivationScale):
-    """LSQ for a layer's input: one learned step for each width, that starts with the first batch."""
+    """LSQ for a layer's input: one learned step for each width, initialised from the first batch."""
 
     def __init__(self, widths: Iterable[int]) -> None:
         super().__init__()
@@ -90,14 +91,14 @@ class LsqInputs(ActivationScale):
 
 
 class DorefaInputs(ActivationScale):
-    """DoReFa-Net for a layer's input: clipped to 0..1, or to -1..1 where it has a sign, in equal steps."""
+    """DoReFa-Net for a layer's input: clipped to 0..1, or to -1..1 if it is signed, in equal steps."""
 
     def step(self, rms: Tensor, bits: int) -> Tensor:
         return torch.full_like(rms, 1 / levels(bits, bool(self.signed))[1])
 
 
 def weight_quantiser(name: QuantiserName, latent: Tensor, widths: Iterable[int]) -> WeightQuantiser:
-    """The quantiser of latent weights at the widths given.
+    """The quantiser of latent weights for the given word widths.
 
     Raises:
         InputError: an unknown name.
@@ -108,7 +109,7 @@ def weight_quantiser(name: QuantiserName, latent: Tensor, widths: Iterable[int])
 
 
 def input_quantiser(name: QuantiserName, widths: Iterable[int]) -> ActivationScale:
-    """The quantiser of a layer's input at the widths given.
+    """The quantiser of a layer's input for the given word widths.
 
     Raises:
         InputError: an unknown name.
@@ -125,16 +126,19 @@ def checked(name: str) -> QuantiserName:
 
 
 def first_step(x: Tensor, high: int) -> Tensor:
-    """LSQ's first step, 2 mean|x| / sqrt(high)."""
+    """LSQ's initial step, 2 mean|x| / sqrt(high)."""
     return (2 * x.abs().mean() / math.sqrt(high)).clamp_min(_TINY)
 
 
 def scaled_gradient(step: Tensor, numel: int, high: int) -> Tensor:
-    """|step| with its gradient times LSQ's 1 / sqrt(numel * high); `numel` weights, or features of one input."""
+    """|step|, whose gradient is multiplied by LSQ's 1 / sqrt(numel * high).
+
+    `numel` is the number of weights, or of features of one input.
+    """
     factor = 1 / math.sqrt(numel * high)
     positive = step.abs().clamp_min(_TINY)
     return positive * factor + (positive * (1 - factor)).detach()
 
 
-def _column(x: Tensor, like: Tensor) -> Tensor:
-    return x.reshape(-1, *[1] * (like.dim() - 1))
+def _column(x: Tensor, weight: Tensor) -> Tensor:
+    return x.reshape(-1, *[1] * (weight.dim() - 1))

@@ -1,7 +1,7 @@
-"""Uniform fake quantisers for weights and activations, with straight-through gradients.
+"""Uniform quantisers for weights and activations, with straight-through gradients.
 
-Values stay floating point and lie on the grid that hardware of that word width has. Steps follow the tensor's
-root mean square, so quantisers have no parameter to learn and cannot diverge.
+Values are floating-point numbers on the grid of the hardware's words. Steps follow the tensor's root mean square, so
+the quantisers have no learned parameters and cannot diverge.
 """
 
 from __future__ import annotations
@@ -12,60 +12,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_TINY = 1e-8  # smallest step: a tensor of zeros quantises to zeros, not to NaN
+_TINY = 1e-8  # smallest step, so that a tensor of zeros quantises to zeros and not to NaN
 
 
 def levels(bits: int, signed: bool) -> tuple[int, int]:
-    """Lowest and highest integer of a word: unsigned uses all 2^b codes, signed is symmetric and leaves one unused."""
+    """Lowest and highest integer of a word. Unsigned words use all 2^b codes, signed ones one code less."""
     return (-max(2 ** (bits - 1) - 1, 1), max(2 ** (bits - 1) - 1, 1)) if signed else (0, 2**bits - 1)
 
 
 def clip_ratio(steps: int) -> float:
-    """Where to clip a Gaussian, in standard deviations, when `steps` uniform steps lie on either side of zero.
+    """Where to clip a Gaussian, in standard deviations, with `steps` uniform steps on either side of zero.
 
     A fit (within 7 % for 1 to 255 steps) of the clipping that minimises the mean square error.
     """
     return 1.22 + 0.57 * math.log(steps)
 
 
-def fake_quantise(x: Tensor, step: Tensor, bits: int, signed: bool) -> Tensor:
-    """`x` rounded to multiples of `step` and clipped to the word's range.
-
-    The gradient passes unchanged where `x` rounds to a level of the word and is zero where it is clipped.
-
-    Args:
-        step: one positive value, or one for each index of dimension 0 of `x` (shape ``(len(x),)``).
-        bits: word width; a signed word of one bit has no zero and holds -step and +step (`binarise` of every value).
-    """
-    if step.dim():
-        step = step.reshape(-1, *[1] * (x.dim() - 1))
-    if signed and bits == 1:
-        return binarise(x) * step
-    quantised: Tensor = _FakeQuantise.apply(x, step, *levels(bits, signed))  # type: ignore[no-untyped-call]
-    return quantised
-
-
-class _FakeQuantise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
-        code = (x / step).round_()
-        word = code.clamp(low, high)
-        ctx.save_for_backward(code == word)
-        return word.mul_(step)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (inside,) = ctx.saved_tensors
-        return grads[0] * inside, None, None, None
-
-
 def binarise(x: Tensor) -> Tensor:
-    """+1 where `x` >= 0, else -1 (Eq. 3c); the gradient passes straight through."""
+    """+1 where `x` >= 0, else -1 (Eq. 3c); the gradient is passed unchanged."""
     return straight_through(x, torch.where(x >= 0, 1.0, -1.0).to(x.dtype))
 
 
 def straight_through(x: Tensor, value: Tensor) -> Tensor:
-    """Exactly `value`, with the gradient of `x`."""
+    """Exactly `value`; its gradient is passed to `x`."""
     result: Tensor = _StraightThrough.apply(x, value)  # type: ignore[no-untyped-call]
     return result
 
@@ -87,7 +56,7 @@ def to_words(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     rounds to a word of the range, else 0; with respect to `step` it has words - x / step there, else words.
 
     Args:
-        step: positive, broadcasts against `x`; its gradient is computed only where it asks for one.
+        step: positive, broadcasts against `x`; its gradient is computed only if it requires one.
     """
     words: Tensor = _Words.apply(x, step, low, high)  # type: ignore[no-untyped-call]
     return words
@@ -117,32 +86,18 @@ def weight_rms(weight: Tensor) -> Tensor:
     return weight.detach().flatten(1).square().mean(1).sqrt().clamp_min(_TINY)
 
 
-def quantise_weight(weight: Tensor, bits: int, rms: Tensor) -> Tensor:
-    """Weights with one step an output channel (it folds into the normalisation that follows).
-
-    Args:
-        weight: shape (out, ...).
-        bits: word width; 1 bit is binarize(w) times the channel's mean magnitude, the closest such word.
-        rms: `weight_rms(weight)`.
-    """
-    if bits == 1:
-        return fake_quantise(weight, weight.detach().flatten(1).abs().mean(1), 1, signed=True)
-    high = levels(bits, signed=True)[1]
-    return fake_quantise(weight, rms * (clip_ratio(high) / high), bits, signed=True)
-
-
 def _rms(x: Tensor) -> Tensor:
-    """Root mean square of all elements, image by image so that no square is stored and no sum grows too long."""
+    """Root mean square of all elements, image by image, so that no squares are stored and no sum is too long."""
     norms: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim()))) if x.dim() > 1 else x
     total: Tensor = torch.linalg.vector_norm(norms)
     return total / math.sqrt(max(1, x.numel()))
 
 
 class ActivationScale(nn.Module):
-    """What the quantisers of a layer's input share: its running root mean square and whether it has a sign.
+    """The state that quantisers of a layer's input share: its running root mean square and whether it is signed.
 
-    The first batch decides the sign: inputs behind a ReLU are never negative, so all 2^b codes serve the positive
-    side. Later batches move the root mean square in training mode only, as batch normalisation does.
+    The first batch decides whether it is signed: inputs after a ReLU are never negative, so all 2^b codes are used for
+    positive values. Later batches update the root mean square in training mode only, as in batch normalisation.
     """
 
     rms: Tensor
@@ -154,7 +109,7 @@ class ActivationScale(nn.Module):
         self.register_buffer("rms", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Observes a batch; returns the root mean square to quantise it with (no gradient)."""
+        """Observes a batch; returns the root mean square for its quantisation, without gradient."""
         if self.signed is None or self.training:
             batch = _rms(x.detach()).clamp_min(_TINY)
             if self.signed is None:
@@ -166,19 +121,15 @@ class ActivationScale(nn.Module):
         return self.rms.clone()  # a copy, because the next batch changes the buffer in place
 
     def _begin(self, x: Tensor) -> None:
-        """Is called with the first batch, once its sign and root mean square are known."""
+        """Called with the first batch, when its sign and root mean square are known."""
 
     def step(self, rms: Tensor, bits: int) -> Tensor:
-        """What one unit of a word of `bits` bits is worth, a scalar; `rms` is what `forward` returned."""
+        """The value of one unit of a word of `bits` bits, a scalar; `rms` is the result of `forward`."""
         signed = bool(self.signed)
         high = levels(bits, signed)[1]
-        # Values behind a ReLU are one half of a Gaussian whose standard deviation is sqrt(2) times their rms.
+        # Values after a ReLU are one half of a Gaussian whose standard deviation is sqrt(2) times their rms.
         ratio = (clip_ratio(high) if bits > 1 else 1.0) * (1.0 if signed else math.sqrt(2))
         return rms * (ratio / high)
-
-    def quantise(self, x: Tensor, rms: Tensor, bits: int) -> Tensor:
-        """`x` at `bits` bits; `rms` is what `forward` returned for it."""
-        return fake_quantise(x, self.step(rms, bits), bits, bool(self.signed))
 
     def get_extra_state(self) -> dict[str, Any]:
         return {"signed": self.signed}

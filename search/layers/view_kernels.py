@@ -1,8 +1,8 @@
-"""Views of a layer's input and their gradients in one pass over memory, for tensors of the CPU.
+"""Views of a layer's input and their gradients in one pass over memory, for tensors on a CPU.
 
-A block is a run of neighbouring elements with the same group: inputs lie as (blocks, elements), views and their
-gradients as (blocks, views, elements). Word widths are numbered; `slots[k, v]` is where view v (value, sign, magnitude,
-binary) of width k lies, or -1.
+A block is a run of adjacent elements of one group: inputs have the shape (blocks, elements), views and their gradients
+(blocks, views, elements). Word widths are numbered; `slots[k, v]` is the index of view v (value, sign, magnitude,
+binary) of width k, or -1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_TILE = 1024  # elements that stay in the first cache from width to width
+_TILE = 1024  # elements that stay in the first-level cache while all widths are computed
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,9 +25,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Words:
-    """The words of each width: unit, lowest and highest, one entry a width.
+    """The words of each width: step, lowest and highest word, one entry per width.
 
-    `two` marks words of one bit with a sign, which are -1 and +1.
+    `two` marks signed words of one bit, which are -1 and +1.
     """
 
     steps: Tensor
@@ -48,10 +48,10 @@ def views_of(x: Tensor, words: Words, slots: Any, out: Tensor) -> None:
 def gradients_of(
     x: Tensor, words: Words, slots: Any, slopes: Tensor, grad: Tensor, out: Tensor, learned: bool
 ) -> Tensor:
-    """Writes the gradient of the inputs to `out` (blocks, elements); returns, where learned, that of each step.
+    """Writes the gradient of the inputs to `out` (blocks, elements); returns that of each step, 0 if not `learned`.
 
     Args:
-        slopes: shape (widths, 2, words): the surrogate slopes of sign and magnitude at each word from the lowest on.
+        slopes: shape (widths, 2, words): the surrogate slopes of sign and magnitude at each word from the lowest.
         grad: gradient of the views, (blocks, views, elements).
     """
     of_steps = np.zeros((len(x), len(words.two)))
@@ -61,7 +61,7 @@ def gradients_of(
 
 
 def _in_parallel(kernel: Any, blocks: int, arguments: tuple[Any, ...]) -> None:
-    """Threads of their own, because numba's do not survive a fork beside those of torch."""
+    """Runs a kernel in threads of Python, because numba's threads do not survive a fork if torch has threads too."""
     count = max(1, min(torch.get_num_threads(), blocks))
     bounds = [blocks * i // count for i in range(count + 1)]
     if count == 1:
@@ -77,7 +77,7 @@ def _jit(function: F) -> F:
 
 @_jit
 def _words_of(x: Any, step: Any, low: Any, high: Any, two: Any, words: Any) -> None:
-    """The integer words of a tile. Loops are over whole rows without branches, so that they become vector code."""
+    """The integer words of a tile. Loops cover whole rows without branches, so that they are vectorised."""
     if two:
         for i in range(x.size):
             words[i] = 1 if x[i] >= 0 else -1
@@ -160,7 +160,7 @@ def _add_sloped(row: Any, slopes: Any, places: Any, part: Any) -> None:
 
 @_jit
 def _keep_inside(x: Any, step: Any, low: Any, high: Any, part: Any) -> None:
-    """The gradient of the inputs for that of their words: zero where they are clipped."""
+    """Turns the gradient of the words into that of the inputs, which is zero where they are clipped."""
     for i in range(x.size):
         word = np.rint(x[i] / step)
         inside = (word >= low) & (word <= high)

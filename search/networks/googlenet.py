@@ -114,6 +114,10 @@ def googlenet_cifar(
 
     Args:
         stem_stride: None for `default_stem_stride`, which gives 64x64 the MACs of 32x32 behind conv1.
+
+    Example:
+        >>> googlenet_cifar(num_classes=47, in_channels=1, width=0.25, image=28).input_shape
+        (1, 1, 28, 28)
     """
     stride = default_stem_stride(image) if stem_stride is None else stem_stride
     module = GoogLeNet(num_classes, in_channels, width, stride)

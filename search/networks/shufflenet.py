@@ -117,6 +117,10 @@ def shufflenet_cifar(
 
     Args:
         stem_stride: None for `default_stem_stride`, which gives 64x64 the MACs of 32x32 behind conv1.
+
+    Example:
+        >>> shufflenet_cifar(num_classes=200, image=64).name
+        'shufflenet_64'
     """
     stride = default_stem_stride(image) if stem_stride is None else stem_stride
     module = ShuffleNet(num_classes, in_channels, width, groups, stride, stem_pool)

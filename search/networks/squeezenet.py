@@ -74,6 +74,10 @@ def squeezenet_cifar(
 
     Args:
         stem_stride: None for `default_stem_stride`, which gives 64x64 the MACs of 32x32 behind conv1.
+
+    Example:
+        >>> squeezenet_cifar(in_channels=1, width=0.125, image=8).input_shape
+        (1, 1, 8, 8)
     """
     stride = default_stem_stride(image) if stem_stride is None else stem_stride
     module = SqueezeNet(num_classes, in_channels, width, stem, stride)

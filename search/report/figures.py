@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from dse.page.colours import hue as hue_of
 from dse.page.colours import shades
+from dse.table.breakdown import breakdown
 from dse.table.cost_table import CostTable
 from search.runs.results import Label, Point, labels, setting, uni_operator_line
 
@@ -41,16 +42,11 @@ class Breakdown:
 
 
 def breakdown_info(table: CostTable, assignment: Mapping[str, str]) -> Breakdown:
-    """Where an assignment's energy goes; levels are in the order of the table's columns."""
-    suffix = ".energy_pj"
-    columns = [c for c in dict.fromkeys(c for row in table.rows for c in row) if c.endswith(suffix)]
-    levels = tuple(dict.fromkeys(c.split(".")[0] for c in columns))
-    energy = []
-    for layer in table.layers:
-        row = table.row(layer, assignment[layer])
-        moved = [sum(row.get(c) or 0.0 for c in columns if c.split(".")[0] == level) for level in levels]
-        energy.append(tuple(pj * 1e-6 for pj in (row["n_ops"] * row["e_op_pj"], *moved)))
-    return Breakdown(table.layers, tuple(assignment[n] for n in table.layers), ("compute", *levels), tuple(energy))
+    """Where an assignment's energy goes; levels are in the order of the table's columns, leakage is the last part."""
+    parts = breakdown(table, assignment)
+    energies = zip(*parts.parts.values(), strict=True)
+    return Breakdown(table.layers, parts.candidates, tuple(parts.parts), tuple(tuple(pj * 1e-6 for pj in layer)
+                                                                               for layer in energies))  # fmt: skip
 
 
 def draw_breakdown(info: Breakdown) -> Figure:

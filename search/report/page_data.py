@@ -9,12 +9,10 @@ import numpy as np
 
 from dse.page import indices
 from dse.table.cost_table import CostTable
+from search.runs.records import SEARCH_KEYS, search_of
 from search.runs.results import Label, Point, setting, uni_operator_line
 
 Json = dict[str, Any]
-
-_SEARCH = ("seed", "lambda", "budget", "latency_budget")
-"""What tells the searches of a run apart."""
 
 
 def run_data(results: Mapping[str, Any], table: CostTable, declared: Sequence[Label], shown: Point) -> Json:
@@ -30,7 +28,7 @@ def run_data(results: Mapping[str, Any], table: CostTable, declared: Sequence[La
     """
     weights: list[list[list[float | None]]] = []
     networks: list[Json] = []
-    found = {_search(p): p for p in results["networks"] if p["kind"] == "searched"}
+    found = {search_of(p): p for p in results["networks"] if p["kind"] == "searched"}
     start = 0
     for point in results["networks"]:
         if point["kind"] == "searched":
@@ -46,14 +44,14 @@ def run_data(results: Mapping[str, Any], table: CostTable, declared: Sequence[La
         for member in population["networks"]:
             selected = member["sample"] == population["selected"]
             if selected:  # the same network as the search's own, which does not know how often it was drawn
-                searched = [id(p) for p in results["networks"]].index(id(found[_search(population)]))
+                searched = [id(p) for p in results["networks"]].index(id(found[search_of(population)]))
                 networks[searched] |= {"count": member["count"], "sample": member["sample"], "selected": True}
                 own.append(searched)
                 continue
-            point = {**member, "kind": "sampled", **{k: population.get(k) for k in _SEARCH}}
+            point = {**member, "kind": "sampled", **{k: population.get(k) for k in SEARCH_KEYS}}
             own.append(len(networks))
             networks.append(_network(point, table, results["transmission"]))
-            networks[-1] |= {"weights": of_search[_search(population)], "selected": False}
+            networks[-1] |= {"weights": of_search[search_of(population)], "selected": False}
         title = f"Population of {setting(population)}, seed {population['seed']}"
         populations.append({"title": title, "networks": own})
     return {
@@ -117,10 +115,6 @@ def _network(point: Point, table: CostTable, transmission: Any) -> Json:
         "sample": "sample",
     }
     return network | {name: point[key] for name, key in more.items() if point.get(key) is not None}
-
-
-def _search(point: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(point.get(key) for key in _SEARCH)
 
 
 def _weights(point: Point, table: CostTable) -> list[list[float | None]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from dse.table.cost_table import CostTable, Transmission
 from search.report import figures
 from search.report.page_data import run_data
 from search.report.text import data_line
+from search.runs.records import read_results
 from search.runs.results import Label, Point, better_throughout, labels, setting
 
 
@@ -33,26 +33,23 @@ def write_report(folder: Path, output: Path | None = None, sweep: Path | None = 
     Raises:
         InputError: a folder that holds no finished run, or one that is damaged.
     """
-    results = _read_results(folder)
+    if not (folder / "results.json").is_file():
+        raise InputError(folder, "holds no finished run", hint="give the folder of a run that has a results.json")
+    results = read_results(folder / "results.json")
     table, config = CostTable.load(folder / "table.csv"), read_text(folder / "config.yaml")
     curves = sweep_data(sweep) if sweep else None
-    try:
-        declared = labels(results)
-        shown = best(results["networks"])
-        data = page_data(table, results["transmission"]) | run_data(results, table, declared, shown) | {"sweep": curves}
-        drawn = _figures(table, results["networks"], declared, shown)
-        page = render(
-            data,
-            title=f"ENOS: {results['name']}",
-            subtitle=_subtitle(results, table),
-            findings=findings(results["networks"], table, results["transmission"]),
-            commands=_commands(folder, results["name"], output, sweep),
-            config=config,
-        )
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration, IndexError):
-        raise _damaged(folder) from None
+    declared = labels(results)
+    shown = best(results["networks"])
+    data = page_data(table, results["transmission"]) | run_data(results, table, declared, shown) | {"sweep": curves}
+    drawn = _figures(table, results["networks"], declared, shown)
+    page = render(
+        data,
+        title=f"ENOS: {results['name']}",
+        subtitle=_subtitle(results, table),
+        findings=findings(results["networks"], table, results["transmission"]),
+        commands=_commands(folder, results["name"], output, sweep),
+        config=config,
+    )
     _save_figures(drawn, folder / "figures")
     return write_page(output or folder / "report.html", page)
 
@@ -62,23 +59,6 @@ def _save_figures(drawn: Mapping[str, Any], folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         for name, figure in drawn.items():
             (folder / f"{name}.png").write_bytes(figures.to_png(figure))
-
-
-def _read_results(folder: Path) -> dict[str, Any]:
-    """The content of a finished run's ``results.json``; InputError where there is none."""
-    if not (folder / "results.json").is_file():
-        raise InputError(folder, "holds no finished run", hint="give the folder of a run that has a results.json")
-    try:
-        results = json.loads(read_text(folder / "results.json"))
-    except (ValueError, RecursionError) as e:
-        raise _damaged(folder) if not isinstance(e, InputError) else e from None
-    if not isinstance(results, dict) or not {"name", "networks", "transmission", "unit_pj"} <= set(results):
-        raise _damaged(folder)
-    return {"populations": [], **results}
-
-
-def _damaged(folder: Path) -> InputError:
-    return InputError(folder / "results.json", "is damaged", "remove it and start the run again")
 
 
 def _figures(table: CostTable, networks: Sequence[Point], declared: Sequence[Label], shown: Point) -> dict[str, Any]:

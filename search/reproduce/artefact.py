@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from dse.core.documents import parse_yaml, read_text
 from dse.core.files import write_atomically, write_json, write_text
-from dse.table.cost_table import write_rows
+from dse.table.rows import write_rows
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _text(artefact: Artefact, source: Provenance, about: Sequence[str]) -> str:
         texts["paper"].rstrip(),
         "## What we got",
         *artefact.ours,
-        "## Why they differ",
+        "## Why they can differ",
         texts["differs"].rstrip(),
     ]
     if artefact.claims:

@@ -10,6 +10,7 @@ import numpy as np
 
 from search.reproduce.artefact import Claim
 from search.reproduce.protocol import Panel
+from search.runs.records import SEARCH_KEYS, search_of
 from search.runs.results import Point, line_accuracy, setting, uni_operator_line
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -52,7 +53,7 @@ def panel_data(panel: Panel, results: Results, populations: bool = False) -> Pan
 
 def _population(results: Mapping[str, Any]) -> list[Point]:
     return [
-        {**{k: population[k] for k in ("seed", "lambda", "budget")}, **network,
+        {**{k: population.get(k) for k in SEARCH_KEYS}, **network,
          "selected": network["sample"] == population["selected"]}
         for population in results["populations"] for network in population["networks"]
     ]  # fmt: skip
@@ -106,12 +107,8 @@ def summary_rows(data: PanelData) -> list[list[str]]:
 
 def difference(one: Sequence[Point], other: Sequence[Point]) -> list[float]:
     """Test accuracies of `one` minus those of `other` with the same seed and the same lambda or budget, in points."""
-
-    def key(p: Point) -> tuple[Any, ...]:
-        return p["seed"], p.get("lambda"), p.get("budget")
-
-    theirs = {key(p): p["test_accuracy"] for p in other}
-    return [100 * (p["test_accuracy"] - theirs[key(p)]) for p in one if key(p) in theirs]
+    theirs = {search_of(p): p["test_accuracy"] for p in other}
+    return [100 * (p["test_accuracy"] - theirs[search_of(p)]) for p in one if search_of(p) in theirs]
 
 
 def compared(claim: str, paper: str, points: Sequence[float]) -> Claim | None:

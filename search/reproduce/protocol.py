@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Len
+from pydantic import Field
+from pydantic.dataclasses import dataclass as validated_dataclass
 
 from dse.core.documents import parse_yaml, read_text
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
+from dse.core.schema import CONFIG, Text, validated
 from search.runs.config import RunConfig, read_config
 
 SCALES = {
@@ -22,20 +27,36 @@ SCALES = {
 FIGURES = ("fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "fig10")
 
 
-@dataclass(frozen=True)
+@validated_dataclass(frozen=True, config=CONFIG)
 class Panel:
     """One part of a figure: a network on a data set.
 
     `baselines` is the run that has its uni-operator networks; `series` are labels and the runs they stand for.
     """
 
-    title: str
-    baselines: str
-    series: Mapping[str, str]
+    title: Text
+    baselines: Text
+    series: Annotated[dict[str, Text], Len(1)]
 
     @property
     def runs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((self.baselines, *self.series.values())))
+
+
+@validated_dataclass(frozen=True, config=CONFIG)
+class ProtocolFile:
+    """The fields of a protocol file as they stand there."""
+
+    about: tuple[Text, ...] = ()
+    """What differs from the paper's experiments, a sentence or two in each entry."""
+    common: dict[str, Any] = Field(default_factory=dict)
+    """Fields of every run's configuration."""
+    runs: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Fields of each run's configuration, which replace those of `common`."""
+    figures: dict[str, Annotated[tuple[Panel, ...], Len(1)]] = Field(default_factory=dict)
+    """fig5 to fig10: the panels of each figure."""
+    shared: Any = None
+    """What YAML anchors name."""
 
 
 @dataclass(frozen=True)
@@ -66,42 +87,23 @@ def load_protocol(path: Path) -> Protocol:
     Raises:
         InputError: naming the file and the field; a run's own fields are checked as in any configuration.
     """
-    document = _mapping(parse_yaml(read_text(path), path), str(path), ("about", "common", "runs", "figures", "shared"))
-    common = _mapping(document.get("common", {}), f"{path}: common")
-    runs: dict[str, RunConfig] = {}
-    for name, own in _mapping(document.get("runs", {}), f"{path}: runs").items():
-        fields = {"name": name, **common, **_mapping(own, f"{path}: runs.{name}")}
-        runs[name] = read_config(fields, f"{path}: runs.{name}")
-    figures = _mapping(document.get("figures", {}), f"{path}: figures", FIGURES[1:])
-    panels = {}
-    for figure, parts in figures.items():
+    file = validated(ProtocolFile, parse_yaml(read_text(path), path), path)
+    runs = {
+        name: read_config({"name": name, **file.common, **fields}, f"{path}: runs.{name}")
+        for name, fields in file.runs.items()
+    }
+    for figure, panels in file.figures.items():
         where = f"{path}: figures.{figure}"
-        if not isinstance(parts, list) or not parts:
-            raise InputError(where, f"found {parts!r}", "a list of panels")
-        panels[figure] = tuple(_panel(p, f"{where}[{i}]", runs) for i, p in enumerate(parts))
+        if figure not in FIGURES[1:]:
+            raise unknown(f"{path}: figures", "figure", figure, FIGURES[1:])
+        for i, panel in enumerate(panels):
+            named = {"baselines": panel.baselines, **{f"series.{label}": run for label, run in panel.series.items()}}
+            for field, run in named.items():
+                if run not in runs:
+                    raise unknown(f"{where}[{i}].{field}", "run", run, runs)
         if figure == "fig6":
-            _check_modes(panels[figure][0], f"{where}[0].series", runs)
-    about = document.get("about", [])
-    if not isinstance(about, list) or not all(isinstance(text, str) for text in about):
-        raise InputError(f"{path}: about", f"found {about!r}", "a list of sentences")
-    return Protocol(path.stem, tuple(about), runs, panels)
-
-
-def _panel(document: Any, where: str, runs: Mapping[str, RunConfig]) -> Panel:
-    fields = _mapping(document, where, ("title", "baselines", "series"))
-    for name in ("title", "baselines", "series"):
-        if name not in fields:
-            raise InputError(where, f"field {name!r} is missing")
-    series = _mapping(fields["series"], f"{where}.series")
-    for at, run in (
-        (f"{where}.baselines", fields["baselines"]),
-        *((f"{where}.series.{k}", v) for k, v in series.items()),
-    ):
-        if run not in runs:
-            raise InputError(at, f"found {run!r}", runs)
-    if not series:
-        raise InputError(f"{where}.series", "is empty", "a label and a run, at least once")
-    return Panel(str(fields["title"]), fields["baselines"], series)
+            _check_modes(panels[0], f"{where}[0].series", runs)
+    return Protocol(path.stem, file.about, runs, file.figures)
 
 
 def _check_modes(panel: Panel, where: str, runs: Mapping[str, RunConfig]) -> None:
@@ -110,12 +112,3 @@ def _check_modes(panel: Panel, where: str, runs: Mapping[str, RunConfig]) -> Non
         run = panel.series.get(mode)
         if run is None or runs[run].search.mode != mode:
             raise InputError(f"{where}.{mode}", f"found {run!r}", f"a run whose search.mode is {mode}")
-
-
-def _mapping(value: Any, where: str, allowed: tuple[str, ...] | None = None) -> dict[str, Any]:
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise InputError(where, f"found {value!r}", "a mapping")
-    for key in value:
-        if allowed is not None and key not in allowed:
-            raise InputError(where, f"unknown field {key!r}", allowed)
-    return value

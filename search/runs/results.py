@@ -12,8 +12,10 @@ from dse.hardware.candidates import load_candidates
 from dse.table.cost_table import CostTable
 from search.costs import expected_share, reference_pj, share
 from search.runs.config import RunConfig
+from search.runs.records import SCHEMA
 
 Point = dict[str, Any]
+"""A network of the results; its keys are those of `search.runs.records.TrainedNetwork`."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,18 @@ def summarise(
         if any(stage.sample is not None for stage in networks_of):
             drawn = [_without_shares(p) for p in population]
             populations.append({**_search_of(search), "selected": best["sample"], "networks": drawn})
-    return {"name": config.name, "data": dict(data), "candidates": list(map(asdict, declared)),
-            "unit_pj": reference_pj(table, config.transmission), "transmission": config.transmission,
-            "mode": config.search.mode, "networks": [*baselines, *searched], "populations": populations,
-            "pareto": pareto(relearned)}  # fmt: skip
+    return {
+        "schema_version": SCHEMA,
+        "name": config.name,
+        "data": dict(data),
+        "candidates": list(map(asdict, declared)),
+        "unit_pj": reference_pj(table, config.transmission),
+        "transmission": config.transmission,
+        "mode": config.search.mode,
+        "networks": [*baselines, *searched],
+        "populations": populations,
+        "pareto": pareto(relearned),
+    }
 
 
 def setting(point: Mapping[str, Any]) -> str:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import fcntl
 import functools
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,9 +28,12 @@ import torch
 
 from dse.core.documents import read_text
 from dse.core.errors import InputError
-from dse.core.files import write_json, write_text
+from dse.core.files import write_atomically, write_json, write_text
 from dse.hardware.candidates import find_operators, load_candidates
+from dse.hardware.instance import find_arch
+from dse.hardware.spec_reader import SpecFile
 from dse.table.cost_table import CostTable
+from dse.table.provenance import check_architecture, check_network, check_operators
 from dse.workload.networks import Network
 from dse.workload.trace import export_network
 from search.runs.config import RunConfig, config_yaml, load_config
@@ -66,8 +68,7 @@ def open_run(folder: Path, config: RunConfig, table: CostTable) -> Run:
         _check_same_config(kept, config)
     elif folder.exists() and any(folder.iterdir()):
         raise InputError(folder, "is not empty and holds no run", hint="give a new folder, or one of an earlier run")
-    text = _as_csv(table)
-    if kept_table.exists() and read_text(kept_table) != text:
+    if kept_table.exists() and not CostTable.load(kept_table).same_costs(table):
         raise InputError(
             kept_table, "the run was begun with other energies", hint="take another name or folder for a new run"
         )
@@ -77,7 +78,8 @@ def open_run(folder: Path, config: RunConfig, table: CostTable) -> Run:
     for part in ("stages", "checkpoints", "assignments"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     write_text(kept, config_yaml(config))
-    write_text(kept_table, text)
+    if not kept_table.exists():
+        write_atomically(kept_table, table.save)
     write_text(kept_operators, read_text(find_operators(config.operators)))
     return Run(folder, config, table)
 
@@ -217,16 +219,23 @@ def _check_fit(run: Run) -> None:
     if scores.shape != (2, data.classes):
         raise InputError("network", f"gives {tuple(scores.shape)} for 2 images of {config.data.name}",
                          f"(2, {data.classes}): one score a class")  # fmt: skip
-    _check_sizes(network, run.table)
+    _check_origin(config, network, run.table)
 
 
-def _check_sizes(network: Network, table: CostTable) -> None:
-    """Refuses energies of layers that have the network's names and other sizes."""
+def _check_origin(config: RunConfig, network: Network, table: CostTable) -> None:
+    """Refuses energies of another architecture, of other operators, or of other layers of the same names."""
+    workload = export_network(network)
+    if table.provenance:
+        named = [candidate for candidate in config.declared if candidate.name in table.candidates]
+        check_architecture(table.provenance, SpecFile.read(find_arch(config.arch)), "table")
+        check_operators(table.provenance, named, "table")
     operations = dict(zip(table.layers, table.n_ops, strict=True))
-    for layer in export_network(network).layers:
+    for layer in workload.layers:
         if layer.problem.macs != operations[layer.name]:
             problem = f"has {operations[layer.name]:,.0f} operations, the network's has {layer.problem.macs:,}"
             raise InputError(f"table: layer {layer.name!r}", problem, hint="take a table of this very network")
+    if table.provenance:
+        check_network(table.provenance, workload, "table")
 
 
 def _check_same_config(kept: Path, config: RunConfig) -> None:
@@ -239,10 +248,3 @@ def _check_same_config(kept: Path, config: RunConfig) -> None:
 
 def _line(stage: Stage, entry: Mapping[str, Any]) -> str:
     return json.dumps({"stage": stage.name, **entry}) + "\n"
-
-
-def _as_csv(table: CostTable) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "table.csv"
-        table.save(path)
-        return path.read_text(encoding="utf-8")

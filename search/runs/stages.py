@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import torch
 import yaml
 
-from dse.core.documents import read_text
 from dse.core.errors import InputError
 from dse.core.files import write_json, write_text
 from dse.table.cost_table import CostTable
@@ -21,10 +19,12 @@ from search.data.datasets import DATASETS, Dataset
 from search.layers.mixed_layer import LayerOptions
 from search.layers.operators import Surrogates
 from search.objective import EnergyBudget, LatencyBudget, Regulariser, WeightedEnergy
-from search.runs.config import DataChoice, Layers, RunConfig, Search, Sequential, SingleLevel, Stochastic, Variational
-from search.strategies import STRATEGIES
+from search.runs.config import DataChoice, Layers, RunConfig
+from search.runs.records import SCHEMA, read_record
 from search.strategies.learner import Learner
+from search.strategies.modes import STRATEGIES
 from search.strategies.sequential import sequential_epochs
+from search.strategies.settings import Search, Sequential, SingleLevel, Stochastic, Variational
 from search.strategies.stochastic import population
 from search.supernet import SearchableNetwork, searchable, uniform
 from search.training.checkpoint import Checkpoint, Record
@@ -127,8 +127,7 @@ class Run:
 
     def record(self, stage: Stage) -> Record:
         """A finished stage's history and result."""
-        record: Record = json.loads(read_text(self.file(stage)))
-        return record
+        return read_record(self.file(stage), stage.kind)
 
     def checkpoint(self, stage: Stage) -> Checkpoint:
         return Checkpoint(self.folder / "checkpoints" / f"{stage.name}.pt")
@@ -180,7 +179,7 @@ def _search(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Recor
         "energies_discretised": [share(run.table, a, "energy", config.transmission) for a in assignments],
         "probabilities": model.probabilities(),
     }
-    return {"history": history, "result": result}
+    return {"schema_version": SCHEMA, "history": history, "result": result}
 
 
 def _discretised_accuracy(model: SearchableNetwork, assignment: dict[str, str], data: Dataset, seed: int) -> float:
@@ -220,6 +219,7 @@ def _train(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Record
     history = learn(network, data, config.relearn, stage.seed, run.checkpoint(stage), on_epoch, compute(config))
     energy_pj = run.table.total_pj(assignment, config.transmission)
     return {
+        "schema_version": SCHEMA,
         "history": history,
         "result": {
             "energy": energy_pj / reference_pj(run.table, config.transmission),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from search.runs.config import Bilevel
 from search.strategies.learner import Learner
+from search.strategies.settings import Bilevel
 from search.training.checkpoint import Record
 
 

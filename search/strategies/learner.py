@@ -11,8 +11,8 @@ from torch import Tensor
 
 from search.data.datasets import Dataset
 from search.objective import Regulariser
-from search.runs.config import Search
 from search.strategies.second_order import gradient_behind_step
+from search.strategies.settings import Search
 from search.supernet import SearchableNetwork
 from search.training.checkpoint import Checkpoint, Record, Stateful
 from search.training.cuda_graphs import laid_out

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import torch
 
-from search.runs.config import Sequential
 from search.strategies.learner import Learner
+from search.strategies.settings import Sequential
 from search.strategies.single_level import update_on_training_set
 from search.supernet import SearchableNetwork
 from search.training.checkpoint import Record

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from search.runs.config import SingleLevel
 from search.strategies.learner import Learner
+from search.strategies.settings import SingleLevel
 from search.training.checkpoint import Record
 from search.training.train import Epoch
 

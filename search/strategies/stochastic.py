@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 
 from search.objective import Regulariser
-from search.runs.config import Stochastic
 from search.strategies.bilevel import bilevel
 from search.strategies.learner import Learner
+from search.strategies.settings import Stochastic
 from search.supernet import SearchableNetwork
 from search.training.checkpoint import Record
 

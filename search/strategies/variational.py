@@ -13,8 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from search.runs.config import Variational
 from search.strategies.learner import Learner
+from search.strategies.settings import Variational
 from search.supernet import SearchableNetwork
 from search.training.checkpoint import Record
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from search.data.datasets import Augmentation, Dataset, Split
-from search.runs.config import Training
 from search.training.checkpoint import Checkpoint, Record, Stateful
 from search.training.cuda_graphs import GraphedLoss
+from search.training.settings import Training
 
 OnEpoch = Callable[[Record], None]
 Batch = tuple[Tensor, Tensor]

@@ -219,7 +219,7 @@ def test_a_layer_without_a_mapping_is_said_and_has_no_number(run, quick, workloa
     code, out, _ = run("map", workload, "--arch", arch, "--jobs", "1", "--output", tmp_path / "t.json")
     assert code == 0
     assert "no mapping: first, T8: " in out
-    assert {r["e_tx_pj"] for r in json.loads((tmp_path / "t.json").read_text())} == {None}
+    assert {r["e_tx_pj"] for r in json.loads((tmp_path / "t.json").read_text())["rows"]} == {None}
     code, _, _ = run("plot", tmp_path / "t.json", "--output", tmp_path / "b.png")
     assert code == 2  # there is nothing to draw
 

@@ -66,7 +66,10 @@ def test_bad_input_is_one_line_and_exit_code_2(folder: Path, capsys: pytest.Capt
     (folder / "bad.yaml").write_text("name: x\nsede: 1\n")
     for arguments, problem in [
         (("search", folder / "none.yaml", "--table", table), "none.yaml: cannot be read"),
-        (("search", folder / "bad.yaml", "--table", table), "unknown field 'sede' (allowed: name"),
+        (
+            ("search", folder / "bad.yaml", "--table", table),
+            "unknown field 'sede'; did you mean 'seeds'? (allowed: name",
+        ),
         (("search", config, "--table", folder / "none.csv"), "none.csv: cannot be read"),
         (("search", config, "--table", folder / "short.csv", "--out", folder / "x"), "no rows for layer 'conv'"),
         (("search", config, "--table", table, "--jobs", 0), "Invalid value for '--jobs'"),

@@ -6,7 +6,7 @@ import pytest
 
 from dse.hardware.candidates import load_candidates
 from dse.hardware.instance import Instance, instance_for, library_for, read_arch
-from dse.table.cost_table import Row
+from dse.table.columns import Row
 from dse.table.fill import load_workload, map_workload
 from dse.workload.layers import Workload
 from tests.docs.arithmetic import calculations, number, shown_as, value
@@ -60,7 +60,7 @@ def test_energies_of_an_access_are_those_of_the_reference_table(instance: Instan
         shown, energies = rows[storage.name], instance.ert.storage(storage.name)
         assert int(shown["width, bits"]) == storage.attributes["width"]
         assert int(shown["word, bits"]) == storage.attributes["datawidth"]
-        assert int(shown["words an access"]) == storage.block_size
+        assert int(shown["words per access"]) == storage.block_size
         assert shown_as(energies["read"], shown["read"]) and shown_as(energies["write"], shown["write"])
         assert energies["update"] == energies["write"]
     assert shown_as(instance.e_op_pj, calculations(PAGE)["E_OP"][1])

@@ -12,7 +12,8 @@ from pyarrow import parquet
 
 from dse.core.shipped import data_dir
 from dse.hardware.candidates import load_candidates
-from dse.table.cost_table import COLUMNS, CostTable
+from dse.table.columns import COLUMNS
+from dse.table.cost_table import CostTable
 from dse.table.fill import map_workload
 from dse.workload.layers import Layer, Workload
 from tests.docs.blocks import DOCS, ROOT, table
@@ -20,7 +21,7 @@ from tests.docs.runner import Runner
 
 PAGE = (DOCS / "table.md").read_text(encoding="utf-8")
 TYPES = {"text": str, "whole number": int, "number": float, "true, false": bool}
-LEVELS = "Behind these, for each level and tensor"
+LEVELS = "These columns are followed by four"
 
 
 @pytest.fixture(scope="module")

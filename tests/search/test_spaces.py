@@ -4,10 +4,19 @@ import pytest
 
 from dse.core.errors import InputError
 from dse.hardware.candidates import load_candidates
-from search.spaces import Space, pinned, read_pins, read_space
+from search.runs.config import read_config
+from search.spaces import Space, pinned
 
 ALL = load_candidates()
 LAYERS = ("conv1", "fire2", "conv10")
+
+
+def read_space(value: object) -> Space:
+    return read_config({"name": "x", "space": value}, "c.yaml").space
+
+
+def read_pins(value: object) -> dict[str, str]:
+    return read_config({"name": "x", "pins": value}, "c.yaml").pins
 
 
 def names(space: Space) -> list[str]:
@@ -51,7 +60,7 @@ def test_a_space_keeps_to_the_candidates_it_is_given() -> None:
 )
 def test_wrong_spaces_are_named(value: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        read_space(value, "c.yaml: space")
+        read_space(value)
 
 
 def test_a_space_without_choice_is_refused() -> None:
@@ -79,7 +88,7 @@ def test_wrong_pins_are_named() -> None:
     with pytest.raises(InputError, match=r"^pins.conv1: layer 'conv1' is pinned to T8 and to T4"):
         pinned({"first": "T8", "conv1": "T4"}, LAYERS)
     with pytest.raises(InputError, match=r"^c.yaml: pins: found \['T8'\]"):
-        read_pins(["T8"], "c.yaml: pins")
-    with pytest.raises(InputError, match=r"^pins: found \{'first': 8\}"):
+        read_pins(["T8"])
+    with pytest.raises(InputError, match=r"^c.yaml: pins.first: found 8"):
         read_pins({"first": 8})
     assert read_pins({"first": "T8"}) == {"first": "T8"}

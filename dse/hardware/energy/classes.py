@@ -16,7 +16,7 @@ from dse.core.errors import InputError
 T = TypeVar("T")
 
 MUST_SPECIFY = "must_specify"
-TOP_KEYS = ("compound_components", "components")  # Accelergy's and the Timeloop front end's name for the same thing
+TOP_KEYS = ("compound_components", "components")  # the names of Accelergy and of Timeloop's front end
 _VERSIONS = ("0.3", "0.4")
 _INDEXED = re.compile(r"(?P<name>[A-Za-z_]\w*)(\[(?P<index>[^\[\]]+)\])?$")
 
@@ -34,7 +34,7 @@ class Subcomponent:
 class Use:
     """One action of one part, as a step of a compound action.
 
-    `index` is the text between the brackets of ``name[first..last]``: that many identical parts act.
+    `index` is the text in the brackets of ``name[first..last]``, which means that so many identical parts act.
     """
 
     subcomponent: str
@@ -46,7 +46,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Action:
-    """A compound action: the ranges of its arguments, and what its parts do."""
+    """A compound action: the ranges of its arguments, and the actions of its parts."""
 
     arguments: Mapping[str, Any]
     uses: tuple[Use, ...]
@@ -54,7 +54,7 @@ class Action:
 
 @dataclass(frozen=True)
 class ComponentClass:
-    """A compound component class; an attribute whose default is ``must_specify`` has none."""
+    """A compound component class; ``must_specify`` means that an attribute has no default."""
 
     name: str
     attributes: Mapping[str, Any]
@@ -67,6 +67,11 @@ def read_classes(path: Path | str) -> dict[str, ComponentClass]:
 
     Raises:
         InputError: naming file and field.
+
+    Example:
+        >>> from dse.core.shipped import data_dir
+        >>> sorted(read_classes(data_dir("arch_specs") / "components" / "storage.yaml"))
+        ['SRAM_buffer', 'SRAM_spad', 'regfile_spad']
     """
     document = read_yaml(path)
     key = next((k for k in TOP_KEYS if isinstance(document, dict) and k in document), None)
@@ -76,7 +81,21 @@ def read_classes(path: Path | str) -> dict[str, ComponentClass]:
 
 
 def parse_classes(document: Any, where: str) -> dict[str, ComponentClass]:
-    """The compound classes of a ``compound_components`` or ``components`` mapping: ``{version, classes}``."""
+    """The compound classes of a ``compound_components`` or ``components`` mapping: ``{version, classes}``.
+
+    Example:
+        >>> adder = {"name": "adder", "class": "aladdin_adder", "attributes": {"width": "width"}}
+        >>> use = {"name": "adder", "actions": [{"name": "add"}]}
+        >>> document = {
+        ...     "version": 0.4,
+        ...     "classes": [
+        ...         {"name": "accumulator", "attributes": {"width": 20}, "subcomponents": [adder],
+        ...          "actions": [{"name": "compute", "subcomponents": [use]}]},
+        ...     ],
+        ... }
+        >>> list(parse_classes(document, "mine.yaml")["accumulator"].actions)
+        ['compute']
+    """
     fields.mapping(document, where, ("version", "classes"))
     fields.version(document.get("version", "0.4"), f"{where}.version", _VERSIONS)
     classes = fields.optional_sequence(document.get("classes"), f"{where}.classes", _class)
@@ -84,7 +103,12 @@ def parse_classes(document: Any, where: str) -> dict[str, ComponentClass]:
 
 
 def instances(index: str | None, where: str) -> tuple[str, str] | None:
-    """The two bounds of an index ``first..last``, as text; None where a single part is meant."""
+    """The two bounds of an index ``first..last``, as text; None for a single part.
+
+    Example:
+        >>> instances("0..n-1", "mine.yaml"), instances(None, "mine.yaml")
+        (('0', 'n-1'), None)
+    """
     if index is None or ".." not in index:
         return None
     first, _, last = index.partition("..")
@@ -127,7 +151,7 @@ def _action(entry: Any, subcomponents: Mapping[str, Subcomponent], where: str) -
         name, index = _indexed(part["name"], f"{at}.name")
         if name not in subcomponents:
             raise InputError(f"{at}.name", f"there is no subcomponent {name!r}", subcomponents or None)
-        if any((use.subcomponent, use.index) == (name, index) for use in uses):  # Accelergy keeps the last, silently
+        if any((use.subcomponent, use.index) == (name, index) for use in uses):  # Accelergy silently keeps the last
             raise InputError(
                 f"{at}.name", f"a second entry for {part['name']!r}", hint="list all its actions in one entry"
             )
@@ -143,7 +167,7 @@ def _action(entry: Any, subcomponents: Mapping[str, Subcomponent], where: str) -
 
 
 def _use(step: Any, subcomponent: str, index: str | None, where: str) -> Use:
-    # `action_share` of older versions is refused: Accelergy 0.4 ignores it, which loses energy silently.
+    # `action_share` of older versions is refused: Accelergy 0.4 ignores it, so energy would silently be missing.
     fields.mapping(step, where, ("name", "arguments", "energy_scale", "repeat"), required=("name",))
     arguments = fields.optional_mapping(step.get("arguments"), f"{where}.arguments")
     action = fields.name(step["name"], f"{where}.name")
@@ -161,7 +185,7 @@ def _by_name(entries: Iterable[tuple[str, T]], where: str, kind: str) -> dict[st
 
 
 def _indexed(text: Any, where: str) -> tuple[str, str | None]:
-    """``storage[1..width]`` as its name and the text between the brackets."""
+    """The name and the text in the brackets of ``storage[1..width]``."""
     match = _INDEXED.fullmatch(fields.name(text, where).strip())
     if not match:
         raise InputError(where, f"found {fields.shown(text)}", "a name, or name[first..last]")

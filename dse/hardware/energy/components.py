@@ -41,11 +41,11 @@ class ComponentLibrary:
         """The shipped classes and tables, and those in `paths`.
 
         Args:
-            paths: component files (``.yaml``), tables (``.csv``) and folders of either. A class or a row of a table
-                replaces the one that came before it.
+            paths: component files (``.yaml``), tables (``.csv``) and folders of both. A class or a row of a table
+                replaces an earlier one of the same name or position.
 
         Raises:
-            InputError: a path that is missing or of another kind, a file that cannot be read.
+            InputError: a path does not exist or is of another kind, or a file cannot be read.
         """
         shipped = data_dir("arch_specs")
         files = [f for path in (shipped / "components", shipped / "tables", *(paths or ())) for f in _files(Path(path))]
@@ -67,18 +67,18 @@ class ComponentLibrary:
     def energies(self, component_class: str, attributes: Mapping[str, Any], where: object) -> dict[str, float]:
         """Energy in pJ of every action of a component.
 
-        Storage has at least read, write, update and leak (pJ a cycle); where a class declares no update it costs a
-        write, as in Timeloop. A compute unit has compute. A leakage that is not declared is 0. An action with
-        arguments has the largest energy over their ranges, which is what Timeloop takes from an ERT.
+        Storage has at least read, write, update and leak (pJ per cycle). If a class declares no update, it costs as
+        much as a write, as in Timeloop. A compute unit has compute. Undeclared leakage is 0. The energy of an action
+        with arguments is the largest over their ranges, as Timeloop takes it from an ERT.
 
         Args:
-            component_class: a compound class, else a primitive one.
-            attributes: numbers and text; may hold more than the class declares.
-            where: file and field for errors.
+            component_class: a compound or a primitive class.
+            attributes: numbers and text; attributes that the class does not declare are ignored.
+            where: file and field, for errors.
 
         Raises:
-            InputError: an unknown class, action or subcomponent, a ``must_specify`` attribute that is missing, a
-                class that contains itself, a value outside a table.
+            InputError: a class, action or subcomponent is unknown, a ``must_specify`` attribute is missing, a class
+                contains itself, or a value is outside a table.
         """
         compound = self.classes.get(component_class)
         names = compound.actions if compound else primitive_actions(component_class)
@@ -117,7 +117,7 @@ class ComponentLibrary:
         where: str,
         outer: tuple[str, ...],
     ) -> float:
-        """Energy of one action with its arguments bound; `outer` are the classes this one is a part of."""
+        """Energy of one action with its arguments bound; `outer` are the classes that contain this one."""
         compound = self.classes.get(component_class)
         if compound is None:
             if primitive_actions(component_class) is None:
@@ -127,14 +127,14 @@ class ComponentLibrary:
             raise InputError(where, f"class {component_class} contains itself: {' > '.join((*outer, component_class))}")
         if action not in compound.actions:
             raise InputError(where, f"{component_class} has no action {action!r}", compound.actions)
-        bindings = _bindings(compound, attributes, where)  # what the parts are
-        acting = bindings | dict(arguments)  # what they do
+        bindings = _bindings(compound, attributes, where)  # names in attributes of parts
+        acting = bindings | dict(arguments)  # names in their actions
         at = f"{where}: {component_class}.{action}"
         total = 0.0
         for use in compound.actions[action].uses:
             part = compound.subcomponents[use.subcomponent]
             part_attributes = _evaluate_all(part.attributes, bindings, f"{at}: {use.subcomponent}")
-            if "technology" in bindings:  # the one attribute of the tables that Accelergy hands down
+            if "technology" in bindings:  # the only attribute that Accelergy passes to parts
                 part_attributes.setdefault("technology", bindings["technology"])
             step = self._energy(
                 part.component_class,
@@ -145,7 +145,7 @@ class ComponentLibrary:
                 (*outer, component_class),
             )
             inner = self.classes.get(part.component_class)
-            # In a part's scale, as in Accelergy, a name means the part's attribute before it means the compound's.
+            # In a part's scale a name refers to the part's attribute before the compound's, as in Accelergy.
             own = _bindings(inner, part_attributes, at) if inner else part_attributes
             scale = _scale(part.energy_scale, {**bindings, **own}, at) * _scale(use.energy_scale, acting, at)
             total += _count(use, acting, at) * scale * step
@@ -169,7 +169,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _bindings(compound: ComponentClass, attributes: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What the expressions of a class may name: the attributes given, and its own defaults, all evaluated."""
+    """The names that expressions of a class can use: given attributes and the class's defaults, evaluated."""
     bindings = dict(attributes)
     for name, default in compound.attributes.items():
         if bindings.get(name) is None:
@@ -184,7 +184,7 @@ def _bindings(compound: ComponentClass, attributes: Mapping[str, Any], where: st
 
 
 def _evaluate_all(expressions: Mapping[str, Any], bindings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Expressions over `bindings`, each of which may also name the ones before it."""
+    """Values of expressions over `bindings`; each may also use the ones before it."""
     values: dict[str, Any] = {}
     for name, expression in expressions.items():
         values[name] = evaluate(expression, {**bindings, **values}, f"{where}.{name}")
@@ -206,7 +206,7 @@ def _combinations(action: Action, bindings: Mapping[str, Any], where: str) -> li
 
 
 def _count(use: Use, bindings: Mapping[str, Any], where: str) -> int:
-    """How many identical parts act."""
+    """Number of identical parts that act."""
     bounds = instances(use.index, where)
     if bounds is None:
         return 1

@@ -1,8 +1,8 @@
 """Energy reference tables: Accelergy's ERT files, read as Timeloop reads them.
 
-Rules of `ParseAccelergyERT` and the operation maps of NVlabs/timeloop 4cf6d4c (`src/model/topology.cpp`, `buffer.cpp`,
-`include/model/topology.hpp`). Where Timeloop would fall back on a built-in technology model, which makes energies
-silently wrong, this module refuses the table.
+The rules are those of `ParseAccelergyERT` and the operation maps of NVlabs/timeloop 4cf6d4c (`src/model/topology.cpp`,
+`buffer.cpp`, `include/model/topology.hpp`). If Timeloop would silently use a built-in technology model for missing
+energies, this module refuses the table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dse.core.documents import read_yaml
 from dse.core.errors import InputError
 from dse.hardware.spec import Storage
 
-# The first of these actions that a table has is the one that Timeloop takes. It calls a write into a level `fill`.
+# Timeloop takes the first of these actions that a table has. It calls a write into a level `fill`.
 _STORAGE_ACTIONS = {
     "read": ("random_read", "read"),
     "write": ("random_fill", "random_write", "fill", "write"),
@@ -29,16 +29,16 @@ _STORAGE_ACTIONS = {
 _COMPUTE_ACTIONS = ("mac_random", "mult_random", "mac", "mult", "compute")
 
 _VERSIONS = ("0.3", "0.4")
-_DOCUMENT_FIELDS = ("ERT", "ERT_summary", "ART", "ART_summary")  # all that Accelergy writes; the first is read
-_RANGE = re.compile(r"\[[^\[\]]*\]")  # its dots separate no elements
+_DOCUMENT_FIELDS = ("ERT", "ERT_summary", "ART", "ART_summary")  # keys that Accelergy writes; only the first is read
+_RANGE = re.compile(r"\[[^\[\]]*\]")  # dots in it do not separate elements
 
 
 @dataclass(frozen=True)
 class Ert:
     """Energies in pJ: component name (without hierarchy) -> action -> energy.
 
-    `lacks` tells why a memory of another size would have no energies, "" where it has; None where nothing is known of
-    other sizes, as of a table that was read from a file.
+    `lacks` gives the reason why a memory of another size would have no energies, "" if it would have them. It is None
+    if other sizes are not known, as for a table from a file.
     """
 
     tables: Mapping[str, Mapping[str, float]]
@@ -46,13 +46,13 @@ class Ert:
     lacks: Callable[[Storage], str] | None = field(default=None, compare=False)
 
     def storage(self, component: str) -> dict[str, float]:
-        """What Timeloop charges a storage level per vector access: read, write, update; and leak per cycle.
+        """Energies that Timeloop charges a storage level per vector access (read, write, update), and leak per cycle.
 
-        An update without an action of its own costs a write, leak without an entry is 0. For any other missing action
-        Timeloop would silently charge the component's dearest one.
+        An update without its own action costs as much as a write; leak without an entry is 0. For any other missing
+        action Timeloop would silently charge the component's most expensive one.
 
         Raises:
-            InputError: no table for the component, or one without an action for reads or writes.
+            InputError: there is no table for the component, or the table has no action for reads or writes.
         """
         actions = self._actions(component)
         energies = {name: _first(actions, choices) for name, choices in _STORAGE_ACTIONS.items()}
@@ -63,10 +63,10 @@ class Ert:
         return {**{name: e for name, e in energies.items() if e is not None}, "leak": actions.get("leak", 0.0)}
 
     def compute(self, component: str) -> float:
-        """What Timeloop charges the arithmetic level for an operation; it charges no leakage there.
+        """The energy that Timeloop charges the arithmetic level per operation; it charges no leakage there.
 
         Raises:
-            InputError: no table for the component, or none of the actions that Timeloop takes for an operation.
+            InputError: there is no table for the component, or the table has no action for an operation.
         """
         actions = self._actions(component)
         energy = _first(actions, _COMPUTE_ACTIONS)
@@ -87,13 +87,18 @@ class Ert:
 def read_ert(path: Path | str) -> Ert:
     """Reads an ERT file, version 0.3 or 0.4: ``ERT: {version, tables: [{name, actions: [{name, energy}]}]}``.
 
-    A component is known by the last element of its name, without the range of its instances:
-    ``system.PE[0..13].weights_spad[0..167]`` is ``weights_spad``. Of an action that is listed several times, with
-    other arguments, the largest energy counts.
+    The name of a component is the last element, without the range of its instances:
+    ``system.PE[0..13].weights_spad[0..167]`` is ``weights_spad``. If an action is listed several times, with different
+    arguments, the largest energy is taken.
 
     Raises:
-        InputError: another document, a missing field, an energy that is no number of at least 0, two components of
-            the same name (Timeloop would take either).
+        InputError: the file is not an ERT, a field is missing, an energy is not a number of at least 0, or two
+            components have the same name (Timeloop would take either).
+
+    Example:
+        >>> write_ert(Ert({"buffer": {"read": 1.5, "write": 2.0}, "mac": {"compute": 0.25}}), "ERT.yaml")
+        >>> read_ert("ERT.yaml").storage("buffer")
+        {'read': 1.5, 'write': 2.0, 'update': 2.0, 'leak': 0.0}
     """
     document = read_yaml(path)
     if not isinstance(document, dict) or "ERT" not in document:
@@ -110,7 +115,13 @@ def read_ert(path: Path | str) -> Ert:
 
 
 def write_ert(ert: Ert, path: Path | str) -> None:
-    """Writes the form that Accelergy 0.4 writes and Timeloop reads; `read_ert` gets the same energies back."""
+    """Writes an ERT in the format of Accelergy 0.4, which Timeloop reads; `read_ert` reads the same energies.
+
+    Example:
+        >>> write_ert(Ert({"mac": {"compute": 0.25}}), "ERT.yaml")
+        >>> read_ert("ERT.yaml").compute("mac")
+        0.25
+    """
     lines = ["ERT:", "  version: '0.4'", "  tables:"]
     for component, actions in ert.tables.items():
         lines += [f"  - name: system.{component}[1..1]", "    actions:"]
@@ -120,7 +131,12 @@ def write_ert(ert: Ert, path: Path | str) -> None:
 
 
 def component_name(full_name: str) -> str:
-    """The level that a name in an ERT stands for: its last element, without a range of instances."""
+    """The level that a name in an ERT refers to: its last element, without a range of instances.
+
+    Example:
+        >>> component_name("system.PE[0..13].weights_spad[0..167]")
+        'weights_spad'
+    """
     return _RANGE.sub("", full_name.strip()).rpartition(".")[2]
 
 
@@ -129,7 +145,7 @@ def _first(actions: Mapping[str, float], choices: tuple[str, ...]) -> float | No
 
 
 def _table(entry: Any, where: str) -> tuple[str, Mapping[str, float], str]:
-    """A component's name and the energies of its actions, and where they stand."""
+    """A component's name, the energies of its actions, and their place in the file."""
     fields.mapping(entry, where, ("name", "actions"), required=("name", "actions"))
     actions: dict[str, float] = {}
     for action, energy in fields.sequence(entry["actions"], f"{where}.actions", _entry):
@@ -148,7 +164,7 @@ def _entry(entry: Any, where: str) -> tuple[str, float]:
 
 
 def _plain(energy: float) -> str:
-    """A number that every YAML reader takes for one: with a point, also before an exponent."""
+    """A number that every YAML reader reads as a number: with a decimal point, also before an exponent."""
     text = repr(float(energy))
     mantissa, e, exponent = text.partition("e")
     return text if "." in mantissa else f"{mantissa}.0{e}{exponent}"

@@ -1,18 +1,19 @@
 """Energies of primitive components, from the tables in `arch_specs/tables`.
 
-A table is a CSV file with the columns of `COLUMNS`; empty cells do not apply to the component, an empty technology
-holds for all, lines that start with ``#`` are comments. Between the rows:
+A table is a CSV file with the columns of `COLUMNS`. An empty cell means that the column does not apply to the
+component, an empty technology that the row is for all technologies; lines that start with ``#`` are comments. Between
+the rows:
 
 - adder, comparator: linear in width.
 - multiplier: a power law of width (straight in log-log). Energy follows the product of the two widths, so an
   a x b multiplier is looked up at the geometric mean of a and b.
 - register, dram: one row per bit; energy is proportional to width.
-- sram: a power law between neighbours in width, depth and n_banks. `depth` counts the words of the whole memory,
-  which the banks divide between them, as in CACTI: 64 bit x 8192 words read at 25.9 pJ in one bank and at 18.2 pJ
-  in sixteen of 512 words each.
+- sram: a power law between adjacent rows in width, depth and n_banks. `depth` is the number of words of all banks
+  together, as in CACTI: in a memory of 64 bit x 8192 words a read takes 25.9 pJ with one bank, and 18.2 pJ with sixteen
+  banks of 512 words.
 
-Nothing is extrapolated: outside the rows an error names the range. A leakage (`leak`, pJ a cycle) that no table gives
-is 0, also outside the rows that give one: the shipped tables have none but for registers.
+Nothing is extrapolated: a value outside the rows is an error that names the range. Only leakage (`leak`, pJ per cycle)
+is 0 if no table gives it, or outside the rows that do; the shipped tables give it for registers only.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class _Primitive:
     """How the rows of a primitive are read."""
 
     axes: tuple[str, ...]  # Accelergy's attributes that select a row
-    law: str  # between rows: "linear", "power", or "per bit" where one row holds for a width of 1
+    law: str  # between rows: "linear", "power", or "per bit": a single row for a width of 1
     actions: Mapping[str, str]  # Accelergy's action -> the table's
 
 
@@ -56,7 +57,7 @@ _PRIMITIVES = {
     "dram": _Primitive(("width",), "per bit", _STORAGE),
 }
 PRIMITIVE_CLASSES = ("aladdin_adder", "aladdin_comparator", "aladdin_multiplier", "aladdin_register", "SRAM", "DRAM")
-"""Primitive classes by the names under which Accelergy's own estimators know them."""
+"""Primitive classes by their names in Accelergy's own estimators."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,23 @@ class Tables:
 
 
 def primitive_actions(component_class: str) -> tuple[str, ...] | None:
-    """Actions of a primitive class; None if there is no such class."""
+    """Actions of a primitive class; None if there is no such class.
+
+    Example:
+        >>> primitive_actions("aladdin_adder"), primitive_actions("systolic_array")
+        (('add', 'read', 'leak'), None)
+    """
     primitive = _PRIMITIVES.get(_short(component_class))
     return tuple(primitive.actions) if primitive else None
 
 
 def selecting_attributes(component_class: str) -> tuple[str, ...]:
-    """The attributes of a primitive class that its energies depend on, but for the technology."""
+    """The attributes of a primitive class that its energies depend on, except the technology.
+
+    Example:
+        >>> selecting_attributes("SRAM")
+        ('width', 'depth', 'n_banks')
+    """
     name = _short(component_class)
     extra = {"multiplier": ("width_a", "width_b"), "dram": ("type",)}
     return (*_PRIMITIVES[name].axes, *extra.get(name, ()))
@@ -88,10 +99,16 @@ def primitive_energy(
         component_class: one of `PRIMITIVE_CLASSES`, with or without ``aladdin_``, or ``intadder``, ``intmultiplier``.
         attributes: ``width`` (multiplier: ``width_a`` and ``width_b``, or ``width``; register: default 1), comparator
             ``n_bits``, SRAM also ``depth`` and ``n_banks`` (default 1), DRAM also ``type`` (default LPDDR4);
-            ``technology`` (default: the only one there is).
+            ``technology`` (default: the technology of the tables, if there is only one).
 
     Raises:
-        InputError: an unknown class or action, a missing attribute, a value outside the table, with its range.
+        InputError: a class or action is unknown, an attribute is missing, or a value is outside the table.
+
+    Example:
+        >>> from dse.core.shipped import data_dir
+        >>> tables = read_tables(sorted((data_dir("arch_specs") / "tables").glob("*.csv")))
+        >>> primitive_energy(tables, "DRAM", "read", {"width": 64, "type": "LPDDR4"}, "mine.yaml")  # pJ for 64 bits
+        512.0
     """
     name = _short(component_class)
     if name not in _PRIMITIVES:
@@ -129,6 +146,12 @@ def read_tables(paths: Iterable[Path]) -> Tables:
 
     Raises:
         InputError: naming the file and line.
+
+    Example:
+        >>> from dse.core.shipped import data_dir
+        >>> tables = read_tables(sorted((data_dir("arch_specs") / "tables").glob("*.csv")))
+        >>> sorted({component for component, _, _ in tables.rows if not component.startswith("dram")})
+        ['adder', 'comparator', 'multiplier', 'register', 'sram']
     """
     rows: dict[tuple[str, str, str], dict[Point, float]] = {}
     for path in paths:
@@ -154,7 +177,7 @@ def _cells(line: str, where: str) -> list[str]:
 
 
 def _parse(cells: list[str], where: str) -> tuple[tuple[str, str, str], Point, float]:
-    """A line of a table: what it is for, its position along the component's axes, its energy."""
+    """A line of a table: component, technology and action; position along the component's axes; energy."""
     if len(cells) != len(COLUMNS):
         raise InputError(where, f"has {len(cells)} cells", f"{len(COLUMNS)}")
     row = dict(zip(COLUMNS, (c.strip() for c in cells), strict=True))
@@ -196,7 +219,7 @@ def _short(component_class: str) -> str:
 
 
 def _technology(value: Any, where: str = "technology") -> str:
-    """``45nm``, ``"45 nm"`` and 45 are the same technology; so is nothing ("") for tables that hold for all."""
+    """``45nm``, ``"45 nm"`` and 45 are the same technology; "" is that of rows for all technologies."""
     text = fields.name(value, where) if value != "" else ""
     return text.lower().replace(" ", "").removesuffix("nm")
 
@@ -246,7 +269,7 @@ def _positive(attributes: Mapping[str, Any], key: str, where: str) -> float:
 def _interpolate(
     rows: Mapping[Point, float], position: Sequence[float], axes: Sequence[str], power: bool, where: str
 ) -> float:
-    """Weighs the rows around `position`: linearly, or linearly in the logarithms."""
+    """Interpolates between the rows around `position`: linearly, or linearly in logarithms if `power`."""
     corners: list[tuple[Point, float]] = [((), 1.0)]
     for i, (axis, x) in enumerate(zip(axes, position, strict=True)):
         values = sorted({point[i] for point in rows})

@@ -1,7 +1,7 @@
 """The inference operators: those of Eq. 3, deep-shift and XNOR.
 
-Adding an operator is one class here and one entry in an operators file (`arch_specs/operators.yaml`), which declares
-its hardware.
+A new operator needs a class here and an entry in an operators file (`arch_specs/operators.yaml`), which declares its
+hardware.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ OPERATORS: dict[str, type[Operator]] = {
 
 
 def operator(name: str) -> type[Operator]:
-    """The class of an operator of an operators file.
+    """The class of an operator that an operators file declares.
 
     Raises:
-        InputError: an operator that is declared for the hardware but has no class here.
+        InputError: the operator has no class here.
     """
     if name not in OPERATORS:
         raise InputError(f"operator {name!r}", "has no class in search.layers.operators", OPERATORS)

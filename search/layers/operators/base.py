@@ -1,4 +1,4 @@
-"""What an inference operator is: the views of its inputs, the words of its weights, the scale of its sums."""
+"""The definition of an inference operator: views of its inputs, words of its weights, scale of its sums."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import ClassVar, Literal, Protocol
 from torch import Tensor
 
 View = Literal["value", "sign", "magnitude", "binary"]
-"""What an operator convolves, made of the input's integer words: as they are, their signs (0 for 0), their magnitudes,
-or +1 and -1 for the two words of one bit."""
+"""What an operator convolves, computed from the input's integer words: the words, their signs (0 for 0), their
+magnitudes, or +1 and -1 for the two words of one bit."""
 
 
 @dataclass(frozen=True)
 class Surrogates:
     """Widths of the surrogate gradients (paper, reference 26), in units of the tensor's root mean square.
 
-    sign(x) gets a Gaussian of that standard deviation for its derivative, |x| gets tanh(steepness * x).
+    The surrogate derivative of sign(x) is a Gaussian of this standard deviation, that of |x| is tanh(steepness * x).
     """
 
     sign_width_input: float = 0.5
@@ -55,26 +55,26 @@ class Weights:
 
     @property
     def step(self) -> Tensor:
-        """What one unit of `words` is worth."""
+        """The value of one unit of `words`."""
         return self._quantised[1]
 
 
 class Operator(Protocol):
     """An operator j of Eq. 1: output = scale * sum over views of convolution(view of the input's words, its words).
 
-    Everything under the sum is an integer, as the hardware core has it (`search.layers.mac_cores`); the scale is one
-    factor an output channel, folds into the normalisation behind the layer and makes the output as large as the typical
-    one's.
+    All terms of the sum are integers, as in the hardware core (`search.layers.mac_cores`). The scale is one factor per
+    output channel; it can be folded into the normalisation after the layer, and gives the output the size of the
+    typical operator's.
     """
 
     views: ClassVar[tuple[View, ...]]
     uniform: ClassVar[bool]
-    """Whether the weights are words of the layer's uniform quantiser; else the operator rounds them itself."""
+    """Whether the weights are words of the layer's uniform quantiser; if not, the operator rounds them itself."""
 
     @staticmethod
     def words(weights: Weights, inputs: Inputs, surrogates: Surrogates) -> tuple[Tensor, ...]:
-        """Integer weights for each of `views`, of the latent weights' shape, with gradient."""
+        """Integer weights for each of `views`, in the shape of the latent weights, differentiable."""
 
     @staticmethod
     def scale(weights: Weights, inputs: Inputs) -> Tensor:
-        """What one unit of the sum is worth; broadcasts against the weights, shape (out, 1, ...)."""
+        """The value of one unit of the sum; broadcasts against the weights, shape (out, 1, ...)."""

@@ -8,5 +8,5 @@ from search.layers.operators.typical import Typical
 class BinaryConnect(Typical):
     """Sum of x * binarize(w), times the mean magnitude of the output channel's weights.
 
-    Its weights are words of one bit: +1 or -1 with that mean for a step. So the typical sum over them is this operator.
+    Its weights are words of one bit, +1 or -1, whose step is that mean. So it is the typical operator on these words.
     """

@@ -11,13 +11,13 @@ from search.layers.operators.base import Inputs, Surrogates, View, Weights
 from search.layers.quantize import straight_through
 
 _TOP = {1: 1.3, 3: 2.15, 7: 2.35}
-"""Largest shift -> largest magnitude, in root mean squares, that makes the mean square error of a Gaussian least."""
+"""Largest shift -> largest magnitude, in units of the rms, that minimises the mean square error of a Gaussian."""
 
 
 class DeepShift:
-    """Sum of (x << shift) with the sign of w: its word holds that sign and a shift, and has no zero.
+    """Sum of (x << shift) with the sign of w. The word of a weight is this sign and a shift; there is no zero.
 
-    Magnitudes round to the nearest power of two in the logarithm; the largest is `_TOP` root mean squares.
+    Magnitudes are rounded to the nearest power of two on a logarithmic scale; the largest is `_TOP` times the rms.
     """
 
     views: ClassVar[tuple[View, ...]] = ("value",)
@@ -36,11 +36,11 @@ class DeepShift:
 
 
 def largest_shift(bits: int) -> int:
-    """Positions that a weight of `bits` bits, one of them its sign, can shift by."""
+    """The largest shift of a weight of `bits` bits, one of which is its sign."""
     return int(2 ** (bits - 1)) - 1
 
 
 def _unit(weights: Weights) -> Tensor:
-    """What a shift by nothing is worth."""
+    """The value of a weight with shift 0."""
     most = largest_shift(weights.bits)
     return weights.rms * (_TOP.get(most, 2.35) * 0.5**most)

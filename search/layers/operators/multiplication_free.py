@@ -15,9 +15,9 @@ from search.layers.quantize import levels, to_words
 class MultiplicationFree:
     """Sum of sign(x) |w| + |x| sign(w).
 
-    One accumulator adds both terms, so weights are words of the input's step: integers in the same unit. Theirs are a
-    sign and a magnitude, and keep the sign where the magnitude rounds to 0. A term is as large as w and x together,
-    in root mean squares; the scale makes that as large as x * w.
+    One accumulator adds both terms, so weights use the step of the inputs and both terms have the same unit. A weight
+    is a sign, which is kept if the magnitude rounds to 0, and a magnitude. The rms of a term is that of w and x
+    combined; the scale makes it equal to that of x * w.
     """
 
     views: ClassVar[tuple[View, ...]] = ("sign", "magnitude")
@@ -34,6 +34,6 @@ class MultiplicationFree:
 
     @staticmethod
     def scale(weights: Weights, inputs: Inputs) -> Tensor:
-        largest = inputs.step * levels(weights.bits, signed=True)[1]  # words are clipped where w is far above x
+        largest = inputs.step * levels(weights.bits, signed=True)[1]  # words are clipped if w is much larger than x
         both = (torch.minimum(weights.rms, largest).square() + inputs.rms.square()).sqrt()
         return weights.rms * inputs.rms / both * inputs.step

@@ -12,8 +12,8 @@ from search.layers.operators.base import Inputs, Surrogates, View, Weights
 class Xnor:
     """Sum of binarize(x) * binarize(w), times the mean magnitude of the weights and the inputs' root mean square.
 
-    Inputs with a sign are +1 from zero on, else -1. Inputs behind a ReLU are +1 where they round to one step, else -1.
-    Positions of the padding are skipped: they count neither way.
+    Signed inputs are +1 if they are at least 0, else -1. Inputs after a ReLU are +1 if they round to one step or more,
+    else -1. Positions of the padding are skipped: they add nothing.
     """
 
     views: ClassVar[tuple[View, ...]] = ("binary",)

@@ -95,7 +95,7 @@ def with_change(path: str, value: object):
         (f"{BUF}/attributes/read_bandwith", None, "unknown attribute 'read_bandwith'; did you mean 'read_bandwidth'?"),
         (f"{BUF}/attributes/dept", 3, "unknown attribute 'dept'; did you mean 'depth'?"),
         (f"{BUF}/attributes/instances", 4, "attributes.instances: found 4: the instances of a node follow from"),
-        (f"{BUF}/attributes/cluster_size", 4, "attributes.cluster_size: found 4: clusters, that is several instances"),
+        (f"{BUF}/attributes/cluster_size", 4, "attributes.cluster_size: found 4: clusters (several instances"),
         (f"{BUF}/attributes/reduction_supported", False, "memories that cannot update are not modelled"),
         (f"{BUF}/attributes/wire_energy", 1, "wire_energy: found 1: networks between levels cost nothing here"),
         (f"{BUF}/attributes/metadata_storage_width", 8, "compressed data are not modelled"),
@@ -109,7 +109,7 @@ def with_change(path: str, value: object):
         (f"{BUF}/attributes/block_size", 4, "16 bits are not 8 x 4 (datawidth x block_size)"),
         (f"{BUF}/attributes/word_bits", 8, "word_bits and datawidth are the same attribute"),
         (f"{BUF}/attributes/datawidth", None, "16 bits is not a multiple of 16"),
-        (f"{PE}/attributes", {"multiple_buffering": 2}, "does not hand this attribute of a container on"),
+        (f"{PE}/attributes", {"multiple_buffering": 2}, "does not pass this attribute of a container to its memories"),
         (f"{PE}/attributes", {"tecnology": 2}, "unknown attribute 'tecnology'; did you mean 'technology'?"),
         (f"{MAC}/attributes", {"lane": 2}, "unknown attribute 'lane'; did you mean 'lanes'?"),
         # Nodes and classes
@@ -278,5 +278,5 @@ def test_power_gates_are_those_of_the_front_end():
 
 def test_the_mapper_refuses_what_its_bounds_do_not_hold_for():
     gated = read(changed(f"{BUF}/attributes/power_gated_at", "dram"))
-    with pytest.raises(InputError, match=r"buf.power_gated_at: dram: the native mapper does not know"):
+    with pytest.raises(InputError, match=r"buf.power_gated_at: dram: the native mapper does not support"):
         searchable(gated, LAYER)

@@ -182,7 +182,7 @@ def test_a_choice_without_a_mapping_cannot_be_made_and_says_why(browser, page):
     assert f"middle BC2: {REASON}" in browser.text("#what-if .refusals")
     browser.click(browser.one("#what-if [data-all=BC2]"))
     assert total(browser) == small_table().total_pj(dict.fromkeys(LAYERS, "BC2") | {"middle": "T8"})
-    assert browser.text("#what-if .note") == "Without a mapping for BC2, and left as they are: middle."
+    assert browser.text("#what-if .note") == "Unchanged, because they have no mapping for BC2: middle."
 
 
 def test_what_if_by_keyboard(browser, page):

@@ -51,7 +51,7 @@ def test_points_without_a_total_are_named(tmp_path):
             lambda rows: [{k: v for k, v in r.items() if k != "energy_pj"} for r in rows],
             "column 'energy_pj' is missing",
         ),
-        (lambda rows: [r | {"glb_ifmap.depth": "512"} for r in rows], "has no setting that varies"),
+        (lambda rows: [r | {"glb_ifmap.depth": "512"} for r in rows], "has no numeric setting that varies"),
         (lambda rows: [rows[0] | {"cycles": "many"}, *rows[1:]], "row 1: cycles: found 'many' (allowed: a number)"),
         (lambda rows: [rows[0] | {"energy_pj": "inf"}, *rows[1:]], "row 1: energy_pj: found 'inf'"),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from dse.core.shipped import data_dir
 from dse.page import indices, page_data
-from dse.page.table_data import off_chip_levels, reference_candidate, uniform_networks, unit
+from dse.page.table_data import reference_candidate, uniform_networks, unit
 from dse.table.cost_table import CostTable
 from tests.dse.page.tables import CANDIDATES, LAYERS, REASON, small_table
 
@@ -54,10 +54,10 @@ def test_a_cell_has_its_row():
 
 
 def test_levels_off_the_chip_are_found_from_the_energies():
-    assert off_chip_levels(small_table()) == {"dram"}
-    assert off_chip_levels(CostTable.load(SHIPPED)) == {"dram_ifmap", "dram_ofmap", "dram_weights"}
+    assert small_table().off_chip == {"dram"}
+    assert CostTable.load(SHIPPED).off_chip == {"dram_ifmap", "dram_ofmap", "dram_weights"}
     wrong = tuple(r | {"e_tx_on_chip_pj": r["e_tx_pj"] / 3} if r["status"] == "ok" else r for r in small_table().rows)
-    assert off_chip_levels(CostTable(wrong)) == set()
+    assert CostTable(wrong).off_chip == set()
 
 
 def test_only_what_counts_is_in_the_on_chip_energy():
@@ -91,7 +91,10 @@ def test_a_table_without_levels_or_loop_nests():
 def test_what_the_levels_leave_is_leakage():
     table = small_table()
     leaking = dataclasses.replace(
-        table, rows=tuple(r | {"e_tx_pj": r["e_tx_pj"] + 50.0} if r["status"] == "ok" else r for r in table.rows)
+        table,
+        rows=tuple(
+            r | {"e_tx_pj": r["e_tx_pj"] + 50.0, "leakage_pj": 50.0} if r["status"] == "ok" else r for r in table.rows
+        ),
     )
     assert page_data(leaking)["layers"][0]["cells"][0]["rest_pj"] == pytest.approx(50.0)
     assert page_data(table)["layers"][0]["cells"][0]["rest_pj"] == 0.0

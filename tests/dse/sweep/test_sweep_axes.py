@@ -164,7 +164,7 @@ def test_a_sweep_file(tmp_path):
         ("set: {a.b: []}", "has no values"),
         ("set: {a.b: 1}\nzip: [{a.b: 1, c.d: 2}]", "a.b is set by a.b and by a.b,c.d"),
         ("zip: {a.b: 1}", "sweep.yaml: zip: found"),
-        ("candidates: T8", "a list of candidates"),
+        ("candidates: T8", "found 'T8' (allowed: a list)"),
         ("workload: [x]", "sweep.yaml: workload: found ['x']"),
         ("set: {a.b: 1, a.b: 2}", "duplicate key 'a.b'"),
     ],

@@ -30,7 +30,7 @@ def test_totals_come_from_the_rows():
 
 
 def test_an_energy_that_is_missing(tmp_path):
-    lines = SHIPPED.read_text().splitlines()
+    lines = [line for line in SHIPPED.read_text().splitlines() if not line.startswith("#")]
     first = dict(zip(lines[0].split(","), lines[1].split(","), strict=True))
     (tmp_path / "table.csv").write_text("\n".join([lines[0], lines[1].replace(first["e_tx_pj"], "", 1), *lines[2:]]))
     with pytest.raises(InputError, match="row 1: e_tx_pj: is empty"):
@@ -60,7 +60,7 @@ WRONG = {
     "above all": (_set("e_tx_pj", 1e300), "row 8: e_tx_pj: found"),
     "below its levels": (
         lambda rows: rows[7].update(e_tx_pj=5.0, e_tx_on_chip_pj=5.0),
-        "row 8: e_tx_pj: found 5.0.*at least the energies of the levels",
+        "row 8: e_tx_pj: found 5.0.*the energies of the levels and leakage_pj",
     ),
     "more on the chip": (_set("e_tx_on_chip_pj", 1e15), "row 8: e_tx_on_chip_pj.*at most e_tx_pj"),
     "operation": (_set("e_op_pj", 7.0, 100), "row 101: e_(op|compute)_pj"),
@@ -95,8 +95,8 @@ def test_numbers_that_do_not_fit_one_another(tmp_path, suffix, kind):
         (",8,T8", ",٨,T8", "row 1: bits"),
         (",73728,", ",7_3728,", "row 1: cycles"),
         (",73728,", "," + "7" * 5000 + ",", "row 1: cycles"),
-        (",73728,", ",73728,,", "line 2: has .* cells"),
-        (",73728,", ",", "line 2: has .* cells"),
+        (",73728,", ",73728,,", "line [0-9]+: has .* cells"),
+        (",73728,", ",", "line [0-9]+: has .* cells"),
         ("e_tx_pj,", "cycles,", "column 'cycles' is there twice"),
         (",bits,", ",bits\n,", "has .* cells|line"),
         ("conv1", '"conv1', "not a table|line"),

@@ -6,7 +6,7 @@ import pytest
 
 from dse.core.errors import InputError
 from dse.plots.breakdown import breakdown_info, draw_breakdown
-from dse.table.breakdown import level_energies
+from dse.table.breakdown import breakdown
 from dse.table.cost_table import CostTable
 from dse.table.totals import e_op_ratio, explain, uniform_totals
 
@@ -18,6 +18,7 @@ def row(layer, short, bits, compute, dram, spad, leak=0.0, ok=True, workload="sq
         "e_compute_pj": compute,
         "e_tx_pj": dram + spad + leak,
         "e_tx_on_chip_pj": spad + leak,
+        "leakage_pj": leak,
         "cycles": 10,
         "utilisation": 1.0,
         "optimal": True,
@@ -108,10 +109,11 @@ def test_a_layer_without_a_mapping_has_no_bar(tmp_path):
 
 
 def test_level_energies():
-    assert level_energies(table(ok=False), "BC8") == [
-        ("spad", "Inputs", [4.5, None]),
-        ("spad", "Outputs", [4.5, None]),
-        ("dram", "Inputs", [12.0, None]),
-    ]
+    levels = breakdown(table(ok=False), "BC8").levels
+    assert {(c.level, c.tensor): energies for c, energies in levels.items()} == {
+        ("spad", "Inputs"): (4.5, None),
+        ("spad", "Outputs"): (4.5, None),
+        ("dram", "Inputs"): (12.0, None),
+    }
     with pytest.raises(InputError, match="'T3'"):
-        level_energies(table(), "T3")
+        breakdown(table(), "T3")

@@ -135,7 +135,7 @@ def test_a_decided_workload_keeps_its_candidates(tmp_path):
     text = (tmp_path / "net.yaml").read_text()
     assert text.count("candidate") == 1
     (tmp_path / "net.yaml").write_text(text.replace("candidate: MF4", "candidate: 4"))
-    with pytest.raises(InputError, match=r"layers\[0\].candidate: found 4 \(allowed: text"):
+    with pytest.raises(InputError, match=r"layers\[0\].candidate: found 4 \(allowed: a text"):
         read_workload(tmp_path / "net.yaml")
 
 

@@ -1,8 +1,19 @@
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 
+from search.data.bundled import FILE
 from search.data.datasets import digits
+
+
+def test_the_shipped_digits_are_those_of_scikit_learn() -> None:
+    load_digits = pytest.importorskip("sklearn.datasets").load_digits
+    images, labels = load_digits(return_X_y=True)
+    with np.load(FILE) as arrays:
+        assert np.array_equal(arrays["images"].reshape(-1, 64), images)
+        assert np.array_equal(arrays["labels"], labels)
 
 
 def test_digits_are_split_by_class_without_overlap() -> None:

@@ -70,13 +70,13 @@ def broken(content: object) -> bytes:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (broken(Bomb()), r"asks for (posix|nt).system"),
-        (broken({b"data": Bomb(), b"labels": []}), r"asks for (posix|nt).system"),
-        (broken({b"labels": [0]}), r"b'data' is no array of images"),
+        (broken(Bomb()), r"refers to (posix|nt).system"),
+        (broken({b"data": Bomb(), b"labels": []}), r"refers to (posix|nt).system"),
+        (broken({b"labels": [0]}), r"b'data' is not an array of images"),
         (broken({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}), r"b'labels' do not match"),
         (broken({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 10]}), r"class index out of range"),
         (broken({b"data": np.array([print]), b"labels": [1]}), r"not a CIFAR-10 batch file"),
-        (broken([1, 2]), r"no array of images"),
+        (broken([1, 2]), r"not an array of images"),
         (b"", r"not a CIFAR-10 batch file"),
         (b"<html>not found</html>", r"not a CIFAR-10 batch file"),
     ],
@@ -134,11 +134,11 @@ def test_wrong_cifar100_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"train: its b'fine_labels' do not match its images"):
         cifar100(tmp_path)
     (tmp_path / "cifar-100-python" / "train").write_bytes(broken({b"data": Bomb(), b"fine_labels": []}))
-    with pytest.raises(InputError, match=r"train: not a CIFAR-100 batch file: it asks for (posix|nt).system"):
+    with pytest.raises(InputError, match=r"train: not a CIFAR-100 batch file: it refers to (posix|nt).system"):
         cifar100(tmp_path)
 
 
 def test_too_few_images_to_split_are_refused(tmp_path: Path) -> None:
     write_cifar100(tmp_path, list(range(100)))
-    with pytest.raises(InputError, match=r"holds 100 training and 100 test images \(allowed: at least 10 training"):
+    with pytest.raises(InputError, match=r"has 100 training and 100 test images \(allowed: at least 10 training"):
         cifar100(tmp_path)

@@ -60,8 +60,8 @@ def cut(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("name", "change", "problem"),
     [
-        (IMAGES, lambda c: gzip.compress(c)[:-100], r"images-idx3-ubyte.gz: not a whole gzip file"),
-        (IMAGES, lambda c: b"<html>", r"images-idx3-ubyte.gz: not a whole gzip file"),
+        (IMAGES, lambda c: gzip.compress(c)[:-100], r"images-idx3-ubyte.gz: not a complete gzip file"),
+        (IMAGES, lambda c: b"<html>", r"images-idx3-ubyte.gz: not a complete gzip file"),
         (IMAGES, lambda c: gzip.compress(cut(c)), r"images-idx3-ubyte.gz: holds .* bytes of data for 470 entries"),
         (IMAGES, lambda c: gzip.compress(b""), r"images-idx3-ubyte.gz: not an EMNIST idx file: it begins with 0"),
         (IMAGES, lambda c: gzip.compress(idx(np.zeros((470, 8, 8)), 2051)), r"images of 8x8 \(allowed: 28x28\)"),

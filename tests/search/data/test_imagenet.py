@@ -67,8 +67,8 @@ def put_aside(path: Path, content: bytes | None) -> bytes:
 @pytest.mark.parametrize(
     ("file", "content", "problem"),
     [
-        ("val/images/val_3.JPEG", jpeg(1)[:300], r"not a whole JPEG image"),
-        ("val/images/val_3.JPEG", b"<html>", r"not a whole JPEG image"),
+        ("val/images/val_3.JPEG", jpeg(1)[:300], r"not a complete JPEG image"),
+        ("val/images/val_3.JPEG", b"<html>", r"not a complete JPEG image"),
         ("val/images/val_3.JPEG", jpeg(1, size=32), r"is 32x32 pixels \(allowed: 64x64\)"),
         ("val/images/val_3.JPEG", None, r"cannot be read: no such file"),
         ("val/val_annotations.txt", b"val_0.JPEG\tn0\t0\t0\t1\t1\n", r"line 1: found .*class of wnids.txt"),
@@ -91,5 +91,5 @@ def test_wrong_files_are_one_line_that_names_them(whole: Path, file: str, conten
 def test_a_class_without_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "tiny-imagenet-200").mkdir()
     (tmp_path / "tiny-imagenet-200" / "wnids.txt").write_text("\n".join(WNIDS))
-    with pytest.raises(InputError, match=r"train/n00000000/images: holds no image"):
+    with pytest.raises(InputError, match=r"train/n00000000/images: contains no image"):
         tiny_imagenet(tmp_path)

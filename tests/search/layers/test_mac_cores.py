@@ -127,5 +127,5 @@ def test_where_twelve_bits_overflow_the_sum_wraps_or_saturates(name: str) -> Non
 def test_layers_that_no_core_computes_are_refused() -> None:
     with pytest.raises(InputError, match="has 2 candidates"):
         integer_layer(MixedLayer(nn.Linear(2, 2), CANDIDATES[:2]), torch.ones(1, 2))
-    with pytest.raises(InputError, match="'dorefa': has weights that are no words of the core"):
+    with pytest.raises(InputError, match="'dorefa': has weights that the core cannot represent"):
         integer_layer(MixedLayer(nn.Linear(2, 2), CANDIDATES[:1], LayerOptions("dorefa")), torch.ones(1, 2))

@@ -71,7 +71,7 @@ def test_a_run_does_not_go_on_with_other_operators(
     own.write_text(text.replace("psum_bits: 12", "psum_bits: 13"))
     table = tmp_path / "runs" / "tiny" / "table.csv"
     code, _, err = in_process(capsys, "search", tmp_path / "tiny.yaml", "--table", table, "--out", tmp_path / "runs")
-    assert code == 2 and "operators.yaml: the run was begun with other operators" in err and err.count("\n") == 1
+    assert code == 2 and "table: was made with other operators" in err and err.count("\n") == 1
 
 
 def test_a_table_may_have_more_candidates_than_the_run(

@@ -200,7 +200,9 @@ def test_folders_without_a_finished_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no finished run"):
         write_report(tmp_path)
     (tmp_path / "results.json").write_text("{")
-    with pytest.raises(InputError, match=r"results.json: is damaged"):
+    with pytest.raises(
+        InputError, match=r"results.json: line 1: not readable as JSON.*it writes this file from the finished stages"
+    ):
         write_report(tmp_path)
 
 
@@ -239,9 +241,26 @@ def test_damaged_results_are_one_line(folder: Path, damage: Any) -> None:
     results = json.loads((folder / "results.json").read_text())
     damage(results)
     (folder / "results.json").write_text(json.dumps(results))
-    with pytest.raises(InputError, match=r"results.json: is damaged"):
+    with pytest.raises(InputError, match=r"results.json: .*it writes this file from the finished stages") as e:
         write_report(folder)
+    assert "\n" not in str(e.value)
     assert not (folder / "report.html").exists()
+
+
+def test_a_defect_in_drawing_is_not_blamed_on_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(info: object) -> None:
+        raise KeyError("colour")
+
+    monkeypatch.setattr("search.report.figures.draw_trade_off", defect)
+    with pytest.raises(KeyError, match="colour"):
+        write_report(folder)
+
+
+def test_results_of_a_newer_program_are_refused(folder: Path) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps({**results, "schema_version": 99}))
+    with pytest.raises(InputError, match=r"results.json: has schema 99, which is newer"):
+        write_report(folder)
 
 
 def test_a_run_whose_files_do_not_fit_is_refused(folder: Path, table: CostTable) -> None:

@@ -55,10 +55,10 @@ def test_a_run_has_its_own_fields_before_the_common_ones() -> None:
         (
             "series: {bi-level: bilevel}",
             "series: {bi-level: bilvel}",
-            "figures.fig5[0].series.bi-level: found 'bilvel'",
+            "figures.fig5[0].series.bi-level: unknown run 'bilvel'",
         ),
-        ("baselines: bilevel", "baselines: none", "figures.fig5[0].baselines: found 'none'"),
-        ("  fig5:", "  fig3:", "figures: unknown field 'fig3'"),
+        ("baselines: bilevel", "baselines: none", "figures.fig5[0].baselines: unknown run 'none'"),
+        ("  fig5:", "  fig3:", "figures: unknown figure 'fig3'"),
         ("energy_budgets: [0.8]", "budget: 0.8", "runs.bilevel: unknown field 'budget'"),
         ("title: Tiny, ", "", "figures.fig5[0]: field 'title' is missing"),
         (

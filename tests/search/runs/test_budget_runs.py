@@ -13,8 +13,8 @@ from search.objective import EnergyBudget
 from search.report.text import details
 from search.runs.config import RunConfig, config_yaml, load_config
 from search.runs.run import open_run
-from search.strategies import STRATEGIES
 from search.strategies.learner import Learner
+from search.strategies.modes import STRATEGIES
 from search.training.checkpoint import Checkpoint, Record
 from tests.cli.test_search import in_process
 from tests.search.runs.test_run import config, start, table

@@ -8,17 +8,15 @@ import pytest
 from dse.core.errors import InputError
 from search.runs.config import (
     EXAMPLE,
-    MODES,
     DataChoice,
     NetworkChoice,
     RunConfig,
-    Sequential,
-    Training,
-    Variational,
     config_yaml,
     load_config,
 )
-from search.strategies import STRATEGIES
+from search.strategies.modes import STRATEGIES
+from search.strategies.settings import MODES, Sequential, Variational
+from search.training.settings import Training
 
 
 def load(tmp_path: Path, text: str) -> RunConfig:
@@ -82,9 +80,9 @@ def test_the_operators_file_decides_what_candidates_there_are(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("candidates: [T8, MF8]", r"run.yaml: candidates\[1\]: found 'MF8' \(allowed: T8, T3\)"),
-        ("baselines: [BC8]", r"run.yaml: baselines\[0\]: found 'BC8' \(allowed: T8, T3\)"),
-        ("pins: {last: T2}", r"run.yaml: pins.last: found 'T2' \(allowed: T8, T3\)"),
+        ("candidates: [T8, MF8]", r"run.yaml: candidates\[1\]: unknown candidate 'MF8' \(allowed: T8, T3\)"),
+        ("baselines: [BC8]", r"run.yaml: baselines\[0\]: unknown candidate 'BC8' \(allowed: T8, T3\)"),
+        ("pins: {last: T2}", r"run.yaml: pins.last: unknown candidate 'T2' \(allowed: T8, T3\)"),
         ("candidates: [[T8]]", r"run.yaml: candidates\[0\]: found \['T8'\]"),
     ],
 )
@@ -119,12 +117,21 @@ def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
         ("seeds: [1]", r"run.yaml: field 'name' is missing"),
         ("name: a/b", r"run.yaml: name: found 'a/b'"),
         ("name: ..", r"run.yaml: name: found '..'"),
-        ("name: x\nlamda: [1]", r"run.yaml: unknown field 'lamda' \(allowed: name, network,.*lambdas"),
-        ("name: x\nsearch: {epoch: 3}", r"run.yaml: search: unknown field 'epoch' \(allowed: mode, warmup_epochs"),
+        (
+            "name: x\nlamda: [1]",
+            r"run.yaml: unknown field 'lamda'; did you mean 'lambdas'\? \(allowed: name, network,.*lambdas",
+        ),
+        (
+            "name: x\nsearch: {epoch: 3}",
+            r"run.yaml: search: unknown field 'epoch'; did you mean 'epochs'\? \(allowed: mode, warmup_epochs",
+        ),
         ("name: x\nsearch: 3", r"run.yaml: search: found 3 \(allowed: a mapping with mode"),
         ("name: x\nsearch: {epochs: 0}", r"run.yaml: search.epochs: found 0 \(allowed: a whole number from 1"),
         ("name: x\nsearch: {epochs: true}", r"search.epochs: found True"),
-        ("name: x\nsearch: {epochs: 2, warmup_epochs: 2}", r"search.warmup_epochs: found 2 \(allowed: fewer than"),
+        (
+            "name: x\nsearch: {epochs: 2, warmup_epochs: 2}",
+            r"search.warmup_epochs: found 2 \(allowed: fewer than epochs",
+        ),
         (
             "name: x\nsearch: {mode: magic}",
             r"search.mode: found 'magic' \(allowed: single_level, bilevel, sequential, ",
@@ -162,7 +169,7 @@ def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
         ("name: x\nenergy_weight: 1", r"run.yaml: energy_weight: found 1.0, and no latency_budgets that it would"),
         ("name: x\nlatency_weight: 1\nenergy_budgets: [0.5]", r"latency_weight: found 1.0, and no lambdas"),
         ("name: x\nenergy_weight: -1", r"run.yaml: energy_weight: found -1"),
-        ("name: x\ncandidates: [T8, T9]", r"candidates\[1\]: found 'T9' \(allowed: T8"),
+        ("name: x\ncandidates: [T8, T9]", r"candidates\[1\]: unknown candidate 'T9' \(allowed: T8"),
         ("name: x\ndata: {name: mnist}", r"data.name: found 'mnist' \(allowed: digits, cifar10, cifar100, emn"),
         ("name: x\ndata: {augment: 1}", r"data.augment: found 1 \(allowed: true, false\)"),
         ("name: x\ndevice: tpu", r"device: found 'tpu' \(allowed: cpu, cuda"),

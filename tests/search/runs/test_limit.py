@@ -132,7 +132,7 @@ def test_a_run_on_a_gpu_that_stops_often_finds_what_it_finds_at_once(
 ) -> None:
     from dataclasses import replace
 
-    from search.runs.config import Sequential, Variational
+    from search.strategies.settings import Sequential, Variational
 
     settings = config.search
     if mode != "bilevel":

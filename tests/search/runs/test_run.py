@@ -139,7 +139,7 @@ def test_what_cannot_fit_is_found_before_training(config: RunConfig, table: Cost
             replace(config, network=replace(config.network, factory="nothing")),
             r"unknown network 'nothing' \(allowed: .*squeezenet",
         ),
-        (replace(config, network=replace(config.network, factory="tests.search.tiny:other")), r"no attribute 'other'"),
+        (replace(config, network=replace(config.network, factory="tests.search.tiny:other")), r"has no .other."),
         (replace(config, network=replace(config.network, factory="pathlib:Path")), r"returned a PosixPath"),
         (replace(config, network=replace(config.network, factory="tests.search.tiny:frozen")), r"no weight that"),
         (replace(config, device="cuda:99"), r"cuda"),

@@ -12,9 +12,9 @@ from torch import nn
 
 from search.data.datasets import Dataset, digits
 from search.objective import WeightedEnergy
-from search.runs.config import MODES
-from search.strategies import STRATEGIES
 from search.strategies.learner import Learner
+from search.strategies.modes import STRATEGIES
+from search.strategies.settings import MODES
 from search.supernet import SearchableNetwork, searchable
 from search.training.checkpoint import Checkpoint, Record
 from search.training.train import PLAIN, Compute

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from search.runs.config import Training
-from search.strategies import STRATEGIES
+from search.strategies.modes import STRATEGIES
 from search.strategies.second_order import gradient_behind_step
 from search.training.checkpoint import Checkpoint
+from search.training.settings import Training
 from search.training.train import Compute, learn
 from tests.search.strategies.helpers import DATA, ignore, make_learner, small_model
 

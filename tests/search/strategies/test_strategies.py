@@ -14,7 +14,7 @@ import torch
 
 from search.data.datasets import Split
 from search.objective import WeightedEnergy
-from search.strategies import STRATEGIES
+from search.strategies.modes import STRATEGIES
 from search.strategies.sequential import surest
 from search.strategies.stochastic import population
 from search.strategies.variational import annealed, divergence, relaxed_sample

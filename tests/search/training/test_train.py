@@ -7,8 +7,8 @@ import torch
 
 from search.data.datasets import digits
 from search.networks.squeezenet import squeezenet_cifar
-from search.runs.config import Training
 from search.training.checkpoint import Checkpoint
+from search.training.settings import Training
 from search.training.train import batches, learn, renew_statistics, set_lr
 from tests.search.tiny import tiny
 

@@ -1,0 +1,143 @@
+"""What made a cost table, kept in its file: so that a search never takes energies of something else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dse.core.errors import InputError
+from dse.hardware.candidates import Candidate
+from dse.hardware.spec import Spec
+from dse.hardware.spec_reader import SpecFile
+from dse.workload.layers import Workload
+
+# Not a type of pydantic's, which takes longer to import than a stored table takes to read; a file's header is validated
+# as one.
+
+SCHEMA = 2
+"""Version of the files of cost tables. 1 had no provenance and no column of leakage."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """A memory of the accelerator; energies of those off the chip are not part of ``e_tx_on_chip_pj``."""
+
+    name: str
+    off_chip: bool
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a table. Digests are SHA-256 of the content that decides energies, not of a file's text.
+
+    `workload_digest` is of the names and shapes of all layers, `arch_digest` of the parsed specification,
+    `operators_digest` of the candidates. `arch` is the name of the specification's file, without folder and suffix.
+    `imperfect` says that mappings with remainders were looked at. `levels` are the memories, outermost first;
+    `transmission` names the transmission energies that the table has.
+    """
+
+    schema_version: int
+    workload: str
+    workload_digest: str
+    arch: str
+    arch_digest: str
+    operators_digest: str
+    objective: str
+    engine: str
+    engine_version: str
+    imperfect: bool
+    levels: tuple[Level, ...]
+    transmission: tuple[Literal["all", "on_chip"], ...] = ("all", "on_chip")
+
+    @property
+    def off_chip(self) -> frozenset[str]:
+        """Names of the memories off the chip."""
+        return frozenset(level.name for level in self.levels if level.off_chip)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """JSON data from which the header of a file is read back."""
+        return {**asdict(self), "levels": list(map(asdict, self.levels)), "transmission": list(self.transmission)}
+
+
+def provenance_of(
+    workload: Workload, arch: SpecFile, candidates: Sequence[Candidate], spec: Spec, **settings: Any
+) -> Provenance:
+    """The provenance of a table that is to be made.
+
+    Args:
+        spec: the specification as it is for one of the candidates.
+        settings: objective, engine, engine_version, imperfect.
+    """
+    return Provenance(
+        schema_version=SCHEMA,
+        workload=workload.name,
+        workload_digest=workload_digest(workload),
+        arch=arch_name(arch),
+        arch_digest=digest(arch.document),
+        operators_digest=operators_digest(candidates),
+        levels=tuple(Level(storage.name, storage.off_chip) for storage in spec.storages),
+        **settings,
+    )
+
+
+def check_architecture(provenance: Provenance, arch: SpecFile, where: object) -> None:
+    """Refuses a table of another architecture.
+
+    Raises:
+        InputError: at `where`, naming both.
+    """
+    name = arch_name(arch)
+    hint = "map the network on this architecture, or name the table's in the configuration (arch)"
+    if provenance.arch != name:
+        raise InputError(where, f"is of architecture {provenance.arch!r}, not of {name!r}", hint=hint)
+    if provenance.arch_digest != digest(arch.document):
+        raise InputError(where, f"is of another content of architecture {name!r}", hint="map the network again")
+
+
+def check_network(provenance: Provenance, workload: Workload, where: object) -> None:
+    """Refuses a table of another network, or of other sizes of its layers.
+
+    Raises:
+        InputError: at `where`, naming both.
+    """
+    if provenance.workload_digest != workload_digest(workload):
+        problem = f"is of network {provenance.workload!r}, whose layers are not those of {workload.name!r}"
+        raise InputError(where, problem, hint="export and map this network")
+
+
+def check_operators(provenance: Provenance, candidates: Iterable[Candidate], where: object) -> None:
+    """Refuses a table whose candidates are declared otherwise.
+
+    Raises:
+        InputError: at `where`.
+    """
+    if provenance.operators_digest != operators_digest(candidates):
+        raise InputError(where, "was made with other operators", hint="map the network with this operators file")
+
+
+def arch_name(arch: SpecFile) -> str:
+    """The name of a specification: its file's, without folder and suffix; of several files the first."""
+    return Path(str(arch.where).split(" + ")[0]).stem
+
+
+def workload_digest(workload: Workload) -> str:
+    """Of the names and shapes of all layers, in their order."""
+    return digest([[layer.name, layer.problem.canonical()] for layer in workload.layers])
+
+
+def operators_digest(candidates: Iterable[Candidate]) -> str:
+    """Of candidates, whatever their order."""
+    return digest(
+        sorted((asdict(candidate) for candidate in candidates), key=lambda c: str(c["short"] + str(c["bits"])))
+    )
+
+
+def digest(document: object) -> str:
+    """SHA-256 of canonical JSON."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,213 @@
+"""What a run keeps: records of stages, and results. Their forms are types, and files of them are checked when read.
+
+They are JSON: mappings with the keys of these types. `SCHEMA` is the version that is written; files of version 1, which
+had none, lack what was added since.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field, with_config
+
+from dse.core.documents import read_json
+from dse.core.errors import InputError
+from dse.core.schema import validated
+
+if sys.version_info >= (3, 12):
+    from typing import TypedDict
+else:  # pydantic needs the form of Python 3.12
+    from typing_extensions import TypedDict
+
+SCHEMA = 2
+
+SEARCH_KEYS = ("seed", "lambda", "budget", "latency_budget")
+"""What tells the searches of a run apart: the seed, and one of the others."""
+
+Assignment = dict[str, str]
+"""Layer -> candidate."""
+
+Probabilities = dict[str, dict[str, float]]
+"""Layer -> candidate -> softmax(alpha)."""
+
+
+class Cycle(TypedDict):
+    """What a cycle of a sequential search decided (Fig. 6a)."""
+
+    cycle: int
+    layer: str
+    candidate: str
+    weight: float
+
+
+@with_config(ConfigDict(extra="allow"))
+class Epoch(TypedDict):
+    """An epoch of a stage: its number, from 1, and whatever the mode reports."""
+
+    epoch: int
+    seconds: NotRequired[float]
+    assigned: NotRequired[Cycle]
+
+
+class SearchResult(TypedDict):
+    """What a search ends with; one assignment, or as many as it samples."""
+
+    energy_expected: float
+    mixture_validation_accuracy: float
+    validation_accuracies_discretised: list[float]
+    assignments: list[Assignment]
+    energies_discretised: list[float]
+    probabilities: Probabilities
+
+
+class Trained(TypedDict):
+    """What training a decided network ends with: energy in units of the all-typical 8-bit network's, and in pJ."""
+
+    energy: float
+    energy_pj: NotRequired[float]
+    validation_accuracy: float
+    test_accuracy: float
+
+
+class SearchRecord(TypedDict):
+    """A finished search."""
+
+    schema_version: NotRequired[int]
+    history: list[Epoch]
+    result: SearchResult
+
+
+class TrainingRecord(TypedDict):
+    """A finished relearning or baseline."""
+
+    schema_version: NotRequired[int]
+    history: list[Epoch]
+    result: Trained
+
+
+@with_config(ConfigDict(extra="allow"))  # "lambda" cannot be a field's name here
+class TrainedNetwork(Trained):
+    """A trained network of the results.
+
+    `kind` is baseline, with a `candidate`; or searched, with what it was searched with: one of ``lambda``, `budget` and
+    `latency_budget` is a number. `sample` and `count` are of networks that were drawn, `cycles` of sequential searches;
+    `above_line` is the distance from the uni-operator line of its seed.
+    """
+
+    kind: NotRequired[Literal["baseline", "searched", "sampled"]]
+    seed: NotRequired[int]
+    candidate: NotRequired[str]
+    budget: NotRequired[float | None]
+    latency_budget: NotRequired[float | None]
+    sample: NotRequired[int | None]
+    count: NotRequired[int]
+    selected: NotRequired[bool]
+    energy_expected: NotRequired[float]
+    energy_discretised: NotRequired[float]
+    validation_accuracy_discretised: NotRequired[float]
+    latency: NotRequired[float]
+    latency_expected: NotRequired[float]
+    latency_discretised: NotRequired[float]
+    above_line: NotRequired[float | None]
+    assignment: NotRequired[Assignment]
+    probabilities: NotRequired[Probabilities]
+    cycles: NotRequired[list[Cycle]]
+
+
+@with_config(ConfigDict(extra="allow"))
+class Population(TypedDict):
+    """The distinct networks of a search that samples them, and the one that was taken."""
+
+    seed: int
+    budget: NotRequired[float | None]
+    latency_budget: NotRequired[float | None]
+    selected: int
+    networks: list[TrainedNetwork]
+
+
+class Data(TypedDict):
+    """The data set of a run: sizes of its splits, and what is to be said of it."""
+
+    name: str
+    train: int
+    validation: int
+    test: int
+    subset: int | None
+    notice: str | None
+
+
+class Declared(TypedDict):
+    """A candidate as results name it."""
+
+    name: str
+    operator: str
+    bits: int
+
+
+class Results(TypedDict):
+    """``results.json``; see `search.runs.results.summarise`."""
+
+    schema_version: NotRequired[int]
+    name: str
+    data: NotRequired[Data]
+    candidates: NotRequired[list[Declared]]
+    unit_pj: float
+    transmission: Literal["all", "on_chip"]
+    mode: NotRequired[str]
+    networks: Annotated[list[TrainedNetwork], Field(min_length=1)]
+    populations: NotRequired[list[Population]]
+    pareto: NotRequired[list[TrainedNetwork]]
+
+
+def read_results(file: Path) -> dict[str, Any]:
+    """The content of a run's ``results.json``, of the form of `Results`.
+
+    Raises:
+        InputError: a file that is missing or damaged, naming the field; the run's stages are not concerned.
+    """
+    hint = "run the same configuration again: it writes this file from the finished stages"
+    results: dict[str, Any] = _read(Results, file, hint)
+    for i, point in enumerate(results["networks"]):
+        needed = ("seed", "candidate") if point.get("kind") == "baseline" else ("seed", "assignment", "probabilities")
+        lacking = [key for key in ("kind", *needed) if key not in point]
+        if lacking:
+            raise InputError(f"{file}: networks[{i}]", f"field {lacking[0]!r} is missing", hint=hint)
+    searches = [search_of(point) for point in results["networks"] if point["kind"] == "searched"]
+    if not searches:
+        raise InputError(f"{file}: networks", "none of them was searched", hint=hint)
+    for i, population in enumerate(results.get("populations", [])):
+        if search_of(population) not in searches:
+            raise InputError(f"{file}: populations[{i}]", "belongs to none of the searches in networks", hint=hint)
+    return {"populations": [], **results}
+
+
+def search_of(point: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells the searches of a run apart."""
+    return tuple(point.get(key) for key in SEARCH_KEYS)
+
+
+def read_record(file: Path, kind: str) -> dict[str, Any]:
+    """The record of a finished stage, of the form of `SearchRecord` or `TrainingRecord`.
+
+    Args:
+        kind: of the stage: search, relearn or baseline.
+
+    Raises:
+        InputError: a damaged file; its checkpoint is not concerned.
+    """
+    record: Any = SearchRecord if kind == "search" else TrainingRecord
+    return dict(_read(record, file, "remove this file: the stage is finished again from its checkpoint"))
+
+
+def _read(kind: Any, file: Path, hint: str) -> Any:
+    try:
+        document = read_json(file)
+        version = document.get("schema_version", 1) if isinstance(document, Mapping) else 1
+        if isinstance(version, int) and version > SCHEMA:
+            raise InputError(file, f"has schema {version}, which is newer than this program's", hint="update enos-dse")
+        return validated(kind, document, file)
+    except InputError as e:
+        raise e if e.hint else InputError(e.where, e.problem, e.allowed, hint) from None

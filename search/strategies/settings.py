@@ -1,0 +1,113 @@
+"""The search modes and what each is given, as a run configuration says it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic.dataclasses import dataclass
+
+from dse.core.errors import InputError, did_you_mean
+from dse.core.schema import CONFIG, Flag, number, whole
+
+
+@dataclass(frozen=True, config=CONFIG)
+class Search:
+    """What every search mode is given; alpha stays untouched in the first `warmup_epochs`.
+
+    `lr` is of theta, `alpha_lr` of alpha. Each mode is a class of its own, with what it needs besides.
+    """
+
+    mode: str = ""
+    warmup_epochs: Annotated[int, whole()] = 2
+    batch_size: Annotated[int, whole(2)] = 64
+    lr: Annotated[float, number(0, 10, above=True)] = 0.003
+    alpha_lr: Annotated[float, number(0, 10, above=True)] = 0.1
+
+
+@dataclass(frozen=True, config=CONFIG)
+class SingleLevel(Search):
+    """Alpha and theta learn together on the training set for `epochs`, the warm-up included."""
+
+    mode: Literal["single_level"] = "single_level"
+    epochs: Annotated[int, whole(1)] = 20
+
+    def __post_init__(self) -> None:
+        if self.warmup_epochs >= self.epochs:
+            raise InputError("warmup_epochs", f"found {self.warmup_epochs}", f"fewer than epochs, {self.epochs}")
+
+
+@dataclass(frozen=True, config=CONFIG)
+class Bilevel(SingleLevel):
+    """Algorithm 1: alpha on the validation set; with `second_order`, through a step of theta."""
+
+    mode: Literal["bilevel"] = "bilevel"  # type: ignore[assignment]
+    second_order: Flag = False
+
+
+@dataclass(frozen=True, config=CONFIG)
+class Stochastic(Bilevel):
+    """Algorithm 3: bi-level learning, then `samples` networks from softmax(alpha), of which the best is kept."""
+
+    mode: Literal["stochastic"] = "stochastic"  # type: ignore[assignment]
+    samples: Annotated[int, whole(1, 10_000)] = 6
+
+
+@dataclass(frozen=True, config=CONFIG)
+class Sequential(Search):
+    """Algorithm 2: `cycle_epochs` for every layer; `restart_alpha` opens the undecided ones again in each cycle."""
+
+    mode: Literal["sequential"] = "sequential"
+    cycle_epochs: Annotated[int, whole(1)] = 1
+    restart_alpha: Flag = False
+
+
+@dataclass(frozen=True, config=CONFIG)
+class Variational(SingleLevel):
+    """Relaxed samples, from `temperature` to `temperature_end`; `kl` weighs the divergence from a uniform choice.
+
+    The most probable assignment is relearnt, or, if `samples` is given, that many samples, of which the best is kept.
+    """
+
+    mode: Literal["variational"] = "variational"  # type: ignore[assignment]
+    temperature: Annotated[float, number(0, 1000, above=True)] = 1.0
+    temperature_end: Annotated[float, number(0, 1000, above=True)] = 0.2
+    kl: Annotated[float, number(0, 1e6)] = 0.01
+    samples: Annotated[int, whole(1, 10_000)] | None = None
+
+
+MODES: dict[str, type[Search]] = {
+    "single_level": SingleLevel,
+    "bilevel": Bilevel,
+    "sequential": Sequential,
+    "stochastic": Stochastic,
+    "variational": Variational,
+}
+"""Search modes by their name in a configuration."""
+
+
+def _of_its_mode(document: Any) -> Any:
+    """A mapping with its mode, bi-level where it names none; an option of another mode only is refused by name."""
+    if not isinstance(document, dict):
+        if isinstance(document, Search):
+            return document
+        names = ", ".join(field.name for field in dataclasses.fields(Bilevel))
+        raise InputError("", f"found {document!r}", f"a mapping with {names}")
+    mode = document.get("mode", "bilevel")
+    if not isinstance(mode, str) or mode not in MODES:
+        near = did_you_mean(str(mode), MODES)
+        raise InputError("mode", f"found {mode!r}{near}", MODES)
+    options = {name: [field.name for field in dataclasses.fields(kind)] for name, kind in MODES.items()}
+    for key in document:
+        if key not in options[mode] and any(key in names for names in options.values()):
+            raise InputError(str(key), f"mode {mode} does not use it", options[mode])
+    return {"mode": mode, **document}
+
+
+AnySearch = Annotated[
+    SingleLevel | Bilevel | Sequential | Stochastic | Variational,
+    Field(discriminator="mode"),
+    BeforeValidator(_of_its_mode),
+]
+"""The settings of the mode that a configuration names."""
