@@ -80,7 +80,7 @@ def test_a_key_in_two_files_is_refused_but_variables_and_classes_are_joined(tmp_
     assert joined.variables == {"version": 0.4, "x": 1, "y": 2}
     assert [c["name"] for c in joined.document["components"]["classes"]] == ["my_spad", "other"]
     for name, line in (
-        ("c", r"c.yaml: variables: a second 'x'"),
+        ("c", r"c.yaml: variables: another file also has 'x'"),
         ("d", r"d.yaml: a second 'architecture'"),
         ("e", "unknown top-level key 'archtecture'"),
         ("f", r"f.yaml: has no top-level keys"),
