@@ -58,8 +58,8 @@ def test_a_date_is_text():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[NaN]", "NaN is no number"),
-        ("[-Infinity]", "-Infinity is no number"),
+        ("[NaN]", "NaN is not a number"),
+        ("[-Infinity]", "-Infinity is not a number"),
         ("[1e999]", "no finite number"),
         ("[" + "9" * 5000 + "]", "5000 digits"),
         ("[" * 900 + "]" * 900, f"more than {MAX_DEPTH} deep"),

@@ -74,7 +74,7 @@ def test_a_damaged_row_is_not_returned(path, damage):
 @pytest.mark.parametrize("content", [b"garbage" * 1000, b"SQLite format 3\0" + b"\1" * 3000, b"x"])
 def test_a_file_that_is_no_store_is_refused_and_kept(path, content):
     path.write_bytes(content)
-    with pytest.raises(InputError, match="no store of enos"):
+    with pytest.raises(InputError, match="not a store of enos"):
         Store(path)
     assert path.read_bytes() == content
 
