@@ -37,5 +37,5 @@ def arch_file(name: str) -> Path:
     shipped = {stem: path for stem, path in shipped.items() if stem not in shipped_operators()}
     found = shipped.get(name, Path(name))
     if not found.is_file():
-        raise InputError("arch", f"{name!r} is no file", [*shipped, "a path"])
+        raise InputError("arch", f"{name!r} is not a file", [*shipped, "a path"])
     return found
