@@ -60,3 +60,16 @@ def refused(result: Any) -> Any:
     assert (code, out) == (2, "")
     assert err.startswith("error: ") and err.count("\n") == 1, err
     return err
+
+
+LONG = (
+    "tests/docs/test_pages.py",
+    "tests/docs/test_commands.py",
+    "tests/cli/test_search.py",
+    "tests/search/reproduce/",
+)
+"""Tests of half a minute and more; they begin first, so that no process is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
