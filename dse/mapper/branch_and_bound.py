@@ -19,8 +19,9 @@ from dse.hardware.spec import Fanout, Spec
 from dse.mapper import Found
 from dse.mapper.bounds import lift
 from dse.mapper.kernels.downward import boundary_cost, expand_fanout, expand_storage
-from dse.mapper.kernels.geometry import WINDOW, Around, Floats, enter
+from dse.mapper.kernels.geometry import Around, enter
 from dse.mapper.kernels.labels import BOUND_DELAY, DELAY, ENERGY, ENERGY_DELAY, Aim, value_of
+from dse.mapper.kernels.slots import IDLE, SETTLED, WINDOW, Floats
 from dse.mapper.kernels.upward import Inside
 from dse.mapper.mapspace import Mapspace, Tiling, keep_choices, mapspace, remember
 from dse.mapper.prices import Stages, build_stages
@@ -182,8 +183,8 @@ class _Walk:
         tables = lift(self.space, self.stages, self.aim, math.inf)
         whole = tables[-1].offsets[-2:]
         label = tables[-1].labels[whole[0] : whole[1]]
-        energy = self.base + np.min(label[:, 0], initial=math.inf)
-        return float(value_of(self.aim, energy, np.min(label[:, 1], initial=math.inf)))
+        energy = self.base + np.min(label[:, SETTLED], initial=math.inf)
+        return float(value_of(self.aim, energy, np.min(label[:, IDLE], initial=math.inf)))
 
     def good(self) -> Best:
         """A good mapping: an answer to a similar question, or what a narrow search finds."""

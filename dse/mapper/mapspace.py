@@ -15,7 +15,8 @@ import numpy as np
 from dse.core.errors import InputError
 from dse.hardware.spec import Fanout, LoopConstraint, Spec, Storage
 from dse.mapper.divisors import divisors_of
-from dse.mapper.kernels.geometry import Flags, Floats, Grid, Ints
+from dse.mapper.kernels.geometry import Grid
+from dse.mapper.kernels.slots import AXIS, Flags, Floats, Ints, cost_slots
 from dse.workload.problem import Problem
 
 MOST_OPERATIONS = 2**61  # of a layer: counts are 64-bit integers
@@ -203,7 +204,7 @@ def _grid(problem: Problem, dims: Dims) -> tuple[Grid, Floats, int]:
         if shared[t, a] and coefficient[t, a, i]:
             axis_of[t, i] = a
     axis_column = np.full(shared.shape, -1, np.int64)
-    axis_column[shared] = 2 + 3 * len(spaces) + 2 * np.arange(shared.sum())
+    axis_column[shared] = cost_slots(len(spaces)) + AXIS * np.arange(shared.sum())
     strides = np.ones(len(dims.names), np.int64)
     for d in range(len(dims.names) - 2, -1, -1):
         strides[d] = strides[d + 1] * dims.counts[d + 1]
@@ -218,7 +219,7 @@ def _grid(problem: Problem, dims: Dims) -> tuple[Grid, Floats, int]:
         coefficient, (coefficient > 0).any(axis=1) & ~coarse[:, None], axis_of, axis_column,
         np.ascontiguousarray(words),
     )  # fmt: skip
-    return grid, boxes, int(2 + 3 * len(spaces) + 2 * shared.sum())
+    return grid, boxes, int(cost_slots(len(spaces)) + AXIS * shared.sum())
 
 
 def _coarse(coefficient: Ints) -> Flags:

@@ -14,8 +14,8 @@ import numpy as np
 from dse.hardware.energy.ert import Ert
 from dse.hardware.spec import Fanout, Spec, Storage
 from dse.mapper.kernels.exact import exact_counts, priced
-from dse.mapper.kernels.geometry import Flags, Floats, Ints
 from dse.mapper.kernels.labels import BOUND_DELAY, Aim, value_of
+from dse.mapper.kernels.slots import LOOP, Flags, Floats, Ints
 from dse.mapper.kernels.upward import Inside
 from dse.mapper.mapspace import BoundaryCounts, Mapspace, Tiling
 from dse.mapper.orders import CLOSED, OPEN, SLID, loop_orders, mesh_arrangements
@@ -247,7 +247,7 @@ class Evaluator:
         if number > MOST_ORDERS:
             return None
         tile = [(k, d, n, 0) for d, n in enumerate(value[tiles[-1]]) if n > 1]  # their order does not matter outside
-        rest = np.array(tile, np.int64).reshape(len(tile), 4)
+        rest = np.array(tile, np.int64).reshape(len(tile), LOOP)
         parent = self._parent(k, t)
         distinct = set()
         for choice in itertools.product(*per_stage):
@@ -294,7 +294,7 @@ class Evaluator:
         found = []
         for loops, on_y in pairs:
             rows = [(k, names.index(d), n, isinstance(level, Fanout)) for d, n in (*loops, *on_y)]
-            found.append(_Arrangement(loops, on_y, np.array(rows, np.int64).reshape(len(rows), 4)))
+            found.append(_Arrangement(loops, on_y, np.array(rows, np.int64).reshape(len(rows), LOOP)))
         self.arrangements[key] = found
         return found
 

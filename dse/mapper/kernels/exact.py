@@ -10,8 +10,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dse.mapper.kernels.geometry import Floats, Ints
 from dse.mapper.kernels.jit import kernel
+from dse.mapper.kernels.slots import (
+    ACCESSES,
+    BOXES,
+    DIMENSION,
+    FACTOR,
+    LEVEL,
+    MULTICAST,
+    READ_LIMIT,
+    SHARED_LIMIT,
+    SPATIAL,
+    WORDS,
+    WRITE_LIMIT,
+    Floats,
+    Ints,
+)
 
 
 @kernel
@@ -71,14 +85,16 @@ def _group(keys, count, multicast, boxes):
 def _add(stats, used, multicast, boxes, words):
     """Adds accesses to the entry of (multicast, boxes), kept in order; returns the number of entries."""
     i = 0
-    while i < used and (stats[i, 0] < multicast or (stats[i, 0] == multicast and stats[i, 1] < boxes)):
+    while i < used and (
+        stats[i, MULTICAST] < multicast or (stats[i, MULTICAST] == multicast and stats[i, BOXES] < boxes)
+    ):
         i += 1
-    if i < used and stats[i, 0] == multicast and stats[i, 1] == boxes:
-        stats[i, 2] += words
+    if i < used and stats[i, MULTICAST] == multicast and stats[i, BOXES] == boxes:
+        stats[i, WORDS] += words
         return used
     for k in range(used, i, -1):
         stats[k] = stats[k - 1]
-    stats[i, 0], stats[i, 1], stats[i, 2] = multicast, boxes, words
+    stats[i, MULTICAST], stats[i, BOXES], stats[i, WORDS] = multicast, boxes, words
     return used + 1
 
 
@@ -235,13 +251,14 @@ def exact_counts(nest, coefficient, keep, mesh_x, mesh_y, link_allowed, has_shar
     """The `Counts` of a mapping given as loops, innermost first.
 
     Args:
-        nest: (loops, 4) level, dimension, factor and whether spatial; a level's spatial loops come before its temporal
-            ones.
+        nest: (loops, LOOP) LEVEL, DIMENSION, FACTOR and whether SPATIAL; a level's spatial loops come before its
+            temporal ones.
     """
     stages, tensors = keep.shape
     axes, dims = coefficient.shape[1], coefficient.shape[2]
     loops = nest.shape[0]
-    stage, dim, n, spatial = nest[:, 0].copy(), nest[:, 1].copy(), nest[:, 2].copy(), nest[:, 3].copy()
+    stage, dim = nest[:, LEVEL].copy(), nest[:, DIMENSION].copy()
+    n, spatial = nest[:, FACTOR].copy(), nest[:, SPATIAL].copy()
     instances = np.ones(stages, np.int64)
     fanout = np.ones(stages, np.int64)
     cycles = 1
@@ -265,7 +282,7 @@ def exact_counts(nest, coefficient, keep, mesh_x, mesh_y, link_allowed, has_shar
     partition = np.zeros(stages, np.int64)
     used = np.zeros(stages, np.int64)
     kinds = loops + 2  # of steps that neighbours may serve differently, and the first visit
-    stats = np.zeros((stages, 2 * kinds * most_groups(fanout.max()), 3))
+    stats = np.zeros((stages, 2 * kinds * most_groups(fanout.max()), ACCESSES))
     for t in range(tensors):
         inside = np.ones(dims, np.int64)
         extents = np.ones((stages, axes), np.int64)
@@ -326,26 +343,26 @@ def exact_counts(nest, coefficient, keep, mesh_x, mesh_y, link_allowed, has_shar
             )  # fmt: skip
             content[k] = 0.0
             for j in range(used[k]):
-                content[k] += stats[k, j, 2]
+                content[k] += stats[k, j, WORDS]
         partition[stages - 1] = sizes[stages - 1]
         for k in range(stages - 2, -1, -1):
             whole = unions[k + 1] if fanout[k + 1] > 1 else sizes[k]
             partition[k] = fraction_of(partition[k + 1], sizes[k], whole)
             share[k] = 0.0
             for j in range(used[k + 1]):
-                share[k] += stats[k + 1, j, 2] * stats[k + 1, j, 0] / fanout[k + 1]
+                share[k] += stats[k + 1, j, WORDS] * stats[k + 1, j, MULTICAST] / fanout[k + 1]
         share[stages - 1] = 0.0
         for k in range(stages - 1):
             if keep[k, t]:
                 continue
             delivered = 0.0
             for j in range(used[k + 1]):
-                delivered += stats[k + 1, j, 2] * stats[k + 1, j, 0]
+                delivered += stats[k + 1, j, WORDS] * stats[k + 1, j, MULTICAST]
             factor = content[k] * fanout[k + 1] / delivered
             content[k + 1] = 0.0
             for j in range(used[k + 1]):
-                stats[k + 1, j, 2] *= factor
-                content[k + 1] += stats[k + 1, j, 2]
+                stats[k + 1, j, WORDS] *= factor
+                content[k + 1] += stats[k + 1, j, WORDS]
             links[k + 1] = 0.0
         outermost = 0
         for k in range(stages):
@@ -402,12 +419,12 @@ def priced(counts, read_write, keep, read, fill, update, block, leak, bandwidth)
             reads += r / counts.cycles
             writes += (f + u) / counts.cycles
         slowdown = 1.0
-        if bandwidth[k, 0] < reads:
-            slowdown = min(slowdown, bandwidth[k, 0] / reads)
-        if bandwidth[k, 1] < writes:
-            slowdown = min(slowdown, bandwidth[k, 1] / writes)
-        if bandwidth[k, 2] < reads + writes:
-            slowdown = min(slowdown, bandwidth[k, 2] / (reads + writes))
+        if bandwidth[k, READ_LIMIT] < reads:
+            slowdown = min(slowdown, bandwidth[k, READ_LIMIT] / reads)
+        if bandwidth[k, WRITE_LIMIT] < writes:
+            slowdown = min(slowdown, bandwidth[k, WRITE_LIMIT] / writes)
+        if bandwidth[k, SHARED_LIMIT] < reads + writes:
+            slowdown = min(slowdown, bandwidth[k, SHARED_LIMIT] / (reads + writes))
         slowest = max(slowest, math.ceil(counts.cycles / slowdown))
     for k in range(keep.shape[0]):
         energy += leak[k] * slowest * counts.instances[k]
