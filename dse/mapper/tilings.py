@@ -34,6 +34,14 @@ class Best:
     mapping: Mapping | None = None
     tiling: Tiling | None = None
     proven: bool = True  # the search was not cut short
+    bound: float = math.inf  # the least bound of what was not looked at
+
+    @property
+    def gap(self) -> float:
+        """The best objective over the least that any mapping can have: 1 where the best is proven."""
+        least = min(self.value, self.bound)
+        return self.value / least if 0.0 < least < math.inf else 1.0 if self.value == least else math.inf
+
     within: tuple[Any, list[Inside]] | None = None  # the search that found it, and its bounds
 
 
