@@ -79,7 +79,7 @@ class Evaluator:
             np.array([e[action] for e in self.energies]) for action in ("read", "write", "update")
         )
         self.leak = np.array([e.get("leak", 0.0) for e in self.energies])
-        self.block = np.array([level.block_size if isinstance(level, Storage) else 1 for level in levels], np.float64)
+        self.block = np.array([level.block_size if isinstance(level, Storage) else 1 for level in levels], np.int64)
         limits = [
             (level.read_bandwidth, level.write_bandwidth, level.shared_bandwidth)
             if isinstance(level, Storage) else (None, None, None)
@@ -166,8 +166,7 @@ class Evaluator:
         for choice in itertools.product(*per_stage):
             nest = np.concatenate([arrangement.rows for arrangement in reversed(choice)])
             counts = exact_counts(
-                nest, self.space.grid.coefficient, self.kept, self.mesh_x, self.mesh_y, self.link_allowed,
-                self.shared_axis,
+                nest, self.space.grid.coefficient, self.kept, self.mesh_x, self.link_allowed, self.shared_axis,
             )  # fmt: skip
             energy, cycles = priced(
                 counts, self.space.read_write, self.kept, self.read, self.fill, self.update, self.block, self.leak,
@@ -187,7 +186,7 @@ class Evaluator:
         """What `exact_counts` needs to know of one tensor alone."""
         one = slice(t, t + 1)
         return (
-            self.space.grid.coefficient[one], np.ascontiguousarray(self.kept[:, one]), self.mesh_x, self.mesh_y,
+            self.space.grid.coefficient[one], np.ascontiguousarray(self.kept[:, one]), self.mesh_x,
             np.ascontiguousarray(self.link_allowed[:, one]), self.shared_axis[one],
         )  # fmt: skip
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dse.mapper.kernels.jit import kernel
+from dse.mapper.kernels.jit import compiled, kernel
 from dse.mapper.kernels.slots import (
     AXIS,
     COLUMN,
@@ -26,6 +26,9 @@ from dse.mapper.kernels.slots import (
     Ints,
     open_cost,
 )
+from dse.model import formulas
+
+axis_extent = compiled(formulas.axis_extent)
 
 
 class Grid(NamedTuple):
@@ -65,10 +68,7 @@ class Around(NamedTuple):
 
 @kernel
 def extent_of(grid, tile, t, a):
-    extent = 1
-    for d in range(grid.bounds.shape[0]):
-        extent += grid.coefficient[t, a, d] * (grid.value[tile, d] - 1)
-    return extent
+    return axis_extent(grid.coefficient[t, a], grid.value[tile])
 
 
 @kernel

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar, cast
 
 import numba
 
+from dse.model import formulas
+
 F = TypeVar("F", bound=Callable[..., object])
 
-SOURCES = tuple(sorted(Path(__file__).parent.glob("*.py")))
+SOURCES = (*sorted(Path(__file__).parent.glob("*.py")), Path(formulas.__file__))
 """The files that the code of kernels depends on. Kernels import nothing else of this project."""
 
 
@@ -31,3 +34,9 @@ def kernel(function: F) -> F:
     """
     function.__qualname__ = f"{function.__qualname__}_{DIGEST}"
     return cast(F, numba.njit(cache=True, nogil=True)(function))
+
+
+def compiled(formula: F) -> F:
+    """A formula of `dse.model.formulas` as a kernel; the formula itself stays as it is."""
+    copy = types.FunctionType(formula.__code__, formula.__globals__, formula.__name__)
+    return cast(F, kernel(copy))
