@@ -64,10 +64,10 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", im
 
     if imperfect:
         return padded.search(spec, problem, ert, objective, branch_and_bound.search)
-    found = branch_and_bound.search(spec, problem, ert, objective)
-    if found.mapping is None:
-        return padded.where_factors_do_not_divide(spec, problem, ert, objective, branch_and_bound.search) or found
-    return found
+    result = branch_and_bound.search(spec, problem, ert, objective)
+    if result.mapping is None:
+        return padded.where_factors_do_not_divide(spec, problem, ert, objective, branch_and_bound.search) or result
+    return result
 
 
 def check_objective(objective: str) -> None:

@@ -267,10 +267,10 @@ def _constraint(level: Storage | Fanout, dims: Dims, dimensions: int) -> Constra
 def _reach(stages: tuple[Constraint, ...], dims: Dims, quotient: Ints) -> list[Flags]:
     """Tiles that the levels outside can leave, by their factor constraints; entry k + 1 is that of stage k."""
     shape = tuple(dims.counts.tolist())
-    found = [np.zeros(shape, bool)]
-    found[0][(-1,) * len(shape)] = True
+    reach = [np.zeros(shape, bool)]
+    reach[0][(-1,) * len(shape)] = True
     for stage in reversed(stages):
-        outside = found[0]
+        outside = reach[0]
         if len(stage.choices):
             inside = np.zeros(shape, bool)
             for choice in stage.choices:
@@ -282,8 +282,8 @@ def _reach(stages: tuple[Constraint, ...], dims: Dims, quotient: Ints) -> list[F
             for d, n in enumerate(shape):
                 moved = np.moveaxis(inside, d, -1) @ stage.allowed[d, :n, :n]
                 inside = np.moveaxis(moved, -1, d)
-        found.insert(0, np.ascontiguousarray(inside))
-    return [f.ravel() for f in found]
+        reach.insert(0, np.ascontiguousarray(inside))
+    return [tiles.ravel() for tiles in reach]
 
 
 def _allowed(constraint: LoopConstraint, dims: Dims) -> Flags:
@@ -307,14 +307,14 @@ def _order(constraint: LoopConstraint, dims: Dims, inner: Ints, outer: Ints, fre
 def _spatial_choices(fanout: Fanout, dims: Dims, dimensions: int) -> Ints:
     """Every vector of factors that some distribution over the mesh's two axes can hold."""
     room = fanout.mesh_x * fanout.mesh_y
-    found: list[tuple[int, ...]] = []
+    choices: list[tuple[int, ...]] = []
 
     def extend(prefix: tuple[int, ...], used: int) -> None:
         d = len(prefix)
         if d == len(dims.names):
             factors = {dims.names[i]: int(dims.divisors[i, p]) for i, p in enumerate(prefix)}
             if next(placements(fanout, dimensions, factors), None) is not None:
-                found.append(prefix)
+                choices.append(prefix)
             return
         for i in range(int(dims.counts[d])):
             n = int(dims.divisors[d, i])
@@ -324,7 +324,7 @@ def _spatial_choices(fanout: Fanout, dims: Dims, dimensions: int) -> Ints:
                 extend((*prefix, i), used * n)
 
     extend((), 1)
-    return np.array(found, np.int64).reshape(len(found), len(dims.names))
+    return np.array(choices, np.int64).reshape(len(choices), len(dims.names))
 
 
 def placements(fanout: Fanout, dimensions: int, factors: Mapping[str, int]) -> Iterator[tuple[list[str], list[str]]]:

@@ -244,9 +244,9 @@ class Evaluator:
             depth = len(self.levels) - 1 - j
             outside, inside = tiles[depth], tiles[depth + 1]
             state = tuple(_worst(seen) if u == t else CLOSED for u in range(len(self.space.tensors)))
-            found = self._arrangements(j, outside, inside, firsts[depth], state, [t])
-            per_stage.append(found)
-            number *= len(found)
+            arrangements = self._arrangements(j, outside, inside, firsts[depth], state, [t])
+            per_stage.append(arrangements)
+            number *= len(arrangements)
             if isinstance(self.levels[j], Storage):
                 seen = [self._after(s, t, outside, inside) for s in seen]
             if self._scales(j, t):
@@ -298,12 +298,12 @@ class Evaluator:
         else:
             orders = loop_orders(factors, first, state, self.space.grid, level.temporal, names)
             pairs = ((order, ()) for order in orders)
-        found = []
+        arrangements = []
         for loops, on_y in pairs:
             rows = [(k, names.index(d), n, isinstance(level, Fanout)) for d, n in (*loops, *on_y)]
-            found.append(_Arrangement(loops, on_y, np.array(rows, np.int64).reshape(len(rows), LOOP)))
-        self.arrangements[key] = found
-        return found
+            arrangements.append(_Arrangement(loops, on_y, np.array(rows, np.int64).reshape(len(rows), LOOP)))
+        self.arrangements[key] = arrangements
+        return arrangements
 
     def _mapping(self, choice: tuple[_Arrangement, ...]) -> Mapping:
         temporal: dict[str, Loops] = {}

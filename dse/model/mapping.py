@@ -198,8 +198,8 @@ def _loops(entry: MappingType[str, Any], problem: Problem, where: str) -> tuple[
     """Loops, innermost first; the order of all dimensions; remainders: ``P4,1`` is 4 iterations, 1 in the last run."""
     factors: dict[str, int] = {}
     remainders: dict[str, int] = {}
-    found = entry.get("factors")
-    items = fields.optional_sequence(_separated(found, r"\s+|,(?!\d)"), f"{where}.factors", fields.anything)
+    given = entry.get("factors")
+    items = fields.optional_sequence(_separated(given, r"\s+|,(?!\d)"), f"{where}.factors", fields.anything)
     for item in items:
         match = (
             re.fullmatch(r"([A-Za-z]+)=?(\d{1,15})(?:,(\d{1,15}))?", item.strip()) if isinstance(item, str) else None
@@ -222,18 +222,18 @@ def _loops(entry: MappingType[str, Any], problem: Problem, where: str) -> tuple[
     return tuple((d, factors[d]) for d in order if factors.get(d, 1) > 1), order, remainders
 
 
-def _separated(found: Any, separators: str) -> Any:
+def _separated(value: Any, separators: str) -> Any:
     """Text cut at separators; anything else as it is."""
-    return [part for part in re.split(separators, found) if part.strip()] if isinstance(found, str) else found
+    return [part for part in re.split(separators, value) if part.strip()] if isinstance(value, str) else value
 
 
-def _order(found: Any, problem: Problem, where: str) -> list[str]:
+def _order(value: Any, problem: Problem, where: str) -> list[str]:
     """The dimensions of a permutation: a list, or text in which each letter is one."""
-    letters = [c for c in found if c not in ", \t"] if isinstance(found, str) else found
+    letters = [c for c in value if c not in ", \t"] if isinstance(value, str) else value
     names = [n.strip() for n in fields.optional_sequence(letters, where, fields.text)]
     fields.only(names, problem.dimensions, where, "dimension")
     if len(set(names)) < len(names):
-        raise InputError(where, f"a dimension is listed twice in {fields.shown(found)}")
+        raise InputError(where, f"a dimension is listed twice in {fields.shown(value)}")
     return names
 
 

@@ -59,7 +59,7 @@ def most_groups(children):
 @kernel
 def _group(keys, count, multicast, boxes):
     """Counts equal keys: fills (children sharing a box, number of such boxes), sorted; returns their number."""
-    found = 0
+    groups = 0
     if count == 0:
         return 0
     ordered = np.sort(keys[:count])
@@ -69,19 +69,19 @@ def _group(keys, count, multicast, boxes):
             run += 1
             continue
         j = 0
-        while j < found and multicast[j] < run:
+        while j < groups and multicast[j] < run:
             j += 1
-        if j < found and multicast[j] == run:
+        if j < groups and multicast[j] == run:
             boxes[j] += 1
         else:
-            for k in range(found, j, -1):
+            for k in range(groups, j, -1):
                 multicast[k] = multicast[k - 1]
                 boxes[k] = boxes[k - 1]
             multicast[j] = run
             boxes[j] = 1
-            found += 1
+            groups += 1
         run = 1
-    return found
+    return groups
 
 
 @kernel
@@ -195,7 +195,7 @@ def exact_counts(nest, coefficient, keep, mesh_x, link_allowed, has_shared_axis)
             cycles *= n[i]
     for k in range(stages - 2, -1, -1):
         instances[k] = instances[k + 1] * fanout[k + 1]
-    found = Counts(
+    counts = Counts(
         np.zeros((stages, tensors)), np.zeros((stages, tensors)), np.zeros((stages, tensors)),
         np.zeros((stages, tensors), np.int64), instances, cycles,
     )  # fmt: skip
@@ -289,10 +289,10 @@ def exact_counts(nest, coefficient, keep, mesh_x, link_allowed, has_shared_axis)
         for k in range(outermost + 1):
             if not keep[k, t]:
                 continue
-            found.content[k, t], found.peer[k, t] = content[k], peer[k]
-            found.given[k, t] = 0.0 if k == outermost else share[k]
-            found.partition[k, t] = partition[k]
-    return found
+            counts.content[k, t], counts.peer[k, t] = content[k], peer[k]
+            counts.given[k, t] = 0.0 if k == outermost else share[k]
+            counts.partition[k, t] = partition[k]
+    return counts
 
 
 @kernel
