@@ -121,7 +121,7 @@ def _stops(problem: Problem) -> str:
 
 
 def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, effort: Effort) -> Best:
-    """The best mapping under every choice of what is kept."""
+    """The best mapping of all choices of which levels keep which tensors."""
     best, space, fallback = Best(), mapspace(spec, problem), Best()
     for walk in _walks(spec, space, ert, aim, effort):
         if best.mapping is None:
@@ -196,7 +196,7 @@ def _slowest(spec: Spec, problem: Problem, ert: Ert) -> tuple[Ert, float]:
 
 @dataclass(frozen=True)
 class _Walk:
-    """The search through one choice of what is kept."""
+    """The search through one choice of which levels keep which tensors."""
 
     space: Mapspace
     stages: Stages

@@ -66,7 +66,7 @@ class Evaluator:
         compute_energy: float,
         whole_accesses: bool,
     ) -> None:
-        """`whole_accesses`: prices are for accesses of a whole block, as energies are; bandwidths count words."""
+        """`whole_accesses`: prices are per access of a whole block, as energies are, and not per word as bandwidths."""
         self.space, self.keep, self.compute_energy = space, keep, compute_energy
         self.whole_accesses = whole_accesses
         levels = self.levels = tuple(reversed(spec.levels))
@@ -97,7 +97,7 @@ class Evaluator:
         self.rounding = self._rounding()
         self.least_energy: dict[
             tuple[tuple[int, ...], tuple[int, ...]], float
-        ] = {}  # of the tilings tried so far, for a search that goes on
+        ] = {}  # of the tilings tried so far; the search for fewest cycles skips those above its energy
         self.arrangements: dict[tuple[Any, ...], list[_Arrangement]] = {}
         # Candidates that keep the same tensors and differ in energies have these counts in common.
         self.boundaries = space.boundaries.setdefault((self.kept.tobytes(), self.link_allowed.tobytes()), {})
@@ -281,7 +281,7 @@ class Evaluator:
     def _arrangements(
         self, k: int, outside: int, inside: int, first: int, state: tuple[int, ...], tensors: Sequence[int]
     ) -> list[_Arrangement]:
-        """The ways to order what lies between two tiles at stage k; leaves have most of them in common.
+        """The ways to order what lies between two tiles at stage k; most tilings have them in common.
 
         Args:
             state: what the loops further in have done to each tensor; CLOSED if it need not tell them apart.

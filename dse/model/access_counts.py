@@ -1,6 +1,6 @@
-"""Counts of one tensor at every level of a mapping: tiles, reads, fills, updates, and how bypassed levels fold.
+"""Counts of one tensor at every level of a mapping: tiles, reads, fills and updates.
 
-docs/model.md derives the rules.
+Accesses of a level that bypasses the tensor are those of the next level out. docs/model.md derives the rules.
 """
 
 from __future__ import annotations

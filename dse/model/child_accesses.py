@@ -3,9 +3,9 @@
 Timeloop walks the loop nest from the outside in, evaluates iterations 0 and 1 of every temporal loop, weighs the
 second by n - 1, and charges at each step the part of a tile that the previous step did not hold. Between two
 consecutive steps exactly one loop advances and the loops inside it rewind, so a nest of k non-trivial loops has only
-k kinds of step. Everything about a step follows from its kind, which gives the counts in closed form; the derivation
-is in docs/model.md. `tests/dse/model/test_evaluation.py` compares it with a literal walk and with recorded Timeloop
-runs.
+k kinds of step. Everything about a step follows from its kind (`dse.model.formulas.fill_steps`), which gives the
+counts in closed form; the derivation is in docs/model.md. `tests/dse/model/test_evaluation.py` compares it with a
+literal walk and with recorded Timeloop runs.
 """
 
 from __future__ import annotations

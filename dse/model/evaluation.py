@@ -26,7 +26,7 @@ from dse.workload.problem import Problem
 class Accesses:
     """Scalar accesses of one tensor at one level, per instance, and their energy over all instances.
 
-    Remainders leave instances idle at times: then `instances` is the average, rounded down as Timeloop does.
+    With remainders some instances are idle in some steps: `instances` is then the average, rounded down as in Timeloop.
     """
 
     tile: int  # words kept at most
@@ -72,7 +72,9 @@ def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evalua
     """Access counts, energy and cycles of a mapping.
 
     Args:
-        spec: the accelerator; `problem` the layer; `mapping` a complete mapping of it.
+        spec: the accelerator.
+        problem: the layer.
+        mapping: a complete mapping of it.
         ert: pJ for each component and action.
 
     Raises:

@@ -71,7 +71,7 @@ def directives(spec: Spec, problem: Problem, mapping: Mapping) -> list[dict[str,
         last = {d: n for (name, d), n in mapping.remainders.items() if name == level.name}
         if isinstance(level, Fanout):
             x, y = mapping.x[level.name], mapping.y[level.name]
-            # Trivial loops go behind the real ones of their axis; `split` counts the loops that lie on X.
+            # Loops of factor 1 follow the others of their axis; `split` counts the loops that lie on X.
             trivial_on_x = not y
             factors, order = _directive_loops(problem, last, x, y)
             split = len(problem.dimensions) if trivial_on_x and level.mesh_y == 1 else len(x)
@@ -245,7 +245,10 @@ def _check_mesh(fanout: Fanout, x: Loops, y: Loops, where: str) -> None:
 
 
 def loop_nest(spec: Spec, mapping: Mapping) -> str:
-    """The mapping in one line, outermost first: ``glb_ifmap[P2 C4] | inter_row_spatial[x: S3] | ...``."""
+    """The mapping in one line, the outermost loop first; ``Q14,13`` is a loop whose last run has 13 iterations.
+
+    Such as ``glb_ifmap[P2 C4] | inter_row_spatial[x: S3] | weights_spad[R3]``.
+    """
     parts: list[str] = []
 
     def text(level: str, loops: Sequence[tuple[str, int]]) -> str:
