@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from generic import ARCHS, LAYERS
+from generic import ARCHS, LAYERS, WARM_UP
 from measure import ROOT, print_head, print_row
 
 from dse.hardware.candidates import load_candidates
@@ -292,7 +292,7 @@ def _answer_all(rule: str, timeout: float) -> None:
 
 def _small(question: Question) -> tuple[Spec, Problem, Ert, str]:
     """The question about a layer so small that it takes no time."""
-    return _inputs(question, {"N": 1, "G": 2, "C": 2, "M": 2, "P": 2, "Q": 2, "R": 2, "S": 2})
+    return _inputs(question, WARM_UP)
 
 
 def _inputs(question: Question, layer: dict[str, int] | None = None) -> tuple[Spec, Problem, Ert, str]:
