@@ -18,7 +18,7 @@ from dse.mapper import bounds, mapspace, prices, search
 from dse.mapper.kernels.labels import ENERGY, Aim
 from dse.mapper.kernels.slots import SETTLED, open_cost
 from dse.workload.problem import Problem, problem_from_document
-from tests.docs.blocks import DOCS, blocks, table
+from tests.docs.blocks import DOCS, ROOT, blocks, table
 from tests.docs.runner import Runner
 
 PAGE = (DOCS / "mapper.md").read_text(encoding="utf-8")
@@ -97,3 +97,12 @@ def test_every_function_that_the_map_names_exists() -> None:
     assert len(names) > 30
     for name in names:
         assert callable(resolve(name)), name
+
+
+def test_the_ablation_table_has_every_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    ablation = importlib.import_module("ablation")
+    rows = table(PAGE, "## What each rule saves")
+    assert [row["rule that is off"] for row in rows] == ["none", *(rule.name for rule in ablation.RULES)]
+    for rule in ablation.RULES:
+        assert callable(resolve(rule.where)), rule.where
