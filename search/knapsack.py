@@ -30,7 +30,7 @@ def choose(
       though a cheaper one may have a higher log-weight: what a budget allows is meant to be spent. Where there is
       none, the budget alone counts.
 
-    A budget that no choice exceeds is no constraint: every layer has its candidate of highest weight then.
+    A budget that no choice exceeds is not a constraint: every layer has its candidate of highest weight then.
 
     Args:
         log_weights: one array a layer, -inf for what must not be chosen; log-probabilities up to a constant a layer.

@@ -82,7 +82,7 @@ class EnergyBudget:
       brings the expected energy back to the budget. These are the distributions that meet it and are nearest to p (in
       Kullback-Leibler divergence). The first steps go towards the budget without leaping, by at most `STRIDE` each.
 
-    lambda has either sign: a budget is meant to be spent. One that no assignment exceeds is no constraint, with
+    lambda has either sign: a budget is meant to be spent. One that no assignment exceeds is not a constraint, with
     lambda = 0. Layers that are pinned or fixed count, and stay as they are.
 
     Args:

@@ -62,7 +62,7 @@ class SearchableNetwork(nn.Module):
         return [layer.alpha for layer in self._mixed.values() if layer.alpha is not None]
 
     def thetas(self) -> list[nn.Parameter]:
-        """The network's own weights theta: every parameter that learns and is no operator weight."""
+        """The network's own weights theta: every parameter that learns and is not an operator weight."""
         alphas = {id(alpha) for alpha in self.alphas()}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in alphas]
 
@@ -211,8 +211,8 @@ def searchable(
     Args:
         model: a network whose Conv2d and Linear modules are the table's layers, under their names in
             `named_modules()`; a further call of a module is the layer ``name#2``, as `enos export` writes it.
-        table: energies of every layer under every candidate. A candidate without mapping is no choice of that layer.
-        candidates: names of the candidates to choose from; None takes all of the table's.
+        table: energies of every layer under every candidate. Candidates that cannot be mapped are not offered for that
+        layer. candidates: names of the candidates to choose from; None takes all of the table's.
         transmission: which levels' transmission energy counts.
         space: which of `candidates` may be chosen: all of them, one precision, or one operator (Fig. 7).
         pins: layers that have one candidate from the start, by name, ``first`` or ``last``; any of the table's.
@@ -279,7 +279,7 @@ def _module_of_each_row(table: CostTable, layers: Mapping[str, nn.Module]) -> di
             raise InputError("table", f"has no rows for layer {name!r} of the network", table.layers)
     for row, name in rows.items():
         if name not in layers:
-            raise InputError("table", f"layer {row!r} is no Conv2d or Linear of the network", layers)
+            raise InputError("table", f"layer {row!r} is not a Conv2d or Linear of the network", layers)
     return rows
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import settings
 
@@ -22,27 +25,27 @@ layers:
 
 
 @pytest.fixture
-def own_store(monkeypatch, tmp_path):
+def own_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setenv("ENOS_STORE", str(tmp_path / "store.sqlite"))
     return tmp_path / "store.sqlite"
 
 
 @pytest.fixture
-def workload(tmp_path):
+def workload(tmp_path: Path) -> Any:
     path = tmp_path / "net.yaml"
     path.write_text(WORKLOAD)
     return str(path)
 
 
 @pytest.fixture
-def quick(monkeypatch):
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine called native answers at once."""
     monkeypatch.setattr("dse.engines.native.NativeEngine", FakeEngine)
 
 
 @pytest.fixture
-def run(capsys):
-    def call(*arguments):
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*arguments: Any) -> Any:
         with pytest.raises(SystemExit) as exit_:
             main([str(a) for a in arguments])
         out, err = capsys.readouterr()
@@ -51,9 +54,22 @@ def run(capsys):
     return call
 
 
-def refused(result):
+def refused(result: Any) -> Any:
     """The one line of a refusal."""
     code, out, err = result
     assert (code, out) == (2, "")
     assert err.startswith("error: ") and err.count("\n") == 1, err
     return err
+
+
+LONG = (
+    "tests/docs/test_pages.py",
+    "tests/docs/test_commands.py",
+    "tests/cli/test_search.py",
+    "tests/search/reproduce/",
+)
+"""Tests of half a minute and more; they begin first, so that no process is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))

@@ -60,7 +60,7 @@ def map_(
     """Maps a network's layers under every operator and precision.
 
     WORKLOAD is a workload file or the name of a shipped one. What the store already has is not computed again; a run
-    that was killed goes on where it stopped.
+    that was killed resumes.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`enos reproduce`: the paper's tables and figures, made anew. Imports torch only when it works."""
+"""`enos reproduce`: the paper's tables and figures, made again. Imports torch only when it works."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def reproduce(
     """Makes figures of the paper anew, side by side with what it says.
 
     Writes OUT/FIGURE/: data.csv, data.json, the drawing as PNG and SVG, README.md; and OUT/README.md, the paper's
-    claims one by one. Runs are in OUT/runs; what is done there is not done again, and an interrupted run goes on.
+    claims one by one. Runs are in OUT/runs; what is done there is not done again, and an interrupted run resumes.
 
     \b
     Example:

@@ -74,7 +74,7 @@ def sweep(
     variables.NAME, or several of these joined by commas, which take the same value. VALUES are numbers a,b,c or a range
     start:stop:xFACTOR or start:stop:+STEP. Every combination of several --set is a point.
 
-    What the store already has is not computed again; a sweep that was killed goes on where it stopped.
+    What the store already has is not computed again; a sweep that was killed resumes.
 
     \b
     Example:

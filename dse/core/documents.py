@@ -165,7 +165,7 @@ def parse_yaml(text: str, where: object) -> Any:
     except yaml.YAMLError as e:
         raise InputError(where, f"not readable as YAML: {' '.join(str(e).split())}") from None
     except UnicodeEncodeError:
-        raise InputError(where, "not readable as YAML: a half of a UTF-16 pair is no character") from None
+        raise InputError(where, "not readable as YAML: a half of a UTF-16 pair is not a character") from None
     except RecursionError:
         raise InputError(where, f"not readable as YAML: nested more than {MAX_DEPTH} deep") from None
 
@@ -209,7 +209,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _integer(digits: str) -> int:
@@ -250,7 +250,7 @@ def readable(path: Path | str, read: Callable[[Path], T]) -> T:
     except ValueError as e:
         if "null" not in str(e):
             raise
-        raise InputError(repr(str(path)), "is no name of a file: it has a null character") from None
+        raise InputError(repr(str(path)), "is not a file's name: it has a null character") from None
 
 
 def _read_bytes(path: Path) -> bytes:

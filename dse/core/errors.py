@@ -59,7 +59,7 @@ class InputError(ValueError):
 
 
 def unknown(where: object, kind: str, value: object, allowed: Iterable[object]) -> InputError:
-    """The error for a name that is none of those allowed; it says which of them is spelt nearly the same.
+    """The error for an unknown name; it says which allowed one is spelt nearly the same.
 
     Example:
         >>> print(unknown("--candidate", "candidate", "MF18", ["T8", "MF8", "MF4"]))

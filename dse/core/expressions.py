@@ -178,9 +178,9 @@ def _compute(tree: ast.expr, variables: Mapping[str, Any], where: object, steps:
 
 
 def _number(value: Any) -> Any:
-    """A value that arithmetic may go on with."""
+    """A value that arithmetic may continue with."""
     if not isinstance(value, (int, float)):
-        raise TypeError(f"a value of type {type(value).__name__} is no number")
+        raise TypeError(f"a value of type {type(value).__name__} is not a number")
     if not abs(value) <= MOST:
         raise OverflowError(f"a number on the way is not finite, or above {float(MOST):g}")
     return value

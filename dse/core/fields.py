@@ -1,7 +1,7 @@
 """Readers of the fields of hand-written documents: each takes a value and says where it stands if it is wrong.
 
 A document is what `dse.core.documents` makes of a YAML or JSON file: mappings, lists, text, numbers, truth values,
-nothing, and now and then a date or another odd type. Nothing is converted silently: ``"8"`` is no number and
+nothing, and now and then a date or another odd type. Nothing is converted silently: ``"8"`` is not a number and
 ``"false"`` no truth value.
 """
 

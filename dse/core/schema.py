@@ -1,8 +1,8 @@
 """Our own files as types: pydantic validates them, every wrong field is one InputError, and editors get a JSON schema.
 
 A file's type is a `pydantic.dataclasses.dataclass` with `CONFIG`. Its fields use the kinds of this module, which
-convert nothing silently: ``"8"`` is no number and 1 no truth value. Timeloop's and Accelergy's files are read with
-`dse.core.fields` instead, for their forms follow no schema of ours.
+convert nothing silently: ``"8"`` is not a number and 1 is not a truth value. Timeloop's and Accelergy's files are read
+with `dse.core.fields` instead, for their forms follow no schema of ours.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _walk(root: dict[str, Any], location: tuple[str | int, ...]) -> tuple[tuple[
     path: list[str | int] = []
     node, parent = _resolved(root, root), {}
     for part in location:
-        if "discriminator" in node:  # the location names the variant, which is no field
+        if "discriminator" in node:  # the location names the variant, which is not a field
             node = _resolved(root, {"$ref": node["discriminator"]["mapping"][part]})
             continue
         if part == "[key]":

@@ -56,7 +56,7 @@ class Engine(Protocol):
 
 
 def load_engine(name: str, **settings: Any) -> Engine:
-    """The engine called `name`; InputError for a name that is none, a wrong setting, or one that is not installed."""
+    """The engine called `name`; InputError for an unknown name, a wrong setting, or one that is not installed."""
     if name == "native":
         from dse.engines.native import NativeEngine
 

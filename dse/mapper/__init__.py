@@ -1,6 +1,7 @@
-"""The mapper: the best mapping of a layer, with proof, over Timeloop's perfect-factor mapspace.
+"""The mapper: the best mapping of a layer in Timeloop's perfect-factor mapspace, with proof.
 
-As an option also mappings with remainders, without proof.
+Optionally it also looks among mappings with remainders, without proof. docs/mapper.md explains how it searches, and
+which function does what.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ OBJECTIVES = ("energy", "edp", "delay")
 VERSION = "5"
 """Part of every store key: changes whenever the mapper's or the model's answers may change."""
 
+ANSWERS = "5:4be104c144e54895"
+"""The version and a digest of a few answers; `tests/dse/mapper/test_version.py` compares it and says what to write."""
+
 
 @dataclass(frozen=True)
 class Found:
     """The result of a search: a mapping with its evaluation, or the reason why there is none.
 
-    `optimal` says that no mapping without remainders is better, and that none with remainders was looked for.
+    `optimal` means that no mapping without remainders is better, and that none with remainders was looked for.
     """
 
     mapping: Mapping | None
@@ -39,20 +43,33 @@ class Found:
 
 
 def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", imperfect: bool = False) -> Found:
-    """The best mapping.
+    """The best mapping of a layer, and what it costs.
+
+    Of several equally good mappings it always returns the same one, whatever was searched before. If exact factors of
+    the constraints do not divide the layer, and nothing else fits, the mapping has a remainder, as in Timeloop, and is
+    not proven.
 
     Args:
+        spec: the accelerator.
+        problem: the layer.
+        ert: pJ for each component and action.
         objective: one of `OBJECTIVES`.
-        imperfect: also looks among mappings with remainders, where fan-outs do more with them; docs/imperfect.md.
+        imperfect: also looks among mappings with remainders, which leave fewer units idle; docs/imperfect.md.
 
-    Where exact factors of the constraints do not divide the layer, and nothing else fits, the mapping has a remainder,
-    as in Timeloop, and is not proven.
-
-    `Found.mapping` is None, with a reason, where nothing fits the hardware and its constraints. Which of several
-    equally good mappings is found does not depend on what was searched before.
+    Returns:
+        The mapping, or None with the reason if nothing fits the hardware and its constraints.
 
     Raises:
         InputError: an unknown objective, or an energy that the table lacks.
+
+    >>> from dse.hardware.candidates import load_candidates
+    >>> from dse.hardware.instance import instance_for, library_for, read_arch
+    >>> from dse.workload.problem import conv_problem
+    >>> arch, layer = read_arch(), conv_problem({"C": 4, "M": 8, "P": 8, "Q": 8, "R": 3, "S": 3})
+    >>> chip = instance_for(arch, load_candidates()[0], layer, library_for(arch))
+    >>> result = search(chip.spec, layer, chip.ert)
+    >>> result.optimal, result.evaluation.cycles
+    (True, 1536)
     """
     check_objective(objective)
     spec = searchable(spec, problem)
@@ -61,16 +78,20 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", im
 
     if imperfect:
         return padded.search(spec, problem, ert, objective, branch_and_bound.search)
-    found = branch_and_bound.search(spec, problem, ert, objective)
-    if found.mapping is None:
-        return padded.where_factors_do_not_divide(spec, problem, ert, objective, branch_and_bound.search) or found
-    return found
+    result = branch_and_bound.search(spec, problem, ert, objective)
+    if result.mapping is None:
+        return padded.where_factors_do_not_divide(spec, problem, ert, objective, branch_and_bound.search) or result
+    return result
 
 
 def check_objective(objective: str) -> None:
-    """Refuses what the mapper cannot minimise."""
+    """Refuses an objective that the mapper cannot minimise.
+
+    Raises:
+        InputError: an unknown objective.
+    """
     if objective not in OBJECTIVES:
         raise unknown("objective", "objective", objective, OBJECTIVES)
 
 
-__all__ = ["OBJECTIVES", "VERSION", "Found", "check_objective", "search"]
+__all__ = ["ANSWERS", "OBJECTIVES", "VERSION", "Found", "check_objective", "search"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dse.mapper.kernels.geometry import Flags, Floats, Ints
 from dse.mapper.kernels.labels import ENERGY, Aim, floors_of, values_of
+from dse.mapper.kernels.slots import EXTENT, IDLE, SETTLED, Flags, Floats, Ints, closed_slot, read_slot
 from dse.mapper.kernels.upward import Inside, Limit, lift_fanout, lift_storage
 from dse.mapper.mapspace import Mapspace
 from dse.mapper.prices import Stage, Stages
@@ -54,14 +54,14 @@ def _compute_unit(space: Mapspace, stages: Stages, timed: bool) -> Inside:
     start = np.zeros((1, space.label_width))
     under_fanout = stages.stages[0].array is not None
     for t in range(count):
-        start[0, 3 + 3 * t if under_fanout else 4 + 3 * t] = macs * stages.compute_price[t]
+        start[0, read_slot(t) if under_fanout else closed_slot(t)] = macs * stages.compute_price[t]
         for column in space.grid.axis_column[t]:
             if column >= 0 and stages.compute_price[t] > 0.0:
-                start[0, column] = -1.0 if under_fanout else 1.0
+                start[0, column + EXTENT] = -1.0 if under_fanout else 1.0
     if timed or (stages.last_fanout >= 0 and stages.leak.any()):
-        start[0, 1] = 1.0
+        start[0, IDLE] = 1.0
     if stages.last_fanout < 0:
-        start[0, 0] = float(stages.leak.sum()) * macs
+        start[0, SETTLED] = float(stages.leak.sum()) * macs
     offsets = np.ones(tiles + 1, np.int64)
     offsets[0] = 0
     linkable = stages.stages[0].array.linked if stages.stages[0].array is not None else np.zeros(count, bool)
@@ -95,6 +95,6 @@ def _table(labels: Floats, offsets: Ints, floors: Floats) -> Inside:
     least, idle = np.full(len(offsets) - 1, np.inf), np.zeros(len(offsets) - 1)
     if len(tiles):
         least[tiles] = np.minimum.reduceat(floors, offsets[tiles])
-        idle[tiles] = np.minimum.reduceat(labels[:, 1], offsets[tiles])
+        idle[tiles] = np.minimum.reduceat(labels[:, IDLE], offsets[tiles])
     best_first = tiles[np.argsort(least[tiles], kind="stable")]
     return Inside(best_first, offsets, labels, least, idle)

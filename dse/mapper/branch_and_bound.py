@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import math
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -19,8 +21,9 @@ from dse.hardware.spec import Fanout, Spec
 from dse.mapper import Found
 from dse.mapper.bounds import lift
 from dse.mapper.kernels.downward import boundary_cost, expand_fanout, expand_storage
-from dse.mapper.kernels.geometry import WINDOW, Around, Floats, enter
+from dse.mapper.kernels.geometry import Around, enter
 from dse.mapper.kernels.labels import BOUND_DELAY, DELAY, ENERGY, ENERGY_DELAY, Aim, value_of
+from dse.mapper.kernels.slots import IDLE, SETTLED, WINDOW, Floats
 from dse.mapper.kernels.upward import Inside
 from dse.mapper.mapspace import Mapspace, Tiling, keep_choices, mapspace, remember
 from dse.mapper.prices import Stages, build_stages
@@ -29,11 +32,32 @@ from dse.mapper.why_not.infeasible import explain
 from dse.model.evaluation import evaluate
 from dse.workload.problem import Problem
 
+LOG = logging.getLogger("enos.mapper")
 MOST_NODES = 50_000  # of a search; beyond it the best mapping so far is returned, not as optimal
 TOLERANCE = 1e-11  # relative: bounds and energies are sums of floats in different orders
 BEAM = 64  # labels of a stage in the narrow search for a first good mapping
 FIRST_LOOK = 100  # nodes of that search
 ROOM = 1e-9  # relative: a first good mapping is a limit only, so that its history does not choose between equal ones
+
+
+@dataclass
+class Effort:
+    """What a search has done: nodes whose inside was looked at, of all nodes below the limit that were made."""
+
+    expanded: int = 0
+    made: int = 0
+    start: float = field(default_factory=time.perf_counter)
+
+    def report(self, problem: Problem, objective: str, best: Best, gap: float) -> None:
+        """Writes one line about a finished search to the log `enos.mapper`."""
+        if LOG.isEnabledFor(logging.DEBUG):
+            shape = " ".join(f"{d}{n}" for d, n in problem.bound.items() if n > 1)
+            gap_text = f"gap {gap:.6g}" if best.mapping is not None else "no mapping"
+            seconds = time.perf_counter() - self.start
+            LOG.debug(
+                "%s, %s: %d nodes expanded, %d pruned, %s, %.3f s",
+                shape, objective, self.expanded, self.made - self.expanded, gap_text, seconds,
+            )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,18 +91,19 @@ class _Children:
 
 def search(spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
     """See `dse.mapper.search`."""
-    macs = float(problem.macs)
+    macs, effort = float(problem.macs), Effort()
     if objective == "energy":
-        first = _best(spec, problem, ert, Aim(ENERGY, macs))
+        first = _best(spec, problem, ert, Aim(ENERGY, macs), effort)
         best = _fastest(first)
     elif objective == "edp":
         _, least = _slowest(spec, problem, ert)
         aim = Aim(ENERGY_DELAY, macs, least_cycles=least * (1 - ROOM), latency=float(spec.network_latency))
-        best = first = _best(spec, problem, ert, aim)
+        best = first = _best(spec, problem, ert, aim, effort)
     else:
         prices, _ = _slowest(spec, problem, ert)
-        first = _best(spec, problem, prices, Aim(BOUND_DELAY, macs))
-        best = _best(spec, problem, ert, Aim(ENERGY, macs, most_cycles=first.value * (1 + ROOM)))
+        first = _best(spec, problem, prices, Aim(BOUND_DELAY, macs), effort)
+        best = _best(spec, problem, ert, Aim(ENERGY, macs, most_cycles=first.value * (1 + ROOM)), effort)
+    effort.report(problem, objective, best, max(first.gap, best.gap))
     if best.mapping is None:
         return Found(None, None, False, explain(spec, problem, ert.lacks) or _stops(problem))
     evaluation = evaluate(spec, problem, best.mapping, ert)
@@ -95,10 +120,10 @@ def _stops(problem: Problem) -> str:
     )
 
 
-def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim) -> Best:
-    """The best mapping under every choice of what is kept."""
+def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, effort: Effort) -> Best:
+    """The best mapping of all choices of which levels keep which tensors."""
     best, space, fallback = Best(), mapspace(spec, problem), Best()
-    for walk in _walks(spec, space, ert, aim):
+    for walk in _walks(spec, space, ert, aim, effort):
         if best.mapping is None:
             good = walk.good()
             fallback = good if good.value < fallback.value else fallback
@@ -110,7 +135,9 @@ def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim) -> Best:
             best.within = (walk, tables)
     if best.mapping is None and fallback.mapping is not None:
         assert not best.proven, "a mapping was found that the bounds exclude"
-        best = replace(fallback, proven=False)  # the search was cut short before it came to a mapping of its own
+        best = replace(
+            fallback, proven=False, bound=best.bound
+        )  # the search was cut short before it came to a mapping of its own
     if best.tiling is not None:
         remember(space, best.tiling)
     return best
@@ -128,13 +155,13 @@ def _fastest(first: Best) -> Best:
     return best if best.mapping is not None else first
 
 
-def _walks(spec: Spec, space: Mapspace, ert: Ert, aim: Aim) -> Iterator[_Walk]:
+def _walks(spec: Spec, space: Mapspace, ert: Ert, aim: Aim, effort: Effort) -> Iterator[_Walk]:
     compute = space.problem.macs * ert.compute(spec.compute.name)
     for keep in keep_choices(spec, space.problem):
         if all(any(t in kept for kept in keep.values()) for t in space.tensors):
             evaluator = Evaluator(space, spec, ert, keep, compute, whole_accesses=aim.kind != BOUND_DELAY)
             base = compute - evaluator.slack()
-            yield _Walk(space, build_stages(space, spec, ert, keep, base), aim, evaluator, base)
+            yield _Walk(space, build_stages(space, spec, ert, keep, base), aim, evaluator, base, effort)
 
 
 def _slowest(spec: Spec, problem: Problem, ert: Ert) -> tuple[Ert, float]:
@@ -161,7 +188,7 @@ def _slowest(spec: Spec, problem: Problem, ert: Ert) -> tuple[Ert, float]:
                 continue
             prices = Ert({**free, level.name: {**free[level.name], **dict.fromkeys(
                 actions, level.block_size / (instances * bandwidth))}})  # fmt: skip
-            least = min((walk.root_value() for walk in _walks(spec, space, prices, aim)), default=0.0)
+            least = min((walk.root_value() for walk in _walks(spec, space, prices, aim, Effort())), default=0.0)
             if math.isfinite(least) and least > most:
                 slowest, most = prices, least
     return slowest, most
@@ -169,21 +196,22 @@ def _slowest(spec: Spec, problem: Problem, ert: Ert) -> tuple[Ert, float]:
 
 @dataclass(frozen=True)
 class _Walk:
-    """The search through one choice of what is kept."""
+    """The search through one choice of which levels keep which tensors."""
 
     space: Mapspace
     stages: Stages
     aim: Aim
     evaluator: Evaluator
     base: float  # pJ that every mapping costs at least
+    effort: Effort
 
     def root_value(self) -> float:
         """The bound of all mappings."""
         tables = lift(self.space, self.stages, self.aim, math.inf)
         whole = tables[-1].offsets[-2:]
         label = tables[-1].labels[whole[0] : whole[1]]
-        energy = self.base + np.min(label[:, 0], initial=math.inf)
-        return float(value_of(self.aim, energy, np.min(label[:, 1], initial=math.inf)))
+        energy = self.base + np.min(label[:, SETTLED], initial=math.inf)
+        return float(value_of(self.aim, energy, np.min(label[:, IDLE], initial=math.inf)))
 
     def good(self) -> Best:
         """A good mapping: an answer to a similar question, or what a narrow search finds."""
@@ -223,6 +251,8 @@ class _Walk:
         ticket = itertools.count()
 
         def push(children: _Children, i: int) -> None:
+            if i == 0:
+                self.effort.made += len(children.costs)
             if i < len(children.costs):
                 heapq.heappush(queue, (float(children.costs[i]), next(ticket), i, children))
 
@@ -232,15 +262,17 @@ class _Walk:
         looked = 0
         while queue:
             if looked >= most:
-                best.proven = False
+                best.proven, best.bound = False, min(best.bound, queue[0][0])
                 return
             cost, _, i, children = heapq.heappop(queue)
             limit = best.value * (1 - TOLERANCE)
             if cost >= limit:
+                best.bound = min(best.bound, cost)
                 return
             push(children, i + 1)
             node = children.node(i)
             looked += 1
+            self.effort.expanded += 1
             if node.stage < 0:
                 self.evaluator.try_orders(self._tiling(node), self.aim, best)
             else:

@@ -15,7 +15,8 @@ import numpy as np
 from dse.core.errors import InputError
 from dse.hardware.spec import Fanout, LoopConstraint, Spec, Storage
 from dse.mapper.divisors import divisors_of
-from dse.mapper.kernels.geometry import Flags, Floats, Grid, Ints
+from dse.mapper.kernels.geometry import Grid
+from dse.mapper.kernels.slots import AXIS, Flags, Floats, Ints, cost_slots
 from dse.workload.problem import Problem
 
 MOST_OPERATIONS = 2**61  # of a layer: counts are 64-bit integers
@@ -205,7 +206,7 @@ def _grid(problem: Problem, dims: Dims) -> tuple[Grid, Floats, int]:
         if shared[t, a] and coefficient[t, a, i]:
             axis_of[t, i] = a
     axis_column = np.full(shared.shape, -1, np.int64)
-    axis_column[shared] = 2 + 3 * len(spaces) + 2 * np.arange(shared.sum())
+    axis_column[shared] = cost_slots(len(spaces)) + AXIS * np.arange(shared.sum())
     strides = np.ones(len(dims.names), np.int64)
     for d in range(len(dims.names) - 2, -1, -1):
         strides[d] = strides[d + 1] * dims.counts[d + 1]
@@ -220,7 +221,7 @@ def _grid(problem: Problem, dims: Dims) -> tuple[Grid, Floats, int]:
         coefficient, (coefficient > 0).any(axis=1) & ~coarse[:, None], axis_of, axis_column,
         np.ascontiguousarray(words),
     )  # fmt: skip
-    return grid, boxes, int(2 + 3 * len(spaces) + 2 * shared.sum())
+    return grid, boxes, int(cost_slots(len(spaces)) + AXIS * shared.sum())
 
 
 def _coarse(coefficient: Ints) -> Flags:
@@ -268,10 +269,10 @@ def _constraint(level: Storage | Fanout, dims: Dims, dimensions: int) -> Constra
 def _reach(stages: tuple[Constraint, ...], dims: Dims, quotient: Ints) -> list[Flags]:
     """Tiles that the levels outside can leave, by their factor constraints; entry k + 1 is that of stage k."""
     shape = tuple(dims.counts.tolist())
-    found = [np.zeros(shape, bool)]
-    found[0][(-1,) * len(shape)] = True
+    reach = [np.zeros(shape, bool)]
+    reach[0][(-1,) * len(shape)] = True
     for stage in reversed(stages):
-        outside = found[0]
+        outside = reach[0]
         if len(stage.choices):
             inside = np.zeros(shape, bool)
             for choice in stage.choices:
@@ -283,8 +284,8 @@ def _reach(stages: tuple[Constraint, ...], dims: Dims, quotient: Ints) -> list[F
             for d, n in enumerate(shape):
                 moved = np.moveaxis(inside, d, -1) @ stage.allowed[d, :n, :n]
                 inside = np.moveaxis(moved, -1, d)
-        found.insert(0, np.ascontiguousarray(inside))
-    return [f.ravel() for f in found]
+        reach.insert(0, np.ascontiguousarray(inside))
+    return [tiles.ravel() for tiles in reach]
 
 
 def _allowed(constraint: LoopConstraint, dims: Dims) -> Flags:
@@ -308,14 +309,14 @@ def _order(constraint: LoopConstraint, dims: Dims, inner: Ints, outer: Ints, fre
 def _spatial_choices(fanout: Fanout, dims: Dims, dimensions: int) -> Ints:
     """Every vector of factors that some distribution over the mesh's two axes can hold."""
     room = fanout.mesh_x * fanout.mesh_y
-    found: list[tuple[int, ...]] = []
+    choices: list[tuple[int, ...]] = []
 
     def extend(prefix: tuple[int, ...], used: int) -> None:
         d = len(prefix)
         if d == len(dims.names):
             factors = {dims.names[i]: int(dims.divisors[i, p]) for i, p in enumerate(prefix)}
             if next(placements(fanout, dimensions, factors), None) is not None:
-                found.append(prefix)
+                choices.append(prefix)
             return
         for i in range(int(dims.counts[d])):
             n = int(dims.divisors[d, i])
@@ -325,7 +326,7 @@ def _spatial_choices(fanout: Fanout, dims: Dims, dimensions: int) -> Ints:
                 extend((*prefix, i), used * n)
 
     extend((), 1)
-    return np.array(found, np.int64).reshape(len(found), len(dims.names))
+    return np.array(choices, np.int64).reshape(len(choices), len(dims.names))
 
 
 def placements(fanout: Fanout, dimensions: int, factors: Mapping[str, int]) -> Iterator[tuple[list[str], list[str]]]:

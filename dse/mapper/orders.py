@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from dse.hardware.spec import Fanout, LoopConstraint
-from dse.mapper.kernels.geometry import Grid, Ints
+from dse.mapper.kernels.geometry import Grid
+from dse.mapper.kernels.slots import Ints
 from dse.mapper.mapspace import placements
 from dse.model.mapping import Loops
 from dse.workload.problem import Problem

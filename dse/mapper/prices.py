@@ -11,7 +11,8 @@ import numpy as np
 from dse.hardware.energy.ert import Ert
 from dse.hardware.residence import resident_words
 from dse.hardware.spec import Fanout, Spec, Storage
-from dse.mapper.kernels.geometry import Flags, Floats, Order
+from dse.mapper.kernels.geometry import Order
+from dse.mapper.kernels.slots import Flags, Floats
 from dse.mapper.kernels.upward import Array, Boundary, boundary_floors
 from dse.mapper.mapspace import Constraint, Mapspace
 

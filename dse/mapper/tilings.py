@@ -14,8 +14,8 @@ import numpy as np
 from dse.hardware.energy.ert import Ert
 from dse.hardware.spec import Fanout, Spec, Storage
 from dse.mapper.kernels.exact import exact_counts, priced
-from dse.mapper.kernels.geometry import Flags, Floats, Ints
 from dse.mapper.kernels.labels import BOUND_DELAY, Aim, value_of
+from dse.mapper.kernels.slots import LOOP, Flags, Floats, Ints
 from dse.mapper.kernels.upward import Inside
 from dse.mapper.mapspace import BoundaryCounts, Mapspace, Tiling
 from dse.mapper.orders import CLOSED, OPEN, SLID, loop_orders, mesh_arrangements
@@ -34,6 +34,14 @@ class Best:
     mapping: Mapping | None = None
     tiling: Tiling | None = None
     proven: bool = True  # the search was not cut short
+    bound: float = math.inf  # the least bound of what was not looked at
+
+    @property
+    def gap(self) -> float:
+        """The best objective over the least that any mapping can have: 1 where the best is proven."""
+        least = min(self.value, self.bound)
+        return self.value / least if 0.0 < least < math.inf else 1.0 if self.value == least else math.inf
+
     within: tuple[Any, list[Inside]] | None = None  # the search that found it, and its bounds
 
 
@@ -58,7 +66,7 @@ class Evaluator:
         compute_energy: float,
         whole_accesses: bool,
     ) -> None:
-        """`whole_accesses`: prices are for accesses of a whole block, as energies are; bandwidths count words."""
+        """`whole_accesses`: prices are per access of a whole block, as energies are, and not per word as bandwidths."""
         self.space, self.keep, self.compute_energy = space, keep, compute_energy
         self.whole_accesses = whole_accesses
         levels = self.levels = tuple(reversed(spec.levels))
@@ -71,7 +79,7 @@ class Evaluator:
             np.array([e[action] for e in self.energies]) for action in ("read", "write", "update")
         )
         self.leak = np.array([e.get("leak", 0.0) for e in self.energies])
-        self.block = np.array([level.block_size if isinstance(level, Storage) else 1 for level in levels], np.float64)
+        self.block = np.array([level.block_size if isinstance(level, Storage) else 1 for level in levels], np.int64)
         limits = [
             (level.read_bandwidth, level.write_bandwidth, level.shared_bandwidth)
             if isinstance(level, Storage) else (None, None, None)
@@ -89,7 +97,7 @@ class Evaluator:
         self.rounding = self._rounding()
         self.least_energy: dict[
             tuple[tuple[int, ...], tuple[int, ...]], float
-        ] = {}  # of the tilings tried so far, for a search that goes on
+        ] = {}  # of the tilings tried so far; the search for fewest cycles skips those above its energy
         self.arrangements: dict[tuple[Any, ...], list[_Arrangement]] = {}
         # Candidates that keep the same tensors and differ in energies have these counts in common.
         self.boundaries = space.boundaries.setdefault((self.kept.tobytes(), self.link_allowed.tobytes()), {})
@@ -158,8 +166,7 @@ class Evaluator:
         for choice in itertools.product(*per_stage):
             nest = np.concatenate([arrangement.rows for arrangement in reversed(choice)])
             counts = exact_counts(
-                nest, self.space.grid.coefficient, self.kept, self.mesh_x, self.mesh_y, self.link_allowed,
-                self.shared_axis,
+                nest, self.space.grid.coefficient, self.kept, self.mesh_x, self.link_allowed, self.shared_axis,
             )  # fmt: skip
             energy, cycles = priced(
                 counts, self.space.read_write, self.kept, self.read, self.fill, self.update, self.block, self.leak,
@@ -179,7 +186,7 @@ class Evaluator:
         """What `exact_counts` needs to know of one tensor alone."""
         one = slice(t, t + 1)
         return (
-            self.space.grid.coefficient[one], np.ascontiguousarray(self.kept[:, one]), self.mesh_x, self.mesh_y,
+            self.space.grid.coefficient[one], np.ascontiguousarray(self.kept[:, one]), self.mesh_x,
             np.ascontiguousarray(self.link_allowed[:, one]), self.shared_axis[one],
         )  # fmt: skip
 
@@ -237,9 +244,9 @@ class Evaluator:
             depth = len(self.levels) - 1 - j
             outside, inside = tiles[depth], tiles[depth + 1]
             state = tuple(_worst(seen) if u == t else CLOSED for u in range(len(self.space.tensors)))
-            found = self._arrangements(j, outside, inside, firsts[depth], state, [t])
-            per_stage.append(found)
-            number *= len(found)
+            arrangements = self._arrangements(j, outside, inside, firsts[depth], state, [t])
+            per_stage.append(arrangements)
+            number *= len(arrangements)
             if isinstance(self.levels[j], Storage):
                 seen = [self._after(s, t, outside, inside) for s in seen]
             if self._scales(j, t):
@@ -247,7 +254,7 @@ class Evaluator:
         if number > MOST_ORDERS:
             return None
         tile = [(k, d, n, 0) for d, n in enumerate(value[tiles[-1]]) if n > 1]  # their order does not matter outside
-        rest = np.array(tile, np.int64).reshape(len(tile), 4)
+        rest = np.array(tile, np.int64).reshape(len(tile), LOOP)
         parent = self._parent(k, t)
         distinct = set()
         for choice in itertools.product(*per_stage):
@@ -274,7 +281,7 @@ class Evaluator:
     def _arrangements(
         self, k: int, outside: int, inside: int, first: int, state: tuple[int, ...], tensors: Sequence[int]
     ) -> list[_Arrangement]:
-        """The ways to order what lies between two tiles at stage k; leaves have most of them in common.
+        """The ways to order what lies between two tiles at stage k; most tilings have them in common.
 
         Args:
             state: what the loops further in have done to each tensor; CLOSED if it need not tell them apart.
@@ -291,12 +298,12 @@ class Evaluator:
         else:
             orders = loop_orders(factors, first, state, self.space.grid, level.temporal, names)
             pairs = ((order, ()) for order in orders)
-        found = []
+        arrangements = []
         for loops, on_y in pairs:
             rows = [(k, names.index(d), n, isinstance(level, Fanout)) for d, n in (*loops, *on_y)]
-            found.append(_Arrangement(loops, on_y, np.array(rows, np.int64).reshape(len(rows), 4)))
-        self.arrangements[key] = found
-        return found
+            arrangements.append(_Arrangement(loops, on_y, np.array(rows, np.int64).reshape(len(rows), LOOP)))
+        self.arrangements[key] = arrangements
+        return arrangements
 
     def _mapping(self, choice: tuple[_Arrangement, ...]) -> Mapping:
         temporal: dict[str, Loops] = {}

@@ -1,6 +1,6 @@
-"""Counts of one tensor at every level of a mapping: tiles, reads, fills, updates, and how bypassed levels fold.
+"""Counts of one tensor at every level of a mapping: tiles, reads, fills and updates.
 
-docs/model.md derives the rules.
+Accesses of a level that bypasses the tensor are those of the next level out. docs/model.md derives the rules.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from dse.core.errors import InputError
 from dse.model.child_accesses import Stats, Vector, child_accesses
+from dse.model.formulas import axis_extent, fraction_of, whole_accesses
 from dse.model.loop_nest import Level, Loop, Nest
 from dse.model.mapping import Mapping
 from dse.model.remainders import Box, Children, Unfinished, WalkLoop, walk_accesses
@@ -58,16 +59,11 @@ def tensor_counts(nest: Nest, tensor: DataSpace, mapping: Mapping) -> list[tuple
     out = []
     for level, tile, outermost in kept_tiles(nest, tensor, mapping):
         share = 0.0 if outermost else tile.fill_share
-        accesses = tile.content + tile.peer
-        if tensor.read_write:
-            reads, updates = _round(accesses - tile.partition), _round(tile.content)
-            fills = _round(share + tile.peer - (0 if outermost else tile.partition))
-            if accesses < tile.partition or fills < 0:
-                problem = f"Timeloop fails: fewer accesses to {tensor.name} than the {tile.partition} first writes"
-                raise InputError(f"mapping: {level.name}", problem)
-        else:
-            reads, updates, fills = _round(accesses), 0, int(share + tile.peer)
-        out.append((level, tile.size, reads, fills, updates))
+        accesses = whole_accesses(tile.content, tile.peer, share, tile.partition, tensor.read_write, outermost)
+        if min(accesses) < 0:
+            problem = f"Timeloop fails: fewer accesses to {tensor.name} than the {tile.partition} first writes"
+            raise InputError(f"mapping: {level.name}", problem)
+        out.append((level, tile.size, *accesses))
     return out
 
 
@@ -122,7 +118,7 @@ def _tiles(nest: Nest, tensor: DataSpace, serving: Sequence[Serving]) -> list[Ti
     for i in range(len(levels) - 2, -1, -1):
         parent = tiles[i + 1]
         whole = _size(tensor, levels[i + 1].union) if levels[i + 1].spatial else tiles[i].size
-        tiles[i].partition = parent.partition * tiles[i].size // whole
+        tiles[i].partition = fraction_of(parent.partition, tiles[i].size, whole)
         tiles[i].fill_share = sum(a * m / parent.fanout for (m, _), a in sorted(parent.by_multicast.items()))
     return tiles
 
@@ -136,7 +132,7 @@ def _perfect_accesses(nest: Nest, tensor: DataSpace) -> list[tuple[Stats, float]
     outside = [(loop.factor, _move(tensor, loop)) for level in nest.levels for loop in level.temporal]
     out = []
     for i, level in enumerate(nest.levels):
-        box = _extents(tensor, {d: extent.whole for d, extent in level.child.items()})
+        box = _extents(tensor, {d: indices.whole for d, indices in level.child.items()})
         spatial = [(loop.factor, _move(tensor, loop)) for loop in level.spatial]
         links = _links(level, tensor)
         out.append(child_accesses(box, outside, spatial, level.fanout, is_compute=i == 0, links=links))
@@ -176,7 +172,7 @@ def _size(tensor: DataSpace, covered: MappingType[str, int]) -> int:
 
 
 def _extents(tensor: DataSpace, covered: MappingType[str, int]) -> Vector:
-    return tuple(1 + sum(abs(c) * (covered[d] - 1) for d, c in axis) for axis in tensor.axes)
+    return tuple(axis_extent([abs(c) for _, c in axis], [covered[d] for d, _ in axis]) for axis in tensor.axes)
 
 
 def _move(tensor: DataSpace, loop: Loop) -> Vector:
@@ -195,8 +191,3 @@ def _fold_bypassed(tiles: list[Tile], keep: list[bool]) -> None:
         outer.by_multicast = {key: a * factor for key, a in outer.by_multicast.items()}
         outer.content = sum(a for _, a in sorted(outer.by_multicast.items()))
         outer.link_transfers = 0.0
-
-
-def _round(x: float) -> int:
-    """C's round(): halves away from zero."""
-    return math.floor(x + 0.5) if x >= 0 else -math.floor(0.5 - x)

@@ -3,17 +3,17 @@
 Timeloop walks the loop nest from the outside in, evaluates iterations 0 and 1 of every temporal loop, weighs the
 second by n - 1, and charges at each step the part of a tile that the previous step did not hold. Between two
 consecutive steps exactly one loop advances and the loops inside it rewind, so a nest of k non-trivial loops has only
-k kinds of step. Everything about a step follows from its kind, which gives the counts in closed form; the derivation
-is in docs/model.md. `tests/dse/model/test_evaluation.py` compares it with a literal walk and with recorded Timeloop
-runs.
+k kinds of step. Everything about a step follows from its kind (`dse.model.formulas.fill_steps`), which gives the
+counts in closed form; the derivation is in docs/model.md. `tests/dse/model/test_evaluation.py` compares it with a
+literal walk and with recorded Timeloop runs.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 
 from dse.hardware.spec import Fanout
+from dse.model.formulas import fill_moves, fill_steps, neighbours
 
 Vector = tuple[int, ...]
 Stats = dict[tuple[int, int], float]  # (multicast factor, number of distinct boxes) -> words
@@ -62,53 +62,15 @@ def child_accesses(
 def _steps(
     box: tuple[int, ...], outside: list[tuple[int, Vector]], is_compute: bool
 ) -> list[tuple[int, int, Vector | None]]:
-    """(times, words needed, translation if the previous step needed a box of the same form) of each kind of step.
-
-    Loop 1 is the innermost. A step of kind i advances loop i and rewinds loops 1..i-1; it moves the box by
-    T_i = t_i - sum of t_j over j < i. Before a step of kind i > 1 always comes one of kind 1; before one of kind 1
-    comes any other.
-    """
-    volume = math.prod(box)
-    if not outside:
-        return [(1, volume, None)]
-    moves: list[Vector] = []
-    rewound = tuple(0 for _ in box)
-    for _, t in outside:
-        moves.append(tuple(a - b for a, b in zip(t, rewound, strict=True)))
-        rewound = tuple(a + b for a, b in zip(t, rewound, strict=True))
-    times = []  # of kind i, i = 1..k
-    outer = math.prod(n for n, _ in outside)
-    for n, _ in outside:
-        outer //= n
-        times.append((n - 1) * outer)
-
-    if is_compute:
-        return [(1, volume, None), *((c, volume, m) for c, m in zip(times, moves, strict=True))]
-
-    first = next((i for i, (_, t) in enumerate(outside) if any(t)), None)
-    if first is None:
-        return [(1, volume, None)]
-    slab = _new_part(box, moves[first])
-    need = [
-        slab if i == first or (i > first and m == moves[first]) else (0 if not any(m) else volume)
-        for i, m in enumerate(moves)
+    """(times, words needed, translation if the previous step needed a box of the same form) of each kind of step."""
+    loops = len(outside)
+    moves = [[0] * len(box) for _ in range(loops + 1)]
+    steps = [[0] * 4 for _ in range(2 * (loops + 1))]
+    fill_moves([shift for _, shift in outside], loops, moves)
+    count = fill_steps(box, [n for n, _ in outside], moves, loops, is_compute, steps)
+    return [
+        (times, needed, tuple(moves[kind]) if comparable else None) for times, needed, kind, comparable in steps[:count]
     ]
-    if first > 0:  # a step of kind 1 needs nothing, and it comes before every other: no neighbour has what is needed
-        return [(1, volume, None), *((c, s, None) for c, s in zip(times, need, strict=True))]
-    n1 = outside[0][0]
-    out: list[tuple[int, int, Vector | None]] = [(1, volume, None)]
-    before_kind_1 = [(1, volume)]  # (settings, words needed) of the steps that open a run of loop 1
-    for i in range(1, len(outside)):
-        out.append((times[i], need[i], moves[i] if need[i] == slab else None))
-        before_kind_1.append((times[i], need[i]))
-    for settings, previous in before_kind_1:
-        out.append((settings * (n1 - 1), slab, moves[0] if previous == slab else None))
-    return out
-
-
-def _new_part(box: Vector, move: Vector) -> int:
-    """Words of a box that a translated copy of it did not hold: along one axis a slab, along several what is left."""
-    return math.prod(box) - math.prod(max(0, extent - abs(m)) for extent, m in zip(box, move, strict=True))
 
 
 def child_offsets(spatial: list[tuple[int, Vector]]) -> list[Vector]:
@@ -142,17 +104,11 @@ def with_links(
 
 
 def _linked(children: list[Vector], before: list[Vector], moved: Vector, fanout: Fanout | None) -> list[bool]:
-    """Which children find what they need at a neighbour: the neighbour's box before equals the child's box now.
-
-    Children are numbered in the order of the spatial loops and laid out row by row on the physical mesh, also where
-    the loops use only part of a row: that is how Timeloop numbers them.
-    """
+    """Which children find what they need at a neighbour: the neighbour's box before equals the child's box now."""
     assert fanout is not None
-    width = fanout.mesh_x
-    hits = [False] * len(children)
+    hits = []
     for i, offset in enumerate(children):
-        h = i % width
-        neighbours = [i - width, i + width] + [i - 1] * (h > 0) + [i + 1] * (h < width - 1)
         wanted = tuple(o + m for o, m in zip(offset, moved, strict=True))
-        hits[i] = any(0 <= j < len(before) and before[j] == wanted for j in neighbours)
+        near = neighbours(i, len(before), fanout.mesh_x)
+        hits.append(any(j >= 0 and before[j] == wanted for j in near))
     return hits

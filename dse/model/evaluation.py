@@ -16,6 +16,7 @@ from dse.hardware.energy.ert import Ert
 from dse.hardware.residence import resident_words
 from dse.hardware.spec import Spec, Storage
 from dse.model.access_counts import compute_count, tensor_counts
+from dse.model.formulas import access_energy, busy_cycles
 from dse.model.loop_nest import Level, Nest, nest_of
 from dse.model.mapping import Mapping
 from dse.workload.problem import Problem
@@ -25,7 +26,7 @@ from dse.workload.problem import Problem
 class Accesses:
     """Scalar accesses of one tensor at one level, per instance, and their energy over all instances.
 
-    Remainders leave instances idle at times: then `instances` is the average, rounded down as Timeloop does.
+    With remainders some instances are idle in some steps: `instances` is then the average, rounded down as in Timeloop.
     """
 
     tile: int  # words kept at most
@@ -71,7 +72,9 @@ def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evalua
     """Access counts, energy and cycles of a mapping.
 
     Args:
-        spec: the accelerator; `problem` the layer; `mapping` a complete mapping of it.
+        spec: the accelerator.
+        problem: the layer.
+        mapping: a complete mapping of it.
         ert: pJ for each component and action.
 
     Raises:
@@ -126,23 +129,15 @@ def _level_cycles(level: Level, tensors: MappingType[str, Accesses], compute_cyc
     spread = level.most_instances / level.instances  # all instances share what the charged ones access
     reads = sum(math.ceil(a.reads / spread) / compute_cycles for a in tensors.values())
     writes = sum(math.ceil((a.fills + a.updates) / spread) / compute_cycles for a in tensors.values())
-    slowdown = 1.0
-    for limit, demand in (
-        (storage.read_bandwidth, reads),
-        (storage.write_bandwidth, writes),
-        (storage.shared_bandwidth, reads + writes),
-    ):
-        if limit is not None and limit < demand:
-            slowdown = min(slowdown, limit / demand)
-    return math.ceil(compute_cycles / slowdown)
+    limits = (storage.read_bandwidth, storage.write_bandwidth, storage.shared_bandwidth)
+    read, write, shared = (math.inf if limit is None else limit for limit in limits)
+    return busy_cycles(compute_cycles, reads, writes, read, write, shared)
 
 
 def _with_energy(storage: Storage, a: Accesses, energies: MappingType[str, float]) -> Accesses:
-    energy = a.instances * sum(
-        -(-count // storage.block_size) * energies[action]
-        for action, count in (("read", a.reads), ("write", a.fills), ("update", a.updates))
-    )
-    return replace(a, energy_pj=energy)
+    prices = (energies[action] for action in ("read", "write", "update"))
+    each = access_energy(a.reads, a.fills, a.updates, storage.block_size, *prices)
+    return replace(a, energy_pj=a.instances * each)
 
 
 def _leakage(spec: Spec, nest: Nest, cycles: int, ert: Ert) -> float:

@@ -127,5 +127,5 @@ def _loops(mapping: Mapping, level: str, loops: Loops, covered: dict[str, Extent
 
 
 def _first_visit(extents: MappingType[str, Extent], unfinished: set[str]) -> dict[str, int]:
-    """What is covered at the first visit; no later one covers more."""
+    """What is covered at the first visit; no later visit covers more."""
     return {d: extent.whole if d in unfinished else extent.last for d, extent in extents.items()}

@@ -71,7 +71,7 @@ def directives(spec: Spec, problem: Problem, mapping: Mapping) -> list[dict[str,
         last = {d: n for (name, d), n in mapping.remainders.items() if name == level.name}
         if isinstance(level, Fanout):
             x, y = mapping.x[level.name], mapping.y[level.name]
-            # Trivial loops go behind the real ones of their axis; `split` counts the loops that lie on X.
+            # Loops of factor 1 follow the others of their axis; `split` counts the loops that lie on X.
             trivial_on_x = not y
             factors, order = _directive_loops(problem, last, x, y)
             split = len(problem.dimensions) if trivial_on_x and level.mesh_y == 1 else len(x)
@@ -198,8 +198,8 @@ def _loops(entry: MappingType[str, Any], problem: Problem, where: str) -> tuple[
     """Loops, innermost first; the order of all dimensions; remainders: ``P4,1`` is 4 iterations, 1 in the last run."""
     factors: dict[str, int] = {}
     remainders: dict[str, int] = {}
-    found = entry.get("factors")
-    items = fields.optional_sequence(_separated(found, r"\s+|,(?!\d)"), f"{where}.factors", fields.anything)
+    given = entry.get("factors")
+    items = fields.optional_sequence(_separated(given, r"\s+|,(?!\d)"), f"{where}.factors", fields.anything)
     for item in items:
         match = (
             re.fullmatch(r"([A-Za-z]+)=?(\d{1,15})(?:,(\d{1,15}))?", item.strip()) if isinstance(item, str) else None
@@ -222,18 +222,18 @@ def _loops(entry: MappingType[str, Any], problem: Problem, where: str) -> tuple[
     return tuple((d, factors[d]) for d in order if factors.get(d, 1) > 1), order, remainders
 
 
-def _separated(found: Any, separators: str) -> Any:
+def _separated(value: Any, separators: str) -> Any:
     """Text cut at separators; anything else as it is."""
-    return [part for part in re.split(separators, found) if part.strip()] if isinstance(found, str) else found
+    return [part for part in re.split(separators, value) if part.strip()] if isinstance(value, str) else value
 
 
-def _order(found: Any, problem: Problem, where: str) -> list[str]:
+def _order(value: Any, problem: Problem, where: str) -> list[str]:
     """The dimensions of a permutation: a list, or text in which each letter is one."""
-    letters = [c for c in found if c not in ", \t"] if isinstance(found, str) else found
+    letters = [c for c in value if c not in ", \t"] if isinstance(value, str) else value
     names = [n.strip() for n in fields.optional_sequence(letters, where, fields.text)]
     fields.only(names, problem.dimensions, where, "dimension")
     if len(set(names)) < len(names):
-        raise InputError(where, f"a dimension is listed twice in {fields.shown(found)}")
+        raise InputError(where, f"a dimension is listed twice in {fields.shown(value)}")
     return names
 
 
@@ -245,7 +245,10 @@ def _check_mesh(fanout: Fanout, x: Loops, y: Loops, where: str) -> None:
 
 
 def loop_nest(spec: Spec, mapping: Mapping) -> str:
-    """The mapping in one line, outermost first: ``glb_ifmap[P2 C4] | inter_row_spatial[x: S3] | ...``."""
+    """The mapping in one line, the outermost loop first; ``Q14,13`` is a loop whose last run has 13 iterations.
+
+    Such as ``glb_ifmap[P2 C4] | inter_row_spatial[x: S3] | weights_spad[R3]``.
+    """
     parts: list[str] = []
 
     def text(level: str, loops: Sequence[tuple[str, int]]) -> str:

@@ -1,8 +1,8 @@
 """Energy of a mapping with remainders without Timeloop's rounding, to choose between mappings by.
 
 Timeloop charges partial steps less than their share (docs/model.md, Remainders): it drops the fraction of the average
-number of instances, divides fills by the full fan-out, and its operations are off. The least of its energies would be
-that of the mapping that gains most from this, not of the best one.
+number of instances, divides fills by the full fan-out, and counts more or fewer operations than the layer has.
+Minimising Timeloop's energy would favour mappings that exploit this.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def fair_energy(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert, evalua
         return evaluation.energy_pj
     nest = nest_of(spec, problem, mapping)
     average = [level.average_instances for level in nest.levels]
-    children = [1.0, *(inner / outer for inner, outer in pairwise(average))]  # nobody asks for the innermost's
+    children = [1.0, *(inner / outer for inner, outer in pairwise(average))]  # that of the innermost is not used
     weights = [problem.macs / (served_operations(nest, i) * instances) for i, instances in enumerate(average)]
     serving = list(map(Serving, children, weights))
     total = problem.macs * ert.compute(spec.compute.name)

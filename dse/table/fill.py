@@ -111,7 +111,7 @@ def map_workload(
         progress: is called once the store has been read, and after each result.
 
     Raises:
-        InputError: a wrong file, field or name. A layer without a mapping is no error but a row that says why.
+        InputError: a wrong file, field or name. A layer without a mapping is not an error but a row that says why.
 
     Example:
         >>> from dse.workload.layers import Layer
@@ -138,7 +138,7 @@ def map_plans(
     """The tables of plans of one engine and objective, in their order; arguments as in `map_workload`.
 
     Raises:
-        InputError: a store that is none, or what the engine refuses.
+        InputError: a file that is not a store, or what the engine refuses.
     """
     with Store(store) as opened:
         # 1. What earlier runs, also killed ones, have already found.

@@ -56,7 +56,7 @@ def read_rows(path: Path | str) -> File:
     """Reads what `write_rows` wrote.
 
     Raises:
-        InputError: a file that is none of these forms, or has no rows.
+        InputError: a file of another form, or has no rows.
     """
     path = Path(path)
     readers = {".csv": _read_csv, ".json": _read_json, ".parquet": _read_parquet}

@@ -58,7 +58,7 @@ class Store:
         create: False reads a missing file as an empty store and makes none.
 
     Raises:
-        InputError: the file is no store, or one of another version. It is never deleted or overwritten.
+        InputError: the file is not a store, or one of another version. It is never deleted or overwritten.
     """
 
     def __init__(self, path: Path | str | None = None, *, create: bool = True) -> None:
@@ -137,7 +137,7 @@ class Store:
         with system_errors(self.path, "cannot be used"), self.path.open("rb") as file:
             start = file.read(len(_HEADER))
         if start and start != _HEADER:
-            raise InputError(self.path, "is no store of enos", hint="name another file")
+            raise InputError(self.path, "is not a store of enos", hint="name another file")
 
     def _open(self, connection: sqlite3.Connection) -> None:
         """Checks that the file is a store, or makes an empty file into one."""
@@ -155,7 +155,7 @@ class Store:
         connection.execute("PRAGMA synchronous = NORMAL")
 
     def _version(self, connection: sqlite3.Connection) -> int | None:
-        """The version of the file, None if it is empty; InputError if it is no store of this version."""
+        """The version of the file, None if it is empty; InputError if it is not a store of this version."""
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
@@ -178,9 +178,8 @@ class Store:
         except UnicodeDecodeError:  # of SQLite's own message, which quotes a damaged schema
             raise InputError(self.path, "is a damaged store", hint="name another file, or delete this one") from None
         except sqlite3.DatabaseError as e:
-            raise InputError(
-                self.path, f"is no store of enos, or a damaged one: {e}", hint="name another file, or delete this one"
-            ) from None
+            problem = f"is not a store of enos, or a damaged one: {e}"
+            raise InputError(self.path, problem, hint="name another file, or delete this one") from None
 
 
 def _checksum(text: bytes) -> bytes:

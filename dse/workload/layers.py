@@ -45,7 +45,7 @@ class WorkloadFile:
     input: tuple[Annotated[int, whole(1)], ...] | None = None
     """Shape of the input with its batch."""
     passed_over: dict[str, Text] | None = None
-    """What is no layer of the MAC array, and why."""
+    """What is not a layer of the MAC array, and why."""
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def assigned_workload(network: Network, assignment: Mapping[str, str]) -> Worklo
     """The network's workload with the candidate of each layer.
 
     Raises:
-        InputError: a layer without candidate, or a candidate for what is no layer.
+        InputError: a layer without candidate, or a candidate for what is not a layer.
     """
     workload = export_network(network)
     names = [layer.name for layer in workload.layers]

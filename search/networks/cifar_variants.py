@@ -31,7 +31,7 @@ def scaled(channels: int, width: float, multiple: int = 1) -> int:
     """`width` times `channels`, to the nearest multiple of `multiple` and at least one of it.
 
     Raises:
-        InputError: a width that is no number above 0.
+        InputError: a width that is not a number above 0.
 
     Example:
         >>> scaled(96, 0.125), scaled(240, 0.25, multiple=12)

@@ -1,1 +1,1 @@
-"""The paper's figures, made anew: protocols (what is run), figures (what is shown), claims (what it says)."""
+"""The paper's figures, made again: protocols (what is run), figures (what is shown), claims (what it says)."""

@@ -33,7 +33,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Artefact:
-    """A figure of the paper, made anew; what is said of it whatever comes out is in ``texts.yaml``.
+    """A figure of the paper, made again; what is said of it whatever comes out is in ``texts.yaml``.
 
     Args:
         name: ``fig4`` to ``fig10``.
@@ -139,7 +139,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _commit() -> str:
-    """The commit of the code, marked where files differ from it; the version, where the code is no checkout."""
+    """The commit of the code, marked where files differ from it; the version, where the code is not a checkout."""
     root = Path(__file__).resolve().parents[2]
     try:
         done = subprocess.run(["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"],

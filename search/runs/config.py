@@ -187,11 +187,11 @@ def _change(document: Any, change: str) -> None:
     field_path, equals, text = change.partition("=")
     *parents, name = field_path.split(".")
     if not (equals and all((*parents, name))):
-        raise InputError(f"--set {change}", "is no change", "FIELD=VALUE, as in search.mode=sequential")
+        raise InputError(f"--set {change}", "expected FIELD=VALUE", hint="for example search.mode=sequential")
     for parent in parents:
         document = document.setdefault(parent, {}) if isinstance(document, dict) else None
     if not isinstance(document, dict):
-        raise InputError(f"--set {change}", "what is to be changed is no mapping")
+        raise InputError(f"--set {change}", "its parent is not a mapping")
     value = parse_yaml(text, f"--set {change}")
     if value is None:
         document.pop(name, None)

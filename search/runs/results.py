@@ -163,7 +163,8 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 
 
 def better_throughout(points: Sequence[Point], networks: Sequence[Point]) -> list[str]:
-    """Candidates that beat searched networks when every layer has them: no dearer, more accurate on validation images.
+    """Candidates that beat searched networks when every layer has them: not more expensive, more accurate on validation
+    images.
 
     Args:
         points: the networks of one search, a seed each; means over the seeds are compared, with baselines of the same.

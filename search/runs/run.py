@@ -5,7 +5,7 @@ A run that is killed and started again does its remaining stages, and the interr
     config.yaml      the configuration, every default written out
     table.csv        the energies it was done with
     operators.yaml   the operators file it was done with
-    metrics.jsonl    one line an epoch, and one with the result of each stage
+    metrics.jsonl    one line per epoch, and one with the result of each stage
     assignments/     what each search chose, as YAML: layer -> candidate; a file a sample where it samples several
     results.json     every trained network: accuracies, energies
     stages/          finished stages; checkpoints/  weights and state of each stage after its last epoch
@@ -56,10 +56,10 @@ OnProgress = Callable[[Stage, Record], None]
 
 
 def open_run(folder: Path, config: RunConfig, table: CostTable) -> Run:
-    """Creates the run's folder, or opens it to go on with it.
+    """Creates the run's folder, or opens it to resume.
 
     Raises:
-        InputError: the folder belongs to another configuration or table, or is no run at all; configuration, data set
+        InputError: the folder belongs to another configuration or table, or is not a run; configuration, data set
             and table do not fit together. Nothing is written then.
     """
     _check_fit(Run(folder, config, table))

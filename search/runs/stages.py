@@ -31,7 +31,7 @@ from search.training.checkpoint import Checkpoint, Record
 from search.training.train import Compute, accuracy, batches, learn, renew_statistics
 
 NORMALISED_WITH = 256
-"""Images a batch, when the statistics of batch normalisation are measured anew for a discretised network."""
+"""Images per batch, when the statistics of batch normalisation are measured again for a discretised network."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Run:
 
 
 def do_stage(run: Run, stage: Stage, on_entry: Callable[[Record], None]) -> None:
-    """Does a stage and keeps its record; an interrupted stage goes on after its last epoch.
+    """Does a stage and keeps its record; an interrupted stage resumes after its last epoch.
 
     What is found depends on the run and the stage alone, not on the process or on what it did before. So a stage that
     trains what another one has trained (a sample that was drawn twice, say) takes over its record.

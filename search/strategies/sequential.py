@@ -14,7 +14,7 @@ from search.training.checkpoint import Record
 
 
 def sequential(learner: Learner[Sequential]) -> list[Record]:
-    """Learns alpha and theta on the training set, assigns the layer that is surest, and goes on with the others.
+    """Learns alpha and theta on the training set, assigns the layer that is surest, and continues with the others.
 
     The record of a cycle's last epoch has its assignment: `assigned`, with cycle, layer, candidate and weight.
     """

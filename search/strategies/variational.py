@@ -48,7 +48,7 @@ def relaxed_sample(model: SearchableNetwork, temperature: float) -> list[Tensor]
     The largest share is a candidate's with the probability softmax(alpha); the colder, the closer the share is to 1.
     """
     sizes = [len(alpha) for alpha in model.alphas()]
-    # From the CPU's generator, which every epoch sets anew: one transfer of noise for all layers.
+    # From the CPU's generator, which every epoch sets again: one transfer of noise for all layers.
     noise = -torch.empty(sum(sizes)).exponential_().log()
     if sizes:
         noise = noise.to(model.alphas()[0].device)

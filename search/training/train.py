@@ -52,7 +52,7 @@ class Compute:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.on_cuda:
             torch.backends.cudnn.allow_tf32 = False  # float32 shall be float32: accuracies are measured in it
-            torch.backends.cudnn.deterministic = True  # a stage that goes on finds what it would have found
+            torch.backends.cudnn.deterministic = True  # a resumed stage finds what it would have found
 
     def adam(self, parameters: Iterable[Tensor], lr: float) -> torch.optim.Adam:
         """Adam; on a GPU in one kernel."""
@@ -110,7 +110,7 @@ def epochs(
     """The epochs that a stage has still to do, to iterate over.
 
     Restores `parts` first. Behind each epoch's body, its record and the state of `parts` are made safe on disk. Torch's
-    random state is set anew for each epoch, from `seed`, so a stage that goes on draws what it would have drawn.
+    random state is set again for each epoch, from `seed`, so a resumed stage draws what it would have drawn.
 
     Args:
         on_epoch: is called with every record: those of the checkpoint first, new ones after they are safe.
@@ -209,7 +209,7 @@ def set_lr(optimiser: torch.optim.Optimizer, lr: float, progress: float) -> None
 
 @torch.no_grad()
 def renew_statistics(network: nn.Module, some: Iterable[Batch], steps: int = 10) -> None:
-    """Measures the statistics of batch normalisation anew, as means over the first `steps` batches of `some`.
+    """Measures the statistics of batch normalisation again, as means over the first `steps` batches of `some`.
 
     A discretised network sums other values than the mixture that it was taken from.
     """

@@ -200,7 +200,7 @@ def test_wrong_arguments_of_map(run, quick, workload, own_store, tmp_path):
     assert "unknown field 'strides'" in refused(run("map", _with(tmp_path, WORKLOAD.replace("kind", "strides", 1))))
     assert not own_store.exists()
     own_store.write_bytes(b"half a store")
-    assert "no store of enos" in refused(run("map", workload))
+    assert "not a store of enos" in refused(run("map", workload))
     assert own_store.read_bytes() == b"half a store"
 
 
@@ -230,7 +230,7 @@ def test_doctor(run, own_store, tmp_path):
     assert "not there yet" in out and "timeloop-mapper" in out and "numba" in out
     own_store.write_bytes(b"x")
     code, out, _ = run("doctor", "--json")
-    assert "no store of enos" in json.loads(out)["store"]
+    assert "not a store of enos" in json.loads(out)["store"]
 
 
 def test_a_closed_pipe_is_no_traceback(workload):

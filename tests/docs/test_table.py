@@ -32,7 +32,7 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> CostTable:
     head, name, tail = text.partition("name: ifmap_spad")
     tail = tail.replace("keep: [Inputs], bypass: [Outputs, Weights]", "keep: [Inputs, Weights], bypass: [Outputs]", 1)
     (folder / "small.yaml").write_text((head + name + tail).replace("depth: 12, width: 16", "depth: 1, width: 8"))
-    rows = []
+    rows: list[dict[str, object]] = []
     for layer, arch in (("fits", None), ("does_not", folder / "small.yaml")):
         workload = Workload("net", (Layer(layer, "conv", {"C": 4, "M": 8, "P": 4, "Q": 4, "R": 3, "S": 3}),))
         found = map_workload(workload, arch=arch, candidates=load_candidates()[:1], store=folder / "store", jobs=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dse.core.errors import InputError
 from dse.hardware.instance import embedded_energies
@@ -36,16 +37,16 @@ class FakeEngine:
     batches_candidates: bool = True
 
     @property
-    def settings(self):
+    def settings(self) -> Any:
         return {}
 
-    def energies(self, spec, library, where, compute_actions):
+    def energies(self, spec: Any, library: Any, where: Any, compute_actions: Any) -> Any:
         return embedded_energies(spec, library, where, compute_actions)
 
-    def evaluate(self, spec, problem, mapping, ert):
+    def evaluate(self, spec: Any, problem: Any, mapping: Any, ert: Any) -> Any:
         return evaluate(spec, problem, mapping, ert)
 
-    def search(self, spec, problem, ert, objective, imperfect=False):
+    def search(self, spec: Any, problem: Any, ert: Any, objective: Any, imperfect: Any = False) -> Any:
         time.sleep(self.seconds)
         if self.log:
             with open(self.log, "a") as f:  # noqa: PTH123

@@ -14,7 +14,7 @@ from search.runs import run as runs
 
 def main_until(line: int) -> None:
     """`enos` with the arguments of the process; it waits for a signal as soon as its metrics have so many lines."""
-    original = runs.event_files
+    original = runs.event_files  # type: ignore[attr-defined]
 
     @contextmanager
     def waiting(folder: Path, wanted: bool) -> Iterator[Callable[[str, Any], None]]:
@@ -30,5 +30,5 @@ def main_until(line: int) -> None:
 
             yield write_and_wait
 
-    runs.event_files = waiting
+    runs.event_files = waiting  # type: ignore[attr-defined]
     main()

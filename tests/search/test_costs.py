@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from tests.search.tiny import tiny
 
 
 @pytest.fixture
-def table(make_table) -> CostTable:  # type: ignore[no-untyped-def]
+def table(make_table: Any) -> CostTable:  # type: ignore[no-untyped-def]
     return make_table(tiny())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ X = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture
-def table(make_table) -> CostTable:  # type: ignore[no-untyped-def]
+def table(make_table: Any) -> CostTable:  # type: ignore[no-untyped-def]
     return make_table(tiny())
 
 

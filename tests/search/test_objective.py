@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,7 @@ class Four(nn.Module):
 
 
 @pytest.fixture
-def table(make_table) -> CostTable:  # type: ignore[no-untyped-def]
+def table(make_table: Any) -> CostTable:  # type: ignore[no-untyped-def]
     """Cycles fall with the precision, as with subword parallelism."""
     rows = make_table(Network("four", Four(), (1, 1, 8, 8))).rows
     return CostTable(tuple({**row, "cycles": row["cycles"] * row["bits"]} for row in rows))

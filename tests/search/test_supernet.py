@@ -5,6 +5,7 @@ import sys
 from collections import Counter, OrderedDict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,11 +69,11 @@ class Small(nn.Module):
 
 
 @pytest.fixture
-def table(make_table) -> CostTable:  # type: ignore[no-untyped-def]
+def table(make_table: Any) -> CostTable:  # type: ignore[no-untyped-def]
     return make_table(Network("small", Small(), (1, 1, 8, 8)))
 
 
-def set_all(model, candidate: str) -> None:  # type: ignore[no-untyped-def]
+def set_all(model: Any, candidate: str) -> None:  # type: ignore[no-untyped-def]
     for module in model.modules():
         if isinstance(module, MixedLayer):
             with torch.no_grad():
@@ -183,7 +184,7 @@ def test_candidates_can_be_restricted(table: CostTable) -> None:
     assert list(model.probabilities()["fc"]) == ["T8", "BC8"]
 
 
-def test_every_layer_of_an_odd_module_is_mixed_wherever_it_is_used(make_table) -> None:  # type: ignore[no-untyped-def]
+def test_every_layer_of_an_odd_module_is_mixed_wherever_it_is_used(make_table: Any) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     network = Odd()
     model = searchable(network, make_table(Network("odd", network, (1, 1, 8, 8))))

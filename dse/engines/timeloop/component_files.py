@@ -1,7 +1,7 @@
 """A specification's components and their classes as files of Accelergy 0.4.
 
 Accelergy computes plain scalars as expressions and takes quoted ones as text; our readers keep no quotes. So text is
-written quoted and expressions as literal blocks, by the rule of `dse.core.expressions`: what is no arithmetic, and no
+written quoted and expressions as literal blocks, by the rule of `dse.core.expressions`: what is not arithmetic, and no
 name of something that has a value, is text.
 """
 

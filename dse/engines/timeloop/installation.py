@@ -144,7 +144,7 @@ def _package(name: str) -> Path | None:
     except (ImportError, ValueError, AttributeError):
         return None
     if spec is None or not spec.submodule_search_locations or spec.origin is None:
-        return None  # a folder without __init__.py that happens to have the name is no installation
+        return None  # a folder without __init__.py that happens to have the name is not an installation
     return Path(spec.origin).parent
 
 
@@ -199,7 +199,7 @@ def _configured(config: Path, problems: list[str]) -> list[Path]:
         problems.append(f"{e}.")
         return []
     if not isinstance(document, dict):
-        problems.append(f"{config} is no configuration of Accelergy.")
+        problems.append(f"{config} is not a configuration of Accelergy.")
         return []
     listed = [document.get(key) for key in ("estimator_plug_ins", "python_plug_ins")]
     return [Path(str(path)).expanduser() for paths in listed if isinstance(paths, list) for path in paths]

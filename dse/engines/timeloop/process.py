@@ -25,7 +25,7 @@ _LOG = "log.txt"
 _LOG_BYTES = 65536  # of the start and of the end of a log
 
 # Waits for a line. If its input ends without one, because we were killed, it ends the program's process group and
-# removes the folder. It outlives us: it has a session of its own and, in the background, is no child of ours.
+# removes the folder. It outlives us: it has a session of its own and, in the background, is not a child of ours.
 _WATCH = 'exec 3<&0; { read _ || { kill -9 "-$1"; rm -rf -- "$2"; }; } <&3 &'
 
 

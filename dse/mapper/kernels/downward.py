@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from dse.mapper.kernels.geometry import (
-    WINDOW,
     Around,
     duplicates,
     enter,
@@ -18,6 +17,7 @@ from dse.mapper.kernels.geometry import (
 )
 from dse.mapper.kernels.jit import kernel
 from dse.mapper.kernels.labels import ENERGY, least_value, value_of
+from dse.mapper.kernels.slots import EXTENT, SPAN, WINDOW
 
 
 @kernel
@@ -27,8 +27,8 @@ def boundary_cost(grid, tile, t, span, around, fill_price, parent_price, share, 
     for a in range(grid.axis_column.shape[1]):
         column = grid.axis_column[t, a]
         if column >= 0:
-            label[column] = extent_of(grid, tile, t, a)
-            label[column + 1] = span[a]
+            label[column + EXTENT] = extent_of(grid, tile, t, a)
+            label[column + SPAN] = span[a]
     g = reuse_factor(label, around.run[t], around.windows[t], around.counts[t], around.direct[t])
     return grid.words[tile, t] * g * (fill_price + parent_price * share)
 

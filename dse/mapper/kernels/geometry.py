@@ -5,15 +5,30 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from dse.mapper.kernels.jit import kernel
+from dse.mapper.kernels.jit import compiled, kernel
+from dse.mapper.kernels.slots import (
+    AXIS,
+    COLUMN,
+    END_COLUMN,
+    EXTENT,
+    FIRST_COLUMN,
+    ITERATIONS,
+    LEAST,
+    SAME,
+    SERVED,
+    SLOPE,
+    SPAN,
+    STEP,
+    WINDOW,
+    Flags,
+    Floats,
+    Ints,
+    open_cost,
+)
+from dse.model import formulas
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-
-WINDOW = 10  # entries of a window, see `window`
+axis_extent = compiled(formulas.axis_extent)
 
 
 class Grid(NamedTuple):
@@ -53,10 +68,7 @@ class Around(NamedTuple):
 
 @kernel
 def extent_of(grid, tile, t, a):
-    extent = 1
-    for d in range(grid.bounds.shape[0]):
-        extent += grid.coefficient[t, a, d] * (grid.value[tile, d] - 1)
-    return extent
+    return axis_extent(grid.coefficient[t, a], grid.value[tile])
 
 
 @kernel
@@ -106,11 +118,11 @@ def spread(grid, tile, factors, t, a):
 def set_spans(grid, tile, factors, linked, label):
     """Writes into a label how far a fan-out spreads the tiles of open tensors that neighbours may pass on."""
     for t in range(linked.shape[0]):
-        if linked[t] and label[2 + 3 * t] + label[3 + 3 * t] > 0.0:
+        if linked[t] and open_cost(label, t, 1.0) > 0.0:
             for a in range(grid.axis_column.shape[1]):
                 column = grid.axis_column[t, a]
                 if column >= 0:
-                    label[column + 1] = spread(grid, tile, factors, t, a)
+                    label[column + SPAN] = spread(grid, tile, factors, t, a)
 
 
 @kernel
@@ -176,7 +188,7 @@ def label_columns(grid, t):
     for a in range(grid.axis_column.shape[1]):
         if grid.axis_column[t, a] >= 0:
             begin = grid.axis_column[t, a] if end == 0 else begin
-            end = grid.axis_column[t, a] + 2
+            end = grid.axis_column[t, a] + AXIS
     return begin, end
 
 
@@ -184,8 +196,8 @@ def label_columns(grid, t):
 def widest_spread(label, begin, end):
     """The farthest that a fan-out directly outside spreads its children along any axis of a tensor."""
     widest = 0.0
-    for column in range(begin, end, 2):
-        widest = max(widest, label[column + 1])
+    for column in range(begin, end, AXIS):
+        widest = max(widest, label[column + SPAN])
     return widest
 
 
@@ -199,10 +211,7 @@ def reaches(stride, wanted, outside):
 def window(grid, t, r, below, factors, row):
     """What decides the reuse of a sliding window if the first loop a tensor sees is that over `r` of a level.
 
-    Fills `row` with: n, its iterations; step of the window; column of its axis in a label; extent of the tile; most
-    iterations of other loops outside that could move the window along its axis before one along another does; most
-    iterations outside whose steps neighbours could serve; and a, b of the least fraction a + b x slab that a step of
-    the former loops needs; first and last column of the tensor's axes in a label.
+    Fills `row`, whose entries `dse.mapper.kernels.slots` names.
 
     Such a step moves the window by its own stride less those of the loops that rewind, r's included. It needs nothing
     if that is 0 and a slab if it is the window's step. The strides of the loops beyond r have a common divisor, so
@@ -247,15 +256,16 @@ def window(grid, t, r, below, factors, row):
                     passes = True
         if passes:
             passed *= outside
-    row[0], row[1], row[2], row[3], row[4], row[5] = n, step, grid.axis_column[t, a], extent, same, passed
-    row[8], row[9] = label_columns(grid, t)
-    row[6], row[7] = 0.0, 0.0
+    row[ITERATIONS], row[STEP], row[COLUMN] = n, step, grid.axis_column[t, a]
+    row[SAME], row[SERVED] = same, passed
+    row[FIRST_COLUMN], row[END_COLUMN] = label_columns(grid, t)
+    row[LEAST], row[SLOPE] = 0.0, 0.0
     if divisor == 0 or 2 * step % divisor != 0:
-        row[6] = 1.0
+        row[LEAST] = 1.0
     elif not zero and twice:
-        row[7] = 0.5 if step % divisor == 0 else 1.0
+        row[SLOPE] = 0.5 if step % divisor == 0 else 1.0
     elif not zero:
-        row[6] = 0.5  # the first of them needs everything, and makes half of the steps or more
+        row[LEAST] = 0.5  # the first of them needs everything, and makes half of the steps or more
 
 
 @kernel
@@ -268,18 +278,18 @@ def reuse_factor(label, run, windows, count, direct):
     """
     best = 1.0
     for i in range(count):
-        n, step, column = windows[i, 0], windows[i, 1], int(windows[i, 2])
-        extent, span = abs(label[column]), label[column + 1]
+        n, step, column = windows[i, ITERATIONS], windows[i, STEP], int(windows[i, COLUMN])
+        extent, span = abs(label[column + EXTENT]), label[column + SPAN]
         slab = min(1.0, step / extent) if extent > 0.0 else 1.0
-        apart = slab == 1.0 or label[column] < 0.0
-        near = direct or label[column] < 0.0
+        apart = slab == 1.0 or label[column + EXTENT] < 0.0
+        near = direct or label[column + EXTENT] < 0.0
         if near and span >= step:  # all but the last of each chain of children this far apart have a neighbour
             slab *= step / (span + step)
-        same, other = windows[i, 4], windows[i, 6] + windows[i, 7] * slab
-        widest = widest_spread(label, int(windows[i, 8]), int(windows[i, 9]))
+        same, other = windows[i, SAME], windows[i, LEAST] + windows[i, SLOPE] * slab
+        widest = widest_spread(label, int(windows[i, FIRST_COLUMN]), int(windows[i, END_COLUMN]))
         if near and apart and widest > 0.0:
-            free = label[column] < 0.0 or other == 0.0
-            same, other = windows[i, 5], 0.0 if free else min(slab, 1.0 / (widest + 1.0))
+            free = label[column + EXTENT] < 0.0 or other == 0.0
+            same, other = windows[i, SERVED], 0.0 if free else min(slab, 1.0 / (widest + 1.0))
         best = min(best, ((n - 1.0) * slab + 1.0 / same + (1.0 - 1.0 / same) * other) / n)
     return best / run
 

@@ -2,15 +2,15 @@
 
 A label bounds the cost of everything inside from below as a function of what happens further out:
 
-    K0 + sum over tensors t of g_t * (fill_t + read_t * share_t) + closed_t * share_t  +  outer leakage * idle
+    settled + sum over tensors t of g_t * (fill_t + read_t * share_t) + closed_t * share_t  +  outer leakage * idle
 
 where g_t in (0, 1] is the reuse that the next loops outside give tensor t, share_t the multicast of fan-outs outside,
 closed_t the reads whose reuse is settled but whose multicast is not, and idle the inverse of the fan-out inside.
 
-`label = [K0, idle, fill_0, read_0, closed_0, fill_1, ..., extent_0, span_0, extent_1, ...]`: behind the costs stand,
-for every axis that several dimensions share, the extent of the open tile and how far a fan-out directly outside it
-spreads its children. They decide how much a sliding window can reuse. A negative extent stands for any up to its
-size, and for that of compute units under a fan-out.
+The costs are followed, for every axis that several dimensions share, by the extent of the open tile and how far a
+fan-out directly outside it spreads its children. They decide how much a sliding window can reuse. A negative extent
+stands for any up to its size, and for that of compute units under a fan-out. `dse.mapper.kernels.slots` names the
+places of all of these.
 """
 
 from __future__ import annotations
@@ -21,6 +21,18 @@ import numpy as np
 
 from dse.mapper.kernels.geometry import label_columns, reuse_factor, widest_spread
 from dse.mapper.kernels.jit import kernel
+from dse.mapper.kernels.slots import (
+    AXIS,
+    EXTENT,
+    IDLE,
+    SETTLED,
+    SPAN,
+    closed_slot,
+    cost_slots,
+    fill_slot,
+    open_cost,
+    read_slot,
+)
 
 CAP = 64  # labels a tile may have; beyond it two are merged into one that is below both
 
@@ -69,21 +81,21 @@ def insert(labels, count, new, corners):
     of `corners`, so a label that is no higher at all corners of these faces is no higher anywhere. Where the share of
     a read is still open (a fan-out follows) all components are compared instead.
     """
-    width, costs = new.shape[0], 2 + 3 * corners.shape[1]
+    width, costs = new.shape[0], cost_slots(corners.shape[1])
     i = 0
     while i < count:
-        below, above = labels[i, 1] <= new[1], labels[i, 1] >= new[1]
+        below, above = labels[i, IDLE] <= new[IDLE], labels[i, IDLE] >= new[IDLE]
         split = False
         for t in range(corners.shape[1]):
-            for j in (3 + 3 * t, 4 + 3 * t):
+            for j in (read_slot(t), closed_slot(t)):
                 if labels[i, j] != 0.0 or new[j] != 0.0:
                     split = True
-        for j in range(costs, width, 2):  # a larger window can be reused more, except by neighbours
-            if labels[i, j] == new[j] and labels[i, j + 1] == new[j + 1]:
+        for j in range(costs, width, AXIS):  # a larger window can be reused more, except by neighbours
+            if labels[i, j + EXTENT] == new[j + EXTENT] and labels[i, j + SPAN] == new[j + SPAN]:
                 continue
-            if labels[i, j + 1] != 0.0 or new[j + 1] != 0.0:
+            if labels[i, j + SPAN] != 0.0 or new[j + SPAN] != 0.0:
                 below, above = False, False
-            elif abs(labels[i, j]) < abs(new[j]):
+            elif abs(labels[i, j + EXTENT]) < abs(new[j + EXTENT]):
                 below = False
             else:
                 above = False
@@ -100,11 +112,11 @@ def insert(labels, count, new, corners):
                     above = False
         else:
             for c in range(corners.shape[0]):
-                x, y = labels[i, 0], new[0]
+                x, y = labels[i, SETTLED], new[SETTLED]
                 for t in range(corners.shape[1]):
                     if corners[c, t]:
-                        x += labels[i, 2 + 3 * t]
-                        y += new[2 + 3 * t]
+                        x += labels[i, fill_slot(t)]
+                        y += new[fill_slot(t)]
                 slack = 1e-12 * (abs(x) + abs(y))
                 if x > y + slack:
                     below = False
@@ -131,28 +143,28 @@ def merge(labels, count, new, costs):
     """Puts a label and the nearest of a full set together into one that is below both."""
     nearest, least = 0, np.inf
     for i in range(count):
-        loss = abs(labels[i, 0] - new[0])
-        for j in range(2, costs):
+        loss = abs(labels[i, SETTLED] - new[SETTLED])
+        for j in range(fill_slot(0), costs):
             loss += abs(labels[i, j] - new[j])
         if loss < least:
             nearest, least = i, loss
     row = labels[nearest]
     for j in range(costs):
         row[j] = min(row[j], new[j])
-    for j in range(costs, new.shape[0], 2):
-        if row[j] != new[j] or row[j + 1] != new[j + 1]:
-            row[j] = -max(abs(row[j]), abs(new[j]))
-            row[j + 1] = max(row[j + 1], new[j + 1])
+    for j in range(costs, new.shape[0], AXIS):
+        if row[j + EXTENT] != new[j + EXTENT] or row[j + SPAN] != new[j + SPAN]:
+            row[j + EXTENT] = -max(abs(row[j + EXTENT]), abs(new[j + EXTENT]))
+            row[j + SPAN] = max(row[j + SPAN], new[j + SPAN])
 
 
 @kernel
 def settle(label, t, least_share):
     """Where no fan-out follows before the parent, reads are shared by no more and need no place of their own."""
     if least_share == 1.0:
-        label[0] += label[4 + 3 * t]
-        label[2 + 3 * t] += label[3 + 3 * t]
-        label[3 + 3 * t] = 0.0
-        label[4 + 3 * t] = 0.0
+        label[SETTLED] += label[closed_slot(t)]
+        label[fill_slot(t)] += label[read_slot(t)]
+        label[read_slot(t)] = 0.0
+        label[closed_slot(t)] = 0.0
 
 
 @kernel
@@ -165,15 +177,13 @@ def least_value(labels, start, stop, around, share, leak, fixed, idle, aim):
     best = np.inf
     for m in range(start, stop):
         label = labels[m]
-        cost = fixed + label[0] + leak * label[1]
+        cost = fixed + label[SETTLED] + leak * label[IDLE]
         for t in range(share.shape[0]):
-            open_cost = label[2 + 3 * t] + label[3 + 3 * t] * share[t]
-            if open_cost > 0.0:
-                cost += open_cost * reuse_factor(
-                    label, around.run[t], around.windows[t], around.counts[t], around.direct[t]
-                )
-            cost += label[4 + 3 * t] * share[t]
-        best = min(best, value_of(aim, cost, label[1] * idle))
+            pj = open_cost(label, t, share[t])
+            if pj > 0.0:
+                cost += pj * reuse_factor(label, around.run[t], around.windows[t], around.counts[t], around.direct[t])
+            cost += label[closed_slot(t)] * share[t]
+        best = min(best, value_of(aim, cost, label[IDLE] * idle))
     return best
 
 
@@ -183,7 +193,7 @@ def window_floor(grid, tile, t, d, label, linkable):
     a = grid.axis_of[t, d]
     step = grid.coefficient[t, a, d] * grid.value[tile, d]
     column = grid.axis_column[t, a]
-    extent, span = abs(label[column]), label[column + 1]
+    extent, span = abs(label[column + EXTENT]), label[column + SPAN]
     least = min(1.0, step / extent) if extent > 0.0 else 1.0
     if linkable:
         whole = 1
@@ -193,7 +203,7 @@ def window_floor(grid, tile, t, d, label, linkable):
     elif span >= step:
         least *= step / (span + step)
     begin, end = label_columns(grid, t)
-    if linkable or label[column] < 0.0 or widest_spread(label, begin, end) > 0.0:
+    if linkable or label[column + EXTENT] < 0.0 or widest_spread(label, begin, end) > 0.0:
         return 0.5 * least
     for e in range(grid.bounds.shape[0]):
         if e != d and grid.axis_of[t, e] == a and grid.value[tile, e] < grid.bounds[e]:
@@ -205,21 +215,21 @@ def window_floor(grid, tile, t, d, label, linkable):
 def floor_of(grid, tile, label, share, linkable):
     """The least that a label can cost in any surrounding: one loop comes first outside, and who it moves must pay."""
     dims, tensors = grid.bounds.shape[0], share.shape[0]
-    cost = label[0]
+    cost = label[SETTLED]
     for t in range(tensors):
-        cost += label[4 + 3 * t] * share[t]
+        cost += label[closed_slot(t)] * share[t]
     least = np.inf
     for first in range(dims):
         if grid.value[tile, first] == grid.bounds[first]:
             continue
         here = 0.0
         for t in range(tensors):
-            open_cost = label[2 + 3 * t] + label[3 + 3 * t] * share[t]
-            if open_cost <= 0.0:
+            pj = open_cost(label, t, share[t])
+            if pj <= 0.0:
                 continue
             if grid.relevant[t, first]:
                 if grid.axis_of[t, first] >= 0:
-                    open_cost *= window_floor(grid, tile, t, first, label, linkable[t])
+                    pj *= window_floor(grid, tile, t, first, label, linkable[t])
             else:
                 run, slide = 1.0, 1.0
                 for d in range(dims):
@@ -227,13 +237,13 @@ def floor_of(grid, tile, label, share, linkable):
                         run *= grid.bounds[d] // grid.value[tile, d]
                     elif grid.axis_of[t, d] >= 0 and grid.value[tile, d] < grid.bounds[d]:
                         slide = min(slide, window_floor(grid, tile, t, d, label, linkable[t]))
-                open_cost *= slide / run
-            here += open_cost
+                pj *= slide / run
+            here += pj
         least = min(least, here)
     if least == np.inf:  # nothing is left outside
         least = 0.0
         for t in range(tensors):
-            least += label[2 + 3 * t] + label[3 + 3 * t] * share[t]
+            least += open_cost(label, t, share[t])
     return cost + least
 
 
@@ -249,7 +259,7 @@ def floors_of(grid, labels, offsets, share, linkable, out):
 def values_of(aim, floors, beyond, labels, idle_beyond, out):
     """The least objective that each label can lead to."""
     for m in range(floors.shape[0]):
-        out[m] = value_of(aim, floors[m] + beyond, labels[m, 1] * idle_beyond)
+        out[m] = value_of(aim, floors[m] + beyond, labels[m, IDLE] * idle_beyond)
 
 
 @kernel

@@ -7,11 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dse.mapper.kernels.geometry import (
-    WINDOW,
     Around,
-    Flags,
-    Floats,
-    Ints,
     duplicates,
     extent_of,
     fan_shares,
@@ -24,6 +20,20 @@ from dse.mapper.kernels.geometry import (
 )
 from dse.mapper.kernels.jit import kernel
 from dse.mapper.kernels.labels import CAP, copy, floor_of, grown, insert, least_value, packed, settle, value_of
+from dse.mapper.kernels.slots import (
+    EXTENT,
+    IDLE,
+    SETTLED,
+    SPAN,
+    WINDOW,
+    Flags,
+    Floats,
+    Ints,
+    closed_slot,
+    fill_slot,
+    open_cost,
+    read_slot,
+)
 
 
 class Inside(NamedTuple):
@@ -81,7 +91,7 @@ def settles(grid, labels, start, stop, factors):
                 break
         if not moved:
             for m in range(start, stop):
-                if labels[m, 2 + 3 * t] + labels[m, 3 + 3 * t] > 0.0:
+                if open_cost(labels[m], t, 1.0) > 0.0:
                     return False
     return True
 
@@ -93,22 +103,22 @@ def floor_inside(grid, labels, start, stop, first, factors, slide):
     best = np.inf
     n = factors[first]
     for m in range(start, stop):
-        cost = labels[m, 0]
+        cost = labels[m, SETTLED]
         for t in range(tensors):
-            open_cost = labels[m, 2 + 3 * t] + labels[m, 3 + 3 * t]
-            cost += labels[m, 4 + 3 * t]
-            if open_cost == 0.0:
+            pj = open_cost(labels[m], t, 1.0)
+            cost += labels[m, closed_slot(t)]
+            if pj == 0.0:
                 continue
             if not grid.relevant[t, first]:
                 run = 1
                 for d in range(dims):
                     if not grid.relevant[t, d]:
                         run *= factors[d]
-                cost += open_cost * slide[t] / run
+                cost += pj * slide[t] / run
             elif grid.axis_of[t, first] >= 0:
-                cost += open_cost * min(1.0, 2.0 * slide[t]) * (n - 1) / n
+                cost += pj * min(1.0, 2.0 * slide[t]) * (n - 1) / n
             else:
-                cost += open_cost
+                cost += pj
         best = min(best, cost)
     return best
 
@@ -118,47 +128,48 @@ def add_loops(grid, label, around, closed, share, new):
     """Fills `new` with a label outside loops that reuse its open tensors as `around` says and close some."""
     copy(new, label)
     for t in range(share.shape[0]):
-        if new[2 + 3 * t] + new[3 + 3 * t] > 0.0:
+        if open_cost(new, t, 1.0) > 0.0:
             g = reuse_factor(label, around.run[t], around.windows[t], around.counts[t], around.direct[t])
-            new[2 + 3 * t] *= g
-            new[3 + 3 * t] *= g
+            new[fill_slot(t)] *= g
+            new[read_slot(t)] *= g
         if closed[t]:
-            new[0] += new[2 + 3 * t]
-            new[4 + 3 * t] += new[3 + 3 * t]
-            new[2 + 3 * t] = 0.0
-            new[3 + 3 * t] = 0.0
+            new[SETTLED] += new[fill_slot(t)]
+            new[closed_slot(t)] += new[read_slot(t)]
+            new[fill_slot(t)] = 0.0
+            new[read_slot(t)] = 0.0
             settle(new, t, share[t])
         for a in range(grid.axis_column.shape[1]):
             column = grid.axis_column[t, a]
             if column >= 0:
-                if closed[t] or label[column] >= 0.0:
-                    new[column + 1] = 0.0  # the repeated tile comes between: no neighbour helps
+                if closed[t] or label[column + EXTENT] >= 0.0:
+                    new[column + SPAN] = 0.0  # the repeated tile comes between: no neighbour helps
                 if closed[t]:
-                    new[column] = 0.0
+                    new[column + EXTENT] = 0.0
 
 
 @kernel
 def add_boundary(grid, at, label, boundary, macs):
     """Adds what it costs to move the tile `at` into the level that it fills."""
-    label[0] += boundary.leak * macs * label[1]
+    label[SETTLED] += boundary.leak * macs * label[IDLE]
     for t in range(boundary.keep.shape[0]):
         if not boundary.keep[t]:
             continue
         settle(label, t, 1.0)
-        label[0] -= boundary.saved[t]
+        label[SETTLED] -= boundary.saved[t]
         if not boundary.has_parent[t]:
             continue
-        label[2 + 3 * t] += grid.words[at, t] * boundary.fill_price[t]
-        label[3 + 3 * t] = grid.words[at, t] * boundary.parent_price[t]
+        label[fill_slot(t)] += grid.words[at, t] * boundary.fill_price[t]
+        label[read_slot(t)] = grid.words[at, t] * boundary.parent_price[t]
         settle(label, t, boundary.share_outside[t])
-        if label[2 + 3 * t] + label[3 + 3 * t] == 0.0:
+        if open_cost(label, t, 1.0) == 0.0:
             continue
         for a in range(grid.axis_column.shape[1]):
             column = grid.axis_column[t, a]
             if column >= 0:
-                before, extent = abs(label[column]), extent_of(grid, at, t, a)
-                mixed = label[column] < 0.0 or (label[column + 1] > 0.0 and before > 0.0 and before != extent)
-                label[column] = -max(before, extent) if mixed else max(before, extent)
+                stored, span = label[column + EXTENT], label[column + SPAN]
+                before, extent = abs(stored), extent_of(grid, at, t, a)
+                mixed = stored < 0.0 or (span > 0.0 and before > 0.0 and before != extent)
+                label[column + EXTENT] = -max(before, extent) if mixed else max(before, extent)
 
 
 @kernel
@@ -263,7 +274,7 @@ def lift_storage(grid, inside, allowed, order, boundary, wanted, limit, aim, sca
         if settled_cost[at] < np.inf:
             for j in range(width):
                 new[j] = 0.0
-            new[0] = settled_cost[at]
+            new[SETTLED] = settled_cost[at]
             row_counts[row_of[at]] = insert(row, row_counts[row_of[at]], new, corners)
         for m in range(row_counts[row_of[at]]):
             add_boundary(grid, at, row[m], boundary, aim.macs)
@@ -324,25 +335,25 @@ def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corne
             row = row_of[at]
             for m in range(inside.offsets[below], inside.offsets[below + 1]):
                 copy(new, labels[m])
-                new[1] /= product
+                new[IDLE] /= product
                 for t in range(tensors):
-                    new[0] -= more[t]
-                    new[3 + 3 * t] *= shares[t]
-                    new[4 + 3 * t] *= shares[t]
+                    new[SETTLED] -= more[t]
+                    new[read_slot(t)] *= shares[t]
+                    new[closed_slot(t)] *= shares[t]
                     apart = 0
                     for a in range(grid.axis_column.shape[1]):
                         if grid.axis_column[t, a] >= 0:
                             apart += spread(grid, below, factors, t, a)
                     if array.innermost and shared[t] == 1 and apart == 0:  # no neighbour ever has the same word
-                        new[4 + 3 * t] += new[3 + 3 * t]
-                        new[3 + 3 * t] = 0.0
+                        new[closed_slot(t)] += new[read_slot(t)]
+                        new[read_slot(t)] = 0.0
                     settle(new, t, array.share_outside[t])
                 set_spans(grid, below, factors, array.linked, new)
-                new[0] += array.leak_outside * aim.macs * new[1]
+                new[SETTLED] += array.leak_outside * aim.macs * new[IDLE]
                 if not keep_idle:
-                    new[1] = 0.0
+                    new[IDLE] = 0.0
                 floor = floor_of(grid, at, new, array.share_outside, array.linkable) + limit.outside[at]
-                if value_of(aim, floor, new[1] * limit.idle) >= limit.value:
+                if value_of(aim, floor, new[IDLE] * limit.idle) >= limit.value:
                     continue
                 row_counts[row] = insert(rows[row], row_counts[row], new, corners)
     return packed(rows, row_of, row_counts)

@@ -1,8 +1,8 @@
 """Mappings with remainders: perfect mappings of a padded layer, with the last runs that the layer itself leaves.
 
-A layer with a dimension raised to a multiple of a fan-out's factor has perfect mappings that the layer itself has not.
-Each of them is one of the layer, too: its loops run in the same order, and the last run of a loop is what the size
-minus one has as its digit there. docs/imperfect.md says which of these mappings are searched.
+A layer with a dimension raised to a multiple of a fan-out's factor has perfect mappings that the layer itself lacks.
+Each becomes a mapping of the layer: its loops keep their order, and the last run of a loop is the digit of size - 1 at
+that loop, plus one. docs/imperfect.md says which of these mappings are searched.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str, perfect: Sear
 
     The mapping is not proven to be optimal, unless there was no padding to search.
     """
-    found = perfect(spec, problem, ert, objective)
+    result = perfect(spec, problem, ert, objective)
     best, searched = None, False
-    if found.mapping is not None and found.evaluation is not None:
-        best = _choice(spec, problem, ert, objective, found.mapping)
+    if result.mapping is not None and result.evaluation is not None:
+        best = _choice(spec, problem, ert, objective, result.mapping)
     for padding in paddings(spec, problem, MOST_PADDINGS):
         if objective == "delay" and best is not None and padding.steps > best.evaluation.cycles:
             break
@@ -58,7 +58,7 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str, perfect: Sear
         choice = _choice(spec, problem, ert, objective, mapping) if permitted(spec, problem, mapping) else None
         if choice is not None and (best is None or _better(choice.value, best.value)):
             best = choice
-    return found if best is None or not searched else Found(best.mapping, best.evaluation, False)
+    return result if best is None or not searched else Found(best.mapping, best.evaluation, False)
 
 
 def where_factors_do_not_divide(
@@ -97,8 +97,8 @@ def fair_value(
 ) -> tuple[float, float]:
     """What the search minimises: energy (pJ), energy x delay (pJ cycles), or delay (cycles); then energy.
 
-    Energy is the larger one of Timeloop's and of `dse.model.unrounded`, so that by neither a remainder is taken that
-    costs more.
+    Energy is the larger of Timeloop's and that of `dse.model.unrounded`. So a mapping with remainders that is chosen
+    is no worse than the others by either of them.
     """
     energy = max(evaluation.energy_pj, fair_energy(spec, problem, mapping, ert, evaluation))
     first = {"energy": energy, "edp": energy * evaluation.cycles, "delay": float(evaluation.cycles)}
@@ -113,7 +113,8 @@ def _better(value: tuple[float, float], than: tuple[float, float]) -> bool:
 def with_remainders(spec: Spec, problem: Problem, padded: Mapping) -> Mapping:
     """A mapping of a padded layer as one of the layer itself.
 
-    The outermost loop of a dimension has no last run but is as long as is needed, and goes where that is 1.
+    The outermost loop of a dimension has no last run: it becomes as short as its last run would be, and is left out
+    where that is 1.
     """
     factors: dict[tuple[str, str], int] = {}
     remainders: dict[tuple[str, str], int] = {}
@@ -140,7 +141,7 @@ def with_remainders(spec: Spec, problem: Problem, padded: Mapping) -> Mapping:
 
 
 def permitted(spec: Spec, problem: Problem, mapping: Mapping) -> bool:
-    """Whether the factors, of which the outermost may have become smaller, are still as the constraints demand."""
+    """Whether the constraints permit the factors, of which the outermost may have become smaller."""
 
     def allowed(level: Storage | Fanout) -> bool:
         factors = dict(mapping.loops(level))

@@ -22,7 +22,7 @@ _MOST = 20_000  # uses of all fan-outs so far
 
 @dataclass(frozen=True)
 class Padding:
-    """A layer raised to `bounds`: with the factors that ask for them, fan-outs leave `steps` steps to the time axis."""
+    """A layer raised to `bounds`, and the `steps` that are left when fan-outs hold the factors it was raised for."""
 
     bounds: tuple[int, ...]
     steps: int
@@ -39,41 +39,41 @@ def paddings(spec: Spec, problem: Problem, most: int) -> list[Padding]:
             uses = _fewest_steps(problem, _products(problem, uses, _fanout_uses(level, problem)), _MOST)
     runs = -(-np.array(problem.bounds) // uses)
     padded, steps = uses * runs, runs.prod(axis=1)
-    found: dict[tuple[int, ...], Padding] = {}
+    chosen: dict[tuple[int, ...], Padding] = {}
     for i in np.lexsort((*padded.T, padded.prod(axis=1), steps)):
         bounds = tuple(padded[i].tolist())
         if bounds != problem.bounds:
-            found.setdefault(bounds, Padding(bounds, int(steps[i])))
-        if len(found) == most:
+            chosen.setdefault(bounds, Padding(bounds, int(steps[i])))
+        if len(chosen) == most:
             break
-    return list(found.values())
+    return list(chosen.values())
 
 
 def _fanout_uses(fanout: Fanout, problem: Problem) -> Ints:
     """(uses, dimensions): factors that a fan-out can hold under its constraints, whether or not they divide."""
     on_x, on_y = (_by_loops(_axis_uses(fanout, problem, size)) for size in (fanout.mesh_x, fanout.mesh_y))
     nothing = np.zeros((0, len(problem.dimensions)), np.int64)
-    found = [_products(problem, on_x.get(x, nothing), on_y.get(y, nothing)) for x, y in _splits(fanout, problem)]
-    uses = np.concatenate([nothing, *found])
+    parts = [_products(problem, on_x.get(x, nothing), on_y.get(y, nothing)) for x, y in _splits(fanout, problem)]
+    uses = np.concatenate([nothing, *parts])
     needed = [i for i, d in enumerate(problem.dimensions) if not fanout.spatial.permits(d, 1)]
     return uses[(uses[:, needed] > 1).all(axis=1)]
 
 
 def _axis_uses(fanout: Fanout, problem: Problem, size: int) -> Ints:
     """(uses, dimensions): factors that one axis of a mesh can hold."""
-    found: list[tuple[int, ...]] = []
+    uses: list[tuple[int, ...]] = []
 
     def extend(prefix: tuple[int, ...], room: int) -> None:
         d = len(prefix)
         if d == len(problem.dimensions):
-            found.append(prefix)
+            uses.append(prefix)
             return
         for n in range(1, min(room, problem.bounds[d]) + 1):
             if n == 1 or fanout.spatial.permits(problem.dimensions[d], n):
                 extend((*prefix, n), room // n)
 
     extend((), size)
-    return _fewest_steps(problem, np.array(found, np.int64), _MOST_ON_AXIS)
+    return _fewest_steps(problem, np.array(uses, np.int64), _MOST_ON_AXIS)
 
 
 def _by_loops(uses: Ints) -> dict[Loops, Ints]:

@@ -200,17 +200,17 @@ def _permitting(levels: Levels, dimension: str, factors: dict[int, int]) -> Leve
 
 def _products(levels: Levels, dimension: str, bound: int) -> set[int]:
     """Divisors of a bound that the levels' factors can multiply to."""
-    found = {1}
+    products = {1}
     for level in levels:
         factors = [n for n in divisors_of(bound) if level.loops.permits(dimension, n)]
-        found = {p * n for p in found for n in factors if bound % (p * n) == 0}
-    return found
+        products = {p * n for p in products for n in factors if bound % (p * n) == 0}
+    return products
 
 
 def _repairs(levels: Levels, dimension: str, bound: int) -> list[dict[int, int]]:
     """Factors, by level, that would have to be permitted so that all levels can multiply to the bound.
 
-    One level is changed where that is enough: nearest to its constraint first, then furthest out.
+    One level is changed if that is enough: the factor nearest to its constraint first, then the outermost level.
     """
     single = []
     for i, level in enumerate(levels):

@@ -81,10 +81,11 @@ Growth = StorageGrowth | FanoutGrowth
 
 
 def growths(spec: Spec, problem: Problem) -> list[tuple[Growth, ...]]:
-    """The alternatives for a mapspace that sizes leave empty, least growth first; none if it is not, or by factors.
+    """The alternatives for a mapspace that is empty because of sizes, least growth first.
 
-    Each alternative gives the layer a mapping, and none if one of its sizes is smaller by a row of the memory, or by a
-    row or column of the mesh. There are several only where a single level is enough.
+    Empty if there is a mapping, or if factors are in the way. Each alternative gives the layer a mapping; with one of
+    its sizes smaller by a row of the memory, or by a row or column of the mesh, there is none. There are several
+    alternatives only if one level is enough.
     """
     tiles = _tiles(problem)
     room = _Room(tiles, problem, spec.levels)
@@ -107,7 +108,7 @@ def has_mapping(spec: Spec, problem: Problem) -> bool:
 
 @lru_cache(maxsize=1)
 def _tiles(problem: Problem) -> Tiles:
-    """A line asks for the same problem on several variants of the specification."""
+    """The tiles of the last problem: one reason looks at several variants of a specification."""
     return Tiles(problem)
 
 
@@ -144,8 +145,8 @@ def _unlimited(level: Storage | Fanout, problem: Problem) -> Storage | Fanout:
 def _joint(tiles: Tiles, problem: Problem, levels: Levels, unlimited: Levels) -> tuple[Growth, ...]:
     """Growths of which none can be left out and none can be smaller while the others stay.
 
-    Nothing where no memory can grow enough: it must hold all of a tensor that bypasses the memories outside, and only
-    a larger fan-out would divide that among more instances.
+    Empty if no memory can grow enough: it must hold all of a tensor that bypasses the memories outside, and only a
+    larger fan-out would divide that among more instances.
     """
     grown: list[Growth] = []
     # Fan-outs are asked first whether they can stay, the memories outside the array last: growing those costs least.
@@ -193,9 +194,9 @@ class _Room:
     def _least_storage(self, i: int, level: Storage) -> StorageGrowth | None:
         best: StorageGrowth | None = None
         for keep, outside, inside in zip(self.keeps, self.outside, self.inside, strict=True):
-            found = self.tiles.members(outside[i] & self._loops(i, inside[i + 1], outwards=True))
-            if len(found):
-                tile = found[np.argmin(self._kept_words(keep[i])[found])]
+            members = self.tiles.members(outside[i] & self._loops(i, inside[i + 1], outwards=True))
+            if len(members):
+                tile = members[np.argmin(self._kept_words(keep[i])[members])]
                 needs = {t: max(int(self.words[t][tile]), least) for t, least in keep[i].items()}
                 whole = frozenset(t for t, n in needs.items() if n > self.words[t][tile])
                 growth = StorageGrowth(i, level, needs, whole)
@@ -263,10 +264,10 @@ class _Room:
         """
         chains = []
         for keep in self.keeps:
-            found = [self.tiles.whole]
+            chain = [self.tiles.whole]
             for i in range(len(self.levels)):
-                found.append(self._loops(i, found[-1] & self._fitting(i, keep), outwards=False))
-            chains.append(found)
+                chain.append(self._loops(i, chain[-1] & self._fitting(i, keep), outwards=False))
+            chains.append(chain)
         return chains
 
     @cached_property
@@ -277,10 +278,10 @@ class _Room:
         """
         chains = []
         for keep in self.keeps:
-            found = [self.tiles.one]
+            chain = [self.tiles.one]
             for i in reversed(range(len(self.levels))):
-                found.insert(0, self._loops(i, found[0], outwards=True) & self._fitting(i, keep))
-            chains.append(found)
+                chain.insert(0, self._loops(i, chain[0], outwards=True) & self._fitting(i, keep))
+            chains.append(chain)
         return chains
 
     def _fitting(self, i: int, keep: Keep) -> int:
@@ -300,19 +301,19 @@ class _Room:
         if not isinstance(level, Fanout) or level.mesh_x == level.mesh_y == self.problem.macs:  # unlimited
             return self._any_factors(i, tiles, outwards)
         step = self.tiles.multiplied_by if outwards else self.tiles.divided_by
-        found = 0
+        result = 0
         for factors in self._spatial_factors(i, level):
-            found |= step(tiles, factors)
-        return found
+            result |= step(tiles, factors)
+        return result
 
     def _any_factors(self, i: int, tiles: int, outwards: bool = False) -> int:
         """The same by the constraints on factors alone: every dimension for itself."""
         step = self.tiles.multiplied if outwards else self.tiles.divided
         for d, permitted in enumerate(self.permitted[i]):
-            found = 0
+            result = 0
             for n in permitted:
-                found |= step(tiles, d, n)
-            tiles = found
+                result |= step(tiles, d, n)
+            tiles = result
         return tiles
 
     def _spatial_factors(self, i: int, level: Fanout) -> list[int]:

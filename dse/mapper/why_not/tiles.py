@@ -67,7 +67,7 @@ class Tiles:
         return (tiles & self._multiples[d][n]) >> self._number[d][n]
 
     def multiplied(self, tiles: int, d: int, n: int) -> int:
-        # Whatever is no tile would carry into the digits of other primes, which is then no multiple of n.
+        # A product that is not a tile carries into the digits of other primes, so it is not among the multiples of n.
         return (tiles << self._number[d][n]) & self._multiples[d][n]
 
     def divided_by(self, tiles: int, factors: int) -> int:
@@ -78,22 +78,22 @@ class Tiles:
         return (tiles << factors) & self._multiples_of(factors)
 
     def _multiples_of(self, factors: int) -> int:
-        found = (1 << self.count) - 1
+        common = (1 << self.count) - 1
         for d, n in enumerate(self.value[factors].tolist()):
             if n > 1:
-                found &= self._multiples[d][n]
-        return found
+                common &= self._multiples[d][n]
+        return common
 
 
 def _divisors(n: int) -> list[int]:
     """The divisors of n; the position is a number whose digits are the exponents of its primes."""
-    found, p = [1], 2
+    divisors, p = [1], 2
     while n > 1:
         p = n if p * p > n else p  # what is left is a prime
         exponent = 0
         while n % p == 0:
             n //= p
             exponent += 1
-        found = [v * p**e for e in range(exponent + 1) for v in found]
+        divisors = [v * p**e for e in range(exponent + 1) for v in divisors]
         p += 1
-    return found
+    return divisors

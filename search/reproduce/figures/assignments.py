@@ -21,7 +21,7 @@ Grid = list[tuple[str, Mapping[str, str]]]
 
 
 def draw_grids(grids: Mapping[str, Grid]) -> Figure:
-    """A table a title, one below the other: a row an entry, a column a layer."""
+    """A table for each title, one below the other: a row for each entry, a column for each layer."""
     sizes = [len(grid) for grid in grids.values()]
     figure = Figure(figsize=(12.5, 1.0 * len(grids) + 0.24 * sum(sizes) + 0.6), layout="constrained")
     axes = np.atleast_1d(figure.subplots(len(grids), 1, height_ratios=[n + 2 for n in sizes]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +45,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: 1\n---\nb: 1", "line 2"),
     ],
 )
-def test_yaml_that_no_reader_can_use(text, message):
+def test_yaml_that_no_reader_can_use(text: Any, message: Any) -> None:
     start = time.process_time()
     with pytest.raises(InputError, match=message) as e:
         parse_yaml(text, "file")
@@ -51,15 +53,15 @@ def test_yaml_that_no_reader_can_use(text, message):
     assert time.process_time() - start < 2
 
 
-def test_a_date_is_text():
+def test_a_date_is_text() -> None:
     assert parse_yaml("a: 2001-01-01\nb: 2001-99-99", "file") == {"a": "2001-01-01", "b": "2001-99-99"}
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[NaN]", "NaN is no number"),
-        ("[-Infinity]", "-Infinity is no number"),
+        ("[NaN]", "NaN is not a number"),
+        ("[-Infinity]", "-Infinity is not a number"),
         ("[1e999]", "no finite number"),
         ("[" + "9" * 5000 + "]", "5000 digits"),
         ("[" * 900 + "]" * 900, f"more than {MAX_DEPTH} deep"),
@@ -69,12 +71,12 @@ def test_a_date_is_text():
         ("", "line 1"),
     ],
 )
-def test_json_that_no_reader_can_use(text, message):
+def test_json_that_no_reader_can_use(text: Any, message: Any) -> None:
     with pytest.raises(InputError, match=message):
         parse_json(text, "file")
 
 
-def test_files_that_are_no_text(tmp_path):
+def test_files_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
     with pytest.raises(InputError, match="is a directory"):
         read_text(tmp_path)
@@ -96,7 +98,7 @@ def test_files_that_are_no_text(tmp_path):
     assert read_yaml(path) is None
 
 
-def test_a_message_is_one_line_and_not_long():
+def test_a_message_is_one_line_and_not_long() -> None:
     line = str(InputError("file\nname", "found " + "x" * 10_000 + "\x1b[2J\ud800", ["y" * 10_000]))
     assert line.startswith("file name: found xxx") and len(line) <= LONGEST + 40
     assert line.isprintable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from dse.core.expressions import evaluate
         ("1e3", 1000.0),
     ],
 )
-def test_values(text, value):
+def test_values(text: Any, value: Any) -> None:
     found = evaluate(text, {"n": 8, "kind": "wide"}, "field")
     assert found == value and type(found) is type(value)
 
@@ -58,7 +59,7 @@ def test_values(text, value):
         "1 + undefined",
     ],
 )
-def test_what_does_not_end_or_is_no_number_is_one_line(text):
+def test_what_does_not_end_or_is_no_number_is_one_line(text: Any) -> None:
     variables = {"kind": "wide", "twice0": 1, **{f"twice{i + 1}": f"twice{i} + twice{i}" for i in range(30)}}
     start = time.process_time()
     try:

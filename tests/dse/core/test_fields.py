@@ -1,14 +1,17 @@
 """Fields of hand-written documents: what is taken, and the line that says what is wrong."""
 
+from __future__ import annotations
+
 import datetime
 import math
+from typing import Any
 
 import pytest
 
 from dse.core import fields
 from dse.core.errors import InputError
 
-ODD = [
+ODD: list[Any] = [
     None,
     True,
     "8",
@@ -25,7 +28,7 @@ ODD = [
 ]
 
 
-def test_what_is_right_is_taken():
+def test_what_is_right_is_taken() -> None:
     assert fields.mapping({"a": 1}, "f", ("a", "b"), required=("a",)) == {"a": 1}
     assert fields.optional_mapping(None, "f") == {} and fields.optional_sequence(None, "f", fields.text) == []
     assert fields.sequence(["a", "b"], "f", fields.text) == ["a", "b"]
@@ -37,7 +40,7 @@ def test_what_is_right_is_taken():
 
 @pytest.mark.parametrize("value", ODD, ids=fields.shown)
 @pytest.mark.parametrize("read", [fields.integer, fields.text, fields.name, fields.boolean, fields.number])
-def test_odd_values_end_in_one_short_line(read, value):
+def test_odd_values_end_in_one_short_line(read: Any, value: Any) -> None:
     """Only the right type is taken; what is not is shown, whatever its size."""
     types = {fields.text: str, fields.name: (str, int, float), fields.boolean: bool, fields.number: (int, float)}
     try:
@@ -48,13 +51,13 @@ def test_odd_values_end_in_one_short_line(read, value):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 10**400, True, "1", None, -1])
-def test_numbers_are_finite(value):
+def test_numbers_are_finite(value: Any) -> None:
     with pytest.raises(InputError, match=r"of at least 0"):
         fields.number(value, "f")
 
 
 @pytest.mark.parametrize("value", [2**53 + 1, 10**6000, 0, -3, True, 1.5], ids=fields.shown)
-def test_integers_have_a_range(value):
+def test_integers_have_a_range(value: Any) -> None:
     with pytest.raises(InputError, match=r"a whole number, at (least|most)"):
         fields.integer(value, "f")
 
@@ -70,13 +73,13 @@ def test_integers_have_a_range(value):
         ({(1, 2): 1}, "f: the key (1, 2) is not text (allowed: depth, width)"),
     ],
 )
-def test_mappings_name_what_is_wrong(value, message):
+def test_mappings_name_what_is_wrong(value: Any, message: Any) -> None:
     with pytest.raises(InputError) as e:
         fields.mapping(value, "f", ("depth", "width"), required=("depth",))
     assert str(e.value) == message
 
 
-def test_a_list_says_which_item_is_wrong():
+def test_a_list_says_which_item_is_wrong() -> None:
     with pytest.raises(InputError, match=r"f\[1\]: found 3 \(allowed: text\)"):
         fields.sequence(["a", 3], "f", fields.text)
     with pytest.raises(InputError, match=r"f: found 'ab' \(allowed: a list\)"):

@@ -1,6 +1,9 @@
 """Reading specifications: what is not understood is refused by name, whatever its value; what is, is right."""
 
+from __future__ import annotations
+
 import copy
+from typing import Any
 
 import pytest
 
@@ -49,7 +52,7 @@ LAYER = problem_from_document(PROBLEM, "p")
 DRAM, PE, BUF, MAC = (f"architecture/nodes/{i}" for i in (1, 2, 3, 4))
 
 
-def changed(path: str, value: object) -> dict:
+def changed(path: str, value: object) -> Any:
     document = copy.deepcopy(parse_yaml(ARCH, "a"))
     *outer, last = [int(key) if key.isdigit() else key for key in path.split("/")]
     at = document
@@ -59,11 +62,11 @@ def changed(path: str, value: object) -> dict:
     return document
 
 
-def read(document: object):
+def read(document: object) -> Any:
     return SpecFile(document, "a").instance(dimensions=LAYER.dimensions, tensors=("W", "I", "Z"))
 
 
-def with_change(path: str, value: object):
+def with_change(path: str, value: object) -> Any:
     return read(changed(path, value))
 
 
@@ -134,7 +137,7 @@ def with_change(path: str, value: object):
     ],
     ids=shown,
 )
-def test_what_is_not_understood_is_refused_by_name(path, value, message):
+def test_what_is_not_understood_is_refused_by_name(path: Any, value: Any, message: Any) -> None:
     document = changed(path, value)
     if value is None and path.endswith("datawidth"):
         document["variables"]["width"] = 8
@@ -163,33 +166,33 @@ def test_what_is_not_understood_is_refused_by_name(path, value, message):
         ("mapping", []),
     ],
 )
-def test_neutral_keys_change_nothing(path, value):
+def test_neutral_keys_change_nothing(path: Any, value: Any) -> None:
     assert with_change(path, value).canonical() == read(parse_yaml(ARCH, "a")).canonical() or "min_factor" in path
 
 
-def test_a_missing_datawidth_is_timeloops_default():
+def test_a_missing_datawidth_is_timeloops_default() -> None:
     document = changed(f"{BUF}/attributes", {"width": 32, "depth": 4})
     buf = read(document).storage("buf")
     assert (buf.datawidth, buf.block_size, buf.capacity) == (16, 2, 8)
 
 
-def test_attributes_that_expressions_use_are_variables():
+def test_attributes_that_expressions_use_are_variables() -> None:
     document = changed("architecture/nodes/0/attributes", {"rows": 32})
     document["architecture"]["nodes"][3]["attributes"]["depth"] = "rows * 2"
     assert read(document).storage("buf").capacity == 128
 
 
-def test_text_that_is_no_attribute_makes_none_known():
+def test_text_that_is_no_attribute_makes_none_known() -> None:
     with pytest.raises(InputError, match="unknown attribute 'dram'"):
         with_change(f"{BUF}/attributes/dram", 1)
 
 
-def test_an_old_bandwidth_is_half_for_reads_and_half_for_writes():
+def test_an_old_bandwidth_is_half_for_reads_and_half_for_writes() -> None:
     document = changed(f"{BUF}/attributes/bandwidth", 6)
     assert (read(document).storage("buf").read_bandwidth, read(document).storage("buf").write_bandwidth) == (2, 3)
 
 
-def test_what_is_kept_alone_and_what_is_bypassed_alone():
+def test_what_is_kept_alone_and_what_is_bypassed_alone() -> None:
     keep = with_change(f"{BUF}/constraints/dataspace", {"keep_only": ["W"]}).storage("buf").keep
     assert keep == {"W": True, "I": False, "Z": False}
     keep = with_change(f"{BUF}/constraints/dataspace", {"bypass_only": []}).storage("buf").keep
@@ -201,7 +204,7 @@ def test_what_is_kept_alone_and_what_is_bypassed_alone():
     )
 
 
-def test_factors_alone_and_the_place_of_loops_of_one_iteration():
+def test_factors_alone_and_the_place_of_loops_of_one_iteration() -> None:
     loops = with_change(f"{BUF}/constraints/temporal", {"factors_only": ["K=2", "N<=3"]}).storage("buf").temporal
     assert loops.factors == {"K": 2, "M": 1} and loops.at_most == {"N": 3} and loops.inner == ("M",)
     loops = with_change(f"{BUF}/constraints/temporal", {"factors_only": []}).storage("buf").temporal
@@ -210,11 +213,11 @@ def test_factors_alone_and_the_place_of_loops_of_one_iteration():
     assert (loops.storage("buf").temporal.inner, loops.storage("buf").temporal.outer) == (("N", "K"), ("M",))
 
 
-def layer(**sizes):
+def layer(**sizes: Any) -> Any:
     return problem_from_document(PROBLEM | {"instance": PROBLEM["instance"] | sizes}, "p")
 
 
-def test_dimensions_of_size_one_move_a_split():
+def test_dimensions_of_size_one_move_a_split() -> None:
     """`permutation: [K], split: 2`: with M and N of size 1 both stand before K, which then lies on Y."""
     spec = read(parse_yaml(ARCH, "a"))
     assert spec.levels[1].spatial.inner == ("K",)
@@ -222,7 +225,7 @@ def test_dimensions_of_size_one_move_a_split():
     assert for_layer(spec, layer(N=1)).levels[1].spatial.inner == ("N", "K")
 
 
-def test_an_open_permutation_on_one_axis_is_in_the_order_of_dimensions():
+def test_an_open_permutation_on_one_axis_is_in_the_order_of_dimensions() -> None:
     document = changed(f"{PE}/constraints/spatial", {"split": 1})
     document["architecture"]["nodes"][2]["spatial"] = {"meshX": 4}
     assert for_layer(read(document), LAYER).levels[1].spatial.inner == ("M", "K", "N")
@@ -230,7 +233,7 @@ def test_an_open_permutation_on_one_axis_is_in_the_order_of_dimensions():
     assert for_layer(read(document), LAYER).levels[1].spatial.inner == ()
 
 
-def test_factors_above_the_dimension_are_ignored_with_a_warning(caplog):
+def test_factors_above_the_dimension_are_ignored_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     document = changed(f"{DRAM}/constraints/temporal/factors", ["K=0", "M=5", "N=3"])
     document["architecture"]["nodes"][3]["constraints"]["temporal"]["factors"] = ["N=3"]
     spec = for_layer(read(document), LAYER)
@@ -241,14 +244,14 @@ def test_factors_above_the_dimension_are_ignored_with_a_warning(caplog):
     assert "dram: the constraint N=3 exceeds the 1 that factors further in leave of N, 3: it is 1" in caplog.messages
 
 
-def test_latencies_of_containers_count_for_every_level_inside():
+def test_latencies_of_containers_count_for_every_level_inside() -> None:
     """Timeloop adds up the networks of all memories, and a fan-out is one that keeps nothing."""
     document = changed(f"{PE}/attributes", {"network_fill_latency": 3})
     document["architecture"]["nodes"][1]["attributes"]["network_drain_latency"] = 10
     assert read(document).network_latency == 10 + 3 + 3
 
 
-def nodes(*texts: str):
+def nodes(*texts: str) -> Any:
     document = parse_yaml(ARCH, "a")
     chain = ", ".join(texts)
     document["architecture"]["nodes"] = parse_yaml(f"[{chain}, !Component {{name: mac, class: mac}}]", "n")
@@ -260,7 +263,7 @@ def memory(name: str, more: str = "", fields: str = "") -> str:
     return f"!Component {{name: {name}, class: SRAM, attributes: {{width: 16{more}}}{fields}}}"
 
 
-def test_power_gates_are_those_of_the_front_end():
+def test_power_gates_are_those_of_the_front_end() -> None:
     gating, pe = ", has_power_gating: true", "!Container {name: pe, spatial: {meshX: 4}}"
     wide = ", spatial: {meshX: 4}"
     # The node after one that has power gating is the gate of all that follow.
@@ -276,7 +279,7 @@ def test_power_gates_are_those_of_the_front_end():
     assert nodes(memory("a", ", power_gated_at: b"), pe, memory("b")) == {"a": ("b", 1), "b": (None, 1)}
 
 
-def test_the_mapper_refuses_what_its_bounds_do_not_hold_for():
+def test_the_mapper_refuses_what_its_bounds_do_not_hold_for() -> None:
     gated = read(changed(f"{BUF}/attributes/power_gated_at", "dram"))
     with pytest.raises(InputError, match=r"buf.power_gated_at: dram: the native mapper does not support"):
         searchable(gated, LAYER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-def start(profile: Path):
+def start(profile: Path) -> Any:
     """A driver with a fresh profile; skips where no browser or driver is installed."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     from selenium.webdriver.chrome.service import Service
@@ -38,11 +39,11 @@ def start(profile: Path):
 class Browser:
     """A page that is open in a browser."""
 
-    def __init__(self, driver) -> None:
+    def __init__(self, driver: Any) -> None:
         self.driver = driver
 
     def open(
-        self, page: Path, width: int = 1280, height: int = 900, features: tuple = (), slowdown: int = 1
+        self, page: Path, width: int = 1280, height: int = 900, features: tuple[Any, ...] = (), slowdown: int = 1
     ) -> Browser:
         """Opens a page; `slowdown` makes the browser's processor that many times slower."""
         for log in ("browser", "performance"):
@@ -54,26 +55,26 @@ class Browser:
         self.driver.get(page.as_uri())
         return self
 
-    def run(self, script: str, *arguments):
+    def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
 
-    def all(self, selector: str):
+    def all(self, selector: str) -> Any:
         return self.driver.find_elements("css selector", selector)
 
-    def one(self, selector: str):
+    def one(self, selector: str) -> Any:
         (found,) = self.all(selector)
         return found
 
     def text(self, selector: str) -> str:
         return self.one(selector).text
 
-    def hover(self, element) -> None:
+    def hover(self, element: Any) -> None:
         from selenium.webdriver.common.action_chains import ActionChains
 
         self.run("arguments[0].scrollIntoView({block: 'center', inline: 'center'})", element)
         ActionChains(self.driver).move_to_element(element).perform()
 
-    def click(self, element) -> None:
+    def click(self, element: Any) -> None:
         self.run("arguments[0].scrollIntoView({block: 'center', inline: 'center'})", element)
         element.click()
 

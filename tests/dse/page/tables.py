@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dse.table.cost_table import CostTable
 
 LAYERS = ("stem", "middle", "wide.3x3", "head")
@@ -15,7 +17,14 @@ REASON = "glb holds 64 words where <b>96</b> are needed"
 NEST = "dram[Q4 P3,1] | glb[M2] | inter_pe_spatial[x: C2 S3, y: R3] | idle[] | spad[Q2]"
 
 
-def small_table(layers=LAYERS, *, lacking=(("middle", "BC2"),), levels=True, mapping=NEST, scale=1.0) -> CostTable:
+def small_table(
+    layers: Any = LAYERS,
+    *,
+    lacking: Any = (("middle", "BC2"),),
+    levels: Any = True,
+    mapping: Any = NEST,
+    scale: Any = 1.0,
+) -> CostTable:
     """Energies in pJ grow with the layer and shrink with the candidate; `lacking` have no mapping."""
     rows = []
     for i, layer in enumerate(layers):

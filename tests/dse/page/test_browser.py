@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import yaml
 
@@ -24,50 +27,50 @@ HOSTILE = (
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory):
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Any:
     found = start(tmp_path_factory.mktemp("profile"))
     yield found
     found.quit()
 
 
 @pytest.fixture
-def browser(driver):
+def browser(driver: Any) -> Any:
     return Browser(driver)
 
 
 @pytest.fixture
-def page(tmp_path):
+def page(tmp_path: Path) -> Any:
     small_table().save(tmp_path / "small.csv")
     return write_table_page(tmp_path / "small.csv")
 
 
 @pytest.fixture(scope="module")
-def real_page(tmp_path_factory):
+def real_page(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The shipped table of SqueezeNet with its sweep."""
     target = tmp_path_factory.mktemp("real") / "page.html"
     return write_table_page(RESULTS / "table.csv", target, sweep=RESULTS / "sweep" / "summary.csv")
 
 
-def columns(browser):
+def columns(browser: Any) -> Any:
     return browser.all("#network [role=option]")
 
 
-def facts(browser):
+def facts(browser: Any) -> Any:
     return dict(
         zip([e.text for e in browser.all("#layer dt")], [e.text for e in browser.all("#layer dd")], strict=True)
     )
 
 
-def total(browser) -> float:
+def total(browser: Any) -> float:
     return float(browser.one("#what-if output").get_attribute("data-pj"))
 
 
-def choose(browser, layer: str, candidate: str) -> None:
+def choose(browser: Any, layer: str, candidate: str) -> None:
     radio = browser.one(f"#what-if input[name='layer-{LAYERS.index(layer)}'][value='{NAMES.index(candidate)}']")
     browser.click(radio.find_element("xpath", ".."))
 
 
-def test_a_real_table_opens_without_errors_requests_or_shifts(browser, real_page):
+def test_a_real_table_opens_without_errors_requests_or_shifts(browser: Any, real_page: Any) -> None:
     browser.open(real_page)
     assert len(columns(browser)) == 26
     for column in columns(browser)[::5]:
@@ -78,13 +81,13 @@ def test_a_real_table_opens_without_errors_requests_or_shifts(browser, real_page
     assert real_page.stat().st_size < 500_000
 
 
-def test_nothing_moves_while_it_loads_slowly(browser, real_page):
+def test_nothing_moves_while_it_loads_slowly(browser: Any, real_page: Any) -> None:
     for _ in range(4):  # so slow that it is mostly seen before its script has run
         browser.open(real_page, slowdown=15)
         assert browser.shifted() == 0
 
 
-def test_pointing_at_a_layer_shows_its_numbers(browser, page):
+def test_pointing_at_a_layer_shows_its_numbers(browser: Any, page: Any) -> None:
     browser.open(page)
     table = small_table()
     for column, layer in zip(columns(browser), LAYERS, strict=True):
@@ -119,7 +122,7 @@ def test_pointing_at_a_layer_shows_its_numbers(browser, page):
             )
 
 
-def test_the_loop_nest_has_its_levels_loops_and_axes(browser, page):
+def test_the_loop_nest_has_its_levels_loops_and_axes(browser: Any, page: Any) -> None:
     browser.open(page)
     lines = [line.text.split("\n") for line in browser.all("#layer .nest > div")]
     assert [" ".join(" ".join(line).split()) for line in lines] == [
@@ -129,7 +132,7 @@ def test_the_loop_nest_has_its_levels_loops_and_axes(browser, page):
     ]  # fmt: skip
 
 
-def test_the_keyboard_moves_along_the_strip(browser, page):
+def test_the_keyboard_moves_along_the_strip(browser: Any, page: Any) -> None:
     browser.open(page)
     browser.run("document.querySelector('#network [role=option][tabindex=\"0\"]').focus()")
     browser.keys("HOME")
@@ -141,7 +144,7 @@ def test_the_keyboard_moves_along_the_strip(browser, page):
     assert len(browser.all("#network [role=option][tabindex='0']")) == 1
 
 
-def test_what_if_totals_are_the_tables(browser, page):
+def test_what_if_totals_are_the_tables(browser: Any, page: Any) -> None:
     browser.open(page)
     table = small_table()
     assignment = dict.fromkeys(LAYERS, "T8")
@@ -165,7 +168,7 @@ def test_what_if_totals_are_the_tables(browser, page):
     assert total(browser) == table.total_pj(dict.fromkeys(LAYERS, "T8"))
 
 
-def test_only_on_chip_energy_counts_where_that_is_asked_for(browser, tmp_path):
+def test_only_on_chip_energy_counts_where_that_is_asked_for(browser: Any, tmp_path: Path) -> None:
     small_table().save(tmp_path / "t.parquet")
     browser.open(write_table_page(tmp_path / "t.parquet", transmission="on_chip"))
     choose(browser, "stem", "BC2")
@@ -175,7 +178,7 @@ def test_only_on_chip_energy_counts_where_that_is_asked_for(browser, tmp_path):
     ]
 
 
-def test_a_choice_without_a_mapping_cannot_be_made_and_says_why(browser, page):
+def test_a_choice_without_a_mapping_cannot_be_made_and_says_why(browser: Any, page: Any) -> None:
     browser.open(page)
     (radio,) = browser.all("#what-if input:disabled")
     assert radio.get_attribute("aria-label") == f"middle BC2: no mapping, {REASON}"
@@ -185,7 +188,7 @@ def test_a_choice_without_a_mapping_cannot_be_made_and_says_why(browser, page):
     assert browser.text("#what-if .note") == "Unchanged, because they have no mapping for BC2: middle."
 
 
-def test_what_if_by_keyboard(browser, page):
+def test_what_if_by_keyboard(browser: Any, page: Any) -> None:
     browser.open(page)
     browser.run("document.querySelector('#what-if input[name=\"layer-0\"]:checked').focus()")
     browser.keys("ARROW_RIGHT", "ARROW_RIGHT")
@@ -195,7 +198,7 @@ def test_what_if_by_keyboard(browser, page):
     assert browser.text("#layer h3") == "middle T4"
 
 
-def test_another_network_is_taken_as_the_start(browser, page):
+def test_another_network_is_taken_as_the_start(browser: Any, page: Any) -> None:
     browser.open(page)
     button = next(b for b in browser.all("#uniform button") if b.text == "all MF8")
     browser.click(button)
@@ -207,7 +210,7 @@ def test_another_network_is_taken_as_the_start(browser, page):
     assert total(browser) == pytest.approx(table.energy_pj().min(axis=1).sum(), rel=1e-12)
 
 
-def test_names_of_layers_stay_text(browser, tmp_path):
+def test_names_of_layers_stay_text(browser: Any, tmp_path: Path) -> None:
     small_table(HOSTILE, lacking=[]).save(tmp_path / "odd.json")
     browser.open(write_table_page(tmp_path / "odd.json"))
     assert browser.problems() == [] and browser.run("return document.title") == "ENOS: small"
@@ -220,7 +223,7 @@ def test_names_of_layers_stay_text(browser, tmp_path):
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_nothing_is_wider_than_the_window(browser, real_page, width):
+def test_nothing_is_wider_than_the_window(browser: Any, real_page: Any, width: Any) -> None:
     browser.open(real_page, width, 740)
     assert browser.run("return document.documentElement.scrollWidth <= window.innerWidth")
     assert browser.run("return window.innerWidth") == width
@@ -258,7 +261,7 @@ return found;
 
 
 @pytest.mark.parametrize("features", [(), (DARK,)], ids=["light", "dark"])
-def test_every_text_has_the_contrast_of_wcag_aa(browser, real_page, features):
+def test_every_text_has_the_contrast_of_wcag_aa(browser: Any, real_page: Any, features: Any) -> None:
     browser.open(real_page, features=features)
     background = browser.run("return getComputedStyle(document.body).backgroundColor")
     assert (sum(int(v) for v in background[4:-1].split(",")) < 150) == bool(features)
@@ -267,7 +270,7 @@ def test_every_text_has_the_contrast_of_wcag_aa(browser, real_page, features):
     assert [entry for entry in found if entry[0] < 4.5] == []
 
 
-def test_nothing_moves_for_those_who_do_not_want_it(browser, page):
+def test_nothing_moves_for_those_who_do_not_want_it(browser: Any, page: Any) -> None:
     browser.open(page)
     durations = "return getComputedStyle(document.querySelector('.bar')).transitionDuration"
     assert browser.run(durations) == "0.2s"
@@ -275,7 +278,7 @@ def test_nothing_moves_for_those_who_do_not_want_it(browser, page):
     assert browser.run(durations) == "0s"
 
 
-def test_the_sweep_shows_its_least_points_and_its_numbers(browser, real_page):
+def test_the_sweep_shows_its_least_points_and_its_numbers(browser: Any, real_page: Any) -> None:
     browser.open(real_page)
     marks = browser.all("#sweep .mark")
     assert len(marks) == 24
@@ -296,7 +299,7 @@ def test_the_sweep_shows_its_least_points_and_its_numbers(browser, real_page):
     assert browser.problems() == []
 
 
-def test_the_page_of_a_table_and_python_agree_on_every_uniform_total(browser, real_page):
+def test_the_page_of_a_table_and_python_agree_on_every_uniform_total(browser: Any, real_page: Any) -> None:
     browser.open(real_page)
     table = CostTable.load(RESULTS / "table.csv")
     for name in table.candidates:

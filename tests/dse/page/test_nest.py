@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dse.core.shipped import data_dir
@@ -11,7 +13,7 @@ from dse.table.cost_table import CostTable
 SHIPPED = data_dir("arch_specs").parent / "results" / "squeezenet_cifar" / "table.csv"
 
 
-def test_levels_axes_and_remainders():
+def test_levels_axes_and_remainders() -> None:
     assert parse_nest("dram[P4,1 M2] | array[x: C2 S3, y: R3] | idle[] | spad[Q2]") == (
         NestLevel("dram", (Loop("P", 4, last=1), Loop("M", 2))),
         NestLevel("array", (Loop("C", 2, "x"), Loop("S", 3, "x"), Loop("R", 3, "y"))),
@@ -20,11 +22,11 @@ def test_levels_axes_and_remainders():
 
 
 @pytest.mark.parametrize("text", ["", "free text", "dram[P4", "dram[P]", "dram[P4]] | x", "dram[z: P4]", "dram[4P]"])
-def test_other_text_is_no_nest(text):
+def test_other_text_is_no_nest(text: Any) -> None:
     assert parse_nest(text) is None
 
 
-def test_every_mapping_of_the_shipped_table_covers_its_operations():
+def test_every_mapping_of_the_shipped_table_covers_its_operations() -> None:
     for row in CostTable.load(SHIPPED).rows:
         bounds = [loop.bound for level in parse_nest(row["mapping"]) for loop in level.loops]
         product = 1

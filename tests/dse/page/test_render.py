@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,34 +26,36 @@ class Page(HTMLParser):
 
     void = ("meta", "br")
 
-    def __init__(self, text):
+    def __init__(self, text: Any) -> None:
         super().__init__()
-        self.fetched, self.open, self.scripts = [], [], []
+        self.fetched: list[Any] = []
+        self.open: list[Any] = []
+        self.scripts: list[Any] = []
         self.feed(text)
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag: Any, attributes: Any) -> None:
         if tag not in self.void:
             self.open.append(tag)
         if tag == "script":
             self.scripts.append("")
         self.fetched += [v for k, v in attributes if k in ("src", "href", "action", "data") and v and v[0] != "#"]
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: Any) -> None:
         assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: Any) -> None:
         if self.open and self.open[-1] == "script":
             self.scripts[-1] += data
 
 
 @pytest.fixture
-def table_file(tmp_path):
+def table_file(tmp_path: Path) -> Any:
     path = tmp_path / "small.csv"
     small_table().save(path)
     return path
 
 
-def test_one_file_with_everything(table_file):
+def test_one_file_with_everything(table_file: Any) -> None:
     page = write_table_page(table_file)
     assert page == table_file.with_name("small.html")
     text = page.read_text(encoding="utf-8")
@@ -62,7 +66,7 @@ def test_one_file_with_everything(table_file):
     assert write_table_page(table_file).read_text(encoding="utf-8") == text
 
 
-def test_names_of_layers_are_never_markup(tmp_path):
+def test_names_of_layers_are_never_markup(tmp_path: Path) -> None:
     path = tmp_path / "odd.json"
     small_table(HOSTILE, lacking=[(HOSTILE[0], "T4")]).save(path)
     text = write_table_page(path).read_text(encoding="utf-8")
@@ -71,7 +75,7 @@ def test_names_of_layers_are_never_markup(tmp_path):
     assert [layer["name"] for layer in json.loads(found.scripts[0])["layers"]] == list(HOSTILE)
 
 
-def test_embedded_json_reads_back_and_cannot_close_its_element():
+def test_embedded_json_reads_back_and_cannot_close_its_element() -> None:
     data = {"text": "</script> <!-- & \u2028", "numbers": [0.1 + 0.2, 1e-300, 2**53]}
     text = embedded_json(data)
     assert json.loads(text) == data
@@ -80,7 +84,7 @@ def test_embedded_json_reads_back_and_cannot_close_its_element():
         embedded_json({"x": float("nan")})
 
 
-def test_the_start_is_all_t8_or_else_what_is_possible(tmp_path):
+def test_the_start_is_all_t8_or_else_what_is_possible(tmp_path: Path) -> None:
     for lacking, start in [((), "all T8"), ((("head", "T8"),), "all T4")]:
         small_table(lacking=lacking).save(tmp_path / "t.csv")
         found = Page(write_table_page(tmp_path / "t.csv").read_text(encoding="utf-8"))
@@ -92,7 +96,7 @@ def test_the_start_is_all_t8_or_else_what_is_possible(tmp_path):
     assert network["energy_pj"] is None and network["assignment"] == [0, 3, 3, 3]
 
 
-def test_the_command_writes_where_it_is_told(run, table_file, tmp_path):
+def test_the_command_writes_where_it_is_told(run: Any, table_file: Any, tmp_path: Path) -> None:
     summary = ROOT / "results" / "squeezenet_cifar" / "sweep" / "summary.csv"
     target = tmp_path / "page.html"
     code, out, _ = run("report", table_file, "--output", target, "--sweep", summary, "--transmission", "on_chip")
@@ -103,7 +107,7 @@ def test_the_command_writes_where_it_is_told(run, table_file, tmp_path):
     assert f"enos report {table_file} --transmission on_chip --sweep {summary} --output {target}" in text
 
 
-def test_bad_input_is_one_line(run, table_file, tmp_path):
+def test_bad_input_is_one_line(run: Any, table_file: Any, tmp_path: Path) -> None:
     assert "none.csv: cannot be read" in refused(run("report", tmp_path / "none.csv"))
     assert "is neither a run nor a table" in refused(run("report", tmp_path / "none"))
     assert "column 'point' is missing" in refused(run("report", table_file, "--sweep", table_file))
@@ -113,7 +117,7 @@ def test_bad_input_is_one_line(run, table_file, tmp_path):
     assert "does not go with a run" in refused(run("report", tmp_path, "--transmission", "on_chip"))
 
 
-def test_a_table_needs_neither_torch_nor_matplotlib(table_file):
+def test_a_table_needs_neither_torch_nor_matplotlib(table_file: Any) -> None:
     code = (
         "import sys\nfrom dse.cli.report import report\n"
         f"report([{str(table_file)!r}], standalone_mode=False)\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from dse.page import sweep_data
 SHIPPED = data_dir("arch_specs").parent / "results" / "squeezenet_cifar" / "sweep" / "summary.csv"
 
 
-def test_the_shipped_sweep():
+def test_the_shipped_sweep() -> None:
     data = sweep_data(SHIPPED)
     assert (data["workload"], data["axes"], data["candidates"]) == (
         "squeezenet_cifar", ["glb_ifmap.depth"], ["T8", "MF8", "BC8"])  # fmt: skip
@@ -23,7 +25,7 @@ def test_the_shipped_sweep():
         assert sum(point["parts"]) == pytest.approx(point["energy_pj"])
 
 
-def changed(tmp_path, change):
+def changed(tmp_path: Path, change: Any) -> Any:
     with SHIPPED.open(newline="") as f:
         rows = change(list(csv.DictReader(f)))
     path = tmp_path / "summary.csv"
@@ -34,8 +36,8 @@ def changed(tmp_path, change):
     return path
 
 
-def test_points_without_a_total_are_named(tmp_path):
-    def refuse(rows):
+def test_points_without_a_total_are_named(tmp_path: Path) -> None:
+    def refuse(rows: Any) -> Any:
         rows[0] |= {"status": "no_energy", "reason": "SRAM is known from 64 words"}
         return rows
 
@@ -56,12 +58,12 @@ def test_points_without_a_total_are_named(tmp_path):
         (lambda rows: [rows[0] | {"energy_pj": "inf"}, *rows[1:]], "row 1: energy_pj: found 'inf'"),
     ],
 )
-def test_what_is_no_summary_is_refused(tmp_path, change, problem):
+def test_what_is_no_summary_is_refused(tmp_path: Path, change: Any, problem: Any) -> None:
     with pytest.raises(InputError) as refused:
         sweep_data(changed(tmp_path, change))
     assert problem in str(refused.value)
 
 
-def test_a_missing_file(tmp_path):
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none.csv: cannot be read"):
         sweep_data(tmp_path / "none.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.dse.page.tables import CANDIDATES, LAYERS, REASON, small_table
 SHIPPED = data_dir("arch_specs").parent / "results" / "squeezenet_cifar" / "table.csv"
 
 
-def page_total(data, assignment):
+def page_total(data: Any, assignment: Any) -> Any:
     """What the page's script adds up, in its order."""
     total = 0.0
     for layer, k in zip(data["layers"], assignment, strict=True):
@@ -24,7 +25,7 @@ def page_total(data, assignment):
 
 
 @pytest.mark.parametrize("transmission", ["all", "on_chip"])
-def test_totals_are_those_of_the_table_to_the_last_bit(transmission):
+def test_totals_are_those_of_the_table_to_the_last_bit(transmission: Any) -> None:
     table = CostTable.load(SHIPPED)
     data = page_data(table, transmission)
     mixed = {layer: table.candidates[(7 * i) % 9] for i, layer in enumerate(table.layers)}
@@ -34,7 +35,7 @@ def test_totals_are_those_of_the_table_to_the_last_bit(transmission):
     assert data["reference_pj"] == table.total_pj(dict.fromkeys(table.layers, "T8"), transmission)
 
 
-def test_a_cell_has_its_row():
+def test_a_cell_has_its_row() -> None:
     table = small_table()
     data = page_data(table)
     row, cell = table.row("wide.3x3", "MF8"), data["layers"][2]["cells"][2]
@@ -53,14 +54,14 @@ def test_a_cell_has_its_row():
     assert data["layers"][2]["n_ops"] == 3000
 
 
-def test_levels_off_the_chip_are_found_from_the_energies():
+def test_levels_off_the_chip_are_found_from_the_energies() -> None:
     assert small_table().off_chip == {"dram"}
     assert CostTable.load(SHIPPED).off_chip == {"dram_ifmap", "dram_ofmap", "dram_weights"}
     wrong = tuple(r | {"e_tx_on_chip_pj": r["e_tx_pj"] / 3} if r["status"] == "ok" else r for r in small_table().rows)
     assert CostTable(wrong).off_chip == set()
 
 
-def test_only_what_counts_is_in_the_on_chip_energy():
+def test_only_what_counts_is_in_the_on_chip_energy() -> None:
     table = small_table()
     cell = page_data(table, "on_chip")["layers"][0]["cells"][0]
     row = table.row("stem", "T8")
@@ -68,19 +69,19 @@ def test_only_what_counts_is_in_the_on_chip_energy():
     assert cell["not_counted_pj"] == row["e_tx_pj"] - row["e_tx_on_chip_pj"]
 
 
-def test_no_mapping_is_a_reason_and_no_number():
+def test_no_mapping_is_a_reason_and_no_number() -> None:
     data = page_data(small_table())
     assert data["layers"][1]["cells"][3] == {"reason": REASON}
     assert [n["candidate"] for n in uniform_networks(small_table())] == ["T8", "T4", "MF8"]
 
 
-def test_a_reference_without_all_mappings_is_none():
+def test_a_reference_without_all_mappings_is_none() -> None:
     table = small_table(lacking=[("head", "T8")])
     assert reference_candidate(table) is None
     assert page_data(table)["reference_pj"] is None
 
 
-def test_a_table_without_levels_or_loop_nests():
+def test_a_table_without_levels_or_loop_nests() -> None:
     data = page_data(small_table(levels=False, mapping="by hand"))
     cell = data["layers"][0]["cells"][0]
     assert (data["parts"], cell["parts"], cell["rest_pj"]) == ([], [], 0.0)
@@ -88,7 +89,7 @@ def test_a_table_without_levels_or_loop_nests():
     assert page_data(small_table(mapping=""))["layers"][0]["cells"][0]["nest"] is None
 
 
-def test_what_the_levels_leave_is_leakage():
+def test_what_the_levels_leave_is_leakage() -> None:
     table = small_table()
     leaking = dataclasses.replace(
         table,
@@ -100,7 +101,7 @@ def test_what_the_levels_leave_is_leakage():
     assert page_data(table)["layers"][0]["cells"][0]["rest_pj"] == 0.0
 
 
-def test_units_follow_the_largest_energy():
+def test_units_follow_the_largest_energy() -> None:
     assert [unit(pj)["name"] for pj in (0.0, 999.0, 1e3, 999e3, 1e6, 1e12)] == ["pJ", "pJ", "nJ", "nJ", "µJ", "µJ"]
     data = page_data(small_table(scale=1.0))
     assert data["layer_unit"] == {"name": "nJ", "pj": 1e3}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from dse.plots.sweep import draw_figures
@@ -12,15 +15,15 @@ from tests.dse.table.test_fill import ARCH, NET
 
 
 @pytest.fixture
-def found(tmp_path):
-    def make(settings, **changes):
+def found(tmp_path: Path) -> Any:
+    def make(settings: Any, **changes: Any) -> Any:
         arguments = {"only": ["T8", "BC8"], "engine": FakeEngine(), "store": tmp_path / "s.sqlite", "jobs": 1} | changes
         return sweep(NET, settings, **arguments)
 
     return make
 
 
-def test_the_curve_of_one_setting(found):
+def test_the_curve_of_one_setting(found: Any) -> None:
     table = found({"weights_spad.depth": [448, 32, 112, 224]})
     info = curve_info(table, "T8", table.axes[0])
     assert (info.x_label, info.missing) == ("weights_spad.depth", (32,))
@@ -34,7 +37,7 @@ def test_the_curve_of_one_setting(found):
     assert panel.totals[panel.best] == min(panel.totals)
 
 
-def test_a_second_setting_of_few_values_gives_panels(found):
+def test_a_second_setting_of_few_values_gives_panels(found: Any) -> None:
     table = found({"glb_ifmap.depth": [1024, 2048, 4096], "weights_spad.depth": [112, 224]})
     info = curve_info(table, "T8", table.axes[0])
     assert [panel.title for panel in info.panels] == ["weights_spad.depth = 112", "weights_spad.depth = 224"]
@@ -43,7 +46,7 @@ def test_a_second_setting_of_few_values_gives_panels(found):
     assert [panel.x for panel in other.panels] == [(112, 224)] * 3
 
 
-def test_of_more_settings_the_others_are_at_their_best(found):
+def test_of_more_settings_the_others_are_at_their_best(found: Any) -> None:
     table = found({"glb_ifmap.depth": [1024, 2048], "weights_spad.depth": [112, 224], "ifmap_spad.depth": [12, 24]})
     info = curve_info(table, "T8", table.axes[0])
     (panel,) = info.panels
@@ -52,13 +55,13 @@ def test_of_more_settings_the_others_are_at_their_best(found):
         assert total == min(r["energy_per_mac_pj"] for r in table.totals("T8") if r["glb_ifmap.depth"] == x)
 
 
-def test_no_curve_through_a_single_size(found):
+def test_no_curve_through_a_single_size(found: Any) -> None:
     table = found({"weights_spad.depth": [32, 112], "glb_ifmap.depth": [1024]})
     assert curve_info(table, "T8", table.axes[0]) is None
     assert curve_info(table, "T8", table.axes[1]) is None
 
 
-def test_sizes_of_settings_that_vary_in_step(found):
+def test_sizes_of_settings_that_vary_in_step(found: Any) -> None:
     table = found({}, zipped=[{"pe_column.meshX": [14, 14, 7], "pe_row.meshY": [12, 6, 12.0]}])
     assert curve_info(table, "T8", table.axes[0]).x_label == "step of pe_column.meshX, pe_row.meshY"
     table = found({}, zipped=[{"pe_column.meshX": [7, 14], "pe_row.meshY": [24, 12]}])
@@ -69,7 +72,7 @@ def test_sizes_of_settings_that_vary_in_step(found):
     assert point_labels(table) == ["7", "14"]
 
 
-def test_fronts(found):
+def test_fronts(found: Any) -> None:
     table = found({"weights_spad.depth": [32, 112, 224]})
     info = pareto_info(table, ["T8", "BC8"])
     assert [panel.x_label for panel in info.panels] == ["delay (ms)", "on-chip storage (KB)"]
@@ -83,7 +86,7 @@ def test_fronts(found):
     assert info.label_meaning == "weights_spad.depth"
 
 
-def test_delay_in_cycles_where_the_duration_of_one_is_not_known(found, tmp_path):
+def test_delay_in_cycles_where_the_duration_of_one_is_not_known(found: Any, tmp_path: Path) -> None:
     arch = tmp_path / "arch.yaml"
     arch.write_text(ARCH.read_text().replace("  global_cycle_seconds: 1e-9\n", ""))
     table = found({"weights_spad.depth": [112, 224]}, arch=arch)
@@ -93,7 +96,7 @@ def test_delay_in_cycles_where_the_duration_of_one_is_not_known(found, tmp_path)
     assert panel.series[0].x == pytest.approx([r["cycles"] / 1e6 for r in table.totals("T8")])
 
 
-def test_winners(found):
+def test_winners(found: Any) -> None:
     table = found({"glb_ifmap.depth": [1024, 2048], "weights_spad.depth": [32, 112]})
     info = winners_info(table, "T8")
     assert info.layers == ("first", "second", "like_first")
@@ -116,7 +119,7 @@ def test_winners(found):
         {"psum_spad.multiple_buffering": [100]},
     ],
 )
-def test_figures_are_drawn(found, tmp_path, settings):
+def test_figures_are_drawn(found: Any, tmp_path: Path, settings: Any) -> None:
     table = found(settings, only=["T8"])
     candidates = [c for c in table.candidates if table.totals(c)]
     files = draw_figures(table, candidates, tmp_path)
@@ -126,7 +129,7 @@ def test_figures_are_drawn(found, tmp_path, settings):
         assert file.read_bytes().startswith(b"\x89PNG" if file.suffix == ".png" else b"<?xml")
 
 
-def test_the_same_sweep_gives_the_same_figures(found, tmp_path):
+def test_the_same_sweep_gives_the_same_figures(found: Any, tmp_path: Path) -> None:
     table = found({"weights_spad.depth": [112, 224]})
     first = [file.read_bytes() for file in draw_figures(table, ["BC8"], tmp_path)]
     assert [file.read_bytes() for file in draw_figures(table, ["BC8"], tmp_path)] == first

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -34,14 +35,14 @@ DEPTHS = {"glb_ifmap.depth": [1024, 4096]}
 
 
 @pytest.fixture
-def engine(tmp_path):
+def engine(tmp_path: Path) -> Any:
     return FakeEngine(log=str(tmp_path / "log"))
 
 
 @pytest.fixture
-def run(engine, tmp_path):
-    def call(settings=DEPTHS, **changes):
-        reports = []
+def run(engine: Any, tmp_path: Path) -> Any:
+    def call(settings: Any = DEPTHS, **changes: Any) -> Any:
+        reports: list[Any] = []
         arguments = {"engine": engine, "store": tmp_path / "store.sqlite", "jobs": 1, "only": ["T8", "BC8"]} | changes
         found = sweep(NET, settings, progress=reports.append, **arguments)
         return found, reports[-1]
@@ -52,7 +53,7 @@ def run(engine, tmp_path):
 # Points ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_point_is_the_specification_with_an_edited_size(tmp_path):
+def test_a_point_is_the_specification_with_an_edited_size(tmp_path: Path) -> None:
     keys = {}
     for path, pattern, replacement, value in [
         ("glb_ifmap.depth", "depth: 8192", "depth: 4096", 4096),
@@ -67,11 +68,11 @@ def test_a_point_is_the_specification_with_an_edited_size(tmp_path):
     assert len(set(keys.values())) == 4
 
 
-def test_energies_of_each_point_come_from_the_engine():
+def test_energies_of_each_point_come_from_the_engine() -> None:
     asked = []
 
     class Asked(FakeEngine):
-        def energies(self, spec, *arguments):
+        def energies(self, spec: Any, *arguments: Any) -> Any:
             asked.append(spec.storage("glb_ifmap").attributes["depth"])
             return super().energies(spec, *arguments)
 
@@ -79,7 +80,7 @@ def test_energies_of_each_point_come_from_the_engine():
     assert asked == [1024, 4096]
 
 
-def test_the_specification_itself_stays_as_it_is():
+def test_the_specification_itself_stays_as_it_is() -> None:
     arch = read_arch(ARCH)
     before = json.dumps(arch.document)
     with_settings(arch, {"glb_ifmap.depth": 64, "pe_row.meshY": 3, "variables.technology": 32})
@@ -96,17 +97,17 @@ def test_the_specification_itself_stays_as_it_is():
         ("variables.bits", "has no 'bits' in variables (allowed: version, technology, global_cycle_seconds)"),
         ("variables.act_bits", "each candidate sets it by itself"),
         ("mac.adder_width", "each candidate sets it by itself"),
-        ("mac.foo", "has no 'foo' in mac (allowed: nothing there)"),
+        ("mac.foo", "has no 'foo' in mac"),
     ],
 )
-def test_paths_that_cannot_be_set(run, tmp_path, path, message):
+def test_paths_that_cannot_be_set(run: Any, tmp_path: Path, path: Any, message: Any) -> None:
     with pytest.raises(InputError) as refusal:
         run({path: [1, 2]})
     assert message in str(refusal.value)
     assert not (tmp_path / "store.sqlite").exists()
 
 
-def test_one_row_for_each_point_layer_and_candidate(run, engine):
+def test_one_row_for_each_point_layer_and_candidate(run: Any, engine: Any) -> None:
     found, report = run({"glb_ifmap.depth": [1024, 4096], "weights_spad.depth": [112, 224, 448]})
     assert len(found.rows) == 6 * 3 * 2 and len(found.summary) == 6 * 2
     assert [r["point"] for r in found.summary] == [n for n in range(1, 7) for _ in range(2)]
@@ -117,7 +118,7 @@ def test_one_row_for_each_point_layer_and_candidate(run, engine):
     assert searches(engine) == 24
 
 
-def test_a_point_has_the_costs_that_map_gives_for_the_same_sizes(run, tmp_path):
+def test_a_point_has_the_costs_that_map_gives_for_the_same_sizes(run: Any, tmp_path: Path) -> None:
     found, _ = run()
     arch = edited(tmp_path, "depth: 8192", "depth: 4096")
     table = map_workload(NET, arch=arch, engine=FakeEngine(), store=tmp_path / "other.sqlite", jobs=1)
@@ -133,7 +134,7 @@ def test_a_point_has_the_costs_that_map_gives_for_the_same_sizes(run, tmp_path):
     )
 
 
-def test_a_summary_adds_up(run):
+def test_a_summary_adds_up(run: Any) -> None:
     found, _ = run()
     for row in found.summary:
         levels = [v for c, v in row.items() if c.endswith(".energy_pj")]
@@ -149,14 +150,14 @@ def test_a_summary_adds_up(run):
         assert row["on_chip_bits"] == 2457 * words + row["glb_ifmap.depth"] * 64 + spads
 
 
-def test_energies_of_a_changed_component_are_estimated_anew(run):
+def test_energies_of_a_changed_component_are_estimated_anew(run: Any) -> None:
     found, _ = run({"glb_ifmap.depth": [1024, 65536]})
     small, large = (found.total(n, "T8") for n in (1, 2))
     assert large["glb_ifmap.energy_pj"] > 2 * small["glb_ifmap.energy_pj"]
     assert large["weights_spad.energy_pj"] == small["weights_spad.energy_pj"]
 
 
-def test_what_points_have_in_common_is_searched_once(run, engine):
+def test_what_points_have_in_common_is_searched_once(run: Any, engine: Any) -> None:
     cycles = [1e-9, 2e-9]
     found, report = run({"variables.global_cycle_seconds": cycles})
     assert (report.jobs, report.computed, searches(engine)) == (12, 4, 4)
@@ -165,7 +166,7 @@ def test_what_points_have_in_common_is_searched_once(run, engine):
     assert second["delay_s"] == 2 * first["delay_s"]
 
 
-def test_a_second_sweep_and_a_wider_one_reuse_what_is_stored(run, engine):
+def test_a_second_sweep_and_a_wider_one_reuse_what_is_stored(run: Any, engine: Any) -> None:
     first, _ = run()
     again, report = run()
     assert (report.to_compute, searches(engine)) == (0, 8)
@@ -174,24 +175,24 @@ def test_a_second_sweep_and_a_wider_one_reuse_what_is_stored(run, engine):
     assert report.computed == 4
 
 
-def test_workers_give_the_same_sweep(run, tmp_path):
+def test_workers_give_the_same_sweep(run: Any, tmp_path: Path) -> None:
     alone, _ = run(engine=FakeEngine())
     shared, report = run(engine=FakeEngine(), store=tmp_path / "other.sqlite", jobs=2)
     assert (shared.rows, shared.summary) == (alone.rows, alone.summary)
     assert report.computed == 8
 
 
-def test_neighbouring_points_of_a_layer_shape_are_searched_one_after_another():
+def test_neighbouring_points_of_a_layer_shape_are_searched_one_after_another() -> None:
     axes = [parse_set("glb_ifmap.depth=1024:8192:x2")]
     plan = plan_sweep(NET, axes, only=["T8", "BC8"], engine=FakeEngine())
-    batches = missing_batches([site.plan for site in plan.sites], {})
+    batches = missing_batches([site.plan for site in plan.sites if site.plan], {})
     assert [(b.jobs[0].layer, b.jobs[0].instance.spec.storage("glb_ifmap").capacity) for b in batches] == [
         (layer, depth * 8) for layer in ("second", "first") for depth in (1024, 2048, 4096, 8192)
     ]
     assert {tuple(job.instance.candidate.name for job in batch.jobs) for batch in batches} == {("T8", "BC8")}
 
 
-def test_settings_in_step_are_points_of_their_own(run):
+def test_settings_in_step_are_points_of_their_own(run: Any) -> None:
     found, _ = run({}, zipped=[{"pe_column.meshX": [7, 14], "pe_row.meshY": [24, 12]}])
     assert [(p.settings["pe_column.meshX"], p.settings["pe_row.meshY"]) for p in found.points] == [(7, 24), (14, 12)]
 
@@ -199,7 +200,7 @@ def test_settings_in_step_are_points_of_their_own(run):
 # Points without costs ----------------------------------------------------------------------------------------------
 
 
-def test_a_point_outside_the_energy_tables_is_a_row_with_a_reason(run, engine):
+def test_a_point_outside_the_energy_tables_is_a_row_with_a_reason(run: Any, engine: Any) -> None:
     found, report = run({"weights_spad.depth": [32, 112]})
     for row in found.rows[:6]:
         assert (row["status"], row["weights_spad.depth"], row["e_tx_pj"]) == ("no_energy", 32, None)
@@ -210,7 +211,7 @@ def test_a_point_outside_the_energy_tables_is_a_row_with_a_reason(run, engine):
     assert (report.jobs, searches(engine)) == (6, 4)
 
 
-def test_a_value_that_only_some_candidates_can_take(run):
+def test_a_value_that_only_some_candidates_can_take(run: Any) -> None:
     found, _ = run({"glb_psum.width": [60, 64, 80]})  # partial sums have 20 bit under T8 and 12 bit under BC8
     assert [(r["candidate"], r["status"]) for r in found.summary] == [
         ("T8", "ok"),
@@ -223,14 +224,14 @@ def test_a_value_that_only_some_candidates_can_take(run):
     assert "80 bits is not a multiple of 12" in found.total(3, "BC8")["reason"]
 
 
-def test_a_sweep_without_a_single_possible_point_is_refused(run, tmp_path):
+def test_a_sweep_without_a_single_possible_point_is_refused(run: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none of the 2 points can be mapped; the first: weights_spad.depth=8: .*"
                        r"8 is outside the table \(allowed: 64 to 65536\)"):  # fmt: skip
         run({"weights_spad.depth": [8, 16]})
     assert not (tmp_path / "store.sqlite").exists()
 
 
-def test_a_layer_without_a_mapping_leaves_no_total(run):
+def test_a_layer_without_a_mapping_leaves_no_total(run: Any) -> None:
     found, _ = run({"psum_spad.multiple_buffering": [1, 100]})
     assert [r["status"] for r in found.summary] == ["ok", "ok", "no_mapping", "no_mapping"]
     assert found.total(2, "T8")["energy_pj"] is None
@@ -240,7 +241,7 @@ def test_a_layer_without_a_mapping_leaves_no_total(run):
     assert {w.point for w in found.winners("T8")} == {1}
 
 
-def test_nothing_but_layers_without_mapping(run):
+def test_nothing_but_layers_without_mapping(run: Any) -> None:
     found, _ = run({"psum_spad.multiple_buffering": [100]})
     assert found.best("T8") is None and found.pareto("T8") == []
     assert {(w.point, w.energy_pj, w.saving) for w in found.winners("T8")} == {(None, None, None)}
@@ -250,7 +251,7 @@ def test_nothing_but_layers_without_mapping(run):
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12))
-def test_the_front_is_what_no_other_point_beats(costs):
+def test_the_front_is_what_no_other_point_beats(costs: Any) -> None:
     found = front(costs)
     assert found == sorted(found, key=lambda i: costs[i])
     on_front = {costs[i] for i in found}
@@ -260,7 +261,7 @@ def test_the_front_is_what_no_other_point_beats(costs):
         assert ((a, b) in on_front) == (not beaten)
 
 
-def test_winners_and_the_best_common_point(run):
+def test_winners_and_the_best_common_point(run: Any) -> None:
     found, _ = run({"glb_ifmap.depth": [1024, 65536], "pe_column.meshX": [14, 7]})
     best = found.best("T8")
     assert best["energy_pj"] == min(r["energy_pj"] for r in found.totals("T8"))
@@ -273,7 +274,7 @@ def test_winners_and_the_best_common_point(run):
         found.best("T3")
 
 
-def test_saved_tables(run, tmp_path):
+def test_saved_tables(run: Any, tmp_path: Path) -> None:
     found, _ = run({"weights_spad.depth": [32, 112]})
     for suffix in ("csv", "json", "parquet"):
         found.save(tmp_path / f"rows.{suffix}")
@@ -296,7 +297,7 @@ def test_saved_tables(run, tmp_path):
         found.save(tmp_path / "rows.txt")
 
 
-def test_candidates_of_ones_own(run):
+def test_candidates_of_ones_own(run: Any) -> None:
     found, _ = run(candidates=[c for c in load_candidates() if c.name == "MF4"], only=[])
     assert found.candidates == ("MF4",)
     with pytest.raises(InputError, match="candidate: unknown candidate 'T9'"):
@@ -319,7 +320,7 @@ print(reports[-1].reused, reports[-1].computed)
 """
 
 
-def start(store, log, seconds, jobs, halts=0):
+def start(store: Any, log: Any, seconds: Any, jobs: Any, halts: Any = 0) -> Any:
     folders = [str(Path(__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-c", _SLOW_SWEEP, store, log, str(seconds), str(jobs), str(halts)],
@@ -330,7 +331,7 @@ def start(store, log, seconds, jobs, halts=0):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path, jobs):
+def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path: Path, jobs: Any) -> None:
     store, log = tmp_path / "store.sqlite", tmp_path / "log"
     killed = start(store, log, 0, jobs, halts=12)
     deadline = time.monotonic() + 120

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,7 +32,7 @@ from dse.sweep.sweep_file import read_sweep
         ("-2:2:+2", [-2, 0, 2]),
     ],
 )
-def test_values(text, values):
+def test_values(text: Any, values: Any) -> None:
     found = parse_values(text, "here")
     assert list(found) == values
     assert [type(v) for v in found] == [type(v) for v in values]
@@ -57,14 +58,14 @@ def test_values(text, values):
         ("1:1e29:x1.0001", "more than 10,000 values"),
     ],
 )
-def test_wrong_values(text, message):
+def test_wrong_values(text: Any, message: Any) -> None:
     with pytest.raises(InputError, match=r"^here: ") as refusal:
         parse_values(text, "here")
     assert message in str(refusal.value)
 
 
 @given(st.integers(1, 10_000), st.integers(1, 1000), st.integers(1, 500))
-def test_an_arithmetic_range_includes_its_stop_where_it_is_hit(start, step, count):
+def test_an_arithmetic_range_includes_its_stop_where_it_is_hit(start: Any, step: Any, count: Any) -> None:
     assert parse_values(f"{start}:{start + step * count}:+{step}", "") == tuple(
         range(start, start + step * count + 1, step)
     )
@@ -74,21 +75,21 @@ def test_an_arithmetic_range_includes_its_stop_where_it_is_hit(start, step, coun
 
 
 @given(st.integers(1, 1000), st.integers(2, 10), st.integers(0, 6))
-def test_a_geometric_range_includes_its_stop_where_it_is_hit(start, factor, count):
+def test_a_geometric_range_includes_its_stop_where_it_is_hit(start: Any, factor: Any, count: Any) -> None:
     whole = tuple(start * factor**i for i in range(count + 1))
     assert parse_values(f"{start}:{whole[-1]}:x{factor}", "") == whole
     assert parse_values(f"{start}:{whole[-1] * factor - 1}:x{factor}", "") == whole
 
 
 @given(st.floats(0.01, 100), st.floats(1.05, 3), st.integers(1, 20))
-def test_a_geometric_range_of_fractions(start, factor, count):
+def test_a_geometric_range_of_fractions(start: Any, factor: Any, count: Any) -> None:
     stop = start * factor**count  # rounded: it may lie a little below the last value
     values = parse_values(f"{start}:{stop}:x{factor}", "")
     assert len(values) == count + 1
     assert all(b / a == pytest.approx(factor) for a, b in itertools.pairwise(values))
 
 
-def test_settings_and_points():
+def test_settings_and_points() -> None:
     depth = parse_set("glb_ifmap.depth , glb_psum.depth = 64,128")
     assert depth == Axis(("glb_ifmap.depth", "glb_psum.depth"), ((64, 64), (128, 128)))
     points = points_of([depth, parse_axis("pe_row.meshY", [6, 12], "")])
@@ -97,7 +98,7 @@ def test_settings_and_points():
     assert points[2].label == "glb_ifmap.depth=128 glb_psum.depth=128 pe_row.meshY=6"
 
 
-def test_settings_that_vary_in_step_with_values_of_their_own():
+def test_settings_that_vary_in_step_with_values_of_their_own() -> None:
     axis = parse_zip({"pe_column.meshX": [7, 14], "pe_row.meshY": "24,12", "a.b,c.d": "1:2:+1"}, "zip")
     assert axis.steps == ((7, 24, 1, 1), (14, 12, 2, 2))
     assert len(parse_zip({"a.b": [1, 1], "c.d": [1, 2]}, "zip").steps) == 2
@@ -114,12 +115,12 @@ def test_settings_that_vary_in_step_with_values_of_their_own():
 
 
 @pytest.mark.parametrize("text", ["glb.depth", "depth=3", "a.b.c=3", ".depth=3", "glb.=3", "a.b,a.b=3", "=3", "a.b,=3"])
-def test_wrong_settings(text):
+def test_wrong_settings(text: Any) -> None:
     with pytest.raises(InputError, match="--set"):
         parse_set(text)
 
 
-def test_later_settings_replace_those_of_the_same_paths():
+def test_later_settings_replace_those_of_the_same_paths() -> None:
     said = [parse_set("a.b=1,2"), parse_set("c.d=1")]
     assert combine(said, [parse_set("a.b=3"), parse_set("e.f=4")]) == (
         parse_set("a.b=3"),
@@ -132,7 +133,7 @@ def test_later_settings_replace_those_of_the_same_paths():
         combine(said, [parse_set("a.b=3"), parse_set("a.b=4")])
 
 
-def test_the_number_of_points_is_bounded():
+def test_the_number_of_points_is_bounded() -> None:
     with pytest.raises(InputError, match=r"101 x 100 = 10,100 points \(allowed: at most 10,000\)"):
         points_of([parse_set("a.b=0:100:+1"), parse_set("c.d=1:100:+1")])
     with pytest.raises(InputError, match="nothing varies"):
@@ -140,7 +141,7 @@ def test_the_number_of_points_is_bounded():
     assert len(points_of([parse_set(f"a.b=1:{MAX_POINTS}:+1")])) == MAX_POINTS
 
 
-def test_a_sweep_file(tmp_path):
+def test_a_sweep_file(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(
         "workload: squeezenet\narch: my.yaml\ncandidates: [T8]\nobjective: energy\n"
@@ -169,7 +170,7 @@ def test_a_sweep_file(tmp_path):
         ("set: {a.b: 1, a.b: 2}", "duplicate key 'a.b'"),
     ],
 )
-def test_wrong_sweep_files(tmp_path, text, message):
+def test_wrong_sweep_files(tmp_path: Path, text: Any, message: Any) -> None:
     (tmp_path / "sweep.yaml").write_text(text)
     with pytest.raises(InputError) as refusal:
         read_sweep(tmp_path / "sweep.yaml")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from dse.core.errors import InputError
@@ -12,7 +15,7 @@ SHIPPED = data_dir("arch_specs").parent / "results" / "squeezenet_cifar" / "tabl
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
-def test_written_and_read_again(tmp_path, suffix):
+def test_written_and_read_again(tmp_path: Path, suffix: Any) -> None:
     table = CostTable.load(SHIPPED)
     table.save(tmp_path / f"table{suffix}")
     again = CostTable.load(tmp_path / f"table{suffix}")
@@ -21,7 +24,7 @@ def test_written_and_read_again(tmp_path, suffix):
     assert (tmp_path / "table.csv").read_text() == SHIPPED.read_text()
 
 
-def test_totals_come_from_the_rows():
+def test_totals_come_from_the_rows() -> None:
     table = CostTable.load(SHIPPED)
     uniform = dict.fromkeys(table.layers, "MF4")
     expected = sum(r["e_compute_pj"] + r["e_tx_pj"] for r in table.rows if r["candidate"] == "MF4")
@@ -29,7 +32,7 @@ def test_totals_come_from_the_rows():
     assert table.energy_pj().shape == (26, 9)
 
 
-def test_an_energy_that_is_missing(tmp_path):
+def test_an_energy_that_is_missing(tmp_path: Path) -> None:
     lines = [line for line in SHIPPED.read_text().splitlines() if not line.startswith("#")]
     first = dict(zip(lines[0].split(","), lines[1].split(","), strict=True))
     (tmp_path / "table.csv").write_text("\n".join([lines[0], lines[1].replace(first["e_tx_pj"], "", 1), *lines[2:]]))
@@ -37,7 +40,7 @@ def test_an_energy_that_is_missing(tmp_path):
         CostTable.load(tmp_path / "table.csv")
 
 
-def _table(tmp_path, suffix, change):
+def _table(tmp_path: Path, suffix: Any, change: Any) -> Any:
     """The shipped table with `change` done to its rows, written in a form."""
     rows = [dict(row) for row in CostTable.load(SHIPPED).rows]
     change(rows)
@@ -45,11 +48,11 @@ def _table(tmp_path, suffix, change):
     return tmp_path / f"table{suffix}"
 
 
-def _set(column, value, row=7):
+def _set(column: Any, value: Any, row: Any = 7) -> Any:
     return lambda rows: rows[row].update({column: value})
 
 
-def _double_operations(rows):
+def _double_operations(rows: Any) -> None:
     for row in rows[::9]:
         row["n_ops"] *= 2
         row["e_compute_pj"] *= 2
@@ -81,7 +84,7 @@ WRONG = {
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
 @pytest.mark.parametrize("kind", WRONG)
-def test_numbers_that_do_not_fit_one_another(tmp_path, suffix, kind):
+def test_numbers_that_do_not_fit_one_another(tmp_path: Path, suffix: Any, kind: Any) -> None:
     change, message = WRONG[kind]
     with pytest.raises(InputError, match=message):
         CostTable.load(_table(tmp_path, suffix, change))
@@ -102,14 +105,14 @@ def test_numbers_that_do_not_fit_one_another(tmp_path, suffix, kind):
         ("conv1", '"conv1', "not a table|line"),
     ],
 )
-def test_csv_of_another_form(tmp_path, old, new, message):
+def test_csv_of_another_form(tmp_path: Path, old: Any, new: Any, message: Any) -> None:
     (tmp_path / "table.csv").write_text(SHIPPED.read_text().replace(old, new, 1), encoding="utf-8")
     with pytest.raises(InputError, match=message):
         CostTable.load(tmp_path / "table.csv")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet", ".txt"])
-def test_files_that_are_no_table(tmp_path, suffix):
+def test_files_that_are_no_table(tmp_path: Path, suffix: Any) -> None:
     path = tmp_path / f"table{suffix}"
     path.mkdir()
     with pytest.raises(InputError):

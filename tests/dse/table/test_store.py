@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,11 +17,11 @@ from dse.table.store import Store, content_key, default_path
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path) -> Any:
     return tmp_path / "store.sqlite"
 
 
-def test_what_is_written_is_read_by_the_next_process(path):
+def test_what_is_written_is_read_by_the_next_process(path: Any) -> None:
     payload = {"energy_pj": 0.1 + 0.2, "levels": {"glb": [1, 2]}, "reason": "é"}
     with Store(path) as store:
         store.write("a", payload)
@@ -30,21 +31,21 @@ def test_what_is_written_is_read_by_the_next_process(path):
         assert len(store) == 2
 
 
-def test_a_second_write_replaces_the_first(path):
+def test_a_second_write_replaces_the_first(path: Any) -> None:
     with Store(path) as store:
         store.write("a", 1)
         store.write("a", 2)
         assert store.read(["a"]) == {"a": 2}
 
 
-def test_many_keys(path):
+def test_many_keys(path: Any) -> None:
     with Store(path) as store:
         for i in range(1201):
             store.write(str(i), i)
         assert len(store.read(map(str, range(1300)))) == 1201
 
 
-def test_keys_follow_content_and_not_order():
+def test_keys_follow_content_and_not_order() -> None:
     assert content_key({"a": 1, "b": [1.5, "x"]}) == content_key({"b": [1.5, "x"], "a": 1})
     assert content_key({"a": 1}) != content_key({"a": 2})
     assert content_key({"a": 1}) != content_key({"a": 1.5})
@@ -60,7 +61,7 @@ def test_keys_follow_content_and_not_order():
         "UPDATE results SET payload = 17",
     ],
 )
-def test_a_damaged_row_is_not_returned(path, damage):
+def test_a_damaged_row_is_not_returned(path: Any, damage: Any) -> None:
     with Store(path) as store:
         store.write("a", {"energy_pj": 1.0})
     with sqlite3.connect(path) as connection:
@@ -72,14 +73,14 @@ def test_a_damaged_row_is_not_returned(path, damage):
 
 
 @pytest.mark.parametrize("content", [b"garbage" * 1000, b"SQLite format 3\0" + b"\1" * 3000, b"x"])
-def test_a_file_that_is_no_store_is_refused_and_kept(path, content):
+def test_a_file_that_is_no_store_is_refused_and_kept(path: Any, content: Any) -> None:
     path.write_bytes(content)
-    with pytest.raises(InputError, match="no store of enos"):
+    with pytest.raises(InputError, match="not a store of enos"):
         Store(path)
     assert path.read_bytes() == content
 
 
-def test_a_half_written_store_is_refused(path):
+def test_a_half_written_store_is_refused(path: Any) -> None:
     with Store(path) as store:
         for i in range(500):
             store.write(str(i), "x" * 200)
@@ -91,7 +92,7 @@ def test_a_half_written_store_is_refused(path):
         store.read(map(str, range(500)))
 
 
-def test_another_programs_database_and_another_version(path):
+def test_another_programs_database_and_another_version(path: Any) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE results (key TEXT)")
     with pytest.raises(InputError, match="another program"):
@@ -105,7 +106,7 @@ def test_another_programs_database_and_another_version(path):
 
 
 @pytest.mark.parametrize("change", ["DROP TABLE results", "ALTER TABLE results RENAME COLUMN payload TO load"])
-def test_a_store_whose_table_is_another(path, change):
+def test_a_store_whose_table_is_another(path: Any, change: Any) -> None:
     Store(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute(change)
@@ -113,7 +114,7 @@ def test_a_store_whose_table_is_another(path, change):
         Store(path)
 
 
-def test_a_result_of_another_form_is_computed_again():
+def test_a_result_of_another_form_is_computed_again() -> None:
     sound = Result("ok", levels={"glb": {"W": dict.fromkeys(("reads", "fills", "updates", "instances"), 1)}}).payload
     assert Result.from_payload(sound) is None  # a level without an energy
     sound["levels"]["glb"]["W"]["energy_pj"] = 2.0
@@ -122,25 +123,25 @@ def test_a_result_of_another_form_is_computed_again():
         assert Result.from_payload({**sound, name: value}) is None
 
 
-def test_an_empty_file_becomes_a_store(path):
+def test_an_empty_file_becomes_a_store(path: Any) -> None:
     path.touch()
     with Store(path) as store:
         assert len(store) == 0
 
 
-def test_a_missing_store_is_empty_and_not_made_where_it_is_only_read(path):
+def test_a_missing_store_is_empty_and_not_made_where_it_is_only_read(path: Any) -> None:
     with Store(path, create=False) as store:
         assert store.read(["a"]) == {}
         assert len(store) == 0
     assert not path.exists()
 
 
-def test_a_folder_is_no_store(tmp_path):
+def test_a_folder_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be used"):
         Store(tmp_path)
 
 
-def test_default_path(monkeypatch, tmp_path):
+def test_default_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ENOS_STORE", str(tmp_path / "mine.sqlite"))
     assert default_path() == tmp_path / "mine.sqlite"
     monkeypatch.delenv("ENOS_STORE")
@@ -158,7 +159,7 @@ with Store(path) as store:
 """
 
 
-def test_processes_that_make_and_fill_one_store_at_once(path):
+def test_processes_that_make_and_fill_one_store_at_once(path: Any) -> None:
     writers = [
         subprocess.Popen([sys.executable, "-c", _WRITER, path, str(start)], stdout=subprocess.PIPE, env=os.environ)
         for start in (0, 100, 200)  # they overlap: two may write the same key

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from dse.core.errors import InputError
@@ -13,7 +16,17 @@ from dse.table.totals import e_op_ratio, explain, uniform_totals
 OPERATORS = {"T": "typical", "MF": "multiplication_free", "BC": "binary_connect"}
 
 
-def row(layer, short, bits, compute, dram, spad, leak=0.0, ok=True, workload="squeezenet_cifar"):
+def row(
+    layer: Any,
+    short: Any,
+    bits: Any,
+    compute: Any,
+    dram: Any,
+    spad: Any,
+    leak: Any = 0.0,
+    ok: Any = True,
+    workload: Any = "squeezenet_cifar",
+) -> Any:
     costs = {
         "e_compute_pj": compute,
         "e_tx_pj": dram + spad + leak,
@@ -41,7 +54,7 @@ def row(layer, short, bits, compute, dram, spad, leak=0.0, ok=True, workload="sq
     }
 
 
-def table(**changes):
+def table(**changes: Any) -> Any:
     return CostTable(
         (
             row("a", "T", 8, 60.0, 20.0, 20.0),
@@ -54,7 +67,7 @@ def table(**changes):
     )
 
 
-def test_totals_are_sums_over_layers():
+def test_totals_are_sums_over_layers() -> None:
     typical, mf, bc = uniform_totals(table())
     assert (typical.compute_pj, typical.transmission_pj, typical.on_chip_pj) == (120, 80, 40)
     assert (typical.ratio, typical.on_chip_ratio) == (1, 1)
@@ -63,12 +76,12 @@ def test_totals_are_sums_over_layers():
     assert e_op_ratio((typical, mf, bc)) == 12
 
 
-def test_a_layer_without_a_mapping_leaves_no_total():
+def test_a_layer_without_a_mapping_leaves_no_total() -> None:
     *_, bc = uniform_totals(table(ok=False))
     assert (bc.layers_without_mapping, bc.ratio, bc.compute_pj) == (1, None, None)
 
 
-def test_sentences_have_the_numbers_of_the_table():
+def test_sentences_have_the_numbers_of_the_table() -> None:
     ratio, compared, why, *_ = explain(uniform_totals(table()), "all")
     assert "= 12.0; the paper reports about 11.5" in ratio
     assert "MF8 0.55 (paper 0.34), BC8 0.26 (paper 0.17)" in compared
@@ -78,19 +91,19 @@ def test_sentences_have_the_numbers_of_the_table():
     assert "MF8 0.44 (paper 0.34)" in compared and "compute is 75% of all-T" in why
 
 
-def test_other_networks_are_not_set_beside_the_papers():
+def test_other_networks_are_not_set_beside_the_papers() -> None:
     other = CostTable(tuple({**r, "workload": "mynet"} for r in table().rows))
     assert {t.paper_ratio for t in uniform_totals(other)} == {None}
     assert explain(uniform_totals(other), "all") == ["E_OP(T,8) / E_OP(BC,8) = 12.0; the paper reports about 11.5."]
 
 
-def test_nothing_is_compared_without_the_papers_operators():
+def test_nothing_is_compared_without_the_papers_operators() -> None:
     only = CostTable((row("a", "T", 4, 60.0, 20.0, 20.0),))
     assert explain(uniform_totals(only), "all") == []
     assert uniform_totals(only)[0].ratio is None
 
 
-def test_bars_add_up_to_the_energy_of_the_layer():
+def test_bars_add_up_to_the_energy_of_the_layer() -> None:
     costs = table(leak=3.0)
     info = breakdown_info(costs, "BC8")
     assert list(info.parts) == ["compute", "spad", "dram", "leakage"]
@@ -100,7 +113,7 @@ def test_bars_add_up_to_the_energy_of_the_layer():
     assert "leakage" not in breakdown_info(costs, "T8").parts
 
 
-def test_a_layer_without_a_mapping_has_no_bar(tmp_path):
+def test_a_layer_without_a_mapping_has_no_bar(tmp_path: Path) -> None:
     info = breakdown_info(table(ok=False), "BC8")
     assert info.without_mapping == ("b",)
     assert [part[1] for part in info.parts.values()] == [0, 0, 0]
@@ -108,7 +121,7 @@ def test_a_layer_without_a_mapping_has_no_bar(tmp_path):
     assert "no mapping" in (tmp_path / "b.svg").read_text()
 
 
-def test_level_energies():
+def test_level_energies() -> None:
     levels = breakdown(table(ok=False), "BC8").levels
     assert {(c.level, c.tensor): energies for c, energies in levels.items()} == {
         ("spad", "Inputs"): (4.5, None),

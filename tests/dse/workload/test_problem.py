@@ -1,6 +1,9 @@
 """Reading problems: each wrong field is refused in one line that names it."""
 
+from __future__ import annotations
+
 import copy
+from typing import Any
 
 import pytest
 
@@ -24,7 +27,7 @@ MATMUL = {
 }
 
 
-def changed(path: str, value: object) -> dict:
+def changed(path: str, value: object) -> Any:
     """The problem above with one field replaced; ``-`` removes it."""
     document = copy.deepcopy(MATMUL)
     *outer, last = [int(key) if key.isdigit() else key for key in path.split("/")]
@@ -38,7 +41,7 @@ def changed(path: str, value: object) -> dict:
     return document
 
 
-def test_coefficients_take_their_default_or_the_instance():
+def test_coefficients_take_their_default_or_the_instance() -> None:
     assert problem_from_document(MATMUL, "p").data_space("W").axes == ((("M", 1),), (("K", 2),))
     given = problem_from_document(changed("instance/stride", 3), "p")
     assert given.data_space("W").axes == ((("M", 1),), (("K", 3),))
@@ -72,12 +75,12 @@ def test_coefficients_take_their_default_or_the_instance():
     ],
     ids=shown,
 )
-def test_what_is_wrong_is_named(path, value, message):
+def test_what_is_wrong_is_named(path: Any, value: Any, message: Any) -> None:
     with pytest.raises(InputError) as e:
         problem_from_document(changed(path, value), "p")
     assert message in str(e.value) and len(str(e.value)) < 400
 
 
-def test_the_shipped_shape_is_read():
+def test_the_shipped_shape_is_read() -> None:
     sizes = dict.fromkeys("NGCMPQRS", 2)
     assert problem_from_document({"shape": CONV_SHAPE, "instance": sizes | {"Hstride": 2}}, "p").macs == 2**8

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +42,9 @@ def counted_macs(module: nn.Conv2d, x: torch.Tensor) -> int:
     size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
     batch=st.integers(1, 2),
 )
-def test_macs_of_a_convolution_are_counted(groups, channels, kernel, stride, dilation, size, batch):
+def test_macs_of_a_convolution_are_counted(
+    groups: Any, channels: Any, kernel: Any, stride: Any, dilation: Any, size: Any, batch: Any
+) -> None:
     assume(all(d * (k - 1) < n for d, k, n in zip(dilation, kernel, size, strict=True)))
     conv = nn.Conv2d(groups * channels[0], groups * channels[1], kernel, stride, 0, dilation, groups, bias=False)
     shape = (batch, groups * channels[0], *size)
@@ -56,7 +59,7 @@ def test_macs_of_a_convolution_are_counted(groups, channels, kernel, stride, dil
     padding=st.one_of(st.sampled_from(["same", "valid"]), st.tuples(st.integers(0, 2), st.integers(0, 2))),
     kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
 )
-def test_padded_convolutions_have_torchs_output_size(padding, kernel):
+def test_padded_convolutions_have_torchs_output_size(padding: Any, kernel: Any) -> None:
     conv = nn.Conv2d(2, 3, kernel, padding=padding)
     (layer,) = export(nn.Sequential(conv), 1, 2, 7, 6).layers
     out = conv(torch.zeros(1, 2, 7, 6))
@@ -65,14 +68,14 @@ def test_padded_convolutions_have_torchs_output_size(padding, kernel):
 
 @settings(max_examples=20, deadline=None)
 @given(leading=st.lists(st.integers(1, 4), max_size=3), c=st.integers(1, 9), m=st.integers(1, 9))
-def test_linear_folds_leading_dimensions_into_n(leading, c, m):
+def test_linear_folds_leading_dimensions_into_n(leading: Any, c: Any, m: Any) -> None:
     (layer,) = export(nn.Sequential(nn.Linear(c, m)), *leading, c).layers
     n = torch.Size(leading).numel()
     assert layer.kind == "linear"
     assert layer.instance == {"N": n, "G": 1, "C": c, "M": m, "P": 1, "Q": 1, "R": 1, "S": 1}
 
 
-def test_depthwise_and_one_dimensional():
+def test_depthwise_and_one_dimensional() -> None:
     depthwise, flat = export(
         nn.Sequential(nn.Conv2d(8, 16, 3, groups=8, padding=1), nn.Flatten(2), nn.Conv1d(16, 4, 5, stride=2)),
         1,
@@ -105,7 +108,7 @@ def squeezenet() -> nn.Module:
                          nn.MaxPool2d(2), fires[7], nn.Conv2d(512, 10, 1), nn.AdaptiveAvgPool2d(1))  # fmt: skip
 
 
-def test_squeezenet_has_26_layers_and_the_papers_fire4(tmp_path):
+def test_squeezenet_has_26_layers_and_the_papers_fire4(tmp_path: Path) -> None:
     workload = export(squeezenet(), 1, 3, 32, 32)
     assert len(workload.layers) == 26
     assert [layer.name for layer in workload.layers[:4]] == ["0", "2.squeeze", "2.expand1", "2.expand3"]
@@ -117,7 +120,7 @@ def test_squeezenet_has_26_layers_and_the_papers_fire4(tmp_path):
     assert read_workload(tmp_path / "squeezenet.yaml") == workload
 
 
-def test_the_shipped_squeezenet():
+def test_the_shipped_squeezenet() -> None:
     pytest.importorskip("search.networks.squeezenet", reason="the network belongs to the search half")
     workload = export_network(load_network("squeezenet"))
     fire4 = [layer.problem.macs for layer in workload.layers if "fire4" in layer.name]
@@ -126,7 +129,7 @@ def test_the_shipped_squeezenet():
     assert read_workload(find_workload("squeezenet")) == workload, "run: enos export squeezenet"
 
 
-def test_a_decided_workload_keeps_its_candidates(tmp_path):
+def test_a_decided_workload_keeps_its_candidates(tmp_path: Path) -> None:
     workload = export(nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 2, 1)), 1, 2, 5, 5)
     first, second = workload.layers
     decided = replace(workload, layers=(replace(first, candidate="MF4"), second))
@@ -149,7 +152,7 @@ class Twice(nn.Module):
         return self.unused(x) if self.training else x
 
 
-def test_a_module_called_twice_gives_two_layers_and_a_training_head_none():
+def test_a_module_called_twice_gives_two_layers_and_a_training_head_none() -> None:
     module = Twice()
     workload = export(module, 1, 4, 8, 8)
     assert [(layer.name, layer.instance["P"]) for layer in workload.layers] == [("conv", 6), ("conv#2", 4)]
@@ -169,7 +172,7 @@ class Residual(nn.Module):
         return y + torch.matmul(x, x.transpose(2, 3))
 
 
-def test_norms_gains_and_products_of_activations_are_passed_over_by_name():
+def test_norms_gains_and_products_of_activations_are_passed_over_by_name() -> None:
     workload = export(Residual(), 1, 4, 5, 5)
     assert [layer.name for layer in workload.layers] == ["conv"]
     assert workload.passed_over == {
@@ -182,7 +185,7 @@ def test_norms_gains_and_products_of_activations_are_passed_over_by_name():
     }
 
 
-def test_graph_has_shapes_and_edges_in_execution_order():
+def test_graph_has_shapes_and_edges_in_execution_order() -> None:
     graph = trace(Network("net", Twice(), (2, 4, 8, 8)))
     assert list(graph) == ["x", "conv", "act", "conv_1", "act_1", "output"]
     assert graph.nodes["conv_1"]["module"] == "conv" and graph.nodes["conv_1"]["kind"] == "Conv2d"
@@ -221,12 +224,12 @@ class Strided(nn.Conv2d):
         return F.interpolate(super().forward(x), scale_factor=4)
 
 
-def test_a_convolution_that_pads_its_input_itself_is_the_padded_one():
+def test_a_convolution_that_pads_its_input_itself_is_the_padded_one() -> None:
     own, built_in = (export(nn.Sequential(m), 1, 3, 8, 8) for m in (Padding(3, 4, 3), nn.Conv2d(3, 4, 3, padding=1)))
     assert own.layers[0].instance == built_in.layers[0].instance
 
 
-def test_a_wrong_input_prints_its_cause_and_nothing_else(capfd):
+def test_a_wrong_input_prints_its_cause_and_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match=r"expected input.* to have 3 channels, but got 4 channels"):
         export(nn.Sequential(nn.Conv2d(3, 4, 3)), 1, 4, 8, 8)
     assert capfd.readouterr().err == ""
@@ -248,7 +251,7 @@ def test_a_wrong_input_prints_its_cause_and_nothing_else(capfd):
         (nn.Sequential(nn.ReLU()), (1, 4), "has no layer for the MAC array"),
     ],
 )
-def test_what_cannot_be_exported_is_one_line(module, shape, message):
+def test_what_cannot_be_exported_is_one_line(module: Any, shape: Any, message: Any) -> None:
     with pytest.raises(InputError) as e:
         export(module, *shape)
     assert message in str(e.value) and "\n" not in str(e.value)
@@ -266,7 +269,7 @@ def broken(): raise KeyError("no weights")
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "my_networks.py").write_text(FACTORIES)
     (tmp_path / "my_broken.py").write_text("import not_a_module_anywhere")
     monkeypatch.chdir(tmp_path)
@@ -275,7 +278,7 @@ def here(tmp_path, monkeypatch):
     sys.modules.pop("my_networks", None)
 
 
-def test_factories_of_the_working_directory_are_found(here):
+def test_factories_of_the_working_directory_are_found(here: Any) -> None:
     assert load_network("my_networks:bare", (2, 4)).input_shape == (2, 4)
     assert load_network("my_networks:full").input_shape == (1, 4)
     assert load_network("my_networks:full", (3, 4)).input_shape == (3, 4)
@@ -296,17 +299,17 @@ def test_factories_of_the_working_directory_are_found(here):
         ("my_networks:bare", (1, 0), "input shape: found (1, 0)"),
     ],
 )
-def test_networks_that_cannot_be_loaded(here, name, shape, message):
+def test_networks_that_cannot_be_loaded(here: Any, name: Any, shape: Any, message: Any) -> None:
     with pytest.raises(InputError) as e:
         load_network(name, shape)
     assert e.value.where.startswith("network") and name in str(e.value) and message in str(e.value)
 
 
-def test_an_input_of_too_many_values_is_not_made(here):
+def test_an_input_of_too_many_values_is_not_made(here: Any) -> None:
     with pytest.raises(InputError, match=r"too many values .allowed: at most 134,217,728"):
         load_network("my_networks:bare", (1, 3, 10**6, 10**6))
 
 
-def test_importing_the_exporter_does_not_import_torch():
+def test_importing_the_exporter_does_not_import_torch() -> None:
     code = "import sys, dse.workload.trace; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_a_batch_in_the_form_of_the_official_files_is_read(folder: Path) -> None
 
 
 class Bomb:
-    def __reduce__(self):  # type: ignore[no-untyped-def]
+    def __reduce__(self) -> Any:  # type: ignore[no-untyped-def]
         return os.system, ("touch bombed",)
 
 
@@ -81,7 +82,9 @@ def broken(content: object) -> bytes:
         (b"<html>not found</html>", r"not a CIFAR-10 batch file"),
     ],
 )
-def test_wrong_files_are_one_line_that_names_them(tmp_path: Path, monkeypatch, content: bytes, problem: str) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_files_are_one_line_that_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, problem: str
+) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)
     batches = tmp_path / "cifar-10-batches-py"
     batches.mkdir()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -32,7 +33,7 @@ class Counted:
     total: int = 0
     came: int = 0
 
-    def update(self, size: int, /) -> None:
+    def update(self: Any, size: int, /) -> None:
         self.came += size
 
     def reset(self) -> None:
@@ -86,7 +87,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_an_archive_is_fetched_checked_and_unpacked(tmp_path: Path, serve) -> None:  # type: ignore[no-untyped-def]
+def test_an_archive_is_fetched_checked_and_unpacked(tmp_path: Path, serve: Any) -> None:  # type: ignore[no-untyped-def]
     content = tar({"cifar-100-python/train": b"a" * 100_000, "cifar-100-python/test": b"b", "other/x": b"c"})
     serve("cifar100", content)
     bar = Counted()
@@ -96,7 +97,7 @@ def test_an_archive_is_fetched_checked_and_unpacked(tmp_path: Path, serve) -> No
     assert bar.total == len(content)
 
 
-def test_of_emnist_the_balanced_files_are_kept_where_torchvision_has_them(tmp_path: Path, serve) -> None:  # type: ignore[no-untyped-def]
+def test_of_emnist_the_balanced_files_are_kept_where_torchvision_has_them(tmp_path: Path, serve: Any) -> None:  # type: ignore[no-untyped-def]
     serve(
         "emnist_balanced",
         zipped({"gzip/emnist-balanced-train-labels-idx1-ubyte.gz": b"1", "gzip/emnist-mnist-x.gz": b"2"}),
@@ -105,7 +106,7 @@ def test_of_emnist_the_balanced_files_are_kept_where_torchvision_has_them(tmp_pa
     assert files_of(tmp_path / "data") == {"EMNIST/raw/emnist-balanced-train-labels-idx1-ubyte.gz": b"1"}
 
 
-def test_folders_within_a_zip_are_unpacked(tmp_path: Path, serve) -> None:  # type: ignore[no-untyped-def]
+def test_folders_within_a_zip_are_unpacked(tmp_path: Path, serve: Any) -> None:  # type: ignore[no-untyped-def]
     serve(
         "tiny_imagenet", zipped({"tiny-imagenet-200/val/images/val_0.JPEG": b"1", "tiny-imagenet-200/wnids.txt": b"2"})
     )
@@ -115,14 +116,14 @@ def test_folders_within_a_zip_are_unpacked(tmp_path: Path, serve) -> None:  # ty
     }
 
 
-def test_what_is_there_is_not_fetched_again(tmp_path: Path, serve) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_there_is_not_fetched_again(tmp_path: Path, serve: Any) -> None:  # type: ignore[no-untyped-def]
     serve("cifar10", tar({"cifar-10-batches-py/test_batch": b"new"}))
     (tmp_path / "cifar-10-batches-py").mkdir()
     bar = Counted()
     assert files_of(download("cifar10", tmp_path, bar)) == {} and bar.came == 0
 
 
-def test_another_checksum_is_one_line_and_leaves_nothing(tmp_path: Path, serve) -> None:  # type: ignore[no-untyped-def]
+def test_another_checksum_is_one_line_and_leaves_nothing(tmp_path: Path, serve: Any) -> None:  # type: ignore[no-untyped-def]
     serve("cifar10", tar({"cifar-10-batches-py/test_batch": b"forged"}), md5="0" * 32)
     with pytest.raises(
         InputError, match=r"cifar-10-python.tar.gz: the downloaded file does not have the .*md5 0{32}"
@@ -131,7 +132,7 @@ def test_another_checksum_is_one_line_and_leaves_nothing(tmp_path: Path, serve) 
     assert "\n" not in str(caught.value) and files_of(tmp_path / "data") == {}
 
 
-def test_an_archive_that_is_none_and_one_that_is_not_there(tmp_path: Path, serve) -> None:  # type: ignore[no-untyped-def]
+def test_an_archive_that_is_none_and_one_that_is_not_there(tmp_path: Path, serve: Any) -> None:  # type: ignore[no-untyped-def]
     serve("cifar10", b"<html>moved</html>")
     with pytest.raises(InputError, match=r"cifar-10-python.tar.gz: cannot be unpacked"):
         download("cifar10", tmp_path / "data", Counted())
@@ -141,14 +142,14 @@ def test_an_archive_that_is_none_and_one_that_is_not_there(tmp_path: Path, serve
         download("cifar100", tmp_path / "data", Counted())
 
 
-def test_an_archive_cannot_write_elsewhere(tmp_path: Path, serve) -> None:  # type: ignore[no-untyped-def]
+def test_an_archive_cannot_write_elsewhere(tmp_path: Path, serve: Any) -> None:  # type: ignore[no-untyped-def]
     serve("cifar10", tar({"cifar-10-batches-py/../../../escaped": b"x"}))
     with pytest.raises(InputError, match=r"cannot be unpacked"):
         download("cifar10", tmp_path / "data", Counted())
     assert not (tmp_path / "escaped").exists() and not (tmp_path / "data" / "escaped").exists()
 
 
-def test_the_command(tmp_path: Path, serve) -> None:  # type: ignore[no-untyped-def]
+def test_the_command(tmp_path: Path, serve: Any) -> None:  # type: ignore[no-untyped-def]
     serve("cifar10", tar({"cifar-10-batches-py/test_batch": b"x"}))
     runner = CliRunner()
     first, again = (runner.invoke(data, ["cifar10", "--dir", str(tmp_path)]) for _ in range(2))

@@ -6,6 +6,7 @@ import gzip
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def write_letters(folder: Path) -> None:
 
 
 def test_a_run_on_a_part_of_the_official_files_says_so_and_learns(
-    tmp_path: Path, make_table, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, make_table: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(ROOT)
     write_letters(tmp_path / "data")

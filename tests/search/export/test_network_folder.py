@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -92,7 +93,7 @@ def test_what_is_no_finished_stage_is_named(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_an_assignment_of_another_network_is_refused(make_table) -> None:  # type: ignore[no-untyped-def]
+def test_an_assignment_of_another_network_is_refused(make_table: Any) -> None:  # type: ignore[no-untyped-def]
     network = Network("net", tiny().module, (1, 1, 8, 8))
     other = {**uniform(make_table(network), "T8"), "head": "T8"}
     with pytest.raises(InputError, match=r"assignment: does not fit the network in head"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ LAYERS = ("conv", "grouped", "depthwise", "fc")
 INPUT = (1, 3, 8, 8)
 
 
-def trained(make_table, assignment: dict[str, str]) -> nn.Module:  # type: ignore[no-untyped-def]
+def trained(make_table: Any, assignment: dict[str, str]) -> nn.Module:  # type: ignore[no-untyped-def]
     """A discretised network that has seen some batches."""
     torch.manual_seed(0)
     network = Net()
@@ -71,7 +72,7 @@ def assigned(*candidates: str) -> dict[str, str]:
     ],
     ids=["T", "MF", "BC", "DS", "XN"],
 )
-def test_onnxruntime_gives_torchs_scores(tmp_path: Path, make_table, assignment: dict[str, str]) -> None:  # type: ignore[no-untyped-def]
+def test_onnxruntime_gives_torchs_scores(tmp_path: Path, make_table: Any, assignment: dict[str, str]) -> None:  # type: ignore[no-untyped-def]
     onnx = pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime", reason="the check of ONNX files needs onnxruntime")
     fixed = trained(make_table, assignment)
@@ -94,7 +95,7 @@ def test_onnxruntime_gives_torchs_scores(tmp_path: Path, make_table, assignment:
     assert expected.std(0).min() > 0.01  # the scores tell the images apart, so agreement says something
 
 
-def test_weights_of_deep_shift_are_stored_in_16_bits_where_they_need_them(tmp_path: Path, make_table) -> None:  # type: ignore[no-untyped-def]
+def test_weights_of_deep_shift_are_stored_in_16_bits_where_they_need_them(tmp_path: Path, make_table: Any) -> None:  # type: ignore[no-untyped-def]
     onnx = pytest.importorskip("onnx")
     assignment = assigned("DS8", "DS2", "XN1", "T8")
     write_onnx(trained(make_table, assignment), assignment, INPUT, tmp_path / "net.onnx")
@@ -108,7 +109,7 @@ def test_weights_of_deep_shift_are_stored_in_16_bits_where_they_need_them(tmp_pa
     assert set(abs(short).flatten()) <= {1, 2} and set(binary.flatten()) == {-1, 1}
 
 
-def test_every_layer_reads_dequantised_words_and_its_weights_are_int8(tmp_path: Path, make_table) -> None:  # type: ignore[no-untyped-def]
+def test_every_layer_reads_dequantised_words_and_its_weights_are_int8(tmp_path: Path, make_table: Any) -> None:  # type: ignore[no-untyped-def]
     onnx = pytest.importorskip("onnx")
     assignment = assigned("T8", "MF4", "BC2", "T4")
     write_onnx(trained(make_table, assignment), assignment, INPUT, tmp_path / "net.onnx")
@@ -136,7 +137,7 @@ def test_every_layer_reads_dequantised_words_and_its_weights_are_int8(tmp_path: 
     assert set(words.flatten().tolist()) == {-1, 1}
 
 
-def test_the_network_itself_stays_as_it_is(make_table) -> None:  # type: ignore[no-untyped-def]
+def test_the_network_itself_stays_as_it_is(make_table: Any) -> None:  # type: ignore[no-untyped-def]
     fixed = trained(make_table, assigned("T8", "MF4", "BC2", "T4")).train()
     layers = quantised_layers(fixed)
     assert fixed.training and sum(isinstance(m, MixedLayer) for m in fixed.modules()) == 4
@@ -144,7 +145,7 @@ def test_the_network_itself_stays_as_it_is(make_table) -> None:  # type: ignore[
     assert {layer.name for layer in export_network(Network("net", Net(), INPUT)).layers} == set(LAYERS)
 
 
-def test_a_missing_package_is_one_line(tmp_path: Path, make_table, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_package_is_one_line(tmp_path: Path, make_table: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     assignment = assigned("T8", "T8", "T8", "T8")
     fixed = trained(make_table, assignment)
     monkeypatch.setitem(sys.modules, "onnxscript", None)

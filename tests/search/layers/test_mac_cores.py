@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -63,7 +65,7 @@ def convolutions() -> st.SearchStrategy[nn.Module]:
     )  # fmt: skip
 
 
-def layer_and_input(module: nn.Module, candidate, quantiser: str, signed: bool, seed: int):  # type: ignore[no-untyped-def]
+def layer_and_input(module: nn.Module, candidate: Any, quantiser: str, signed: bool, seed: int) -> Any:  # type: ignore[no-untyped-def]
     torch.manual_seed(seed)
     options = LayerOptions(quantiser, learned_scales=True)  # type: ignore[arg-type]
     layer = MixedLayer(module, [candidate], options).double()
@@ -92,7 +94,9 @@ def sums_of(layer: MixedLayer, x: torch.Tensor, scale: torch.Tensor) -> np.ndarr
     st.booleans(),
     st.integers(0, 9999),
 )
-def test_a_layer_is_the_cores_sums_times_its_scale(module, candidate, quantiser, signed, seed) -> None:  # type: ignore[no-untyped-def]
+def test_a_layer_is_the_cores_sums_times_its_scale(
+    module: Any, candidate: Any, quantiser: Any, signed: Any, seed: Any
+) -> None:  # type: ignore[no-untyped-def]
     layer, x = layer_and_input(module, candidate, quantiser, signed, seed)
     integer = integer_layer(layer, x)
     low, high = -(2 ** (candidate.act_bits - 1)), 2 ** (candidate.act_bits - 1)

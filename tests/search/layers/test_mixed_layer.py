@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,9 @@ def layers() -> st.SearchStrategy[nn.Module]:
     st.booleans(),
     st.integers(0, 999),
 )
-def test_fused_equals_naive_in_values_and_gradients(layer, candidates, options, signed, seed) -> None:  # type: ignore[no-untyped-def]
+def test_fused_equals_naive_in_values_and_gradients(
+    layer: Any, candidates: Any, options: Any, signed: Any, seed: Any
+) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(seed)
     fused = MixedLayer(layer, candidates, options).double()
     for p in (fused.alpha, fused.log_scale, *fused.latents):
@@ -65,7 +68,7 @@ def test_fused_equals_naive_in_values_and_gradients(layer, candidates, options, 
 
 
 @pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda c: c.name)
-def test_one_candidate_has_no_operator_weights_and_learns(candidate) -> None:  # type: ignore[no-untyped-def]
+def test_one_candidate_has_no_operator_weights_and_learns(candidate: Any) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     layer = MixedLayer(nn.Conv2d(4, 8, 3), [candidate])
     x = torch.randn(16, 4, 6, 6).relu()
@@ -116,11 +119,13 @@ def test_padding_by_name_is_padding_by_number(padding: str) -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(st.sampled_from(["rms", "lsq", "dorefa"]), st.booleans(), st.booleans(), st.integers(1, 3))
-def test_a_layer_in_channels_last_order_is_the_same(quantiser, signed, groups_equal, channels) -> None:  # type: ignore[no-untyped-def]
+def test_a_layer_in_channels_last_order_is_the_same(
+    quantiser: Any, signed: Any, groups_equal: Any, channels: Any
+) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(channels)
     groups = 2 if groups_equal else 1
     layer = MixedLayer(nn.Conv2d(2 * channels, 4, 3, groups=groups), CANDIDATES, LayerOptions(quantiser)).double()
-    other = copy.deepcopy(layer).to(memory_format=torch.channels_last)
+    other = copy.deepcopy(layer).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = torch.randn(2, 2 * channels, 6, 5, dtype=torch.float64)
     x = x if signed else x.abs()
     inputs = [x.clone().requires_grad_(), x.clone(memory_format=torch.channels_last).requires_grad_()]
@@ -138,7 +143,7 @@ def test_a_layer_in_channels_last_order_is_the_same(quantiser, signed, groups_eq
     st.booleans(),
     st.integers(0, 99),
 )
-def test_the_way_of_other_devices_gives_the_same(candidates, quantiser, signed, seed) -> None:  # type: ignore[no-untyped-def]
+def test_the_way_of_other_devices_gives_the_same(candidates: Any, quantiser: Any, signed: Any, seed: Any) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(seed)
     layer = MixedLayer(nn.Conv2d(4, 4, 3, groups=2), candidates, LayerOptions(quantiser)).double()
     x = torch.randn(2, 4, 6, 5, dtype=torch.float64)
@@ -215,7 +220,7 @@ def test_a_second_derivative_is_refused() -> None:
 
 @pytest.mark.parametrize("latent", ["shared", "own"])
 @pytest.mark.parametrize("quantiser", ["rms", "lsq", "dorefa"])
-def test_a_single_candidate_keeps_what_was_learned_for_it(quantiser, latent) -> None:  # type: ignore[no-untyped-def]
+def test_a_single_candidate_keeps_what_was_learned_for_it(quantiser: Any, latent: Any) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     layer = MixedLayer(nn.Conv2d(3, 5, 3), CANDIDATES, LayerOptions(quantiser, latent, learned_scales=True))
     x = torch.randn(4, 3, 8, 8)
@@ -244,6 +249,6 @@ def test_own_latent_weights_learn_apart() -> None:
 @pytest.mark.parametrize(
     ("options", "message"), [({"latent": "both"}, "unknown value 'both'"), ({"quantiser": "lq"}, "'lq'")]
 )
-def test_unknown_options_are_refused(options, message) -> None:  # type: ignore[no-untyped-def]
+def test_unknown_options_are_refused(options: Any, message: Any) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError, match=message):
         LayerOptions(**options)

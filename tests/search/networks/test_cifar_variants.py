@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -63,7 +64,7 @@ def test_gradient_reaches_every_parameter(factory: Factory) -> None:
 
 
 @factories
-def test_networks_are_searchable(factory: Factory, make_table) -> None:  # type: ignore[no-untyped-def]
+def test_networks_are_searchable(factory: Factory, make_table: Any) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     network = factory(width=0.125, image=16)
     table = make_table(network)

@@ -41,8 +41,8 @@ def test_cifar_form_has_table_1s_channels_behind_a_stem_of_192() -> None:
     assert workload.name == "googlenet_cifar" and len(workload.layers) == 2 + 9 * 6
     assert sum(p.numel() for p in network.module.parameters()) == weights + 2 * norms + 1024 * 100 + 100
     assert workload.layers[-1].instance == {"N": 1, "G": 1, "C": 1024, "M": 100, "P": 1, "Q": 1, "R": 1, "S": 1}
-    five = next(layer for layer in workload.layers if layer.name == "inception4a.five.conv").instance
-    assert (five["R"], five["C"], five["M"], five["P"]) == (5, 16, 48, 16)
+    instance = next(layer for layer in workload.layers if layer.name == "inception4a.five.conv").instance
+    assert (instance["R"], instance["C"], instance["M"], instance["P"]) == (5, 16, 48, 16)
 
 
 def test_parameters_shape_the_network() -> None:

@@ -101,9 +101,9 @@ def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
     for change, problem in [
         ("search.mode=sequential", r"search.epochs: mode sequential does not use it"),
         ("lamda=1", r"unknown field 'lamda'"),
-        ("lambdas", r"--set lambdas: is no change \(allowed: FIELD=VALUE"),
-        ("=1", r"--set =1: is no change"),
-        ("name.x=1", r"--set name.x=1: what is to be changed is no mapping"),
+        ("lambdas", r"--set lambdas: expected FIELD=VALUE"),
+        ("=1", r"--set =1: expected FIELD=VALUE"),
+        ("name.x=1", r"--set name.x=1: its parent is not a mapping"),
         ("lambdas=[", r"--set lambdas=\[: line 2: not readable as YAML"),
     ]:
         with pytest.raises(InputError, match=problem) as caught:

@@ -76,7 +76,7 @@ def test_the_variational_mode_takes_the_most_probable_or_samples(
     point = results["networks"][-1]
     assert results["populations"] == []
     assert all(max(row, key=row.get) == point["assignment"][layer] for layer, row in point["probabilities"].items())
-    several, _ = start(replace(one, search=replace(one.search, samples=3)), table, tmp_path / "several")
+    several, _ = start(replace(one, search=replace(one.search, samples=3)), table, tmp_path / "several")  # type: ignore[call-arg]
     assert sum(p["count"] for p in several["populations"][0]["networks"]) == 3
     assert several["networks"][-1]["probabilities"] == point["probabilities"]
 

@@ -56,7 +56,7 @@ def test_a_graph_finds_what_steps_without_it_find(amp: bool, what: str) -> None:
         seen: list[Tensor] = []
         for step in range(12):
             if what == "fixed" and step == 7:
-                network.conv.fix(2)
+                network.conv.fix(2)  # type: ignore[call-arg, operator]
             if what == "relaxed":
                 for layer in (network.conv, network.fc):
                     layer.relaxed = ((layer.alpha + step % 3) / (1 + step % 2)).softmax(0)

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,14 +18,14 @@ PACKAGES = ("accelergy", "pytimeloop", "timeloopfe")
 
 
 @pytest.fixture(scope="session")
-def real_accelergy():
+def real_accelergy() -> Any:
     if not find().accelergy_works:
         pytest.skip("the real Accelergy with its table-based plug-in is not installed")
     return find()
 
 
 @pytest.fixture
-def machine(monkeypatch, tmp_path):
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A machine with nothing of Timeloop on it, to which a test adds parts; `bin` is on PATH, `site` on Python's."""
     folders = {name: tmp_path / name for name in ("bin", "site", "home", "plug_ins")}
     for folder in folders.values():
@@ -46,10 +47,10 @@ def machine(monkeypatch, tmp_path):
 class _Only(PathFinder):
     """Finds the packages of the real tools in one folder and nowhere else."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: Any) -> None:
         self.folder = folder
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: Any, path: Any = None, target: Any = None) -> Any:  # type: ignore[override]
         if name.split(".")[0] not in PACKAGES:
             return None
         found = PathFinder.find_spec(name, path or [str(self.folder)], target)
@@ -65,13 +66,13 @@ class Machine:
     home: Path
     plug_ins: Path
 
-    def program(self, name, script="exit 1", executable=True):
+    def program(self, name: Any, script: Any = "exit 1", executable: Any = True) -> Any:
         path = self.bin / name
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755 if executable else 0o644)
         return path
 
-    def module(self, name, text=""):
+    def module(self, name: Any, text: Any = "") -> Any:
         path = self.site.joinpath(*name.split("."), "__init__.py")
         path.parent.mkdir(parents=True, exist_ok=True)
         for parent in path.parent.parents:
@@ -82,13 +83,13 @@ class Machine:
         importlib.invalidate_caches()
         return path.parent
 
-    def config(self, text):
+    def config(self, text: Any) -> Any:
         path = self.home / ".config" / "accelergy" / "accelergy_config.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
 
-    def plug_in(self, name, class_name="Estimator", module=True, folder=None):
+    def plug_in(self, name: Any, class_name: Any = "Estimator", module: Any = True, folder: Any = None) -> Any:
         path = (folder or self.plug_ins) / name
         path.mkdir(parents=True)
         (path / f"{name}.estimator.yaml").write_text(
@@ -98,7 +99,7 @@ class Machine:
             (path / f"{name}_module.py").write_text("")
         return path / f"{name}.estimator.yaml"
 
-    def complete(self):
+    def complete(self) -> None:
         """Everything that the timeloop engine needs, at least to look at."""
         self.program("timeloop-model")
         self.program("timeloop-mapper")

@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import yaml
 
@@ -40,17 +41,17 @@ class Text(str):
 
 
 class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data):
+    def ignore_aliases(self, data: Any) -> Any:
         return True
 
 
 _Dumper.add_representer(Text, lambda d, text: d.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
 
 
-def random_classes(seed):
+def random_classes(seed: Any) -> Any:
     """Text of a component file of four classes, each of which may contain the ones before, and a specification."""
     random = Random(seed)
-    classes = []
+    classes: list[Any] = []
     for i in range(4):
         classes.append(_class(random, f"k{i}_SRAM", classes))
     document = {"compound_components": {"version": 0.4, "classes": classes}}
@@ -63,7 +64,7 @@ def random_classes(seed):
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=10_000), Spec(tuple(storages), mac)
 
 
-def _expression(random, names, depth=0):
+def _expression(random: Any, names: Any, depth: Any = 0) -> Any:
     if depth > 2 or random.random() < 0.3:
         return random.choice(names)
     if depth and random.random() < 0.3:  # a number alone would be quoted in the file
@@ -72,9 +73,9 @@ def _expression(random, names, depth=0):
     return random.choice(FORMS).format(a=a, b=b)
 
 
-def _class(random, name, others):
+def _class(random: Any, name: Any, others: Any) -> Any:
     attributes = {"technology": Text("45nm"), "kind": Text(random.choice(["LPDDR4", "HBM2"]))}
-    names = []
+    names: list[str] = []
     for letter in "abcd"[-random.randint(2, 4) :]:
         given = not names or random.random() < 0.5
         attributes[letter] = "must_specify" if given else _expression(random, names)
@@ -87,7 +88,7 @@ def _class(random, name, others):
     return {"name": name, "attributes": attributes, "subcomponents": parts, "actions": actions}
 
 
-def _part(random, name, names, others):
+def _part(random: Any, name: Any, names: Any, others: Any) -> Any:
     """A part and its actions with their arguments."""
     if others and random.random() < 0.4:
         other = random.choice(others)
@@ -104,8 +105,8 @@ def _part(random, name, names, others):
     return part, actions
 
 
-def _primitive_attributes(random, component_class, names):
-    def within(low, high):
+def _primitive_attributes(random: Any, component_class: Any, names: Any) -> Any:
+    def within(low: Any, high: Any) -> Any:
         return f"min({high}, max({low}, {_expression(random, names)}))"
 
     match component_class:
@@ -121,7 +122,7 @@ def _primitive_attributes(random, component_class, names):
     return {"width": within(1, 16)}
 
 
-def _action(random, name, names, actions_of):
+def _action(random: Any, name: Any, names: Any, actions_of: Any) -> Any:
     arguments = {}
     if random.random() < 0.4:  # also named like an attribute
         arguments = {random.choice(["n", *names]): f"0..{random.randint(0, 3)}", "m": "1..min(3, 1 + floor(d))"}
@@ -140,20 +141,20 @@ def _action(random, name, names, actions_of):
     return {"name": name, "arguments": arguments, "subcomponents": uses}
 
 
-def disagreements(seed, folder, as_written):
+def disagreements(seed: Any, folder: Any, as_written: Any) -> Any:
     """Where the two differ; `as_written` gives Accelergy the text itself. InputError where one of them refuses."""
     text, spec = random_classes(seed)
     path = folder / f"random{seed}.yaml"
     path.write_text(text)
     library = ComponentLibrary.load([path])
     embedded = embedded_energies(spec, library, path, COMPUTE)
-    given = accelergy.class_files
+    given = accelergy.class_files  # type: ignore[attr-defined]
     try:
         if as_written:
-            accelergy.class_files = lambda *_: {path.name: text}
+            accelergy.class_files = lambda *_: {path.name: text}  # type: ignore[attr-defined]
         return accelergy.differences(embedded, accelergy.energies(spec, library, path, COMPUTE))
     finally:
-        accelergy.class_files = given
+        accelergy.class_files = given  # type: ignore[attr-defined]
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from dse.engines.timeloop.accelergy import DIGITS, input_files, run_in
 from dse.hardware.candidates import load_candidates
@@ -22,7 +23,7 @@ OWN_ACTIONS = (("compute", 2), ("skip", 0.5))
 PROBLEM = load_workload("squeezenet_cifar").layers[0].problem
 
 
-def cases():
+def cases() -> Any:
     """Name -> (specification, library, actions in an operation) of everything that is recorded."""
     arch = read_arch()
     found = {

@@ -6,6 +6,7 @@ import copy
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -37,7 +38,7 @@ CASES = cases()
 SHIPPED = ComponentLibrary.load()
 
 
-def spec_of(nodes: str, mac: str = "{name: mac, class: aladdin_adder, attributes: {width: 8}}"):
+def spec_of(nodes: str, mac: str = "{name: mac, class: aladdin_adder, attributes: {width: 8}}") -> Any:
     """A specification of 45 nm with these memories."""
     lines = [f"  - !Component {node}" for node in (*nodes.strip().splitlines(), mac)]
     text = "variables: {technology: '45nm'}\narchitecture:\n  nodes:\n"
@@ -49,7 +50,7 @@ def spec_of(nodes: str, mac: str = "{name: mac, class: aladdin_adder, attributes
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_recorded_energies_are_the_embedded_ones(case):
+def test_recorded_energies_are_the_embedded_ones(case: Any) -> None:
     spec, library, actions = CASES[case]
     recorded = read_outputs(FOLDER / case, "", case)
     storages = {
@@ -62,13 +63,15 @@ def test_recorded_energies_are_the_embedded_ones(case):
 
 @pytest.mark.timeloop
 @pytest.mark.parametrize("case", CASES)
-def test_energies_are_the_embedded_ones(real_accelergy, case):
+def test_energies_are_the_embedded_ones(real_accelergy: Any, case: Any) -> None:
     spec, library, actions = CASES[case]
     assert differences(embedded_energies(spec, library, case, actions), energies(spec, library, case, actions)) == []
 
 
 @pytest.mark.timeloop
-def test_classes_as_a_user_wrote_them_and_as_we_write_them_are_the_same(real_accelergy, monkeypatch):
+def test_classes_as_a_user_wrote_them_and_as_we_write_them_are_the_same(
+    real_accelergy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec, library, actions = CASES["own"]
     monkeypatch.setattr(driver, "class_files", lambda *_: {"own.yaml": OWN_CLASSES.read_text()})
     assert differences(embedded_energies(spec, library, "own", actions), energies(spec, library, "own", actions)) == []
@@ -77,12 +80,12 @@ def test_classes_as_a_user_wrote_them_and_as_we_write_them_are_the_same(real_acc
 @pytest.mark.timeloop
 @pytest.mark.parametrize("as_written", [False, True])
 @pytest.mark.parametrize("seed", range(6))
-def test_random_nested_classes(real_accelergy, tmp_path, seed, as_written):
+def test_random_nested_classes(real_accelergy: Any, tmp_path: Path, seed: Any, as_written: Any) -> None:
     assert disagreements(seed, tmp_path, as_written) == []
 
 
 @pytest.mark.timeloop
-def test_accelergy_rounds_to_six_digits_unless_asked(real_accelergy):
+def test_accelergy_rounds_to_six_digits_unless_asked(real_accelergy: Any) -> None:
     spec, library, _ = CASES["T8"]
     exact, rounded = raw_energies(spec, library, "T8"), raw_energies(spec, library, "T8", digits=6)
     assert rounded.tables["mac"]["compute"] == float(f"{exact.tables['mac']['compute']:.6g}")
@@ -91,7 +94,7 @@ def test_accelergy_rounds_to_six_digits_unless_asked(real_accelergy):
 
 
 @pytest.mark.timeloop
-def test_a_second_call_does_not_run_it_again(real_accelergy, monkeypatch):
+def test_a_second_call_does_not_run_it_again(real_accelergy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, library, actions = CASES["BC4"]
     first = energies(spec, library, "BC4", actions)
     monkeypatch.setattr(driver, "_call", lambda *_: pytest.fail("ran again"))
@@ -99,7 +102,7 @@ def test_a_second_call_does_not_run_it_again(real_accelergy, monkeypatch):
 
 
 @pytest.mark.timeloop
-def test_the_users_files_stay_as_they_are(real_accelergy, monkeypatch, tmp_path):
+def test_the_users_files_stay_as_they_are(real_accelergy: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     spec = spec_of("{name: ram, class: SRAM, attributes: {width: 64, depth: 4096}}")
@@ -108,7 +111,7 @@ def test_the_users_files_stay_as_they_are(real_accelergy, monkeypatch, tmp_path)
 
 
 @pytest.mark.timeloop
-def test_an_attribute_that_one_memory_has_and_another_lacks_tells_them_apart(real_accelergy):
+def test_an_attribute_that_one_memory_has_and_another_lacks_tells_them_apart(real_accelergy: Any) -> None:
     spec = spec_of(
         "{name: banked, class: SRAM, attributes: {width: 64, depth: 4096, n_banks: 8}}\n"
         "{name: plain, class: SRAM, attributes: {width: 64, depth: 4096}}\n"
@@ -122,7 +125,7 @@ def test_an_attribute_that_one_memory_has_and_another_lacks_tells_them_apart(rea
 
 
 @pytest.mark.timeloop
-def test_technologies_spelled_in_two_ways_and_none_at_all(real_accelergy):
+def test_technologies_spelled_in_two_ways_and_none_at_all(real_accelergy: Any) -> None:
     spec = spec_of(
         "{name: a, class: SRAM, attributes: {width: 64, depth: 4096, technology: 45}}\n"
         "{name: b, class: regfile_spad, attributes: {width: 16, depth: 12, technology: '45 nm'}}"
@@ -132,12 +135,12 @@ def test_technologies_spelled_in_two_ways_and_none_at_all(real_accelergy):
 
 
 @pytest.mark.timeloop
-def test_a_wrong_number_would_be_seen(real_accelergy, monkeypatch):
+def test_a_wrong_number_would_be_seen(real_accelergy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Accelergy's count of parts is its own: tables with another energy for one primitive change just what has it."""
     spec, library, actions = CASES["T8"]
-    real = driver.queries
+    real = driver.queries  # type: ignore[attr-defined]
 
-    def tampered(*arguments):
+    def tampered(*arguments: Any) -> Any:
         return [
             Query(q.component_class, q.technology, q.action, q.cells, q.energy_pj * 1.000001)
             if (q.component_class, q.action) == ("aladdin_comparator", "compare")
@@ -151,7 +154,7 @@ def test_a_wrong_number_would_be_seen(real_accelergy, monkeypatch):
 
 
 @pytest.mark.timeloop
-def test_the_reason_that_accelergy_gives_is_one_line(real_accelergy, monkeypatch):
+def test_the_reason_that_accelergy_gives_is_one_line(real_accelergy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "queries", lambda *_: [])  # as if we had evaluated an expression to another value
     spec, library, actions = CASES["T8"]
     with pytest.raises(InputError) as refusal:
@@ -161,7 +164,7 @@ def test_the_reason_that_accelergy_gives_is_one_line(real_accelergy, monkeypatch
     assert "\n" not in line
 
 
-def test_the_embedded_estimators_refusals_come_first(monkeypatch):
+def test_the_embedded_estimators_refusals_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "_call", lambda *_: pytest.fail("ran"))
     spec = spec_of("{name: ram, class: SRAM, attributes: {width: 64, depth: 1}}")
     with pytest.raises(InputError, match=r"arch.yaml: ram: SRAM.depth: 1 is outside the table"):
@@ -171,7 +174,7 @@ def test_the_embedded_estimators_refusals_come_first(monkeypatch):
 # Differences -------------------------------------------------------------------------------------------------------
 
 
-def test_every_kind_of_difference_is_found():
+def test_every_kind_of_difference_is_found() -> None:
     ours = Ert({"a": {"read": 1.0, "write": 2.0}, "mac": {"compute": 1.0}, "b": {"read": 0.0}})
     theirs = Ert({"a": {"read": 1.0 + 1e-9, "leak": 0.0}, "mac": {"compute": 1.0}, "b": {"read": 1e-30}})
     assert differences(ours, theirs) == [
@@ -186,14 +189,14 @@ def test_every_kind_of_difference_is_found():
 # Files -------------------------------------------------------------------------------------------------------------
 
 
-def test_shipped_classes_are_given_as_they_are():
+def test_shipped_classes_are_given_as_they_are() -> None:
     spec, library, _ = CASES["T8"]
     files = class_files(spec, library)
     assert set(files) == {"shipped_compute.yaml", "shipped_storage.yaml"}
     assert 'technology: "45nm"' in files["shipped_storage.yaml"]
 
 
-def test_a_file_with_a_replaced_class_is_not_the_shipped_one(tmp_path):
+def test_a_file_with_a_replaced_class_is_not_the_shipped_one(tmp_path: Path) -> None:
     storage = (data_dir("arch_specs") / "components" / "storage.yaml").read_text()
     (tmp_path / "mine.yaml").write_text(storage.replace("n_banks: 1}", "n_banks: 2}"))
     spec, _, _ = CASES["T8"]
@@ -205,7 +208,7 @@ def test_a_file_with_a_replaced_class_is_not_the_shipped_one(tmp_path):
     assert written["SRAM_spad"].subcomponents["memory"].attributes["n_banks"] == 2
 
 
-def test_own_classes_are_read_back_as_they_were(tmp_path):
+def test_own_classes_are_read_back_as_they_were(tmp_path: Path) -> None:
     spec, library, _ = CASES["own"]
     (tmp_path / "own.yaml").write_text(class_files(spec, library)["own_classes.yaml"])
     written, original = read_classes(tmp_path / "own.yaml"), read_classes(OWN_CLASSES)
@@ -216,7 +219,7 @@ def test_own_classes_are_read_back_as_they_were(tmp_path):
     assert embedded_energies(spec, again, "own").tables == embedded_energies(spec, library, "own").tables
 
 
-def test_text_is_quoted_and_expressions_are_not(tmp_path):
+def test_text_is_quoted_and_expressions_are_not(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(
         "components: {version: 0.4, classes: [{name: box_SRAM, attributes: {technology: 45nm, width: must_specify},"
         " subcomponents: [{name: ram, class: DRAM, attributes: {type: HBM2, width: width * 2}}],"
@@ -232,7 +235,7 @@ def test_text_is_quoted_and_expressions_are_not(tmp_path):
     assert {n.style for n in technology} == {'"'}
 
 
-def scalars(node):
+def scalars(node: Any) -> Any:
     if isinstance(node, yaml.ScalarNode):
         yield node
     else:
@@ -241,7 +244,7 @@ def scalars(node):
                 yield from scalars(part)
 
 
-def test_rows_with_fewer_cells_come_first():
+def test_rows_with_fewer_cells_come_first() -> None:
     banked = Query("SRAM", "45nm", "read", (("width", "64"), ("n_banks", "8")), 2.0)
     plain = Query("SRAM", "45nm", "read", (("width", "64"),), 1.0)
     files = table_files([banked, plain])
@@ -254,7 +257,7 @@ def test_rows_with_fewer_cells_come_first():
 # Estimators --------------------------------------------------------------------------------------------------------
 
 
-def test_an_estimate_of_another_plug_in_is_refused():
+def test_an_estimate_of_another_plug_in_is_refused() -> None:
     summary = read_yaml(FOLDER / "T8" / "ERT_summary.yaml")
     check_estimators(summary, "arch.yaml")
     dummy = copy.deepcopy(summary)
@@ -271,10 +274,10 @@ def test_an_estimate_of_another_plug_in_is_refused():
 
 
 @pytest.fixture
-def stand_in(monkeypatch, tmp_path):
+def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """An Accelergy that is a program of a few lines, for failures."""
 
-    def make(script):
+    def make(script: Any) -> Any:
         program = tmp_path / "accelergy"
         program.write_text(f"#!{sys.executable}\n{script}")
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
@@ -320,18 +323,18 @@ def recorded(changes: str) -> str:
         ),
     ],
 )
-def test_failures_are_one_line(stand_in, script, message):
+def test_failures_are_one_line(stand_in: Any, script: Any, message: Any) -> None:
     line = stand_in(script)
     assert message in line
     assert "\n" not in line
 
 
-def test_a_run_that_hangs_is_ended(stand_in, monkeypatch):
+def test_a_run_that_hangs_is_ended(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "SECONDS", 0.2)
     assert stand_in("import time; time.sleep(60)") == "arch.yaml: Accelergy did not end within 0.2 s"
 
 
-def test_a_missing_installation_is_one_line(monkeypatch):
+def test_a_missing_installation_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "find", lambda: Installation(None, None, None, None))
     driver._run.cache_clear()
     spec, library, actions = CASES["T8"]

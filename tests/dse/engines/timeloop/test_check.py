@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from tests.dse.engines.timeloop.test_real import missing
 
 
 @pytest.fixture
-def two(workload, own_store, tmp_path):
+def two(workload: Any, own_store: Any, tmp_path: Path) -> Any:
     """A native plan, and a second one with keys and results of its own, which are those of the first."""
     plan = make_plan(workload)
     map_plans([plan], jobs=1)
@@ -26,7 +28,7 @@ def two(workload, own_store, tmp_path):
     return plan, other, results | {f"other {key}": result for key, result in results.items()}
 
 
-def test_engines_that_agree(two):
+def test_engines_that_agree(two: Any) -> None:
     plan, other, results = two
     found = agreement(plan, other, results)
     assert found.complete
@@ -34,13 +36,13 @@ def test_engines_that_agree(two):
     assert found.actions == sum(len(actions) for job in plan.jobs[:9] for actions in job.instance.ert.tables.values())
 
 
-def altered(result, level, tensor, **changes):
+def altered(result: Any, level: Any, tensor: Any, **changes: Any) -> Any:
     levels = {name: {t: dict(a) for t, a in tensors.items()} for name, tensors in result.levels.items()}
     levels[level][tensor] |= changes
     return replace(result, levels=levels)
 
 
-def test_one_count_more_is_a_difference(two, tmp_path):
+def test_one_count_more_is_a_difference(two: Any, tmp_path: Path) -> None:
     plan, other, results = two
     key = other.jobs[4].key
     reads = results[key].levels["glb_ifmap"]["Inputs"]["reads"]
@@ -55,7 +57,7 @@ def test_one_count_more_is_a_difference(two, tmp_path):
     assert row["quantity"] == "reads" and float(row["timeloop"]) == reads + 1
 
 
-def test_a_worse_mapping_and_a_missing_one_are_differences(two):
+def test_a_worse_mapping_and_a_missing_one_are_differences(two: Any) -> None:
     plan, other, results = two
     cheaper, lost = other.jobs[0].key, other.jobs[1].key
     native = replace(results[plan.jobs[0].key], energy_pj=results[cheaper].energy_pj * 0.999)
@@ -65,7 +67,7 @@ def test_a_worse_mapping_and_a_missing_one_are_differences(two):
     assert quantities == [("T8", "energy_pj of the mapping found"), ("T4", "status: ok, no_mapping")]
 
 
-def test_an_energy_of_a_component_that_differs(two):
+def test_an_energy_of_a_component_that_differs(two: Any) -> None:
     plan, other, results = two
     ert = other.jobs[0].instance.ert
     tables = {name: dict(actions) for name, actions in ert.tables.items()}
@@ -76,19 +78,19 @@ def test_an_energy_of_a_component_that_differs(two):
     assert (candidate, difference.component, difference.action) == ("T8", "weights_spad", "read")
 
 
-def test_the_largest_layers_are_mapped_by_both(two):
+def test_the_largest_layers_are_mapped_by_both(two: Any) -> None:
     jobs = contestants(two[0], 5)
     assert [(job.layer, job.instance.candidate.name) for job in jobs] == [("first", "T8"), ("second", "T4")]
 
 
-def test_without_timeloop_it_is_one_line(run, workload, own_store, machine):
+def test_without_timeloop_it_is_one_line(run: Any, workload: Any, own_store: Any, machine: Any) -> None:
     assert "needs the real Timeloop; not found: timeloop-model (program)" in refused(run("check", workload))
     assert not own_store.exists()
 
 
 @pytest.mark.timeloop
 @pytest.mark.skipif(bool(missing()), reason=missing() or "Timeloop is installed")
-def test_the_real_engines_agree(run, workload, own_store):
+def test_the_real_engines_agree(run: Any, workload: Any, own_store: Any) -> None:
     code, out, _ = run("check", workload, "--mapper", "1", "--seconds", "2")
     assert code == 0, out
     assert "18 searches" in out and out.count("no difference") == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from dse.workload.problem import problem_from_document
 from tests.dse.model.test_golden import CASES, COMPUTE_PJ, GOLDEN
 
 
-def evaluations(path):
+def evaluations(path: Any) -> Any:
     """Specification, native evaluation, and what Timeloop printed of a recorded run."""
     case = json.loads(path.read_text())
     document = read_yaml(GOLDEN / "problem.yaml")["problem"]
@@ -30,7 +31,7 @@ def evaluations(path):
     return spec, native, printed(case)
 
 
-def printed(case):
+def printed(case: Any) -> Any:
     """A recorded run as an evaluation, its total the sum of the printed energies."""
     levels = {name: dict(tensors) for name, tensors in case["levels"].items() if name != "mac"}
     for tensors in levels.values():
@@ -42,7 +43,7 @@ def printed(case):
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
-def test_recorded_runs_agree(path):
+def test_recorded_runs_agree(path: Any) -> None:
     assert compare(*evaluations(path)) == []
 
 
@@ -50,12 +51,12 @@ SPEC, NATIVE, TIMELOOP = evaluations(next(p for p in CASES if p.stem == "batch4_
 READS = NATIVE.levels["glb_psum"]["Outputs"]
 
 
-def with_level(level, tensors):
+def with_level(level: Any, tensors: Any) -> Any:
     return replace(TIMELOOP, levels={**TIMELOOP.levels, level: tensors})
 
 
 @pytest.mark.parametrize("quantity", ["tile", "instances", "reads", "fills", "updates"])
-def test_a_count_that_is_one_off(quantity):
+def test_a_count_that_is_one_off(quantity: Any) -> None:
     ours = getattr(READS, quantity)
     changed = replace(TIMELOOP.levels["glb_psum"]["Outputs"], **{quantity: ours + 1})
     found = compare(SPEC, NATIVE, with_level("glb_psum", {"Outputs": changed}))
@@ -63,7 +64,7 @@ def test_a_count_that_is_one_off(quantity):
 
 
 @pytest.mark.parametrize(("error", "differs"), [(0.0049, False), (-0.0049, False), (0.0052, True), (-0.0052, True)])
-def test_an_energy_is_compared_to_the_printed_digits(error, differs):
+def test_an_energy_is_compared_to_the_printed_digits(error: Any, differs: Any) -> None:
     changed = replace(TIMELOOP.levels["glb_psum"]["Outputs"], energy_pj=READS.energy_pj + error)
     found = compare(SPEC, NATIVE, with_level("glb_psum", {"Outputs": changed}))
     assert [(d.level, d.tensor, d.quantity) for d in found] == (
@@ -83,14 +84,14 @@ def test_an_energy_is_compared_to_the_printed_digits(error, differs):
         ({"energy_pj": float("nan")}, "", "energy_pj"),
     ],
 )
-def test_the_whole_layer_and_the_compute_unit(change, level, quantity):
+def test_the_whole_layer_and_the_compute_unit(change: Any, level: Any, quantity: Any) -> None:
     found = compare(SPEC, NATIVE, replace(TIMELOOP, **change))
     assert [(d.level, d.tensor, d.quantity) for d in found] == [(level, "", quantity)]
     ((name, value),) = change.items()
     assert found[0].native == getattr(NATIVE, name) and str(found[0].timeloop) == str(value)
 
 
-def test_a_tensor_or_level_that_one_engine_lacks():
+def test_a_tensor_or_level_that_one_engine_lacks() -> None:
     assert [(d.tensor, d.quantity, d.timeloop) for d in compare(SPEC, NATIVE, with_level("glb_psum", {}))] == [
         ("Outputs", quantity, None) for quantity in ("tile", "instances", "reads", "fills", "updates", "energy_pj")
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 import pytest
 import yaml
@@ -39,7 +40,7 @@ architecture:
 """
 
 
-def reread(spec, problem):
+def reread(spec: Any, problem: Any) -> Any:
     text = v4_specification(spec, problem)
     document = parse_yaml(text, "text")
     found = SpecFile({"architecture": document["architecture"]}, "text")
@@ -48,10 +49,10 @@ def reread(spec, problem):
     return found.instance(dimensions=problem.dimensions, tensors=tensors), layer
 
 
-def without_units(spec, problem):
+def without_units(spec: Any, problem: Any) -> Any:
     """What decides counts and mapspace, without the place of loops of one iteration in the orders of loops."""
 
-    def stripped(level):
+    def stripped(level: Any) -> Any:
         name = "spatial" if isinstance(level, Fanout) else "temporal"
         loops = getattr(level, name)
         inner, outer = (
@@ -63,14 +64,14 @@ def without_units(spec, problem):
     return dataclasses.replace(spec, levels=tuple(map(stripped, spec.levels))).canonical()
 
 
-def constrained():
+def constrained() -> Any:
     problem = conv_problem(LAYER)
     tensors = tuple(t.name for t in problem.data_spaces)
     arch = SpecFile(parse_yaml(CONSTRAINED, "arch"), "arch")
     return arch.instance(dimensions=problem.dimensions, tensors=tensors), problem
 
 
-def machines():
+def machines() -> Any:
     yield constrained()
     yield small_inputs()[:2]
     problem = conv_problem(LAYER)
@@ -79,7 +80,7 @@ def machines():
 
 
 @pytest.mark.parametrize(("spec", "problem"), list(machines()))
-def test_the_specification_says_the_same(spec, problem):
+def test_the_specification_says_the_same(spec: Any, problem: Any) -> None:
     found, layer = reread(spec, problem)
     assert without_units(found, problem) == without_units(spec, problem)
     assert [s.datawidth for s in found.storages] == [s.datawidth for s in spec.storages]
@@ -87,7 +88,7 @@ def test_the_specification_says_the_same(spec, problem):
     assert layer.canonical() == problem.canonical()
 
 
-def test_permutations_are_written_as_they_are():
+def test_permutations_are_written_as_they_are() -> None:
     """The front end puts loops of one iteration that are not listed innermost, as `constraints.for_layer` does."""
     spec, _ = constrained()
     problem = conv_problem(LAYER | {"G": 1, "S": 1})
@@ -97,7 +98,7 @@ def test_permutations_are_written_as_they_are():
     assert constraints["temporal"]["permutation"] == ["R", "S", "_", "N"]
 
 
-def test_latencies_and_power_gates_are_handed_on():
+def test_latencies_and_power_gates_are_handed_on() -> None:
     text = CONSTRAINED.replace("shared_bandwidth: 4", "network_fill_latency: 3, power_gated_at: dram")
     spec = SpecFile(parse_yaml(text.replace("read_bandwidth: 1.0e-5", "network_drain_latency: 4"), "a"), "a").instance(
         dimensions=conv_problem(LAYER).dimensions, tensors=("Weights", "Inputs", "Outputs")
@@ -107,20 +108,20 @@ def test_latencies_and_power_gates_are_handed_on():
     assert [found.gated_together(s) for s in found.storages] == [1, 2]
 
 
-def test_all_text_is_quoted():
+def test_all_text_is_quoted() -> None:
     spec, problem = small_inputs()[:2]
     for token in yaml.scan(v4_specification(spec, problem, {"algorithm": "random"})):
         if isinstance(token, yaml.ScalarToken) and token.style is None:
             assert re.fullmatch(r"[-+.\de]+|true|false", token.value), token.value
 
 
-def test_coefficients_are_named_after_their_values():
+def test_coefficients_are_named_after_their_values() -> None:
     document = problem_v4(conv_problem(LAYER))
     assert document["shape"]["coefficients"] == [{"name": "k2", "default": 2}, {"name": "k4", "default": 4}]
     assert document["instance"]["k2"] == 2 and document["instance"]["C"] == 4
 
 
-def flat(*locals_):
+def flat(*locals_: Any) -> Any:
     entries = [{"name": f"{name}[1..4]", "class": kind} for name, kind in locals_]
     return {"architecture": {"subtree": [{"name": "top", "local": entries}]}}
 
@@ -129,7 +130,7 @@ ALL = [("dram", "DRAM"), ("inter_shared_spatial", "dummy_storage"), ("shared", "
 ENERGIES = {"dram": {"read": 5, "write": 6}, "shared": {"read": 1, "write": 2, "leak": 0.5}, "mac": {"compute": 3}}
 
 
-def test_every_level_of_the_flat_form_gets_our_energies():
+def test_every_level_of_the_flat_form_gets_our_energies() -> None:
     spec, _ = constrained()
     tables = energy_tables(spec, flat(*ALL), Ert(ENERGIES))
     assert [t["name"] for t in tables["ERT"]["tables"]] == [f"top.{name}[1..1]" for name, _ in ALL]
@@ -143,7 +144,7 @@ def test_every_level_of_the_flat_form_gets_our_energies():
     assert [t["name"] for t in tables["ART"]["tables"]] == [t["name"] for t in tables["ERT"]["tables"]]
 
 
-def test_a_level_without_energies_is_refused():
+def test_a_level_without_energies_is_refused() -> None:
     spec, _ = constrained()
     with pytest.raises(InputError, match="the front end dropped it"):
         energy_tables(spec, flat(*ALL[:2], ALL[3]), Ert(ENERGIES))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ LAYER = {"N": 1, "G": 1, "C": 4, "M": 8, "P": 6, "Q": 6, "R": 3, "S": 3}
 
 
 @pytest.fixture
-def stand_in(monkeypatch, tmp_path):
+def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """An engine whose mapper and model are a failing script; what the front end would make is the mapper's section."""
     monkeypatch.setattr(
         "dse.engines.timeloop.engine.front_end.mapper_input",
@@ -28,25 +30,25 @@ def stand_in(monkeypatch, tmp_path):
     monkeypatch.setattr("dse.engines.timeloop.engine.front_end.model_input", lambda *args: {})
     monkeypatch.setattr("dse.engines.timeloop.accelergy.energies", embedded_energies)
 
-    def make(script, **settings):
+    def make(script: Any, **settings: Any) -> Any:
         path = program(tmp_path, script)
         return TimeloopEngine(**{"seconds": 5.0, "grace": 0.3, **settings}, programs=Programs(path, path, "none"))
 
     return make
 
 
-def search(engine, imperfect=False):
+def search(engine: Any, imperfect: Any = False) -> Any:
     return engine.search(SPEC, PROBLEM, ERT, "energy", imperfect)
 
 
-def replay(name):
+def replay(name: Any) -> Any:
     """A script that leaves what a recorded run left."""
     folder = FOLDER / name
     return f"cp {folder}/timeloop-* . 2>/dev/null; cat {folder}/log.txt; exit {max(0, recorded(name).code)}"
 
 
 @pytest.mark.parametrize("name", ["accelergy_fails", "bad_mapping", "unknown_algorithm"])
-def test_a_failure_is_an_error_in_one_line_and_no_result(stand_in, name):
+def test_a_failure_is_an_error_in_one_line_and_no_result(stand_in: Any, name: Any) -> None:
     with pytest.raises(InputError) as caught:
         search(stand_in(replay(name)))
     line = str(caught.value)
@@ -69,23 +71,23 @@ def test_a_failure_is_an_error_in_one_line_and_no_result(stand_in, name):
         ("cp {search}/timeloop-* .; sed -i s/ERT/internal/ *.stats.txt", "not from the energy table"),
     ],
 )
-def test_nothing_but_a_whole_result_is_one(stand_in, script, line):
+def test_nothing_but_a_whole_result_is_one(stand_in: Any, script: Any, line: Any) -> None:
     with pytest.raises(InputError, match=line):
         search(stand_in(script.format(search=FOLDER / "search")))
 
 
-def test_a_program_that_does_not_stop_is_no_answer(stand_in):
+def test_a_program_that_does_not_stop_is_no_answer(stand_in: Any) -> None:
     script = f"trap '' INT; cp {FOLDER}/search/timeloop-* .; while :; do sleep 0.05; done"
     with pytest.raises(InputError, match=r"did not stop after 4 s and was killed"):
         search(stand_in(script, seconds=4))
 
 
-def test_a_program_that_dies_at_its_limit_says_so(stand_in):
+def test_a_program_that_dies_at_its_limit_says_so(stand_in: Any) -> None:
     with pytest.raises(InputError, match=r"\(exit code 9 at its limit of 4 s\)"):
         search(stand_in("trap 'exit 9' INT; while :; do sleep 0.05; done", seconds=4))
 
 
-def test_a_search_that_finds_nothing_is_repeated_wider_and_says_why(stand_in, tmp_path):
+def test_a_search_that_finds_nothing_is_repeated_wider_and_says_why(stand_in: Any, tmp_path: Path) -> None:
     script = f'cat "$1" >> {tmp_path}/inputs; echo >> {tmp_path}/inputs; {replay("no_mapping")}'
     found = search(stand_in(script))
     assert found.mapping is None and found.evaluation is None and not found.optimal
@@ -100,7 +102,7 @@ def test_a_search_that_finds_nothing_is_repeated_wider_and_says_why(stand_in, tm
     assert second["diagnostics"]
 
 
-def test_remainders_need_mappings_of_the_native_mapper(stand_in):
+def test_remainders_need_mappings_of_the_native_mapper(stand_in: Any) -> None:
     with pytest.raises(InputError, match="--imperfect: timeloop-mapper has no mappings with remainders"):
         search(stand_in("exit 0"), imperfect=True)
 
@@ -108,18 +110,18 @@ def test_remainders_need_mappings_of_the_native_mapper(stand_in):
 @pytest.mark.parametrize(
     "settings", [{"seconds": 0}, {"seconds": -1}, {"seconds": float("nan")}, {"mapping": "random"}, {"threads": 0}]
 )
-def test_wrong_settings(stand_in, settings):
+def test_wrong_settings(stand_in: Any, settings: Any) -> None:
     with pytest.raises(InputError, match=f"{next(iter(settings))}"):
         stand_in("exit 0", **settings)
 
 
-def keys(engine, **settings):
+def keys(engine: Any, **settings: Any) -> Any:
     return {
         job.key for job in make_plan(Workload("net", (Layer("one", "conv", LAYER),)), engine=engine, **settings).jobs
     }
 
 
-def test_everything_that_decides_an_answer_is_in_the_key(stand_in):
+def test_everything_that_decides_an_answer_is_in_the_key(stand_in: Any) -> None:
     engines = [
         stand_in("exit 0"),
         stand_in("exit 0", seconds=6.0),
@@ -134,14 +136,14 @@ def test_everything_that_decides_an_answer_is_in_the_key(stand_in):
     assert keys(stand_in("exit 0", grace=9.0)) == keys(engines[0])
 
 
-def test_another_build_of_the_program_has_other_keys(stand_in, tmp_path):
+def test_another_build_of_the_program_has_other_keys(stand_in: Any, tmp_path: Path) -> None:
     before = keys(stand_in("exit 0"))
     (tmp_path / "newer").mkdir()
     newer = program(tmp_path / "newer", "exit 1")
     assert before.isdisjoint(keys(TimeloopEngine(seconds=5.0, programs=Programs(newer, newer, "none"))))
 
 
-def test_a_kill_loses_only_the_searches_under_way(stand_in):
+def test_a_kill_loses_only_the_searches_under_way(stand_in: Any) -> None:
     workload = Workload("net", (Layer("one", "conv", LAYER),))
     batches = {
         mapping: missing_batches([make_plan(workload, engine=stand_in("exit 0", mapping=mapping))], {})
@@ -152,25 +154,29 @@ def test_a_kill_loses_only_the_searches_under_way(stand_in):
 
 
 @pytest.fixture
-def without_timeloop(monkeypatch):
+def without_timeloop(monkeypatch: pytest.MonkeyPatch) -> None:
     found = nothing_installed()
     monkeypatch.setattr("dse.engines.timeloop.installation.find", lambda: found)
 
 
 @pytest.mark.parametrize("mapping", [(), ("--mapping", "native")])
-def test_without_timeloop_there_is_one_line_and_no_work(run, workload, own_store, without_timeloop, mapping):
+def test_without_timeloop_there_is_one_line_and_no_work(
+    run: Any, workload: Any, own_store: Any, without_timeloop: Any, mapping: Any
+) -> None:
     line = refused(run("map", workload, "--engine", "timeloop", *mapping))
     assert "timeloop-mapper" in line and "https://" in line
     assert not own_store.exists()
 
 
-def test_options_of_the_engine_need_it(run, workload):
+def test_options_of_the_engine_need_it(run: Any, workload: Any) -> None:
     assert "--seconds: does not go with --engine native" in refused(run("map", workload, "--seconds", "5"))
     assert "--mapping: does not go with --engine native" in refused(run("map", workload, "--mapping", "native"))
     assert "'random' is not one of" in refused(run("map", workload, "--engine", "timeloop", "--mapping", "random"))
 
 
-def test_a_failure_under_the_command_line_is_one_line(run, workload, own_store, stand_in, monkeypatch):
+def test_a_failure_under_the_command_line_is_one_line(
+    run: Any, workload: Any, own_store: Any, stand_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = stand_in(replay("unknown_algorithm"))
     monkeypatch.setattr("dse.cli.common.load_engine", lambda name, **settings: engine)
     assert "unsupported search algorithm: best" in refused(run("map", workload, "--engine", "timeloop", "--jobs", "1"))

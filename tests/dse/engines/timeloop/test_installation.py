@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,7 @@ from dse.core.errors import InputError
 from dse.engines.timeloop.installation import IMAGE, PAGE, find, require
 
 
-def test_nothing_is_there(machine):
+def test_nothing_is_there(machine: Any) -> None:
     found = find()
     assert (found.model, found.mapper, found.accelergy, found.front_end, found.accelergy_package) == (None,) * 5
     assert found.plug_ins == () and not found.problems and not found.accelergy_works
@@ -24,7 +26,7 @@ def test_nothing_is_there(machine):
     assert IMAGE.startswith("timeloopaccelergy/")
 
 
-def test_everything_is_there_and_nothing_is_imported(machine):
+def test_everything_is_there_and_nothing_is_imported(machine: Any) -> None:
     machine.complete()
     machine.module("pytimeloop", "raise SystemError")
     found = require("--engine timeloop")
@@ -40,31 +42,31 @@ def test_everything_is_there_and_nothing_is_imported(machine):
     ("module", "front_end"),
     [("timeloopfe.v4", "timeloopfe.v4"), ("timeloopfe.v3", None), ("pytimeloop", None)],
 )
-def test_front_ends(machine, module, front_end):
+def test_front_ends(machine: Any, module: Any, front_end: Any) -> None:
     machine.module(module)
     assert find().front_end == front_end
 
 
-def test_a_part_that_is_missing_is_named(machine):
+def test_a_part_that_is_missing_is_named(machine: Any) -> None:
     machine.complete()
     (machine.bin / "timeloop-mapper").unlink()
     with pytest.raises(InputError, match=r"not found: timeloop-mapper \(program\); to install it see"):
         require("--engine timeloop")
 
 
-def test_a_program_that_may_not_be_executed(machine):
+def test_a_program_that_may_not_be_executed(machine: Any) -> None:
     path = machine.program("timeloop-model", executable=False)
     found = find()
     assert found.model is None
     assert found.problems == (f"{path} is there but not executable.",)
 
 
-def test_a_folder_that_happens_to_be_called_so_is_no_package(machine):
+def test_a_folder_that_happens_to_be_called_so_is_no_package(machine: Any) -> None:
     (machine.site / "accelergy").mkdir()
     assert find().accelergy_package is None
 
 
-def test_plug_ins_of_the_configuration(machine):
+def test_plug_ins_of_the_configuration(machine: Any) -> None:
     machine.plug_in("dummy_tables")
     machine.plug_in("cacti")
     machine.plug_in("tables", "SetsOfTables")
@@ -76,13 +78,13 @@ def test_plug_ins_of_the_configuration(machine):
     assert [p.name for p in found if p.table_based] == ["tables"]
 
 
-def test_a_configuration_in_the_working_directory_comes_first(machine, tmp_path):
+def test_a_configuration_in_the_working_directory_comes_first(machine: Any, tmp_path: Path) -> None:
     machine.config("estimator_plug_ins: []")
     (tmp_path / "accelergy_config.yaml").write_text("estimator_plug_ins: []")
     assert find().config == tmp_path / "accelergy_config.yaml"
 
 
-def test_a_stale_configuration_is_said_and_the_installations_own_plug_ins_are_found(machine):
+def test_a_stale_configuration_is_said_and_the_installations_own_plug_ins_are_found(machine: Any) -> None:
     machine.complete()
     program = machine.bin / "accelergy"
     machine.plug_in("shared", "SetsOfTables", folder=program.parent.parent / "share/accelergy/estimation_plug_ins")
@@ -102,14 +104,14 @@ def test_a_stale_configuration_is_said_and_the_installations_own_plug_ins_are_fo
         ("", "is no configuration of Accelergy"),
     ],
 )
-def test_configurations_that_are_none(machine, config, problem):
+def test_configurations_that_are_none(machine: Any, config: Any, problem: Any) -> None:
     machine.config(config)
     found = find()
     assert found.plug_ins == ()
     assert [problem in p for p in found.problems] == ([True] if problem else [])
 
 
-def test_plug_ins_that_cannot_be_used(machine):
+def test_plug_ins_that_cannot_be_used(machine: Any) -> None:
     machine.plug_in("gone", "SetsOfTables", module=False)
     (machine.plug_ins / "bad.estimator.yaml").write_text("a: [")
     (machine.plug_ins / "list.estimator.yaml").write_text("- a")
@@ -130,7 +132,7 @@ def test_plug_ins_that_cannot_be_used(machine):
         (None, "0.4"),
     ],
 )
-def test_versions(machine, direct_url, version):
+def test_versions(machine: Any, direct_url: Any, version: Any) -> None:
     machine.module("accelergy")
     metadata = machine.site / "accelergy-0.4.dist-info"
     metadata.mkdir()
@@ -141,6 +143,6 @@ def test_versions(machine, direct_url, version):
 
 
 @pytest.mark.timeloop
-def test_the_real_one(real_accelergy):
+def test_the_real_one(real_accelergy: Any) -> None:
     assert real_accelergy.table_plug_in.name == "sets_of_tables"
     assert real_accelergy.versions["accelergy"].startswith("0.4")

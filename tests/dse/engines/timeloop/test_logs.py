@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dse.engines.timeloop.logs import failure, found_no_mapping, no_mapping_reason
@@ -19,7 +21,7 @@ from tests.dse.engines.timeloop.recordings import recorded
         ("unknown_metric", -6, "timeloop-mapper: src/applications/mapper/mapper-thread.cpp:81: double Cost("),
     ],
 )
-def test_the_line_that_says_why(name, code, line):
+def test_the_line_that_says_why(name: Any, code: Any, line: Any) -> None:
     run = recorded(name)
     assert run.code == code
     assert not any(text.strip() for text in run.files.values())
@@ -27,7 +29,7 @@ def test_the_line_that_says_why(name, code, line):
     assert not found_no_mapping(run.log)
 
 
-def test_a_search_without_a_mapping_says_how_it_ended_and_what_was_in_the_way():
+def test_a_search_without_a_mapping_says_how_it_ended_and_what_was_in_the_way() -> None:
     run = recorded("no_mapping")
     assert run.code == 0 and not any(run.files.values())  # which is why the exit code alone means nothing
     assert found_no_mapping(run.log)
@@ -41,7 +43,7 @@ def test_a_search_without_a_mapping_says_how_it_ended_and_what_was_in_the_way():
     assert "search algorithm is done" in no_mapping_reason(recorded("exhausted").log)
 
 
-def test_logs_that_say_nothing():
+def test_logs_that_say_nothing() -> None:
     assert failure("") == failure("\n  \n") == "no output"
     assert failure("one\nlast words\n\n") == "last words"
     assert len(failure("ERROR: " + "x" * 10_000)) < 400

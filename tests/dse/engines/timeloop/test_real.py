@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -34,7 +35,7 @@ from tests.dse.engines.timeloop.test_documents import constrained
 from tests.dse.model.test_golden import CASES, GOLDEN, IMPERFECT, equals_recorded, variables, write_inputs
 
 
-def missing():
+def missing() -> Any:
     try:
         require("this test")
     except InputError as e:
@@ -48,13 +49,13 @@ LAYERS = {layer.name: layer for layer in WORKLOAD.layers}
 SOME = ("conv1", "fire2.expand3x3", "fire4.squeeze", "fire9.expand1x1")
 
 
-def instance(layer, candidate):
+def instance(layer: Any, candidate: Any) -> Any:
     arch = read_arch()
     chosen = next(c for c in load_candidates() if c.name == candidate)
     return instance_for(arch, chosen, layer.problem, library_for(arch))
 
 
-def agree(timeloop, native):
+def agree(timeloop: Any, native: Any) -> None:
     """Every count is equal, every energy to the printed digit."""
     assert (timeloop.cycles, timeloop.computes, timeloop.compute_instances) == (
         native.cycles, native.computes, native.compute_instances,
@@ -68,7 +69,7 @@ def agree(timeloop, native):
 
 
 @pytest.mark.parametrize("path", [*CASES, *IMPERFECT], ids=lambda p: p.stem)
-def test_the_recorded_runs_again(path, tmp_path, run):
+def test_the_recorded_runs_again(path: Any, tmp_path: Path, run: Any) -> None:
     case = json.loads(path.read_text())
     write_inputs(tmp_path, case["instance"], case.get("operator", "T"), case.get("bits", 8))
     small = "operator" not in case
@@ -85,7 +86,7 @@ def test_the_recorded_runs_again(path, tmp_path, run):
 
 @pytest.mark.parametrize("candidate", [c.name for c in load_candidates()])
 @pytest.mark.parametrize("layer", SOME)
-def test_optimal_mappings_cost_what_the_native_engine_says(layer, candidate):
+def test_optimal_mappings_cost_what_the_native_engine_says(layer: Any, candidate: Any) -> None:
     on = instance(LAYERS[layer], candidate)
     found = TimeloopEngine(mapping="native").search(on.spec, LAYERS[layer].problem, on.ert, "energy")
     assert found.optimal
@@ -94,7 +95,7 @@ def test_optimal_mappings_cost_what_the_native_engine_says(layer, candidate):
 
 @pytest.mark.parametrize("objective", ["energy", "edp", "delay"])
 @pytest.mark.parametrize("name", SOME[:2])
-def test_a_search_of_timeloop_mapper(name, objective):
+def test_a_search_of_timeloop_mapper(name: Any, objective: Any) -> None:
     problem = LAYERS[name].problem
     on = instance(LAYERS[name], "T8")
     found = TimeloopEngine(seconds=2.0).search(on.spec, problem, on.ert, objective)
@@ -105,7 +106,7 @@ def test_a_search_of_timeloop_mapper(name, objective):
     assert value[objective](found.evaluation) >= value[objective](best.evaluation) * (1 - 1e-6)
 
 
-def test_constraints_of_every_kind_hold():
+def test_constraints_of_every_kind_hold() -> None:
     spec, _ = constrained()
     dram, fanout, shared = spec.levels
     dram = dataclasses.replace(dram, temporal=LoopConstraint(at_least={"M": 2}, inner=("P",), outer=("C",)))
@@ -125,7 +126,7 @@ def test_constraints_of_every_kind_hold():
 
 @pytest.mark.parametrize("without", [(), ("Inputs",), ("Inputs", "Weights", "Outputs")])
 @pytest.mark.parametrize("path", [p for p in CASES if "random_link" in p.stem], ids=lambda p: p.stem)
-def test_fan_outs_whose_links_are_turned_off(path, without):
+def test_fan_outs_whose_links_are_turned_off(path: Any, without: Any) -> None:
     case = json.loads(path.read_text())
     shape = read_yaml(GOLDEN / "problem.yaml")["problem"]["shape"]
     problem = problem_from_document({"shape": shape, "instance": case["instance"]}, "problem")
@@ -141,7 +142,7 @@ def test_fan_outs_whose_links_are_turned_off(path, without):
     agree(TimeloopEngine().evaluate(spec, problem, mapping, ert), native)
 
 
-def test_a_layer_that_fits_nowhere_gets_timeloops_reason():
+def test_a_layer_that_fits_nowhere_gets_timeloops_reason() -> None:
     spec, problem, ert = small_inputs()
     tight = [dataclasses.replace(x, capacity=1) if x.name == "register" else x for x in spec.levels]
     found = TimeloopEngine(seconds=5.0).search(dataclasses.replace(spec, levels=tuple(tight)), problem, ert, "energy")
@@ -149,7 +150,7 @@ def test_a_layer_that_fits_nowhere_gets_timeloops_reason():
     assert "register: mapped tile size" in found.reason and "exceeds buffer capacity 1" in found.reason
 
 
-def test_what_timeloop_refuses_is_one_line():
+def test_what_timeloop_refuses_is_one_line() -> None:
     spec, problem, ert = small_inputs()
     document = front_end.model_input(find().front_end, spec, problem, ert, small_case()["mapping"])
     document["mapping"][-1]["factors"] = "N1 G1 C1 M3 P4 Q1 R1 S1"
@@ -158,7 +159,7 @@ def test_what_timeloop_refuses_is_one_line():
 
 
 @pytest.mark.parametrize("module", ["pytimeloop.timeloopfe.v4", "timeloopfe.v4"])
-def test_either_front_end_gives_the_same_machine(module):
+def test_either_front_end_gives_the_same_machine(module: Any) -> None:
     pytest.importorskip(module)
     spec, problem, ert = small_inputs()
     ours = front_end.mapper_input(module, spec, problem, ert, {})
@@ -169,17 +170,17 @@ def test_either_front_end_gives_the_same_machine(module):
     assert ours["architecture_constraints"] == theirs["architecture_constraints"]
 
 
-def test_what_the_front_end_refuses_is_one_line():
+def test_what_the_front_end_refuses_is_one_line() -> None:
     with pytest.raises(InputError) as caught:
         front_end.transpile(find().front_end, 'architecture: {version: 0.4, nodes: [{name: "a"}, {name: "a"}]}')
     assert "the front end fails" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_table_is_made_stored_and_found_again(tmp_path):
+def test_a_table_is_made_stored_and_found_again(tmp_path: Path) -> None:
     workload = dataclasses.replace(WORKLOAD, layers=tuple(LAYERS[name] for name in SOME[1:3]))
     chosen = [c for c in load_candidates() if c.name in ("T8", "BC4")]
     settings = {"candidates": chosen, "store": tmp_path / "store.sqlite"}
-    reports = []
+    reports: list[Any] = []
     engine = TimeloopEngine(mapping="native")
     table = map_workload(workload, engine=engine, jobs=2, **settings)
     again = map_workload(workload, engine=engine, progress=reports.append, **settings)
@@ -192,7 +193,7 @@ def test_a_table_is_made_stored_and_found_again(tmp_path):
         }
 
 
-def test_a_killed_map_goes_on_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_killed_map_goes_on_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     operators = read_yaml(GOLDEN.parents[1] / "arch_specs" / "operators.yaml")
     operators = {"bits": [8], "operators": {"typical": operators["operators"]["typical"]}}
     (tmp_path / "operators.yaml").write_text(yaml.safe_dump(operators))
@@ -209,7 +210,7 @@ def test_a_killed_map_goes_on_and_leaves_nothing(tmp_path, monkeypatch):
     command = [sys.executable, "-c", "from dse.cli import main; main()", *map(str, arguments)]
     killed = subprocess.Popen(command, cwd=Path(__file__).parents[4], stdout=subprocess.DEVNULL)
 
-    def stored():
+    def stored() -> Any:
         with Store(store, create=False) as opened:
             return len(opened)
 
@@ -224,7 +225,7 @@ def test_a_killed_map_goes_on_and_leaves_nothing(tmp_path, monkeypatch):
     assert stored() == 4
 
 
-def wait_for(condition):
+def wait_for(condition: Any) -> None:
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,11 +19,11 @@ MODEL_STATS = recorded("remainders").files["timeloop-model.stats.txt"]
 SPEC, PROBLEM, ERT = small_inputs()
 
 
-def stats(text):
+def stats(text: Any) -> Any:
     return parse_stats(text, SPEC, PROBLEM, "stats.txt")
 
 
-def test_a_run_of_timeloop_model():
+def test_a_run_of_timeloop_model() -> None:
     found = stats(MODEL_STATS)
     case = small_case()
     total = case["fJ_per_compute"] * case["computes"] / 1000
@@ -32,7 +34,7 @@ def test_a_run_of_timeloop_model():
     assert found.leakage_pj == pytest.approx(sum(leak[n] * most[n] * found.cycles for n in most), abs=0.02)
 
 
-def test_a_run_of_timeloop_mapper_that_was_stopped_by_its_limit():
+def test_a_run_of_timeloop_mapper_that_was_stopped_by_its_limit() -> None:
     run = recorded("search")
     assert run.stopped and run.code == 0
     found = stats(run.files["timeloop-mapper.stats.txt"])
@@ -48,7 +50,7 @@ def test_a_run_of_timeloop_mapper_that_was_stopped_by_its_limit():
             assert theirs == vars(accesses) | {"energy_pj": pytest.approx(accesses.energy_pj, abs=0.005001)}
 
 
-def test_a_mapping_that_timeloop_mapper_wrote_goes_into_enos_model(run, tmp_path):
+def test_a_mapping_that_timeloop_mapper_wrote_goes_into_enos_model(run: Any, tmp_path: Path) -> None:
     import yaml
 
     from dse.workload.problem import problem_document
@@ -62,7 +64,7 @@ def test_a_mapping_that_timeloop_mapper_wrote_goes_into_enos_model(run, tmp_path
     assert 1000 * found["energy_pj"] / found["computes"] == pytest.approx(total, abs=0.005001)
 
 
-def test_no_part_of_a_file_passes_for_the_whole():
+def test_no_part_of_a_file_passes_for_the_whole() -> None:
     whole = stats(MODEL_STATS)
     for length in range(0, len(MODEL_STATS) - 1, 61):
         try:
@@ -71,7 +73,7 @@ def test_no_part_of_a_file_passes_for_the_whole():
             continue
 
 
-def test_energies_that_are_not_from_the_table_are_refused():
+def test_energies_that_are_not_from_the_table_are_refused() -> None:
     text = recorded("built_in_energies").files["timeloop-model.stats.txt"]
     with pytest.raises(InputError, match=r"stats.txt: buffer: its energy comes from .*, not from the energy table"):
         stats(text)
@@ -88,7 +90,7 @@ def test_energies_that_are_not_from_the_table_are_refused():
         (r"Cycles: \d+", "Cycles: nan", "Cycles"),
     ],
 )
-def test_wrong_text_is_refused(pattern, replacement, message):
+def test_wrong_text_is_refused(pattern: Any, replacement: Any, message: Any) -> None:
     text, count = re.subn(pattern, replacement, MODEL_STATS, count=1)
     assert count == 1
     with pytest.raises(InputError, match=message):

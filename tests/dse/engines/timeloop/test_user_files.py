@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import yaml
 
@@ -30,7 +33,7 @@ MAPPER = "mapper: {version: 0.4, optimization_metrics: [energy], algorithm: rand
 
 
 @pytest.fixture
-def files(tmp_path):
+def files(tmp_path: Path) -> Any:
     texts = {
         "arch.yaml": "architecture:" + NODES.replace("class: SRAM_spad", "class: my_spad"),
         "variables.yaml": VARIABLES,
@@ -42,11 +45,11 @@ def files(tmp_path):
     return tmp_path
 
 
-def includes(folder, *names):
+def includes(folder: Any, *names: Any) -> Any:
     return [x for name in names for x in ("--include", folder / f"{name}.yaml")]
 
 
-def test_a_specification_in_several_files(files, run, workload, own_store, quick):
+def test_a_specification_in_several_files(files: Any, run: Any, workload: Any, own_store: Any, quick: Any) -> None:
     arguments = ["map", workload, "--jobs", "1", "--arch", files / "arch.yaml"]
     code, out, err = run(*arguments, *includes(files, "variables", "components", "mapper"))
     assert (code, err) == (0, "")
@@ -55,7 +58,7 @@ def test_a_specification_in_several_files(files, run, workload, own_store, quick
     assert "act_bits" in refused(run(*arguments, *includes(files, "components")))
 
 
-def test_one_layer_on_files_of_its_own(files, tmp_path, run):
+def test_one_layer_on_files_of_its_own(files: Any, tmp_path: Path, run: Any) -> None:
     text = (GOLDEN / "arch.yaml").read_text()
     variables, nodes = text.split("\narchitecture:")
     (tmp_path / "nodes.yaml").write_text("architecture:" + nodes)
@@ -67,7 +70,7 @@ def test_one_layer_on_files_of_its_own(files, tmp_path, run):
     assert parts[0] == 0
 
 
-def test_a_key_in_two_files_is_refused_but_variables_and_classes_are_joined(tmp_path):
+def test_a_key_in_two_files_is_refused_but_variables_and_classes_are_joined(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("architecture: {nodes: []}\nvariables: {version: 0.4, x: 1}\n" + COMPONENTS)
     (tmp_path / "b.yaml").write_text(
         yaml.safe_dump({"variables": {"version": 0.4, "y": 2}, "components": {"classes": [{"name": "other"}]}})
@@ -80,8 +83,8 @@ def test_a_key_in_two_files_is_refused_but_variables_and_classes_are_joined(tmp_
     assert joined.variables == {"version": 0.4, "x": 1, "y": 2}
     assert [c["name"] for c in joined.document["components"]["classes"]] == ["my_spad", "other"]
     for name, line in (
-        ("c", r"c.yaml: variables: a second 'x'"),
-        ("d", r"d.yaml: a second 'architecture'"),
+        ("c", r"c.yaml: variables: another file also has 'x'"),
+        ("d", r"d.yaml: .*'architecture'"),
         ("e", "unknown top-level key 'archtecture'"),
         ("f", r"f.yaml: has no top-level keys"),
     ):
@@ -89,21 +92,21 @@ def test_a_key_in_two_files_is_refused_but_variables_and_classes_are_joined(tmp_
             SpecFile.read(tmp_path / "a.yaml", [tmp_path / f"{name}.yaml"])
 
 
-def test_include_needs_an_architecture(run, workload, files):
+def test_include_needs_an_architecture(run: Any, workload: Any, files: Any) -> None:
     assert "--include: has nothing to go with" in refused(run("map", workload, *includes(files, "variables")))
 
 
 @pytest.mark.parametrize(
     "text", ["variables:\n  x: 1\n{{include_text('nodes.yaml')}}\n", "variables:\n  x: 1\n{% set y = 2 %}\n"]
 )
-def test_templates_are_refused_by_name(run, tmp_path, text):
+def test_templates_are_refused_by_name(run: Any, tmp_path: Path, text: Any) -> None:
     (tmp_path / "arch.yaml").write_text(text)
     line = refused(run("mapper", tmp_path / "arch.yaml", GOLDEN / "problem.yaml"))
     assert "arch.yaml: line 3: jinja templates are not read: " in line
     assert text.splitlines()[2] in line
 
 
-def test_a_workload_is_not_an_include(run, tmp_path, workload, files):
+def test_a_workload_is_not_an_include(run: Any, tmp_path: Path, workload: Any, files: Any) -> None:
     assert "net.yaml: unknown top-level key 'version'" in refused(
         run("map", workload, "--arch", files / "arch.yaml", "--include", workload)
     )

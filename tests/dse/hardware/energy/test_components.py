@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ NESTED = """
 """
 
 
-def test_scales_ranges_arguments_and_nesting():
+def test_scales_ranges_arguments_and_nesting() -> None:
     energies = library(NESTED).energies("lane", {"width": 16}, "a.yaml")
     # at n = 4: the low adder once, four high adders (scale 2) half of n times each
     assert energies["go"] == pytest.approx(ADD_8 + 4 * 2 * (4 / 2) * ADD_8)
@@ -60,13 +61,13 @@ def test_scales_ranges_arguments_and_nesting():
     assert energies["update"] == energies["write"] == pytest.approx(3 * ADD_8)
 
 
-def test_primitive_classes_need_no_file():
+def test_primitive_classes_need_no_file() -> None:
     assert SHIPPED.energies("aladdin_adder", {"width": 1}, "a.yaml")["add"] == ADD_1
     dram = SHIPPED.energies("DRAM", {"width": 64, "type": "LPDDR4", "datawidth": 8}, "a.yaml")
     assert dram == {"read": 512, "write": 512, "update": 512, "leak": 0}
 
 
-def test_attributes_given_win_over_defaults_and_none_does_not():
+def test_attributes_given_win_over_defaults_and_none_does_not() -> None:
     buffer = {"width": 64, "depth": 8192}
     assert SHIPPED.energies("SRAM_buffer", {**buffer, "n_banks": 16}, "a.yaml")["read"] == 18.2045
     assert SHIPPED.energies("SRAM", {**buffer, "n_banks": 1}, "a.yaml")["read"] == 25.8695
@@ -91,13 +92,13 @@ def test_attributes_given_win_over_defaults_and_none_does_not():
         ("typical_mac", {"multiplier_width": "2*b", "adder_width": 20}, "unknown name b in expression '2*b'"),
     ],
 )
-def test_components_that_have_no_energy(name, attributes, message):
+def test_components_that_have_no_energy(name: Any, attributes: Any, message: Any) -> None:
     with pytest.raises(InputError) as e:
         SHIPPED.energies(name, attributes, "arch.yaml: architecture.nodes[3]")
     assert str(e.value).startswith("arch.yaml: architecture.nodes[3]") and message in str(e.value)
 
 
-def test_a_parts_scale_takes_names_from_the_part_first():
+def test_a_parts_scale_takes_names_from_the_part_first() -> None:
     """As in Accelergy 0.4: `k` is the inner class's own default, not the outer class's."""
     mine = library(
         "- name: inner\n  attributes: {k: 2}\n"
@@ -109,7 +110,7 @@ def test_a_parts_scale_takes_names_from_the_part_first():
     assert mine.energies("outer", {}, "a.yaml")["add"] == pytest.approx(2 * 5 * 3 * ADD_16)
 
 
-def test_an_arguments_name_is_no_attribute_of_the_parts():
+def test_an_arguments_name_is_no_attribute_of_the_parts() -> None:
     """As in Accelergy 0.4: an argument counts for what the parts do, not for what they are."""
     mine = library(
         "- name: c\n  attributes: {n: 8}\n"
@@ -148,7 +149,7 @@ ONE = "- name: c\n  subcomponents: [{{name: s, class: {cls}, attributes: {{width
         ("aladdin_adder", "{name: go, arguments: {n: 1..9999}}", "its arguments have no value or too many"),
     ],
 )
-def test_classes_that_cannot_be_evaluated(cls, action, message):
+def test_classes_that_cannot_be_evaluated(cls: Any, action: Any, message: Any) -> None:
     with pytest.raises(InputError) as e:
         library(ONE.format(cls=cls, action=action)).energies("c", {}, "a.yaml")
     assert message in str(e.value) and "\n" not in str(e.value)
@@ -178,13 +179,13 @@ def test_classes_that_cannot_be_evaluated(cls, action, message):
         ),
     ],
 )
-def test_component_files_that_cannot_be_read(text, message):
+def test_component_files_that_cannot_be_read(text: Any, message: Any) -> None:
     with pytest.raises(InputError) as e:
         library(text)
     assert message in str(e.value)
 
 
-def test_files_and_folders_are_added_to_the_shipped_ones(tmp_path):
+def test_files_and_folders_are_added_to_the_shipped_ones(tmp_path: Path) -> None:
     storage = (data_dir("arch_specs") / "components" / "storage.yaml").read_text()
     (tmp_path / "mine.yaml").write_text(storage.replace("n_banks: 1}", "n_banks: 2}"))
     (tmp_path / "mine.csv").write_text(
@@ -199,13 +200,13 @@ def test_files_and_folders_are_added_to_the_shipped_ones(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nowhere.yaml", "notes.txt"])
-def test_paths_that_are_no_component_files(tmp_path, name):
+def test_paths_that_are_no_component_files(tmp_path: Path, name: Any) -> None:
     with pytest.raises(InputError, match=name):
         ComponentLibrary.load([tmp_path / name])
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "architecture: {}", "compound_components: {version: 0.2, classes: []}"])
-def test_other_documents_are_refused(tmp_path: Path, text):
+def test_other_documents_are_refused(tmp_path: Path, text: Any) -> None:
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(InputError, match=r"c\.yaml"):
         ComponentLibrary.load([tmp_path / "c.yaml"])
@@ -217,11 +218,11 @@ register,45nm,1,,,,leak,0.25,mine
 """
 
 
-def test_leakage_of_a_table_reaches_the_memories(tmp_path):
+def test_leakage_of_a_table_reaches_the_memories(tmp_path: Path) -> None:
     (tmp_path / "leak.csv").write_text(LEAKING)
     own = ComponentLibrary.load([tmp_path / "leak.csv"])
 
-    def leak(component_class, **attributes):
+    def leak(component_class: Any, **attributes: Any) -> Any:
         return own.energies(component_class, attributes, "x")["leak"]
 
     assert leak("SRAM_buffer", width=64, depth=8192, n_banks=16) == 5
@@ -242,7 +243,7 @@ def test_leakage_of_a_table_reaches_the_memories(tmp_path):
         ("sram,45nm,64,,8192,16,leak,nan,mine", "line 2: energy_pj: found 'nan'"),
     ],
 )
-def test_rows_of_a_table_that_are_wrong(tmp_path, row, message):
+def test_rows_of_a_table_that_are_wrong(tmp_path: Path, row: Any, message: Any) -> None:
     (tmp_path / "t.csv").write_text(LEAKING.partition("\n")[0] + "\n" + row + "\n" + LEAKING.partition("\n")[2])
     with pytest.raises(InputError) as e:
         ComponentLibrary.load([tmp_path / "t.csv"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -36,25 +37,25 @@ ERT:
 
 
 @pytest.fixture
-def ert(tmp_path) -> Ert:
+def ert(tmp_path: Path) -> Ert:
     (tmp_path / "ERT.yaml").write_text(ACCELERGY)
     return read_ert(tmp_path / "ERT.yaml")
 
 
-def test_the_dearest_arguments_and_a_write_for_a_missing_update(ert):
+def test_the_dearest_arguments_and_a_write_for_a_missing_update(ert: Any) -> None:
     assert ert.storage("shared_glb") == {"read": 18, "write": 14.5, "update": 14.5, "leak": 5.6e-3}
 
 
-def test_timeloop_prefers_the_random_actions(ert):
+def test_timeloop_prefers_the_random_actions(ert: Any) -> None:
     assert ert.storage("weights_spad") == {"read": 1.9, "write": 1.7, "update": 1.7, "leak": 0}
 
 
-def test_arithmetic(ert):
+def test_arithmetic(ert: Any) -> None:
     assert ert.compute("mac") == 0.2  # its leakage is not charged
     assert Ert({"mac": {"compute": 1.0, "mac_random": 3.0}}).compute("mac") == 3.0
 
 
-def test_a_missing_action_is_refused():
+def test_a_missing_action_is_refused() -> None:
     with pytest.raises(InputError, match=r"buffer: has write, leak, no read \(allowed: random_read, read\)"):
         Ert({"buffer": {"write": 3, "leak": 8}}).storage("buffer")
 
@@ -70,7 +71,7 @@ def test_a_missing_action_is_refused():
         ("a.b[0..1][0..2]", "b"),
     ],
 )
-def test_names_of_components(full, name):
+def test_names_of_components(full: Any, name: Any) -> None:
     assert component_name(full) == name
 
 
@@ -81,7 +82,7 @@ def test_names_of_components(full, name):
         min_size=1,
     )
 )
-def test_what_is_written_is_read_back(tmp_path_factory, tables):
+def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, tables: Any) -> None:
     path: Path = tmp_path_factory.mktemp("ert") / "ERT.yaml"
     write_ert(Ert(tables), path)
     assert {name: dict(actions) for name, actions in read_ert(path).tables.items()} == tables
@@ -89,7 +90,7 @@ def test_what_is_written_is_read_back(tmp_path_factory, tables):
     assert all(isinstance(energy, float) for energy in energies)
 
 
-def test_missing_tables_and_actions(ert):
+def test_missing_tables_and_actions(ert: Any) -> None:
     with pytest.raises(
         InputError, match=r"ERT\.yaml: has no table for 'dram' \(allowed: mac, shared_glb, weights_spad\)"
     ):
@@ -115,7 +116,7 @@ def test_missing_tables_and_actions(ert):
         ("ERT: {tables: [{name: x, actions: [{name: read, energy: .nan}]}]}", "actions[0].energy: found nan"),
     ],
 )
-def test_files_that_are_no_ert(tmp_path, text, message):
+def test_files_that_are_no_ert(tmp_path: Path, text: Any, message: Any) -> None:
     (tmp_path / "ERT.yaml").write_text(text)
     with pytest.raises(InputError) as e:
         read_ert(tmp_path / "ERT.yaml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def storages() -> list[str]:
 
 
 @pytest.mark.parametrize("candidate", EXTENDED, ids=lambda c: c.name)
-def test_every_component_of_every_candidate(candidate):
+def test_every_component_of_every_candidate(candidate: Any) -> None:
     assert len(CANDIDATES) == 9
     energies = {}
     for name in storages():
@@ -58,7 +59,7 @@ def compute(name: str) -> float:
     return sum(n * energies[action] for action, n in candidate.compute_actions)
 
 
-def test_compute_energies_and_the_papers_ratio():
+def test_compute_energies_and_the_papers_ratio() -> None:
     assert compute("T8") == pytest.approx(1.0027035056655433 + 0.16606288343041334)
     assert compute("T4") == pytest.approx(0.25067587641638583 + 0.16606288343041334)
     assert compute("MF8") == compute("MF2") == pytest.approx(2 * 0.099637730058248)
@@ -66,7 +67,7 @@ def test_compute_energies_and_the_papers_ratio():
     assert compute("T8") / compute("BC8") == pytest.approx(11.73, abs=0.005)  # about 11.5 in Section IV of the paper
 
 
-def test_compute_energies_of_the_further_operators():
+def test_compute_energies_of_the_further_operators() -> None:
     full_adder, stage = 0.008303144171520668, 0.3006 / 0.15159 / 5  # Aladdin's shifter over its adder, a stage
     for name, width, stages in (("DS8", 15, 3), ("DS4", 11, 3), ("DS2", 3, 1)):
         assert compute(name) == pytest.approx((width * stages * stage + 20) * full_adder, rel=1e-4)
@@ -74,7 +75,7 @@ def test_compute_energies_of_the_further_operators():
     assert compute("BC8") < compute("XN1") < compute("MF8") < compute("DS8") < compute("T8")
 
 
-def test_the_compute_unit_of_the_file_is_that_of_t8():
+def test_the_compute_unit_of_the_file_is_that_of_t8() -> None:
     mac = LIBRARY.energies(NODES["mac"]["class"], attributes("mac", {}), "mac")
     assert mac == {"compute": compute("T8"), "leak": 0}
 
@@ -92,13 +93,13 @@ ACCELERGY = {
 
 
 @pytest.mark.parametrize("component_action", ACCELERGY, ids=" ".join)
-def test_the_real_accelergy_gives_the_same_energies(component_action):
+def test_the_real_accelergy_gives_the_same_energies(component_action: Any) -> None:
     component, action = component_action
     given, recorded = ACCELERGY[component_action]
     assert float(f"{LIBRARY.energies(component, given, component)[action]:.6g}") == recorded
 
 
-def test_sizes_are_those_of_the_chip():
+def test_sizes_are_those_of_the_chip() -> None:
     def kilobytes(name: str) -> float:
         given = attributes(name, {})
         return given["width"] * given["depth"] / 8 / 1024
@@ -108,7 +109,7 @@ def test_sizes_are_those_of_the_chip():
     assert [attributes(n, {})["depth"] for n in ("ifmap_spad", "weights_spad", "psum_spad")] == [12, 224, 24]
 
 
-def test_timeloop_takes_every_class_for_what_it_is():
+def test_timeloop_takes_every_class_for_what_it_is() -> None:
     # its front end and its C++ side look for these in class names
     for name in storages():
         assert any(part in NODES[name]["class"] for part in ("DRAM", "SRAM", "regfile", "smartbuffer", "storage"))

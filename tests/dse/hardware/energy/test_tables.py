@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ def energy(name: str, action: str, /, tables: Tables = TABLES, **attributes: obj
     return primitive_energy(tables, name, action, attributes, "arch.yaml: nodes[1]")
 
 
-def test_rows_are_returned_exactly():
+def test_rows_are_returned_exactly() -> None:
     assert energy("aladdin_adder", "add", width=20) == 0.16606288343041334
     assert energy("adder", "read", width=12, technology="45nm") == 0.099637730058248
     assert energy("intadder", "add", width=12) == 0.099637730058248
@@ -30,7 +31,7 @@ def test_rows_are_returned_exactly():
     assert energy("SRAM", "write", width=8, depth=64) == 0.524941
 
 
-def test_between_rows():
+def test_between_rows() -> None:
     adder, next_adder = energy("adder", "add", width=12), energy("adder", "add", width=16)
     assert energy("adder", "add", width=13) == pytest.approx(adder + (next_adder - adder) / 4)
     # a quarter of the way from 8 to 16 in the logarithm is 8 * 2**0.25
@@ -39,7 +40,7 @@ def test_between_rows():
     assert energy("multiplier", "multiply", width_a=4, width_b=16) == pytest.approx(e8)
 
 
-def test_energies_per_bit():
+def test_energies_per_bit() -> None:
     assert energy("aladdin_register", "read", width=16) == 16 * 0.011387169149514056
     assert energy("aladdin_register", "read") == 0.011387169149514056
     assert energy("aladdin_register", "leak", width=16) == 0
@@ -49,7 +50,7 @@ def test_energies_per_bit():
     assert energy("DRAM", "leak", width=64) == 0
 
 
-def test_weights_scratchpad_of_eyeriss():
+def test_weights_scratchpad_of_eyeriss() -> None:
     # 16 bit x 224 words between the rows of 128 and 256 words
     share = math.log(224 / 128) / math.log(256 / 128)
     by_hand = 0.550105 ** (1 - share) * 0.860424**share
@@ -57,7 +58,7 @@ def test_weights_scratchpad_of_eyeriss():
     assert by_hand == pytest.approx(0.79, abs=0.005)
 
 
-def test_banks_divide_a_memory():
+def test_banks_divide_a_memory() -> None:
     one, sixteen = (energy("SRAM", "read", width=64, depth=8192, n_banks=n) for n in (1, 16))
     bank = energy("SRAM", "read", width=64, depth=512)
     assert bank < sixteen < one
@@ -69,7 +70,7 @@ def test_banks_divide_a_memory():
     banks=st.floats(1, 32),
     action=st.sampled_from(["read", "write"]),
 )
-def test_interpolation_stays_between_its_corners(width, depth, banks, action):
+def test_interpolation_stays_between_its_corners(width: Any, depth: Any, banks: Any, action: Any) -> None:
     def around(x: float) -> tuple[float, float]:
         return 2.0 ** math.floor(math.log2(x)), 2.0 ** math.ceil(math.log2(x))
 
@@ -103,7 +104,7 @@ def test_interpolation_stays_between_its_corners(width, depth, banks, action):
         ("flux", "read", {}, "unknown component class 'flux' (allowed: aladdin_adder"),
     ],
 )
-def test_what_no_table_has(name, action, attributes, message):
+def test_what_no_table_has(name: Any, action: Any, attributes: Any, message: Any) -> None:
     with pytest.raises(InputError) as e:
         energy(name, action, **attributes)
     assert str(e.value).startswith("arch.yaml: nodes[1]") and message in str(e.value)
@@ -117,7 +118,7 @@ def write(path: Path, *lines: str) -> Path:
     return path
 
 
-def test_a_later_table_replaces_rows_and_adds_a_technology(tmp_path):
+def test_a_later_table_replaces_rows_and_adds_a_technology(tmp_path: Path) -> None:
     first = write(tmp_path / "a.csv", "adder,45nm,8,,,,add,1,x", "adder,45nm,16,,,,add,2,x")
     second = write(tmp_path / "b.csv", "# measured", "adder,45,8,,,,add,3,x", "adder,22nm,8,,,,add,0.5,x")
     tables = read_tables([first, second])
@@ -144,14 +145,14 @@ def test_a_later_table_replaces_rows_and_adds_a_technology(tmp_path):
         ("adder,45nm,8,,,,add,1,x\nadder,45nm,8,,,,add,2,x", "line 3: repeats an earlier row"),
     ],
 )
-def test_tables_that_cannot_be_read(tmp_path, line, message):
+def test_tables_that_cannot_be_read(tmp_path: Path, line: Any, message: Any) -> None:
     path = write(tmp_path / "t.csv", line)
     with pytest.raises(InputError) as e:
         read_tables([path])
     assert str(e.value).startswith(str(path)) and message in str(e.value)
 
 
-def test_other_files_and_holes_are_refused(tmp_path):
+def test_other_files_and_holes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="not a table of component energies"):
         read_tables([tmp_path / "t.csv"])
