@@ -5,18 +5,23 @@ This package is the top of both halves: it may import everything, and nothing im
 
 from __future__ import annotations
 
+import errno
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from dse.core.errors import InputError
+from dse.core.files import reason
+from dse.core.processes import StoppedError, log_to_stderr, stopping_on_signals
 
 BAD_INPUT = 2
-INTERRUPTED = 130
 
 _COMMANDS = {
     "export": "dse.cli.export:export",
@@ -38,8 +43,18 @@ _COMMANDS = {
 }
 
 
+def _log(context: click.Context, parameter: click.Parameter, verbose: bool) -> None:
+    if verbose:
+        log_to_stderr(logging.DEBUG)
+
+
+_VERBOSE = click.Option(
+    ["-v", "--verbose"], is_flag=True, expose_value=False, callback=_log, help="Log on standard error what is done."
+)
+
+
 class _LazyGroup(click.Group):
-    """A group whose commands are named here and loaded when they are asked for."""
+    """A group whose commands are named here and loaded when they are asked for; all of them take `--verbose`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -51,6 +66,8 @@ class _LazyGroup(click.Group):
         module, _, attribute = target.partition(":")
         command: Any = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
+        if _VERBOSE not in command.params:
+            command.params.append(_VERBOSE)
         return command
 
 
@@ -66,23 +83,51 @@ def enos() -> None:
     """
 
 
+enos.params.append(_VERBOSE)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs the command line and exits: 0, 2 for bad input (one line on stderr), 130 when interrupted."""
+    """Runs the command line and exits.
+
+    Exit codes: 0; 2 for bad input, with one line on stderr; 130 and 143 where SIGINT and SIGTERM ended it.
+    """
+    if os.name != "posix":
+        _fail("ENOS runs on Linux and macOS; on Windows use it in WSL")
     try:
-        code = enos.main(arguments, prog_name="enos", standalone_mode=False)
+        with stopping_on_signals(_say):
+            _check_shadow()
+            code = enos.main(arguments, prog_name="enos", standalone_mode=False)
     except InputError as e:
         _fail(str(e))
     except click.ClickException as e:
         context = getattr(e, "ctx", None)
         hint = f" (see {context.command_path} --help)" if context is not None else ""
         _fail(f"{e.format_message()}{hint}")
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
+    except StoppedError as e:
+        _say(e)
+        sys.exit(e.exit_code)
     except BrokenPipeError:  # the reader of a pipe has gone, as in `enos map squeezenet | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
+            raise
+        _fail(f"{e.filename or 'a file'}: {reason(e)}")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _check_shadow() -> None:
+    """Refuses to start where a file of the user's hides our package `search`, as PYTHONPATH=. can make it."""
+    spec = find_spec("search")
+    ours = Path(__file__).resolve().parents[2] / "search" / "__init__.py"
+    if spec is not None and spec.origin is not None and Path(spec.origin).resolve() != ours:
+        raise InputError(
+            spec.origin, "hides the package 'search' of ENOS", hint="rename it, or take its folder off PYTHONPATH"
+        )
+
+
+def _say(stopped: StoppedError) -> None:
+    click.echo(f"{stopped}; what is done is kept", err=True)
 
 
 def _fail(line: str) -> NoReturn:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dse.cli.common import (
+    ARCH_HELP,
     FILE,
     arch_with,
     check_jobs,
@@ -19,8 +20,8 @@ from dse.cli.common import (
     include_option,
     jobs_option,
     json_option,
-    progress_bar,
 )
+from dse.cli.progress import mapping_bar
 from dse.core.text import text_table
 from dse.engines.timeloop.engine import Programs, TimeloopEngine, program_digest
 from dse.engines.timeloop.installation import find
@@ -35,7 +36,7 @@ DIFFERENT = 1
 
 @click.command()
 @click.argument("workload")
-@click.option("--arch", type=FILE, help="Timeloop v4 specification; default: the shipped Eyeriss.")
+@click.option("--arch", type=FILE, help=ARCH_HELP)
 @include_option
 @click.option("--operators", type=FILE, help="Operators and precisions; default: the shipped ones.")
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="energy", show_default=True)
@@ -81,7 +82,7 @@ def check(
         check_writable(output)
     native, timeloop = plans(workload, arch_with(arch, include), operators, objective, imperfect)
     for plan in (native, timeloop):
-        with progress_bar(f"mapping, {plan.engine.name}") as show:
+        with mapping_bar(f"mapping, {plan.engine.name}") as show:
             map_plans([plan], store=store, jobs=jobs, progress=show)
     with Store(store, create=False) as opened:
         results = read_results([native, timeloop], opened)

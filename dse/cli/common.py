@@ -1,14 +1,11 @@
-"""What the commands share: options, plain-text tables, the progress bar."""
+"""What the commands share: options, checks, numbers as text."""
 
 from __future__ import annotations
 
 import functools
 import json
 import math
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,11 +17,10 @@ from dse.mapper import OBJECTIVES
 
 if TYPE_CHECKING:
     from dse.hardware.instance import ArchLike
-    from dse.table.fill import Progress, Report
+    from dse.table.fill import Report
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-
-_BAR_AFTER_SECONDS = 2.0
+ARCH_HELP = "Timeloop v4 specification, or the name of a shipped one; default: eyeriss_168."
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -43,7 +39,7 @@ def workload_options(function: _Function, *, required: bool = True) -> Callable[
     for option in reversed(
         (
             click.argument("workload", required=required),
-            click.option("--arch", type=FILE, help="Timeloop v4 specification; default: the shipped Eyeriss."),
+            click.option("--arch", type=FILE, help=ARCH_HELP),
             include_option,
             click.option("--operators", type=FILE, help="Operators and precisions; default: the shipped ones."),
             click.option(
@@ -104,9 +100,10 @@ def arch_with(arch: Path | None, include: tuple[Path, ...]) -> ArchLike:
         return arch
     if arch is None:
         raise InputError("--include", "has nothing to go with", hint="give --arch FILE too")
-    from dse.hardware.spec_reader import SpecFile  # not every command needs it
+    from dse.hardware.instance import find_arch  # not every command needs it
+    from dse.hardware.spec_reader import SpecFile
 
-    return SpecFile.read(arch, include)
+    return SpecFile.read(find_arch(arch), include)
 
 
 def imperfect_option(function: _Function) -> _Function:
@@ -120,9 +117,13 @@ def json_option(function: _Function) -> _Function:
 
 
 def jobs_option(function: _Function) -> _Function:
-    return click.option("--jobs", type=int, default=-1, show_default=True, help="Processes; -1 takes every core.")(
-        function
-    )
+    return click.option(
+        "--jobs",
+        type=int,
+        default=-1,
+        show_default=True,
+        help="Processes, at most one for each core; -1 for every core.",
+    )(function)
 
 
 def check_jobs(jobs: int) -> None:
@@ -170,33 +171,3 @@ def origin(report: Report) -> str:
         f"{report.reused} of {report.jobs} rows from the store, {report.computed} computed; "
         f"{report.duplicates} share the mapping of a layer of the same shape."
     )
-
-
-@contextmanager
-def progress_bar(what: str) -> Iterator[Progress]:
-    """A bar with an estimate on standard error, once the work has lasted long enough for one to be missed."""
-    start, bar = time.monotonic(), None
-
-    def show(report: Report) -> None:
-        nonlocal bar
-        if bar is None and sys.stderr.isatty() and time.monotonic() - start > _BAR_AFTER_SECONDS:
-            bar = _start_bar(what, report.to_compute)
-        if bar is not None:
-            bar.update(bar.task_ids[0], completed=report.computed)
-
-    try:
-        yield show
-    finally:
-        if bar is not None:
-            bar.stop()
-
-
-def _start_bar(what: str, total: int) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    bar.add_task("", total=total)
-    bar.start()
-    return bar

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from dse.cli.progress import Bar, progress_bar
 from search.data.catalogue import NAMES, OFFICIAL
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from search.data.datasets import Dataset
 
 
@@ -40,8 +37,8 @@ def data(name: str, directory: Path, check: bool) -> None:
         from search.data.download import download
 
         existed = (directory / OFFICIAL[name].folder).exists()
-        with _bar(name) as bar:
-            folder = download(name, directory, bar)
+        with progress_bar("bytes", left=True) as bar:
+            folder = download(name, directory, _DownloadBar(name, bar))
         click.echo(f"{folder}: {'is there already' if existed else OFFICIAL[name].title}")
     if check:
         from search.data.datasets import DATASETS
@@ -59,31 +56,15 @@ def _summary(name: str, found: Dataset) -> str:
 class _DownloadBar:
     """A progress bar in the form that `search.data.download` reports to; appears with the first bytes."""
 
-    def __init__(self, bar: Progress, task: TaskID) -> None:
+    def __init__(self, name: str, bar: Bar) -> None:
         self.total = 0
-        self._bar, self._task = bar, task
+        self._name, self._bar = name, bar
 
     def update(self, size: int, /) -> None:
-        self._bar.update(self._task, total=self.total or None, advance=size, visible=True)
+        self._bar.update(description=self._name, total=self.total or None, advance=size)
 
     def reset(self) -> None:
-        self._bar.update(self._task, completed=0)
+        self._bar.update(completed=0)
 
     def close(self) -> None:
         self._bar.stop()
-
-
-@contextmanager
-def _bar(name: str) -> Iterator[_DownloadBar]:
-    from rich import progress
-    from rich.console import Console
-
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.DownloadColumn(),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield _DownloadBar(bar, bar.add_task(name, total=None, visible=False))

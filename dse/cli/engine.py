@@ -65,8 +65,9 @@ def model(
 ) -> None:
     """Evaluates one mapping, as timeloop-model does.
 
-    ARCH and PROBLEM are Timeloop v4 files (one file may hold both), MAPPING is a list of Timeloop's directives, ERT an
-    energy reference table of Accelergy; without it the engine estimates the components.
+    ARCH and PROBLEM are Timeloop v4 files; one file may hold both, and ARCH may be the name of a shipped one. MAPPING
+    is a list of Timeloop's directives, ERT an energy reference table of Accelergy; without it the engine estimates the
+    components.
 
     \b
     Example:

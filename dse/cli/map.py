@@ -17,10 +17,10 @@ from dse.cli.common import (
     jobs_option,
     json_option,
     origin,
-    progress_bar,
     uj,
     workload_options,
 )
+from dse.cli.progress import mapping_bar
 from dse.core.text import text_table
 from dse.engines import Engine
 from dse.hardware.instance import ArchLike
@@ -70,7 +70,7 @@ def map_(
     for path in output:
         check_table_file(path)
     reports: list[Report] = []
-    with progress_bar("mapping") as show:
+    with mapping_bar("mapping") as show:
 
         def progress(report: Report) -> None:
             reports.append(report)

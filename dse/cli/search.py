@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dse.cli.progress import mapping_bar, progress_bar
 from dse.core.errors import InputError
 from dse.table.cost_table import CostTable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-    from dse.table.fill import Report
     from search.runs.config import RunConfig
     from search.runs.stages import Stage
     from search.training.checkpoint import Record
@@ -204,16 +201,8 @@ def mapped_with_bar(config: RunConfig, store: Path | None) -> CostTable:
     """The cost table of a configuration's network; progress on standard error."""
     from search.runs.energies import energies
 
-    with ExitStack() as stack:
-        shown: list[tuple[Progress, TaskID]] = []
-
-        def on_report(report: Report) -> None:
-            if not shown:  # what is refused before the first report is one line, without a bar
-                shown.append(stack.enter_context(_bar("searches for a mapping")))
-            bar, task = shown[0]
-            bar.update(task, total=report.to_compute, completed=report.computed)
-
-        return energies(config, store, on_report)
+    with mapping_bar(f"mapping {config.name}") as show:
+        return energies(config, store, show)
 
 
 def done_with_bar(config: RunConfig, table: CostTable, folder: Path, jobs: int | None, minutes: float | None = None,
@@ -237,31 +226,14 @@ def done_with_bar(config: RunConfig, table: CostTable, folder: Path, jobs: int |
     if notice := dataset(config, config.seeds[0]).notice:
         click.echo(f"note: {notice}", err=True)
     remaining = Remaining({s: opened.epochs(s) for s in opened.stages}, jobs or default_jobs(config))
-    with _bar("epochs", remaining.epochs) as (bar, task):
+    with progress_bar("epochs") as bar:
+        bar.update(total=remaining.epochs)
 
         def on_progress(stage: Stage, record: Record) -> None:
             remaining.add(stage, record)
-            what = f"{_describe(stage)}, {in_words(remaining.seconds())} left"
-            bar.update(task, advance=1, description=what)
+            bar.update(advance=1, description=f"{_describe(stage)}, {in_words(remaining.seconds())} left")
 
         return do_run(opened, on_progress, jobs, limit)
-
-
-@contextmanager
-def _bar(unit: str, total: float | None = None) -> Iterator[tuple[Progress, TaskID]]:
-    """A progress bar on standard error; gives what its `update` needs."""
-    from rich import progress
-    from rich.console import Console
-
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TextColumn(unit),
-        progress.TimeElapsedColumn(),
-    )
-    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        yield bar, bar.add_task("", total=total)
 
 
 def _describe(stage: Stage) -> str:

@@ -18,9 +18,9 @@ from dse.cli.common import (
     jobs_option,
     json_option,
     origin,
-    progress_bar,
     workload_options,
 )
+from dse.cli.progress import mapping_bar
 from dse.core.errors import InputError
 from dse.core.files import system_errors
 from dse.core.text import text_table
@@ -100,7 +100,7 @@ def sweep(
         imperfect=imperfect or said.imperfect,
     )
     reports: list[Report] = []
-    with progress_bar("sweeping") as show:
+    with mapping_bar("sweeping") as show:
 
         def progress(report: Report) -> None:
             reports.append(report)

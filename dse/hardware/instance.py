@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dse.core.errors import InputError
+from dse.core.documents import readable
+from dse.core.errors import InputError, unknown
 from dse.core.shipped import data_dir
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidates import Candidate, shipped_operators
 from dse.hardware.energy.components import ComponentLibrary
 from dse.hardware.energy.ert import Ert
 from dse.hardware.spec import Compute, Spec, Storage
@@ -38,15 +39,34 @@ class Instance:
 
 
 def read_arch(arch: ArchLike = None) -> SpecFile:
-    """The parsed specification: `arch` itself, or the content of its file; None for the shipped one.
+    """The parsed specification: `arch` itself, or the content of the file that `find_arch` gives.
 
     Example:
-        >>> Path(read_arch().where).name
+        >>> Path(read_arch("eyeriss_168").where).name
         'eyeriss_168.yaml'
     """
-    if isinstance(arch, SpecFile):
-        return arch
-    return SpecFile.read(arch if arch is not None else data_dir("arch_specs") / DEFAULT_ARCH)
+    return arch if isinstance(arch, SpecFile) else SpecFile.read(find_arch(arch))
+
+
+def find_arch(name: Path | str | None = None) -> Path:
+    """The file of a specification given as a path or as the name of a shipped one; None takes `DEFAULT_ARCH`.
+
+    Raises:
+        InputError: neither a file nor a shipped name; it lists the shipped names.
+
+    Example:
+        >>> find_arch("eyeriss_168").name
+        'eyeriss_168.yaml'
+    """
+    if name is None:
+        return data_dir("arch_specs") / DEFAULT_ARCH
+    operators = shipped_operators()
+    files = sorted(data_dir("arch_specs").glob("*.yaml"))
+    shipped = {file.stem: file for file in files if file.stem not in operators}
+    path = shipped.get(str(name), Path(name))
+    if path.suffix not in (".yaml", ".yml") and not readable(path, Path.exists):
+        raise unknown("arch", "file or shipped architecture", str(name), [*shipped, "a path to a .yaml file"])
+    return path  # its reader says what is wrong with it
 
 
 def instance_for(

@@ -6,7 +6,9 @@ searched once, and one pool of workers does it all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+import logging
+from collections.abc import Callable, Container, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +22,11 @@ from dse.table.cost_table import CostTable
 from dse.table.provenance import Provenance, provenance_of
 from dse.table.result import Result, result_of, table_row
 from dse.table.store import Store, content_key
+from dse.table.workers import in_workers, worker_count
 from dse.workload.layers import Workload, find_workload, read_workload
 from dse.workload.problem import Problem
 
-# joblib is imported where it is used: a table that the store already has needs no workers.
+_LOG = logging.getLogger("enos.table")
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def map_workload(
         candidates: operators and precisions, or their file; None takes the shipped ones.
         store: where results are kept; None takes the user's (`dse.table.store.default_path`).
         engine: an engine or its name.
-        jobs: processes; -1 takes every core.
+        jobs: processes, at most one for each core; -1 takes every core.
         objective: what the mapper minimises.
         imperfect: the mapper also looks among mappings with remainders (docs/imperfect.md).
         progress: is called once the store has been read, and after each result.
@@ -143,15 +146,17 @@ def map_plans(
         # 2. What is left: rows with the same key, be they of one plan or of several, are one search.
         batches = missing_batches(plans, results)
         report = _report(plans, results, batches)
+        _LOG.debug("%d of %d rows are in the store", report.reused, report.jobs)
         if progress:
             progress(report)
         # 3. Each answer is stored as it arrives.
-        for key, result in search_all(batches, jobs):
-            opened.write(key, result.payload)
-            results[key] = result
-            report = replace(report, computed=report.computed + 1)
-            if progress:
-                progress(report)
+        with closing(search_all(batches, jobs)) as answers:
+            for key, result in answers:
+                opened.write(key, result.payload)
+                results[key] = result
+                report = replace(report, computed=report.computed + 1)
+                if progress:
+                    progress(report)
     # 4. One row for each layer and candidate.
     return [make_table(plan, results) for plan in plans]
 
@@ -278,26 +283,26 @@ def missing_batches(plans: Sequence[Plan], results: Container[str]) -> list[Batc
     ]
 
 
-def search_all(batches: Sequence[Batch], workers: int) -> Iterator[tuple[str, Result]]:
-    """Key and result of each job, in the order in which they are found.
+def search_all(batches: Sequence[Batch], jobs: int) -> Generator[tuple[str, Result], None, None]:
+    """Key and result of each job, in the order in which they are found; close it where it is left early.
 
     Raises:
         InputError: what an engine refuses; answers of other workers come first, so that they are stored.
     """
-    if workers == 1 or len(batches) < 2:
+    workers = worker_count(jobs, len(batches))
+    _LOG.debug("%d searches with %d process%s", sum(len(b.jobs) for b in batches), workers, "es" * (workers > 1))
+    if workers == 1:
         for batch in batches:
             for job in batch.jobs:
                 yield job.key, _search(batch, job)
         return
-    import joblib
-
-    parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
     refused: InputError | None = None
-    for answers in parallel(joblib.delayed(_search_batch)(batch) for batch in batches):
-        if isinstance(answers, InputError):
-            refused = answers
-        else:
-            yield from answers
+    with closing(in_workers(_search_batch, batches, workers)) as answers:
+        for answer in answers:
+            if isinstance(answer, InputError):
+                refused = answer
+            else:
+                yield from answer
     if refused:
         raise refused
 

@@ -6,9 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from dse.core.errors import InputError
-from dse.core.shipped import data_dir
-from dse.hardware.candidates import shipped_operators
 from dse.table.cost_table import CostTable
 from dse.table.fill import Report, map_workload
 from dse.workload.trace import export_network
@@ -27,15 +24,5 @@ def energies(config: RunConfig, store: Path | None = None, progress: Callable[[R
         InputError: an unknown network or architecture, or whatever mapping refuses.
     """
     workload = export_network(replace(network_of(config), name=config.name))
-    return map_workload(workload, arch=arch_file(config.arch), candidates=config.declared, store=store,
+    return map_workload(workload, arch=config.arch, candidates=config.declared, store=store,
                         progress=progress)  # fmt: skip
-
-
-def arch_file(name: str) -> Path:
-    """A configuration's `arch`: the name of a shipped specification, or a file."""
-    shipped = {path.stem: path for path in sorted(data_dir("arch_specs").glob("*.yaml"))}
-    shipped = {stem: path for stem, path in shipped.items() if stem not in shipped_operators()}
-    found = shipped.get(name, Path(name))
-    if not found.is_file():
-        raise InputError("arch", f"{name!r} is not a file", [*shipped, "a path"])
-    return found

@@ -30,13 +30,13 @@ from dse.core.documents import read_text
 from dse.core.errors import InputError
 from dse.core.files import write_atomically, write_json, write_text
 from dse.hardware.candidates import find_operators, load_candidates
+from dse.hardware.instance import find_arch
 from dse.hardware.spec_reader import SpecFile
 from dse.table.cost_table import CostTable
 from dse.table.provenance import check_architecture, check_network, check_operators
 from dse.workload.networks import Network
 from dse.workload.trace import export_network
 from search.runs.config import RunConfig, config_yaml, load_config
-from search.runs.energies import arch_file
 from search.runs.limit import Limit
 from search.runs.results import summarise
 from search.runs.stages import Run, Stage, data_record, dataset, do_stage, first_network, network_of, search_network
@@ -227,7 +227,7 @@ def _check_origin(config: RunConfig, network: Network, table: CostTable) -> None
     workload = export_network(network)
     if table.provenance:
         named = [candidate for candidate in config.declared if candidate.name in table.candidates]
-        check_architecture(table.provenance, SpecFile.read(arch_file(config.arch)), "table")
+        check_architecture(table.provenance, SpecFile.read(find_arch(config.arch)), "table")
         check_operators(table.provenance, named, "table")
     operations = dict(zip(table.layers, table.n_ops, strict=True))
     for layer in workload.layers:

@@ -1,22 +1,22 @@
 """Stages side by side in worker processes, with the results of doing them one after the other.
 
-A worker writes what it finds itself and reports to its parent through a pipe of its own, so that no worker's end can
-garble what another says. It ends with its parent, however that ends, and until then holds the lock of the run's folder.
+A worker writes its results itself and reports to its parent through its own pipe, so that no worker's end can garble
+what another says. It ends with its parent, however that ends, and until then holds the lock of the run's folder.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
-import time
+import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing import connection, reduction
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from dse.core.errors import InputError
+from dse.core.files import reason
+from dse.core.processes import log_level, start_worker, starting_workers
 
 # Nothing here imports torch: a worker has to watch its parent before it spends seconds on that.
 
@@ -49,16 +49,19 @@ def do_side_by_side(
         on_entry: is called as by `do_stage`, in this process.
 
     Raises:
-        InputError: what a stage refuses; a worker has ended. The other stages are stopped and keep their checkpoints.
+        InputError: what a stage refuses; a full disk; a worker was killed. The other stages are stopped and keep their
+            checkpoints.
+        RuntimeError: a defect in a stage, with the worker's traceback.
     """
     workers: list[_Worker] = []
     try:
-        for _ in range(jobs):
-            workers.append(_Worker(lock))
+        with starting_workers():
+            for _ in range(jobs):
+                workers.append(_Worker(lock))
         for worker in workers:
             worker.tell(run)
         _do_stages(run, stages, workers, on_entry)
-    finally:  # also on Ctrl-C; nothing is lost, for all that counts is in files that are replaced as a whole
+    finally:  # also on a signal; nothing is lost, for all that counts is in files that are replaced as a whole
         for worker in workers:
             worker.process.terminate()
         for worker in workers:
@@ -100,10 +103,10 @@ class _Worker:
 
     def __init__(self, lock: Lock) -> None:
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-        self.pipe, its = context.Pipe()
-        self.process = context.Process(target=_work, args=(its, lock), daemon=True)
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, lock, os.getpid(), log_level()), daemon=True)
         self.process.start()
-        its.close()  # or its end could not be noticed here
+        theirs.close()  # or its end could not be noticed here
 
     def tell(self, message: Run | Stage) -> None:
         try:
@@ -113,10 +116,10 @@ class _Worker:
 
     def hear(self) -> Record | None:
         try:
-            message: Record | InputError | None = self.pipe.recv()
+            message: Record | Exception | None = self.pipe.recv()
         except (EOFError, ConnectionError):
             raise self._ended() from None
-        if isinstance(message, InputError):
+        if isinstance(message, Exception):
             raise message
         return message
 
@@ -126,10 +129,9 @@ class _Worker:
                           hint="the same command resumes from here; take fewer jobs")  # fmt: skip
 
 
-def _work(pipe: Connection, lock: Lock) -> None:
-    """What a worker does: the stages it is told, until it is ended. What it refuses is sent as the error."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all processes; the parent ends this one
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _work(pipe: Connection, lock: Lock, parent: int, level: int) -> None:
+    """What a worker does: the stages it is told, until it is ended. What stops one is sent as the error."""
+    start_worker(parent, level)
     try:
         run = pipe.recv()
         from search.runs.stages import do_stage
@@ -139,15 +141,13 @@ def _work(pipe: Connection, lock: Lock) -> None:
             try:
                 do_stage(run, stage, pipe.send)
                 pipe.send(None)
+            except (EOFError, ConnectionError):
+                raise
             except InputError as e:
                 pipe.send(e)
+            except OSError as e:
+                pipe.send(InputError(e.filename or run.folder, reason(e)))
+            except Exception:  # a defect: its traceback is shown once, by the parent
+                pipe.send(RuntimeError(f"a worker failed:\n{traceback.format_exc()}"))
     except (EOFError, ConnectionError):
-        time.sleep(1)  # where the parent has gone, the watching thread ends this process meanwhile
-        raise
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+        return  # the parent has gone

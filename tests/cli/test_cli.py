@@ -74,6 +74,14 @@ def test_map_as_json(run, quick, workload):
     assert {t["candidate"]: t["paper_ratio"] for t in found["totals"]}["MF8"] is None
 
 
+def test_an_architecture_may_be_a_shipped_name(run, quick, workload):
+    run("map", workload, "--arch", ARCH, "--jobs", "1")
+    for arch in ("eyeriss_168", ARCH):
+        assert "18 of 18 rows from the store, nothing recomputed." in run("map", workload, "--arch", arch)[1]
+    line = refused(run("map", workload, "--arch", "eyeris_168"))
+    assert "unknown file or shipped architecture 'eyeris_168'; did you mean 'eyeriss_168'?" in line
+
+
 def test_table_exports_from_the_store_only(run, quick, workload, tmp_path):
     assert "lacks 18 of 18 rows of net" in refused(run("table", workload, "--output", tmp_path / "t.csv"))
     run("map", workload, "--jobs", "1")

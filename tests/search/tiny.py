@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 from collections import OrderedDict
 
-from torch import nn
+from torch import Tensor, nn
 
 from dse.workload.networks import Network
 
@@ -29,6 +30,27 @@ def dying() -> Network:
     if multiprocessing.parent_process() is not None:
         os._exit(3)
     return tiny()
+
+
+class _Failing(nn.Flatten):
+    """Fails with `error` where a worker trains."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, x: Tensor) -> Tensor:
+        if multiprocessing.parent_process() is not None:
+            raise self.error
+        return super().forward(x)
+
+
+def failing(kind: str) -> Network:
+    """Workers meet a full disk or a defect."""
+    network = tiny()
+    error = OSError(errno.ENOSPC, "No space left on device", "a.pt") if kind == "disk" else LookupError("a defect")
+    network.module.flat = _Failing(error)
+    return network
 
 
 def frozen() -> Network:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,6 @@ GRACE_SECONDS = 20.0
 
 _INPUT = "input.yaml"
 _LOG = "log.txt"
-_POLL_SECONDS = 0.05
 _LOG_BYTES = 65536  # of the start and of the end of a log
 
 # Waits for a line. If its input ends without one, because we were killed, it ends the program's process group and
@@ -34,10 +31,6 @@ _WATCH = 'exec 3<&0; { read _ || { kill -9 "-$1"; rm -rf -- "$2"; }; } <&3 &'
 
 # Becomes the program once it is told that the one above watches it; if we are killed before that, it ends.
 _START = 'read _ || exit 1; exec "$@" </dev/null'
-
-
-class _OrphanError(Exception):
-    """The process that gave this one its work is gone."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +79,6 @@ def run(
             code = process.wait()
             files = {output: _read(folder / output) for output in outputs if (folder / output).is_file()}
             return Run(code, _excerpt(folder / _LOG), files, stopped, killed)
-    except _OrphanError:
-        os._exit(1)  # a worker of joblib would wait for more work
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -154,18 +145,11 @@ def _check(program: Path) -> None:
 
 def _finished(process: subprocess.Popen[bytes], seconds: float) -> bool:
     """Waits for the program; False if it still runs after `seconds`."""
-    deadline = time.monotonic() + seconds
-    parent = multiprocessing.parent_process()
-    while True:
-        left = deadline - time.monotonic()
-        try:
-            process.wait(max(0.0, min(_POLL_SECONDS, left)))
-            return True
-        except subprocess.TimeoutExpired:
-            if left <= 0:
-                return False
-        if parent is not None and os.getppid() != parent.pid:  # joblib gives no sentinel to ask
-            raise _OrphanError
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:

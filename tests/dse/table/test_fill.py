@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from dse.table.fill import make_plan, map_workload, stored_table
 from dse.table.store import Store
 from dse.workload.layers import Layer, Workload
 from tests.dse.fakes import FakeEngine
+from tests.processes import until
 
 ARCH = data_dir("arch_specs") / "eyeriss_168.yaml"
 SMALL = {"N": 1, "G": 1, "C": 4, "M": 8, "P": 6, "Q": 6, "R": 3, "S": 3}
@@ -271,9 +271,7 @@ def stored(store):
 
 def test_a_killed_run_goes_on_where_it_stopped(store, tmp_path):
     killed = start(store, tmp_path / "log", 0, halts=10)
-    deadline = time.monotonic() + 120
-    while stored(store) < 5 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: stored(store) >= 5)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     killed.stdout.close()

@@ -188,18 +188,27 @@ class Process:
         command = [sys.executable, "-c", code, "search", folder / "tiny.yaml", "--table", folder / "table.csv",
                    "--out", self.run.parent, "--jobs", jobs, *options]  # fmt: skip
         self.process = subprocess.Popen(
-            [*map(str, command)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            [*map(str, command)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def stop(self, how: signal.Signals) -> int:
         """Waits for the line, then stops the process; returns its exit code."""
+        self.reach()
+        self.process.send_signal(how)
+        return self.process.wait()
+
+    def reach(self) -> None:
+        """Waits for the line."""
         metrics = self.run / "metrics.jsonl"
         while self.process.poll() is None:
             if metrics.exists() and len(metrics.read_bytes().splitlines()) >= self.line:
                 break
             time.sleep(0.02)
-        self.process.send_signal(how)
-        return self.process.wait()
 
     def errors(self) -> str:
         """What it wrote to standard error; known when its workers have ended as well."""

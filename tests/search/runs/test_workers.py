@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import threading
 from dataclasses import replace
@@ -15,6 +16,7 @@ from dse.table.cost_table import CostTable
 from search.runs import run as runs
 from search.runs.config import RunConfig
 from search.runs.run import default_jobs, do_run, open_run
+from tests.processes import descendants, needs_proc, until, until_gone
 from tests.search.runs.test_run import Process, assert_same, config, start, table
 
 __all__ = ["config", "table"]  # fixtures
@@ -61,6 +63,20 @@ def test_what_a_worker_refuses_reads_as_usual(config: RunConfig, table: CostTabl
     assert not held(run.folder)
 
 
+@pytest.mark.parametrize(
+    ("kind", "error", "text"),
+    [("disk", InputError, r"^a\.pt: no space left on device$"), ("defect", RuntimeError, r"LookupError: a defect\n$")],
+)
+def test_what_stops_a_worker_is_told_as_it_is(
+    config: RunConfig, table: CostTable, tmp_path: Path, kind: str, error: type[Exception], text: str
+) -> None:
+    network = replace(config.network, factory="tests.search.tiny:failing", args={"kind": kind})
+    run = open_run(tmp_path / "run", replace(config, network=network), table)
+    with pytest.raises(error, match=text):
+        do_run(run, lambda stage, record: None, jobs=2)
+    assert not held(run.folder)
+
+
 def test_the_end_of_a_worker_is_one_line(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
     dying = replace(config, network=replace(config.network, factory="tests.search.tiny:dying"))
     run = open_run(tmp_path / "run", dying, table)
@@ -81,12 +97,31 @@ def test_killed_and_started_again_gives_the_same(config: RunConfig, table: CostT
     assert_same(killed.run, whole)
 
 
-def test_an_interrupt_ends_the_workers_first(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
+@needs_proc
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_signal_ends_the_workers_first(
+    config: RunConfig, table: CostTable, tmp_path: Path, number: signal.Signals, word: str
+) -> None:
     table.save(tmp_path / "table.csv")
     process = Process(tmp_path, 2, 3, "--set", "relearn.epochs=2000")  # its workers are still at work then
-    assert process.stop(signal.SIGINT) == 130
+    process.reach()
+    workers = descendants(process.process.pid)
+    assert process.stop(number) == 128 + number
     assert not held(process.run)
-    assert "Traceback" not in process.errors()
+    assert process.errors() == f"{word}; what is done is kept\n"
+    until_gone(workers)
+
+
+@needs_proc
+def test_an_interrupt_while_workers_start(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
+    table.save(tmp_path / "table.csv")
+    process = Process(tmp_path, 2, 10_000)
+    until(lambda: descendants(process.process.pid))
+    workers = descendants(process.process.pid)
+    os.killpg(process.process.pid, signal.SIGINT)
+    assert process.errors() == "interrupted; what is done is kept\n"
+    assert process.process.returncode == 130
+    until_gone(workers)
 
 
 def test_a_run_waits_for_workers_that_are_about_to_end(

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from dse.core.errors import InputError
 from dse.engines.timeloop import process
 from tests.dse.engines.timeloop.recordings import program
+from tests.processes import alive, needs_proc, until
 
 IGNORES = "trap '' INT; sleep 600 & echo $! > {pids}; echo $$ >> {pids}; pwd >> {pids}; wait; wait; wait"
 
@@ -25,20 +25,6 @@ def own_temporary_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", None)
     return folder
-
-
-def until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_output_comes_back_and_nothing_is_left(tmp_path, own_temporary_folder):
@@ -62,14 +48,14 @@ def test_the_limit_comes_as_one_interrupt(tmp_path):
     assert run.stopped and not run.killed
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+@needs_proc
 class TestProcesses:
     def test_a_program_that_ignores_the_interrupt_is_killed_with_all_it_started(self, tmp_path, own_temporary_folder):
         pids = tmp_path / "pids"
         run = process.run(program(tmp_path, IGNORES.format(pids=pids)), {}, (), 4.0, grace=0.3)
         assert run.stopped and run.killed and run.code == -signal.SIGKILL
-        child, own, _ = pids.read_text().split()
-        until(lambda: not alive(child) and not alive(own))
+        child, program_id, _ = pids.read_text().split()
+        until(lambda: not alive(int(child)) and not alive(int(program_id)))
         assert not list(own_temporary_folder.iterdir())
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -80,11 +66,11 @@ class TestProcesses:
         code += f"run(Path({str(stand_in)!r}), {{}}, (), 60)"
         ours = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[4], stderr=subprocess.DEVNULL)
         until(lambda: pids.exists() and len(pids.read_text().split()) == 3)
-        child, own, folder = pids.read_text().split()
-        assert alive(child) and alive(own) and Path(folder).is_dir()
+        *ids, folder = pids.read_text().split()
+        assert all(alive(int(i)) for i in ids) and Path(folder).is_dir()
         os.kill(ours.pid, number)
         ours.wait()
-        until(lambda: not alive(child) and not alive(own) and not list(own_temporary_folder.iterdir()))
+        until(lambda: not any(alive(int(i)) for i in ids) and not list(own_temporary_folder.iterdir()))
 
 
 def test_a_log_without_end_is_cut(tmp_path):

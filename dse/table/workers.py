@@ -1,0 +1,76 @@
+"""Work side by side in the processes of joblib, none of which outlives this one."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from dse.core.errors import InputError
+from dse.core.processes import log_level, start_worker, starting_workers
+
+# joblib is imported where it is used: a table that the store already has needs no workers.
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_IDLE_SECONDS = 30  # that workers wait for more work before they end
+
+
+def worker_count(jobs: int, tasks: int) -> int:
+    """Processes for so many tasks: at most `jobs`, or one for each core if that is -1, and never more than cores.
+
+    More would only take memory, for a search computes all the time.
+
+    Example:
+        >>> worker_count(1, 100), worker_count(8, 1)
+        (1, 1)
+    """
+    if jobs == 1 or tasks < 2:
+        return 1
+    import joblib
+
+    cores = int(joblib.cpu_count())  # knows of affinities and of a container's share
+    return max(1, min(tasks, cores, jobs if jobs > 0 else cores))
+
+
+def in_workers(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> Generator[R, None, None]:
+    """What `work` answers to each task, in the order in which they are finished.
+
+    The workers are killed if the iteration does not reach its end: close the iterator then.
+
+    Args:
+        work: a function that a worker can import.
+        workers: number of processes, at least 2.
+
+    Raises:
+        InputError: a worker was killed.
+    """
+    import joblib
+
+    parallel = joblib.Parallel(
+        workers,
+        backend="loky",
+        return_as="generator_unordered",
+        batch_size=1,
+        idle_worker_timeout=_IDLE_SECONDS,
+        initializer=start_worker,
+        initargs=(os.getpid(), log_level()),
+    )
+    answers = None
+    try:
+        with starting_workers():
+            answers = parallel(joblib.delayed(work)(task) for task in tasks)
+        for answer in answers:  # noqa: UP028 - `yield from` would close it outside of what follows
+            yield answer
+    except BrokenProcessPool:
+        raise InputError(
+            "--jobs", "a worker was killed, as when memory runs out", hint="the same command resumes; take fewer jobs"
+        ) from None
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # joblib warns of work that is cancelled, which is what is wanted
+            if answers is not None:
+                answers.close()
