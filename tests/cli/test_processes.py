@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ class Mapping:
 
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_worker_outlives_a_mapping_and_what_is_done_is_kept(workload, tmp_path, number):
+def test_no_worker_outlives_a_mapping_and_what_is_done_is_kept(workload: Any, tmp_path: Path, number: Any) -> None:
     mapping = Mapping(workload, tmp_path, halts=9)
     until(lambda: mapping.rows() >= 4)
     assert len(descendants(mapping.process.pid)) >= 2
@@ -69,7 +70,7 @@ def test_no_worker_outlives_a_mapping_and_what_is_done_is_kept(workload, tmp_pat
 
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_workers_start(workload, tmp_path, number):
+def test_a_signal_while_workers_start(workload: Any, tmp_path: Path, number: Any) -> None:
     mapping = Mapping(workload, tmp_path, halts=1)
     until(lambda: descendants(mapping.process.pid))
     code, out, err = mapping.stop(number)
@@ -79,7 +80,7 @@ def test_a_signal_while_workers_start(workload, tmp_path, number):
         assert (code, out, err) == (128 + number, "", SAYS[number])
 
 
-def test_a_worker_that_is_killed_is_one_line(workload, tmp_path):
+def test_a_worker_that_is_killed_is_one_line(workload: Any, tmp_path: Path) -> None:
     mapping = Mapping(workload, tmp_path, dies=True)
     out, err = mapping.process.communicate()
     assert (mapping.process.returncode, out) == (2, "")
@@ -87,7 +88,7 @@ def test_a_worker_that_is_killed_is_one_line(workload, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_only_the_first_signal_interrupts(number):
+def test_only_the_first_signal_interrupts(number: Any) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     cleaned = False
     try:
@@ -104,8 +105,8 @@ def test_only_the_first_signal_interrupts(number):
     assert cleaned and stopped.value.exit_code == 128 + number
 
 
-def test_numba_finishes_before_a_signal_is_raised():
-    steps = []
+def test_numba_finishes_before_a_signal_is_raised() -> None:
+    steps: list[Any] = []
     script = "def unpickle():\n os.kill(os.getpid(), signal.SIGTERM)\n steps.append('inside')"
     numba = {"__name__": "numba.core.serialize", "os": os, "signal": signal, "steps": steps}
     exec(script, numba)
@@ -122,7 +123,7 @@ def test_numba_finishes_before_a_signal_is_raised():
     assert steps == ["inside"]
 
 
-def test_a_signal_that_is_ignored_stays_ignored():
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with stopping_on_signals(pytest.fail):
@@ -142,7 +143,7 @@ def test_a_signal_that_is_ignored_stays_ignored():
         pytest.param("while True: time.sleep(1)", id="lost, or still running"),
     ],
 )
-def test_a_signal_counts_whatever_becomes_of_its_exception(number, work):
+def test_a_signal_counts_whatever_becomes_of_its_exception(number: Any, work: Any) -> None:
     code = f"""
 import os, signal, time
 import dse.cli, dse.core.processes
@@ -160,7 +161,7 @@ dse.cli.main()
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", SAYS[number])
 
 
-def test_verbose_shows_what_the_workers_log(workload, tmp_path):
+def test_verbose_shows_what_the_workers_log(workload: Any, tmp_path: Path) -> None:
     mapping = Mapping(workload, tmp_path, "-v")
     out, err = mapping.process.communicate()
     assert mapping.process.returncode == 0 and "18 computed" in out, err
@@ -170,8 +171,8 @@ def test_verbose_shows_what_the_workers_log(workload, tmp_path):
     assert "-v, --verbose" in enos("map", "--help").stdout
 
 
-def test_a_full_disk_is_one_line(run, workload, monkeypatch):
-    def full(*arguments, **options):
+def test_a_full_disk_is_one_line(run: Any, workload: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "runs/metrics.jsonl")
 
     monkeypatch.setattr("dse.cli.map.map_workload", full)
@@ -186,7 +187,7 @@ def enos(*arguments: str, path: str = "", **options: object) -> subprocess.Compl
 
 
 @pytest.mark.parametrize("name", ["search.py", "search/__init__.py"])
-def test_a_file_of_the_users_that_has_a_name_of_ours(tmp_path, name):
+def test_a_file_of_the_users_that_has_a_name_of_ours(tmp_path: Path, name: Any) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("raise SystemExit('not this')")
     assert "unknown field 'nonsense'" in enos("run", "--plan", "--set", "nonsense=1", cwd=tmp_path).stderr
@@ -198,7 +199,7 @@ def test_a_file_of_the_users_that_has_a_name_of_ours(tmp_path, name):
     assert (module.returncode, module.stderr) == (2, hidden.stderr)
 
 
-def test_files_in_the_working_directory_do_not_reach_the_workers(workload, tmp_path):
+def test_files_in_the_working_directory_do_not_reach_the_workers(workload: Any, tmp_path: Path) -> None:
     (tmp_path / "queue.py").write_text("raise SystemExit('not this')")
     code = f"from tests.cli.held import enos; enos({str(tmp_path / 'log')!r})"
     done = subprocess.run(
@@ -208,7 +209,9 @@ def test_files_in_the_working_directory_do_not_reach_the_workers(workload, tmp_p
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_other_systems_than_unix_are_refused(monkeypatch, capsys):
+def test_other_systems_than_unix_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with monkeypatch.context() as patched, pytest.raises(SystemExit) as stopped:
         patched.setattr("os.name", "nt")
         main(["doctor"])
@@ -216,6 +219,6 @@ def test_other_systems_than_unix_are_refused(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: ENOS runs on Linux and macOS; on Windows use it in WSL\n"
 
 
-def test_the_command_line_starts_without_what_only_unix_has():
+def test_the_command_line_starts_without_what_only_unix_has() -> None:
     code = "import sys; sys.modules['fcntl'] = sys.modules['resource'] = None; import dse.cli"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
