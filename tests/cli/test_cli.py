@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -25,34 +26,36 @@ pytestmark = pytest.mark.usefixtures("own_store")
 
 
 @pytest.fixture
-def fc(tmp_path):
+def fc(tmp_path: Path) -> Any:
     """Arguments of `enos model` for a recorded run, without the mapping."""
     write_inputs(tmp_path, FC["instance"], "BC", 8)
     return [str(GOLDEN / "arch.yaml"), str(tmp_path / "problem.yaml"), str(tmp_path / "ert.yaml")]
 
 
 @pytest.mark.parametrize("command", enos.list_commands(None))
-def test_every_command_has_help_with_an_example(run, command):
+def test_every_command_has_help_with_an_example(run: Any, command: Any) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0
     assert f"enos {command}" in out.split("Example:")[1]
 
 
-def test_the_help_lists_the_commands_of_both_halves(run):
+def test_the_help_lists_the_commands_of_both_halves(run: Any) -> None:
     code, out, _ = run("--help")
     assert code == 0
     for command in ("export", "map", "table", "sweep", "plot", "model", "mapper", "doctor", "search", "run", "report"):
         assert f"\n  {command} " in out
 
 
-def test_version_and_usage_errors(run):
+def test_version_and_usage_errors(run: Any) -> None:
     assert run("--version")[1].startswith("enos, version ")
     assert "ponder" in refused(run("ponder"))
     assert "--ponder" in refused(run("map", "net", "--ponder"))
     assert "enos model --help" in refused(run("model"))
 
 
-def test_map_prints_totals_and_a_second_run_recomputes_nothing(run, quick, workload, own_store, tmp_path):
+def test_map_prints_totals_and_a_second_run_recomputes_nothing(
+    run: Any, quick: Any, workload: Any, own_store: Any, tmp_path: Path
+) -> None:
     table = tmp_path / "table.csv"
     code, out, _ = run("map", workload, "--output", table, "--output", tmp_path / "table.parquet", "--jobs", "1")
     assert code == 0
@@ -66,7 +69,7 @@ def test_map_prints_totals_and_a_second_run_recomputes_nothing(run, quick, workl
     assert len(CostTable.load(table).rows) == 18
 
 
-def test_map_as_json(run, quick, workload):
+def test_map_as_json(run: Any, quick: Any, workload: Any) -> None:
     code, out, _ = run("map", workload, "--json", "--jobs", "1")
     found = json.loads(out)
     assert code == 0
@@ -74,7 +77,7 @@ def test_map_as_json(run, quick, workload):
     assert {t["candidate"]: t["paper_ratio"] for t in found["totals"]}["MF8"] is None
 
 
-def test_an_architecture_may_be_a_shipped_name(run, quick, workload):
+def test_an_architecture_may_be_a_shipped_name(run: Any, quick: Any, workload: Any) -> None:
     run("map", workload, "--arch", ARCH, "--jobs", "1")
     for arch in ("eyeriss_168", ARCH):
         assert "18 of 18 rows from the store, nothing recomputed." in run("map", workload, "--arch", arch)[1]
@@ -82,7 +85,7 @@ def test_an_architecture_may_be_a_shipped_name(run, quick, workload):
     assert "unknown file or shipped architecture 'eyeris_168'; did you mean 'eyeriss_168'?" in line
 
 
-def test_table_exports_from_the_store_only(run, quick, workload, tmp_path):
+def test_table_exports_from_the_store_only(run: Any, quick: Any, workload: Any, tmp_path: Path) -> None:
     assert "lacks 18 of 18 rows of net" in refused(run("table", workload, "--output", tmp_path / "t.csv"))
     run("map", workload, "--jobs", "1")
     code, out, _ = run("table", workload, "--output", tmp_path / "t.csv", "--breakdown", "T4")
@@ -93,7 +96,7 @@ def test_table_exports_from_the_store_only(run, quick, workload, tmp_path):
     assert "nothing to do" in refused(run("table", workload))
 
 
-def test_plot_writes_a_figure(run, quick, workload, tmp_path):
+def test_plot_writes_a_figure(run: Any, quick: Any, workload: Any, tmp_path: Path) -> None:
     run("map", workload, "--output", tmp_path / "t.csv", "--jobs", "1")
     code, _, _ = run("plot", tmp_path / "t.csv", "--output", tmp_path / "b.png", "--candidate", "BC8")
     assert code == 0
@@ -102,7 +105,7 @@ def test_plot_writes_a_figure(run, quick, workload, tmp_path):
     assert "T3" in refused(run("plot", tmp_path / "t.csv", "--output", tmp_path / "b.png", "--candidate", "T3"))
 
 
-def test_export_names_what_is_passed_over(run, monkeypatch, tmp_path):
+def test_export_names_what_is_passed_over(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, _ = run("export", "squeezenet")
     assert code == 0
@@ -114,7 +117,7 @@ def test_export_names_what_is_passed_over(run, monkeypatch, tmp_path):
     assert "unknown network" in refused(run("export", "squeezenot"))
 
 
-def test_mapper_writes_a_mapping_that_model_reads(run, fc, tmp_path):
+def test_mapper_writes_a_mapping_that_model_reads(run: Any, fc: Any, tmp_path: Path) -> None:
     arch, problem, ert = fc
     code, out, _ = run("mapper", *fc, *variables(FC), "--output", tmp_path / "best.yaml", "--json")
     assert code == 0
@@ -131,7 +134,7 @@ def test_mapper_writes_a_mapping_that_model_reads(run, fc, tmp_path):
     )
 
 
-def test_model_and_mapper_for_people_and_with_embedded_energies(run, fc, tmp_path):
+def test_model_and_mapper_for_people_and_with_embedded_energies(run: Any, fc: Any, tmp_path: Path) -> None:
     _, problem, _ = fc
     code, out, _ = run("mapper", ARCH, problem, "--var", "weight_bits=1", "--output", tmp_path / "best.yaml")
     assert code == 0
@@ -141,7 +144,7 @@ def test_model_and_mapper_for_people_and_with_embedded_energies(run, fc, tmp_pat
     assert "unknown component class 'regfile'" in refused(run("model", fc[0], problem, tmp_path / "best.yaml"))
 
 
-def test_architecture_and_problem_in_one_file(run, fc, tmp_path):
+def test_architecture_and_problem_in_one_file(run: Any, fc: Any, tmp_path: Path) -> None:
     both = tmp_path / "both.yaml"
     both.write_text((GOLDEN / "arch.yaml").read_text() + "\n" + Path(fc[1]).read_text())
     alone = run("mapper", *fc, *variables(FC), "--json")
@@ -149,7 +152,7 @@ def test_architecture_and_problem_in_one_file(run, fc, tmp_path):
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_buffer_too_small_for_any_mapping(run, fc, tmp_path, options):
+def test_a_buffer_too_small_for_any_mapping(run: Any, fc: Any, tmp_path: Path, options: Any) -> None:
     arch = tmp_path / "arch.yaml"
     text = Path(fc[0]).read_text()
     assert "depth: 224, width: 16, datawidth: weight_bits" in text
@@ -159,18 +162,20 @@ def test_a_buffer_too_small_for_any_mapping(run, fc, tmp_path, options):
     assert "no mapping" in line and "weights_spad" in line
 
 
-def test_wrong_specifications_problems_and_tables(run, fc, tmp_path):
+def test_wrong_specifications_problems_and_tables(run: Any, fc: Any, tmp_path: Path) -> None:
     arch, problem, ert = fc
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text(yaml.safe_dump({"mapping": FC["mapping"]}))
 
-    def edited(path, old, new):
+    def edited(path: Any, old: Any, new: Any) -> Any:
         text = Path(path).read_text()
         assert old in text
         (tmp_path / "edited.yaml").write_text(text.replace(old, new, 1))
         return tmp_path / "edited.yaml"
 
-    def model(arch=arch, problem=problem, mapping=mapping, ert=ert, *, options=()):
+    def model(
+        arch: Any = arch, problem: Any = problem, mapping: Any = mapping, ert: Any = ert, *, options: Any = ()
+    ) -> Any:
         return refused(run("model", arch, problem, mapping, ert, *(options or variables(FC))))
 
     assert "'HStride'" in model(problem=edited(problem, "Hstride: 1", "HStride: 1"))
@@ -190,7 +195,7 @@ def test_wrong_specifications_problems_and_tables(run, fc, tmp_path):
     assert "not a UTF-8 text file" in model(mapping=tmp_path / "binary.yaml")
 
 
-def test_wrong_arguments_of_map(run, quick, workload, own_store, tmp_path):
+def test_wrong_arguments_of_map(run: Any, quick: Any, workload: Any, own_store: Any, tmp_path: Path) -> None:
     assert "unknown engine 'guess' (allowed: native, timeloop)" in refused(run("map", workload, "--engine", "guess"))
     assert "--jobs" in refused(run("map", workload, "--jobs", "0"))
     assert ".csv, .parquet, .json" in refused(run("map", workload, "--output", tmp_path / "t.txt"))
@@ -204,13 +209,15 @@ def test_wrong_arguments_of_map(run, quick, workload, own_store, tmp_path):
     assert own_store.read_bytes() == b"half a store"
 
 
-def _with(folder, text):
+def _with(folder: Any, text: Any) -> Any:
     path = folder / "edited.yaml"
     path.write_text(text)
     return path
 
 
-def test_a_layer_without_a_mapping_is_said_and_has_no_number(run, quick, workload, tmp_path):
+def test_a_layer_without_a_mapping_is_said_and_has_no_number(
+    run: Any, quick: Any, workload: Any, tmp_path: Path
+) -> None:
     arch = tmp_path / "arch.yaml"
     old, new = "keep: [Inputs], bypass: [Outputs, Weights]}", "keep: [Inputs, Weights], bypass: [Outputs]}"
     head, spad, tail = ARCH.read_text().partition("name: ifmap_spad")
@@ -224,7 +231,7 @@ def test_a_layer_without_a_mapping_is_said_and_has_no_number(run, quick, workloa
     assert code == 2  # there is nothing to draw
 
 
-def test_doctor(run, own_store, tmp_path):
+def test_doctor(run: Any, own_store: Any, tmp_path: Path) -> None:
     code, out, _ = run("doctor")
     assert code == 0
     assert "not there yet" in out and "timeloop-mapper" in out and "numba" in out
@@ -233,7 +240,7 @@ def test_doctor(run, own_store, tmp_path):
     assert "not a store of enos" in json.loads(out)["store"]
 
 
-def test_a_closed_pipe_is_no_traceback(workload):
+def test_a_closed_pipe_is_no_traceback(workload: Any) -> None:
     process = subprocess.run(
         [f"{sys.executable} -c 'from dse.cli import main; main()' map --help | head -1"],
         shell=True,
@@ -244,7 +251,7 @@ def test_a_closed_pipe_is_no_traceback(workload):
     assert process.stderr == b""
 
 
-def test_starting_imports_nothing_heavy():
+def test_starting_imports_nothing_heavy() -> None:
     heavy = ["numba", "torch", "matplotlib", "rich", "joblib", "pyarrow", "networkx"]
     commands = "dse.cli.map, dse.cli.table, dse.cli.sweep, dse.cli.engine"
     script = f"import sys, {commands}; print([m for m in {heavy} if m in sys.modules])"

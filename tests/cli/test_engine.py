@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -49,8 +51,8 @@ ERT:
 
 
 @pytest.fixture
-def files(tmp_path):
-    def write(bandwidth=1000, size=28):
+def files(tmp_path: Path) -> Any:
+    def write(bandwidth: Any = 1000, size: Any = 28) -> Any:
         paths = [tmp_path / name for name in ("arch.yaml", "problem.yaml", "ert.yaml")]
         texts = ARCH.replace("BANDWIDTH", str(bandwidth)), PROBLEM.replace("SIZE", str(size)), ERT
         for path, text in zip(paths, texts, strict=True):
@@ -60,7 +62,7 @@ def files(tmp_path):
     return write
 
 
-def test_utilisation_with_and_without_stalls(run, files):
+def test_utilisation_with_and_without_stalls(run: Any, files: Any) -> None:
     arch, problem, ert = files(bandwidth=2)  # 14 inputs a cycle are wanted
     code, out, _ = run("mapper", arch, problem, ert, "--objective", "energy", "--json")
     found = json.loads(out)
@@ -72,7 +74,7 @@ def test_utilisation_with_and_without_stalls(run, files):
     assert f"{28 / 14 / found['cycles']:.1%} with stalls" in out
 
 
-def test_energy_without_rounding_beside_timeloops(run, files, tmp_path):
+def test_energy_without_rounding_beside_timeloops(run: Any, files: Any, tmp_path: Path) -> None:
     arch, problem, ert = files(size=55)
     mapping = tmp_path / "mapping.yaml"
     code, _, err = run("mapper", arch, problem, ert, "--imperfect", "--objective", "delay", "--output", mapping)
@@ -87,9 +89,9 @@ def test_energy_without_rounding_beside_timeloops(run, files, tmp_path):
     assert "energy_without_rounding_pj" not in json.loads(run("mapper", *files(size=28), "--json")[1])
 
 
-def test_small_energies_beside_large_ones_have_three_digits():
+def test_small_energies_beside_large_ones_have_three_digits() -> None:
     assert uj([2.3e9, 1.2345e3, 5.0, None, 0.0]) == ["2300.0", "0.00123", "0.00000500", "-", "0.0"]
 
 
-def test_of_equal_energies_the_fastest_is_the_best():
+def test_of_equal_energies_the_fastest_is_the_best() -> None:
     assert _least([2.0, 1.0, 1.0 + 1e-13, 1.0], [1.0, 30.0, 10.0, 20.0]) == 2

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def enos(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, make_table) -> Path:  # type: ignore[no-untyped-def]
+def folder(tmp_path: Path, make_table: Any) -> Path:  # type: ignore[no-untyped-def]
     make_table(tiny()).save(tmp_path / "table.csv")
     (tmp_path / "tiny.yaml").write_text(TINY, encoding="utf-8")
     return tmp_path

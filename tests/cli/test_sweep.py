@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("own_store", "quick")
 DEPTHS = ("--set", "glb_ifmap.depth=1024:4096:x2", "--jobs", "1")
 
 
-def test_points_best_front_and_winners_are_printed(run, workload):
+def test_points_best_front_and_winners_are_printed(run: Any, workload: Any) -> None:
     code, out, _ = run("sweep", workload, *DEPTHS, "--candidate", "T8", "--candidate", "BC4")
     assert code == 0
     lines = out.splitlines()
@@ -27,13 +29,13 @@ def test_points_best_front_and_winners_are_printed(run, workload):
     assert "6 of 6 rows from the store, nothing recomputed." in out
 
 
-def test_map_and_sweep_share_what_they_find(run, workload):
+def test_map_and_sweep_share_what_they_find(run: Any, workload: Any) -> None:
     run("map", workload, "--jobs", "1")
     code, out, _ = run("sweep", workload, "--set", "glb_ifmap.depth=8192", "--jobs", "1")
     assert code == 0 and "18 of 18 rows from the store, nothing recomputed." in out
 
 
-def test_files_and_json(run, workload, tmp_path):
+def test_files_and_json(run: Any, workload: Any, tmp_path: Path) -> None:
     files = {name: tmp_path / name for name in ("rows.csv", "rows.parquet", "sum.csv", "sum.json")}
     figures = tmp_path / "figures"
     arguments = ["--output", files["rows.csv"], "--output", files["rows.parquet"], "--summary", files["sum.csv"]]
@@ -56,14 +58,14 @@ def test_files_and_json(run, workload, tmp_path):
     assert sorted(f.name for f in figures.iterdir()) == sorted(n + s for n in names for s in (".png", ".svg"))
 
 
-def test_a_sweep_file_and_options_over_it(run, workload, tmp_path):
+def test_a_sweep_file_and_options_over_it(run: Any, workload: Any, tmp_path: Path) -> None:
     config = tmp_path / "sweep.yaml"
     config.write_text(
         f"workload: {workload}\ncandidates: [T8]\n"
         "set: {glb_ifmap.depth: '1024:4096:x2', weights_spad.depth: [112, 224]}\n"
     )
 
-    def points(*arguments):
+    def points(*arguments: Any) -> Any:
         code, out, _ = run("sweep", *arguments, "--config", config, "--jobs", "1", "--json")
         assert code == 0
         found = json.loads(out)
@@ -79,7 +81,7 @@ def test_a_sweep_file_and_options_over_it(run, workload, tmp_path):
     assert "unknown field 'sets'" in refused(run("sweep", workload, "--config", config))
 
 
-def test_many_points_are_cut_down_to_those_worth_having(run, workload, tmp_path):
+def test_many_points_are_cut_down_to_those_worth_having(run: Any, workload: Any, tmp_path: Path) -> None:
     code, out, _ = run(
         "sweep", workload, "--set", "glb_ifmap.depth=1:150:+1", "--candidate", "T8", "--jobs", "1", "--summary",
         tmp_path / "sum.csv",
@@ -90,7 +92,7 @@ def test_many_points_are_cut_down_to_those_worth_having(run, workload, tmp_path)
     assert len((tmp_path / "sum.csv").read_text().splitlines()) == 151
 
 
-def test_points_without_costs_are_listed_once(run, workload):
+def test_points_without_costs_are_listed_once(run: Any, workload: Any) -> None:
     settings = ["--set", "weights_spad.depth=16,32,112", "--set", "glb_ifmap.depth=1024,2048"]
     code, out, _ = run("sweep", workload, *settings, "--jobs", "1", "--candidate", "T8", "--candidate", "BC8")
     assert code == 0
@@ -100,14 +102,14 @@ def test_points_without_costs_are_listed_once(run, workload):
     assert "16 is outside the table (allowed: 64 to 65536)" in reasons[0]
 
 
-def test_layers_without_a_mapping_are_said(run, workload):
+def test_layers_without_a_mapping_are_said(run: Any, workload: Any) -> None:
     settings = ["--set", "psum_spad.multiple_buffering=100", "--candidate", "T8"]
     code, out, _ = run("sweep", workload, *settings, "--jobs", "1")
     assert code == 0
     assert "no_mapping: point 1 under T8: first: " in out and "best for all" not in out
 
 
-def test_wrong_arguments(run, workload, own_store, tmp_path):
+def test_wrong_arguments(run: Any, workload: Any, own_store: Any, tmp_path: Path) -> None:
     assert "no workload is given" in refused(run("sweep", *DEPTHS))
     assert "nothing varies" in refused(run("sweep", workload))
     assert "--jobs" in refused(run("sweep", workload, "--set", "glb_ifmap.depth=64", "--jobs", "0"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -46,7 +48,7 @@ def machine(mesh_x: int, mesh_y: int = 1, depth: int = 16, spatial: LoopConstrai
     )
 
 
-def least(spec: Spec, problem, objective: str) -> tuple[float, float]:
+def least(spec: Spec, problem: Any, objective: str) -> tuple[float, float]:
     """The best value of all mappings whose fan-out factors need not divide: brute force over every padded layer."""
     best = None
     sizes = [{s * -(-n // s) for s in range(1, n + 1)} for n in problem.bounds]
@@ -65,12 +67,12 @@ def least(spec: Spec, problem, objective: str) -> tuple[float, float]:
 
 @given(st.data())
 @settings(max_examples=30, deadline=None, derandomize=True)
-def test_against_brute_force(data):
+def test_against_brute_force(data: Any) -> None:
     layer = data.draw(
         st.sampled_from([{"P": 5}, {"P": 7, "M": 2}, {"Q": 5, "C": 3}, {"M": 5, "R": 2}, {"M": 3, "C": 5}])
     )
     problem = conv_problem(layer)
-    spec = machine(*data.draw(st.sampled_from([(2, 1), (3, 1), (4, 1), (2, 2), (3, 2)])), data.draw(st.integers(8, 20)))
+    spec = machine(*data.draw(st.sampled_from([(2, 1), (3, 1), (4, 1), (2, 2), (3, 2)])), data.draw(st.integers(8, 20)))  # type: ignore[call-arg]
     objective = data.draw(st.sampled_from(OBJECTIVES))
     expected = least(spec, problem, objective)
     perfect = search(spec, problem, ERT, objective)
@@ -85,7 +87,7 @@ def test_against_brute_force(data):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("layer", [{"C": 96, "M": 16, "P": 55, "Q": 55}, {"C": 116, "M": 116, "P": 14, "Q": 14}])
-def test_on_eyeriss_never_worse_and_often_better(layer, objective):
+def test_on_eyeriss_never_worse_and_often_better(layer: Any, objective: Any) -> None:
     problem = conv_problem(layer)
     instance = eyeriss(problem)
     perfect, found = (search(instance.spec, problem, instance.ert, objective, imperfect=i) for i in (False, True))
@@ -105,13 +107,13 @@ def test_on_eyeriss_never_worse_and_often_better(layer, objective):
         assert found.mapping.covered(instance.spec, d) == n
 
 
-def eyeriss(problem):
+def eyeriss(problem: Any) -> Any:
     arch = read_arch()
     (t8,) = [c for c in load_candidates() if c.name == "T8"]
     return instance_for(arch, t8, problem, library_for(arch))
 
 
-def test_equally_fast_mappings_are_compared_by_energy():
+def test_equally_fast_mappings_are_compared_by_energy() -> None:
     problem = conv_problem({"C": 116, "M": 116, "P": 14, "Q": 14})
     instance = eyeriss(problem)
     found = search(instance.spec, problem, instance.ert, "delay", imperfect=True)
@@ -127,7 +129,7 @@ def test_equally_fast_mappings_are_compared_by_energy():
         )
 
 
-def test_what_no_padding_can_speed_up_is_proven():
+def test_what_no_padding_can_speed_up_is_proven() -> None:
     problem = conv_problem({"P": 8, "M": 2})
     found = search(machine(4), problem, ERT, "delay", imperfect=True)
     # 4 columns are always in use: paddings take more steps than that, and none is searched.
@@ -135,7 +137,7 @@ def test_what_no_padding_can_speed_up_is_proven():
     assert found.optimal and found.evaluation.cycles == 4
 
 
-def test_a_layer_that_only_padding_makes_possible():
+def test_a_layer_that_only_padding_makes_possible() -> None:
     four = LoopConstraint(factors={"P": 4})
     problem = conv_problem({"P": 13})
     assert search_perfect(machine(4, spatial=four), problem, ERT).mapping is None
@@ -147,7 +149,7 @@ def test_a_layer_that_only_padding_makes_possible():
     assert impossible.mapping is None and impossible.reason
 
 
-def on_columns(dram, columns, regs):
+def on_columns(dram: Any, columns: Any, regs: Any) -> Any:
     keep = dict.fromkeys(("dram", "regs"), frozenset(TENSORS))
     return Mapping({"dram": dram, "regs": regs}, {COLUMNS: columns}, {COLUMNS: ()}, keep)
 
@@ -162,8 +164,8 @@ def on_columns(dram, columns, regs):
         (3, (2, 4, 1), (1, 3, 1), {}),
     ],
 )
-def test_last_runs_of_a_padded_mapping(size, padded, expected, remainders):
-    def loops(n):
+def test_last_runs_of_a_padded_mapping(size: Any, padded: Any, expected: Any, remainders: Any) -> None:
+    def loops(n: Any) -> Any:
         return (("P", n),) if n > 1 else ()
 
     spec, problem = machine(4), conv_problem({"P": size})
@@ -173,13 +175,13 @@ def test_last_runs_of_a_padded_mapping(size, padded, expected, remainders):
     assert mapping.covered(spec, "P") == size
 
 
-def test_a_shrunk_factor_must_still_be_permitted():
+def test_a_shrunk_factor_must_still_be_permitted() -> None:
     spec = machine(4, spatial=LoopConstraint(at_least={"P": 4}))
     problem = conv_problem({"P": 3})
     assert not permitted(spec, problem, with_remainders(spec, problem, on_columns((), (("P", 4),), ())))
 
 
-def test_paddings_ask_for_multiples_of_factors():
+def test_paddings_ask_for_multiples_of_factors() -> None:
     problem = conv_problem({"P": 13, "M": 2})
     found = [(dict(zip(problem.dimensions, p.bounds, strict=True)), p.steps) for p in paddings(machine(4), problem, 99)]
     assert [(bounds["P"], bounds["M"], steps) for bounds, steps in found] == [(14, 2, 7), (16, 2, 8), (15, 2, 10)]
@@ -187,7 +189,7 @@ def test_paddings_ask_for_multiples_of_factors():
     assert paddings(fixed, problem, 99) == []
 
 
-def test_energy_without_rounding():
+def test_energy_without_rounding() -> None:
     problem = conv_problem({"P": 13})
     spec = machine(4)
     mapping = with_remainders(spec, problem, on_columns((("P", 4),), (("P", 4),), ()))
@@ -204,7 +206,7 @@ def test_energy_without_rounding():
     assert fair_energy(spec, sixteen, whole, ERT, exact) == exact.energy_pj
 
 
-def test_the_option_on_the_command_line(run, tmp_path):
+def test_the_option_on_the_command_line(run: Any, tmp_path: Path) -> None:
     instance = dict.fromkeys(CONV_DIMENSIONS, 1) | {"C": 12, "Q": 55}
     (tmp_path / "problem.yaml").write_text(yaml.safe_dump(problem_document(instance)))
     (tmp_path / "arch.yaml").write_text((data_dir("arch_specs") / DEFAULT_ARCH).read_text())
@@ -218,7 +220,7 @@ def test_the_option_on_the_command_line(run, tmp_path):
     assert code == 0 and "Cycles: 4\n" in out
 
 
-def test_the_option_in_a_table(run, own_store, tmp_path):
+def test_the_option_in_a_table(run: Any, own_store: Any, tmp_path: Path) -> None:
     path = tmp_path / "net.yaml"
     path.write_text(WORKLOAD.replace("Q: 6", "Q: 29"))
     arguments = (path, "--objective", "delay", "--imperfect")
@@ -233,7 +235,7 @@ def test_the_option_in_a_table(run, own_store, tmp_path):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_table_with_remainders_is_read_back(run, own_store, tmp_path, objective):
+def test_a_table_with_remainders_is_read_back(run: Any, own_store: Any, tmp_path: Path, objective: Any) -> None:
     """Timeloop then counts other operations than the layer has, in these layers for delay."""
     path, table = tmp_path / "net.yaml", tmp_path / "table.csv"
     path.write_text(WORKLOAD.replace("Q: 6", "Q: 29").replace("P: 6", "P: 13"))
@@ -245,7 +247,7 @@ def test_a_table_with_remainders_is_read_back(run, own_store, tmp_path, objectiv
     assert objective != "delay" or not all(counted)
 
 
-def test_keys_of_stores_without_the_option_stay():
+def test_keys_of_stores_without_the_option_stay() -> None:
     network = Workload("net", (Layer("first", "conv", dict.fromkeys(CONV_DIMENSIONS, 1) | {"P": 13}),))
     keys = [
         make_plan(network, engine=FakeEngine(), **option).jobs[0].key

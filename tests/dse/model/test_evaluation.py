@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -29,7 +31,7 @@ def moved(points: Points, by: tuple[int, ...]) -> Points:
     return frozenset(tuple(x + b for x, b in zip(point, by, strict=True)) for point in points)
 
 
-def walk(extents, outside, offsets, mesh, is_compute, links):
+def walk(extents: Any, outside: Any, offsets: Any, mesh: Any, is_compute: Any, links: Any) -> Any:
     """Accesses by (multicast, boxes) and words passed between neighbours, iteration by iteration."""
     stats: Counter = Counter()
     passed = 0.0
@@ -59,7 +61,7 @@ def walk(extents, outside, offsets, mesh, is_compute, links):
                 h, v = i % width, i // width
                 near = [(h - 1, v), (h + 1, v), (h, v - 1), (h, v + 1)]
                 near = [x + y * width for x, y in near if 0 <= x < width and 0 <= y < height]
-                if any(j < len(now) and before[j] == now[i] for j in near):
+                if any(j < len(now) and before[j] == now[i] for j in near):  # type: ignore[call-overload]
                     served.add(i)
         before = now
         if not need:
@@ -75,7 +77,7 @@ def walk(extents, outside, offsets, mesh, is_compute, links):
 
 
 @st.composite
-def nests(draw):
+def nests(draw: Any) -> Any:
     """Loops around a box, each of which moves it along some of its axes."""
     axes = draw(st.integers(1, 3))
     extents = tuple(draw(st.integers(1, 4)) for _ in range(axes))
@@ -87,14 +89,14 @@ def nests(draw):
 
 @given(nests(), st.booleans(), st.booleans())
 @settings(max_examples=1500, deadline=None)
-def test_the_closed_form_equals_the_walk(nest, is_compute, links):
+def test_the_closed_form_equals_the_walk(nest: Any, is_compute: Any, links: Any) -> None:
     extents, outside, spatial, mesh = nest
     offsets = [tuple(0 for _ in extents)]
     for n, shift in spatial:
         offsets = [tuple(o + k * s for o, s in zip(off, shift, strict=True)) for k in range(n) for off in offsets]
     if is_compute:
         extents = tuple(1 for _ in extents)
-    fanout = Fanout("pe", *mesh, LoopConstraint())
+    fanout = Fanout("pe", *mesh, LoopConstraint())  # type: ignore[call-arg]
     stats, passed = child_accesses(extents, outside, spatial, fanout, is_compute=is_compute, links=links)
     expected, expected_passed = walk(extents, outside, offsets, mesh, is_compute, links)
     assert {k: v for k, v in stats.items() if v} == pytest.approx(expected)
@@ -114,14 +116,14 @@ ERT = Ert({"dram": {"read": 10, "write": 8}, "regs": {"read": 1, "write": 2, "le
 
 
 @pytest.fixture
-def layer(tmp_path):
+def layer(tmp_path: Path) -> Any:
     (tmp_path / "arch.yaml").write_text(ARCH)
     problem = conv_problem({"C": 2, "M": 2, "P": 2})
     names = tuple(t.name for t in problem.data_spaces)
     return SpecFile.read(tmp_path / "arch.yaml").instance(dimensions=problem.dimensions, tensors=names), problem
 
 
-def mapping(dram=(), on_x=(), regs=()):
+def mapping(dram: Any = (), on_x: Any = (), regs: Any = ()) -> Any:
     every = frozenset({"Weights", "Inputs", "Outputs"})
     return Mapping(
         {"dram": dram, "regs": regs},
@@ -131,7 +133,7 @@ def mapping(dram=(), on_x=(), regs=()):
     )
 
 
-def test_a_layer_worked_by_hand(layer):
+def test_a_layer_worked_by_hand(layer: Any) -> None:
     spec, problem = layer
     found = evaluate(spec, problem, mapping(dram=(("P", 2),), on_x=(("M", 2),), regs=(("C", 2),)), ERT)
     regs, dram = found.levels["regs"], found.levels["dram"]
@@ -150,12 +152,12 @@ def test_a_layer_worked_by_hand(layer):
     )
 
 
-def test_a_tile_that_does_not_fit(layer):
+def test_a_tile_that_does_not_fit(layer: Any) -> None:
     with pytest.raises(InputError, match=r"regs: needs 8 words \(.*\) \(allowed: at most 6\)"):
-        evaluate(*layer, mapping(dram=(("P", 2),), regs=(("C", 2), ("M", 2))), ERT)
+        evaluate(*layer, mapping(dram=(("P", 2),), regs=(("C", 2), ("M", 2))), ERT)  # type: ignore[call-arg]
 
 
-def test_directives_read_back(layer):
+def test_directives_read_back(layer: Any) -> None:
     spec, problem = layer
     chosen = mapping(dram=(("P", 2), ("C", 2)), on_x=(("M", 2),))
     assert parse_directives(spec, problem, directives(spec, problem, chosen), "mapping") == chosen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -24,7 +25,7 @@ COMPUTE_PJ = {
 COUNTS = ("tile", "instances", "reads", "fills", "updates")
 
 
-def write_inputs(folder, instance, operator, bits):
+def write_inputs(folder: Any, instance: Any, operator: Any, bits: Any) -> None:
     """Problem and energy table of a recorded run, as files."""
     problem = read_yaml(GOLDEN / "problem.yaml")
     if "Hdilation" in instance:
@@ -35,12 +36,12 @@ def write_inputs(folder, instance, operator, bits):
     write_ert(type(ert)({**ert.tables, "mac": {"compute": COMPUTE_PJ[operator][bits]}}), folder / "ert.yaml")
 
 
-def variables(case):
+def variables(case: Any) -> Any:
     return [x for name in ("act_bits", "weight_bits", "psum_bits") for x in ("--var", f"{name}={case[name]}")]
 
 
 @pytest.mark.parametrize("path", [*CASES, *IMPERFECT], ids=lambda p: p.stem)
-def test_a_recorded_run(path, tmp_path, capsys):
+def test_a_recorded_run(path: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     case = json.loads(path.read_text())
     write_inputs(tmp_path, case["instance"], case.get("operator", "T"), case.get("bits", 8))
     small = "operator" not in case  # recorded on the machine and with the energies beside it
@@ -55,7 +56,7 @@ def test_a_recorded_run(path, tmp_path, capsys):
     equals_recorded(json.loads(capsys.readouterr().out), case)
 
 
-def equals_recorded(found, case):
+def equals_recorded(found: Any, case: Any) -> None:
     assert set(found["levels"]) == set(case["levels"])
     for level, tensors in case["levels"].items():
         if level == "mac":
@@ -72,7 +73,7 @@ def equals_recorded(found, case):
     assert f"{1000 * found['energy_pj'] / found['computes']:.2f}" == f"{case['fJ_per_compute']:.2f}"
 
 
-def test_every_case_is_there():
+def test_every_case_is_there() -> None:
     assert (len(CASES), len(IMPERFECT)) == (50, 43)
 
 
@@ -81,7 +82,9 @@ WIDTHS = {"T": lambda b: (b, b, 20), "MF": lambda b: (b, b, 12), "BC": lambda b:
 
 
 @pytest.mark.parametrize("entry", BASELINE, ids=lambda e: f"{e['layer']}_{e['operator']}{e['bits']}")
-def test_never_above_a_minute_of_timeloops_search(entry, tmp_path, capsys):
+def test_never_above_a_minute_of_timeloops_search(
+    entry: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_inputs(tmp_path, entry["instance"], entry["operator"], entry["bits"])
     names = zip(("act_bits", "weight_bits", "psum_bits"), WIDTHS[entry["operator"]](entry["bits"]), strict=True)
     files = [str(tmp_path / name) for name in ("problem.yaml", "ert.yaml")]

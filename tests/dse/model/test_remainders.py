@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ from dse.workload.problem import conv_problem
 from tests.dse.model.test_evaluation import nests
 
 
-def middle_move(old, new):
+def middle_move(old: Any, new: Any) -> Any:
     """From the middle of one box to that of another, each axis rounded to whole steps, halves away from zero."""
     out = []
     for (a, b), (c, d) in zip(old, new, strict=True):
@@ -31,14 +33,16 @@ def middle_move(old, new):
     return tuple(out)
 
 
-def points(box):
+def points(box: Any) -> Any:
     return frozenset(itertools.product(*(range(a, b) for a, b in box)))
 
 
 class LiteralWalk:
     """Every step that Timeloop evaluates, one after the other; tiles and what they lack are sets of points."""
 
-    def __init__(self, outside, children, mesh, tile, own_loop, is_compute, links):
+    def __init__(
+        self, outside: Any, children: Any, mesh: Any, tile: Any, own_loop: Any, is_compute: Any, links: Any
+    ) -> None:
         self.outside, self.children, self.mesh, self.tile = outside, children, mesh, tile
         self.own_loop, self.is_compute, self.links = own_loop, is_compute, links
         self.stats: Counter = Counter()
@@ -48,7 +52,7 @@ class LiteralWalk:
         axes = len(tile(frozenset())[0])
         self.run(0, (0,) * axes, 1, frozenset())
 
-    def run(self, depth, at, weight, unfinished):
+    def run(self, depth: Any, at: Any, weight: Any, unfinished: Any) -> Any:
         """Walks the loops from `depth` on; words that child 0 lacked in the last step."""
         if depth == len(self.outside):
             return self.step(at, weight, unfinished)
@@ -73,7 +77,7 @@ class LiteralWalk:
             self.stats[1, 1] += weight * sum(w * times for w, (_, times) in zip(words, visits, strict=True))
         return words[-1]
 
-    def step(self, at, weight, unfinished):
+    def step(self, at: Any, weight: Any, unfinished: Any) -> Any:
         runs = [x.factor if x.dimension in unfinished else x.last for x in self.children]
         unfinished |= {x.dimension for x in self.children if x.last > 1}
         box = tuple((x + low, x + high) for x, low, high in zip(at, *self.tile(unfinished), strict=True))
@@ -95,7 +99,7 @@ class LiteralWalk:
         self.before = now
         return len(need)
 
-    def count(self, now, weight, words):
+    def count(self, now: Any, weight: Any, words: Any) -> None:
         if not words or self.own_loop:
             return
         groups = Counter(Counter(now.values()).values())
@@ -107,7 +111,7 @@ class LiteralWalk:
         for multicast, boxes in groups.items():
             self.stats[multicast, boxes] += weight * boxes * words
 
-    def at_neighbour(self, i, need):
+    def at_neighbour(self, i: Any, need: Any) -> Any:
         width, height = self.mesh
         h, v = i % width, i // width
         near = [(h - 1, v), (h + 1, v), (h, v - 1), (h, v + 1)]
@@ -116,7 +120,7 @@ class LiteralWalk:
 
 
 @st.composite
-def ragged_nests(draw):
+def ragged_nests(draw: Any) -> Any:
     """Loops of two dimensions around a tile that itself is smaller in the last run of a dimension."""
     coefficient = {"A": (draw(st.sampled_from([1, 2, 3, -1])), 0), "B": draw(st.sampled_from([(0, 1), (1, 0), (0, 0)]))}
     covered = {}
@@ -127,7 +131,7 @@ def ragged_nests(draw):
     stride = {d: covered[d][0] for d in "AB"}
     ragged = {d: covered[d][1] < covered[d][0] for d in "AB"}
 
-    def loop(d, spatial):
+    def loop(d: Any, spatial: Any) -> Any:
         factor = draw(st.integers(2, 4))
         last = draw(st.one_of(st.just(factor), st.integers(1, factor)))
         made = WalkLoop(d, factor, last, tuple(c * stride[d] for c in coefficient[d]), spatial, ragged[d])
@@ -138,7 +142,7 @@ def ragged_nests(draw):
     children = [loop(d, True) for d in draw(st.permutations("AB"))[: draw(st.integers(0, 2))]]
     outside = [loop(draw(st.sampled_from("AB")), draw(st.integers(0, 3)) == 0) for _ in range(draw(st.integers(0, 4)))]
 
-    def box(unfinished):
+    def box(unfinished: Any) -> Any:
         ends = {d: (whole if d in unfinished else last) - 1 for d, (whole, last) in tile.items()}
         reach = [[coefficient[d][axis] * ends[d] for d in "AB"] for axis in range(2)]
         return tuple(sum(min(0, r) for r in axis) for axis in reach), tuple(
@@ -151,13 +155,13 @@ def ragged_nests(draw):
 
 @given(ragged_nests(), st.sampled_from([(4, 4), (16, 1), (5, 4)]))
 @settings(max_examples=800, deadline=None)
-def test_the_walk_equals_a_literal_one(nest, mesh):
+def test_the_walk_equals_a_literal_one(nest: Any, mesh: Any) -> None:
     outside, children, tile, own_loop = nest
     for is_compute, links in itertools.product((False, True), repeat=2):
         expected = LiteralWalk(outside, children, mesh, tile, own_loop, is_compute, links)
         found = walk_accesses(
             outside,
-            Children(children, Fanout("pe", *mesh, LoopConstraint()), links and bool(children)),
+            Children(children, Fanout("pe", *mesh, LoopConstraint()), links and bool(children)),  # type: ignore[call-arg]
             tile,
             own_loop=own_loop,
             is_compute=is_compute,
@@ -167,10 +171,10 @@ def test_the_walk_equals_a_literal_one(nest, mesh):
 
 @given(nests(), st.booleans(), st.booleans())
 @settings(max_examples=500, deadline=None)
-def test_without_remainders_the_walk_equals_the_closed_form(nest, is_compute, links):
+def test_without_remainders_the_walk_equals_the_closed_form(nest: Any, is_compute: Any, links: Any) -> None:
     extents, outside, spatial, mesh = nest
     extents = tuple(1 for _ in extents) if is_compute else extents
-    fanout = Fanout("pe", *mesh, LoopConstraint())
+    fanout = Fanout("pe", *mesh, LoopConstraint())  # type: ignore[call-arg]
     stats, passed = child_accesses(extents, outside, spatial, fanout, is_compute=is_compute, links=links)
     loops = tuple(WalkLoop("A", n, n, move, False, False) for n, move in reversed(outside))
     children = tuple(WalkLoop("A", n, n, move, True, False) for n, move in spatial)
@@ -195,21 +199,21 @@ COLUMNS = "inter_pe_spatial"
 
 
 @pytest.fixture
-def layer(tmp_path):
+def layer(tmp_path: Path) -> Any:
     (tmp_path / "arch.yaml").write_text(ARCH)
     problem = conv_problem({"P": 13})
     names = tuple(t.name for t in problem.data_spaces)
     return SpecFile.read(tmp_path / "arch.yaml").instance(dimensions=problem.dimensions, tensors=names), problem
 
 
-def mapping(dram=(("P", 4),), on_x=(("P", 4),), regs=(), remainders=None):
+def mapping(dram: Any = (("P", 4),), on_x: Any = (("P", 4),), regs: Any = (), remainders: Any = None) -> Any:
     every = frozenset({"Weights", "Inputs", "Outputs"})
     last = {(COLUMNS, "P"): 1} if remainders is None else remainders
     return Mapping({"dram": dram, "regs": regs}, {COLUMNS: on_x}, {COLUMNS: ()}, {"dram": every, "regs": every}, last)
 
 
-def test_thirteen_rows_on_four_columns(layer):
-    found = evaluate(*layer, mapping(), ERT)
+def test_thirteen_rows_on_four_columns(layer: Any) -> None:
+    found = evaluate(*layer, mapping(), ERT)  # type: ignore[call-arg]
     # 3.25 columns work on average; Timeloop charges 3 of them, each for all 4 steps: 12 of the 13 operations.
     assert (found.cycles, found.computes, found.compute_instances) == (7, 12, 4)
     regs, dram = found.levels["regs"], found.levels["dram"]
@@ -223,7 +227,7 @@ def test_thirteen_rows_on_four_columns(layer):
     assert found.leakage_pj == 3 * 0.5 * 7
 
 
-def test_rounding_that_timeloop_stops_at(layer):
+def test_rounding_that_timeloop_stops_at(layer: Any) -> None:
     spec, _ = layer
     last = {("regs", "P"): 1, ("regs", "Q"): 2}
     chosen = mapping(dram=(("P", 3), ("Q", 2)), on_x=(), regs=(("P", 5), ("Q", 3)), remainders=last)
@@ -231,7 +235,7 @@ def test_rounding_that_timeloop_stops_at(layer):
         evaluate(spec, conv_problem({"P": 11, "Q": 5}), chosen, ERT)
 
 
-def test_remainders_read_back(layer):
+def test_remainders_read_back(layer: Any) -> None:
     spec, problem = layer
     entries = directives(spec, problem, mapping())
     assert next(e for e in entries if e["type"] == "spatial")["factors"] == "N1 G1 C1 M1 P4,1 Q1 R1 S1"
@@ -241,13 +245,13 @@ def test_remainders_read_back(layer):
 
 
 @pytest.mark.parametrize("factors", ["P=4,1", ["P4,1", "Q1"], "Q1,P4,1,R1", "P4,1 Q=1,1"])
-def test_forms_of_a_remainder(layer, factors):
+def test_forms_of_a_remainder(layer: Any, factors: Any) -> None:
     entries = [
         {"target": "dram", "type": "temporal", "factors": "P4"},
         {"target": COLUMNS, "type": "spatial", "factors": factors, "split": 8},
         {"target": COLUMNS, "type": "temporal", "factors": "P1"},
     ]
-    assert parse_directives(*layer, entries, "mapping").remainders == {(COLUMNS, "P"): 1}
+    assert parse_directives(*layer, entries, "mapping").remainders == {(COLUMNS, "P"): 1}  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
@@ -259,10 +263,10 @@ def test_forms_of_a_remainder(layer, factors):
         ("P16,13", "P1", r"P16,13 at dram: no loop of P further out has a last run \(allowed: P13, or"),
     ],
 )
-def test_wrong_remainders(layer, dram, columns, message):
+def test_wrong_remainders(layer: Any, dram: Any, columns: Any, message: Any) -> None:
     entries = [
         {"target": "dram", "type": "temporal", "factors": dram},
         {"target": COLUMNS, "type": "spatial", "factors": columns},
     ]
     with pytest.raises(InputError, match=message):
-        parse_directives(*layer, entries, "mapping")
+        parse_directives(*layer, entries, "mapping")  # type: ignore[call-arg]

@@ -1,5 +1,9 @@
 """Small layers of which the real `timeloop-model` (4cf6d4c) has said cycles, energies or counts."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from dse.core.documents import parse_yaml
@@ -31,7 +35,7 @@ architecture:
 """
 
 
-def evaluated(problem: str, directives: str, leak: tuple[float, float] = (0.0, 0.0), **parts: str):
+def evaluated(problem: str, directives: str, leak: tuple[float, float] = (0.0, 0.0), **parts: str) -> Any:
     layer = problem_from_document(parse_yaml(problem, "p"), "p")
     text = CHAIN.format(**{"dram": "", "buf": "", "fanout": ""} | parts)
     spec = spec_for(SpecFile(parse_yaml(text, "a"), "a"), layer)
@@ -53,7 +57,7 @@ def evaluated(problem: str, directives: str, leak: tuple[float, float] = (0.0, 0
         ({"buf": ", network_drain_latency: 100"}, 172),
     ],
 )
-def test_cycles(parts, cycles):
+def test_cycles(parts: Any, cycles: Any) -> None:
     directives = """
     - {target: buf, type: temporal, factors: M2 K6 N1, permutation: KMN}
     - {target: dram, type: temporal, factors: M2 K1 N3, permutation: NMK}
@@ -70,7 +74,7 @@ def test_cycles(parts, cycles):
         ({"dram": ", has_power_gating: true"}, 984.0),
     ],
 )
-def test_power_gating(parts, energy):
+def test_power_gating(parts: Any, energy: Any) -> None:
     """Two of four buffers work: switched together, all four leak 0.25 pJ a cycle."""
     directives = """
     - {target: inter_pe_spatial, type: spatial, factors: M2 K1 N1, permutation: MKN, split: 3}
@@ -81,13 +85,13 @@ def test_power_gating(parts, energy):
     assert evaluated(MATMUL, directives, (0.5, 0.25), fanout=fanout, **parts).energy_pj == energy
 
 
-def test_nothing_leaks_while_networks_fill():
+def test_nothing_leaks_while_networks_fill() -> None:
     directives = "[{target: buf, type: temporal, factors: M4 K6 N3, permutation: KMN}]"
     found = evaluated(MATMUL, directives, (0.5, 0.25), buf=", network_fill_latency: 100")
     assert (found.cycles, found.leakage_pj) == (172, 72 * 0.75)
 
 
-def test_a_dimension_on_two_axes_of_a_tensor():
+def test_a_dimension_on_two_axes_of_a_tensor() -> None:
     """A diagonal move keeps what the boxes share: 9 words, then 5 new ones three times."""
     problem = """
     instance: {A: 4, R: 3}
@@ -105,7 +109,7 @@ def test_a_dimension_on_two_axes_of_a_tensor():
     assert (found.levels["dram"]["T"].reads, found.energy_pj) == (24, 348.0)
 
 
-def test_a_specification_without_a_compute_unit():
+def test_a_specification_without_a_compute_unit() -> None:
     text = CHAIN.format(dram="", buf="", fanout="").replace(
         "  - !Component {name: mac", "  - !Component {enabled: false, name: mac"
     )
@@ -145,12 +149,12 @@ def test_a_specification_without_a_compute_unit():
         ),
     ],
 )
-def test_mappings_that_are_none(directives, message):
+def test_mappings_that_are_none(directives: Any, message: Any) -> None:
     with pytest.raises(InputError) as e:
         evaluated(MATMUL, directives)
     assert message in str(e.value) and len(str(e.value)) < 300
 
 
-def test_a_factor_of_zero_is_all_of_the_dimension():
+def test_a_factor_of_zero_is_all_of_the_dimension() -> None:
     directives = "[{target: buf, type: temporal, factors: 'M0 K0 N=0', permutation: K M N}]"
     assert evaluated(MATMUL, directives).cycles == 72

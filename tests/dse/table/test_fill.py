@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,27 +37,27 @@ NET = Workload(
 
 
 @pytest.fixture
-def engine(tmp_path):
+def engine(tmp_path: Path) -> Any:
     return FakeEngine(log=str(tmp_path / "log"))
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Any:
     return tmp_path / "store.sqlite"
 
 
-def searches(engine):
+def searches(engine: Any) -> Any:
     log = Path(engine.log)
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
-def run(engine, store, **changes):
-    reports = []
+def run(engine: Any, store: Any, **changes: Any) -> Any:
+    reports: list[Any] = []
     arguments = {"engine": engine, "store": store, "jobs": 1, "progress": reports.append} | changes
     return map_workload(NET, **arguments), reports[-1]
 
 
-def edited(tmp_path, pattern, replacement, source=ARCH):
+def edited(tmp_path: Path, pattern: Any, replacement: Any, source: Any = ARCH) -> Any:
     """A copy of a file with one place changed."""
     text, count = re.subn(pattern, replacement, source.read_text())
     assert count == 1
@@ -65,7 +66,7 @@ def edited(tmp_path, pattern, replacement, source=ARCH):
     return path
 
 
-def test_one_row_for_each_layer_and_candidate_in_order(engine, store):
+def test_one_row_for_each_layer_and_candidate_in_order(engine: Any, store: Any) -> None:
     table, report = run(engine, store)
     candidates = [c.name for c in load_candidates()]
     assert [(r["layer"], r["candidate"]) for r in table.rows] == [(x.name, c) for x in NET.layers for c in candidates]
@@ -74,7 +75,7 @@ def test_one_row_for_each_layer_and_candidate_in_order(engine, store):
     assert table.rows[0]["e_tx_pj"] == table.rows[18]["e_tx_pj"]
 
 
-def test_energies_of_a_row_add_up(engine, store):
+def test_energies_of_a_row_add_up(engine: Any, store: Any) -> None:
     table, _ = run(engine, store)
     for row in table.rows:
         assert row["n_ops"] == {"second": 2}.get(row["layer"], 1) * 4 * 8 * 36 * 9
@@ -89,14 +90,14 @@ def test_energies_of_a_row_add_up(engine, store):
         assert row["mapping"].startswith("dram_weights[")
 
 
-def test_energy_of_an_operation_comes_from_the_components(engine, store):
+def test_energy_of_an_operation_comes_from_the_components(engine: Any, store: Any) -> None:
     table, _ = run(engine, store)
     e_op = dict(zip(table.candidates, table.e_op_pj, strict=True))
     assert 11 < e_op["T8"] / e_op["BC8"] < 12.5
     assert e_op["MF8"] == pytest.approx(2 * e_op["BC8"])
 
 
-def test_a_second_run_computes_nothing_and_gives_the_same_table(engine, store):
+def test_a_second_run_computes_nothing_and_gives_the_same_table(engine: Any, store: Any) -> None:
     first, _ = run(engine, store)
     second, report = run(engine, store)
     assert (report.reused, report.to_compute, searches(engine)) == (27, 0, 18)
@@ -104,14 +105,14 @@ def test_a_second_run_computes_nothing_and_gives_the_same_table(engine, store):
     assert stored_table(NET, engine=engine, store=store).rows == first.rows
 
 
-def test_saved_tables_are_read_back(engine, store, tmp_path):
+def test_saved_tables_are_read_back(engine: Any, store: Any, tmp_path: Path) -> None:
     table, _ = run(engine, store)
     for suffix in ("csv", "json", "parquet"):
         table.save(tmp_path / f"table.{suffix}")
         assert CostTable.load(tmp_path / f"table.{suffix}").rows == table.rows
 
 
-def test_workers_give_the_same_table(store, tmp_path):
+def test_workers_give_the_same_table(store: Any, tmp_path: Path) -> None:
     alone, _ = run(FakeEngine(), store)
     shared, report = run(FakeEngine(), tmp_path / "other.sqlite", jobs=2)
     assert shared.rows == alone.rows
@@ -119,17 +120,17 @@ def test_workers_give_the_same_table(store, tmp_path):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_wrong_input_that_only_the_engine_sees_is_one_error(store, jobs):
+def test_wrong_input_that_only_the_engine_sees_is_one_error(store: Any, jobs: Any) -> None:
     with pytest.raises(InputError, match="unknown objective 'beauty'"):
         map_workload(NET, engine=_Picky(), store=store, jobs=jobs, objective="beauty")
 
 
 class _Picky(FakeEngine):
-    def search(self, spec, problem, ert, objective, imperfect=False):
+    def search(self, spec: Any, problem: Any, ert: Any, objective: Any, imperfect: Any = False) -> None:
         raise InputError("objective", f"found {objective!r}", "energy")
 
 
-def test_damaged_rows_are_computed_again(engine, store):
+def test_damaged_rows_are_computed_again(engine: Any, store: Any) -> None:
     first, _ = run(engine, store)
     with sqlite3.connect(store) as connection:
         connection.execute("UPDATE results SET payload = '{}' WHERE rowid IN (1, 2)")
@@ -139,7 +140,7 @@ def test_damaged_rows_are_computed_again(engine, store):
     assert again.rows == first.rows
 
 
-def test_a_sound_row_of_another_form_is_computed_again(engine, store):
+def test_a_sound_row_of_another_form_is_computed_again(engine: Any, store: Any) -> None:
     run(engine, store)
     with Store(store) as opened:
         opened.write(make_plan(NET, engine=engine).jobs[0].key, {"energy_pj": 1})
@@ -147,7 +148,7 @@ def test_a_sound_row_of_another_form_is_computed_again(engine, store):
     assert (report.computed, report.duplicates) == (1, 1)
 
 
-def test_an_edited_depth_changes_the_table(engine, store, tmp_path):
+def test_an_edited_depth_changes_the_table(engine: Any, store: Any, tmp_path: Path) -> None:
     first, _ = run(engine, store)
     edited_arch = edited(tmp_path, r"depth: 224,", "depth: 448,")
     table, report = run(engine, store, arch=edited_arch)
@@ -157,7 +158,7 @@ def test_an_edited_depth_changes_the_table(engine, store, tmp_path):
     assert report.reused == 27
 
 
-def test_what_decides_nothing_does_not_change_keys(engine, tmp_path):
+def test_what_decides_nothing_does_not_change_keys(engine: Any, tmp_path: Path) -> None:
     keys = [job.key for job in make_plan(NET, engine=engine).jobs]
     renamed = Workload("other", tuple(Layer(f"x{x.name}", "conv", x.instance) for x in NET.layers))
     commented = edited(tmp_path, r"\Avariables:|(?<=\n)variables:", "# a comment\nvariables:")
@@ -166,7 +167,7 @@ def test_what_decides_nothing_does_not_change_keys(engine, tmp_path):
     assert len(set(keys)) == 18
 
 
-def test_engine_version_and_objective_change_keys():
+def test_engine_version_and_objective_change_keys() -> None:
     plans = [
         make_plan(NET, engine=FakeEngine()),
         make_plan(NET, engine=FakeEngine(version="2")),
@@ -176,9 +177,9 @@ def test_engine_version_and_objective_change_keys():
     assert len({plan.jobs[0].key for plan in plans}) == 4
 
 
-def test_energies_come_from_the_engine_and_are_part_of_the_key():
+def test_energies_come_from_the_engine_and_are_part_of_the_key() -> None:
     class Doubled(FakeEngine):
-        def energies(self, *arguments):
+        def energies(self, *arguments: Any) -> Any:
             ert = super().energies(*arguments)
             return Ert({c: {a: 2 * e for a, e in actions.items()} for c, actions in ert.tables.items()})
 
@@ -187,7 +188,7 @@ def test_energies_come_from_the_engine_and_are_part_of_the_key():
     assert doubled.key != single.key
 
 
-def test_a_layer_without_a_mapping_is_a_row_with_a_reason(engine, store, tmp_path):
+def test_a_layer_without_a_mapping_is_a_row_with_a_reason(engine: Any, store: Any, tmp_path: Path) -> None:
     # An input scratchpad of one word that must hold two tensors.
     arch = edited(
         tmp_path,
@@ -209,7 +210,7 @@ def test_a_layer_without_a_mapping_is_a_row_with_a_reason(engine, store, tmp_pat
     assert CostTable.load(tmp_path / "table.csv").energy_pj()[0, 0] == float("inf")
 
 
-def test_a_table_from_an_incomplete_store_names_what_is_missing(engine, store):
+def test_a_table_from_an_incomplete_store_names_what_is_missing(engine: Any, store: Any) -> None:
     run(engine, store, candidates=load_candidates()[:2])
     with pytest.raises(InputError, match="lacks 21 of 27 rows of net"):
         stored_table(NET, engine=engine, store=store)
@@ -217,7 +218,7 @@ def test_a_table_from_an_incomplete_store_names_what_is_missing(engine, store):
         stored_table(NET, engine=engine, store=store.with_name("none.sqlite"))
 
 
-def test_unknown_component_class_and_engine(engine, store, tmp_path):
+def test_unknown_component_class_and_engine(engine: Any, store: Any, tmp_path: Path) -> None:
     arch = edited(tmp_path, r"class: SRAM_spad", "class: SRAM_imaginary")
     with pytest.raises(InputError, match="SRAM_imaginary"):
         run(engine, store, arch=arch)
@@ -225,7 +226,7 @@ def test_unknown_component_class_and_engine(engine, store, tmp_path):
         run("guess", store)
 
 
-def test_an_operators_file_with_an_unknown_action(engine, store, tmp_path):
+def test_an_operators_file_with_an_unknown_action(engine: Any, store: Any, tmp_path: Path) -> None:
     operators = edited(
         tmp_path,
         r"attributes: \{multiplier_width: bits, adder_width: 20\}\n      actions: \{compute: 1\}",
@@ -250,7 +251,7 @@ print(reports[-1].reused, reports[-1].computed)
 """
 
 
-def start(store, log, seconds, jobs=1, halts=0):
+def start(store: Any, log: Any, seconds: Any, jobs: Any = 1, halts: Any = 0) -> Any:
     folders = [str(Path(__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-c", _SLOW_RUN, store, log, str(seconds), str(jobs), str(halts)],
@@ -259,7 +260,7 @@ def start(store, log, seconds, jobs=1, halts=0):
     )
 
 
-def stored(store):
+def stored(store: Any) -> Any:
     if not store.exists():
         return 0
     try:
@@ -269,7 +270,7 @@ def stored(store):
         return 0
 
 
-def test_a_killed_run_goes_on_where_it_stopped(store, tmp_path):
+def test_a_killed_run_goes_on_where_it_stopped(store: Any, tmp_path: Path) -> None:
     killed = start(store, tmp_path / "log", 0, halts=10)
     until(lambda: stored(store) >= 5)
     killed.send_signal(signal.SIGKILL)
@@ -284,7 +285,7 @@ def test_a_killed_run_goes_on_where_it_stopped(store, tmp_path):
     assert searches(FakeEngine(log=str(tmp_path / "log"))) <= 18 + 1  # at most the one that was being searched, again
 
 
-def test_two_runs_at_once_share_a_store(store, tmp_path):
+def test_two_runs_at_once_share_a_store(store: Any, tmp_path: Path) -> None:
     both = [start(store, tmp_path / f"log{i}", 0.02) for i in range(2)]
     assert [run.wait(60) for run in both] == [0, 0]
     for run in both:

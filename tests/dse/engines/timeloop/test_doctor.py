@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,8 @@ pytestmark = pytest.mark.usefixtures("own_store")
 
 
 @pytest.fixture
-def doctor(run):
-    def call():
+def doctor(run: Any) -> Any:
+    def call() -> Any:
         code, out, err = run("doctor", "--json")
         assert (code, err) == (0, "")
         people = run("doctor")
@@ -26,7 +27,7 @@ def doctor(run):
 REAL = "enos check, and --engine timeloop"
 
 
-def test_nothing_is_there(machine, doctor):
+def test_nothing_is_there(machine: Any, doctor: Any) -> None:
     found, text = doctor()
     assert found["programs"] == {"timeloop-model": None, "timeloop-mapper": None, "accelergy": None}
     assert not found["commands"][REAL] and found["commands"].pop(next(iter(found["commands"])))
@@ -35,7 +36,7 @@ def test_nothing_is_there(machine, doctor):
     assert "timeloopaccelergy/accelergy-timeloop-infrastructure" in text
 
 
-def test_everything_is_there(machine, doctor):
+def test_everything_is_there(machine: Any, doctor: Any) -> None:
     machine.complete()
     machine.plug_in("dummy_tables")
     machine.plug_in("cacti")
@@ -72,7 +73,7 @@ def test_everything_is_there(machine, doctor):
         ),
     ],
 )
-def test_a_part_that_does_not_start(machine, doctor, break_it, part, reason):
+def test_a_part_that_does_not_start(machine: Any, doctor: Any, break_it: Any, part: Any, reason: Any) -> None:
     machine.complete()
     break_it(machine)
     found, text = doctor()
@@ -82,7 +83,9 @@ def test_a_part_that_does_not_start(machine, doctor, break_it, part, reason):
     assert f"{part} is broken" in text
 
 
-def test_a_part_that_does_not_answer_is_not_called_broken(machine, doctor, monkeypatch):
+def test_a_part_that_does_not_answer_is_not_called_broken(
+    machine: Any, doctor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     machine.complete()
     monkeypatch.setattr(probe, "SECONDS", 0.0)  # as on a machine that is too busy to start anything
     found, text = doctor()
@@ -92,7 +95,7 @@ def test_a_part_that_does_not_answer_is_not_called_broken(machine, doctor, monke
     assert f"{REAL}: not known: no answer from timeloop-model, timeloop-mapper, accelergy (program)" in text
 
 
-def test_problems_are_told(machine, doctor):
+def test_problems_are_told(machine: Any, doctor: Any) -> None:
     machine.complete()
     machine.program("timeloop-model", executable=False)
     config = machine.config("estimator_plug_ins: [/no/such/folder]")
@@ -102,12 +105,12 @@ def test_problems_are_told(machine, doctor):
     assert found["missing"] == ["timeloop-model (program)", "Accelergy's table-based plug-in"]
 
 
-def test_nothing_is_written_into_the_home_folder(machine, doctor):
+def test_nothing_is_written_into_the_home_folder(machine: Any, doctor: Any) -> None:
     machine.program("accelergy", "mkdir -p $HOME/.config/accelergy; touch $HOME/.config/accelergy/new")
     doctor()
     assert list(machine.home.iterdir()) == []
 
 
 @pytest.mark.timeloop
-def test_the_real_ones_start(real_accelergy):
+def test_the_real_ones_start(real_accelergy: Any) -> None:
     assert probe.probe(real_accelergy).broken == {}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ IGNORES = "trap '' INT; sleep 600 & echo $! > {pids}; echo $$ >> {pids}; pwd >> 
 
 
 @pytest.fixture(autouse=True)
-def own_temporary_folder(monkeypatch, tmp_path):
+def own_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -27,7 +28,7 @@ def own_temporary_folder(monkeypatch, tmp_path):
     return folder
 
 
-def test_output_comes_back_and_nothing_is_left(tmp_path, own_temporary_folder):
+def test_output_comes_back_and_nothing_is_left(tmp_path: Path, own_temporary_folder: Any) -> None:
     stand_in = program(tmp_path, 'cat "$1"; echo oops >&2; echo half > wanted.txt; echo x > other.txt; exit 3')
     run = process.run(stand_in, {"a": ["1", 2]}, ("wanted.txt", "missing.txt"), 20)
     assert (run.code, run.log, run.files) == (3, '{"a": ["1", 2]}oops\n', {"wanted.txt": "half\n"})
@@ -35,13 +36,13 @@ def test_output_comes_back_and_nothing_is_left(tmp_path, own_temporary_folder):
     assert not list(own_temporary_folder.iterdir())
 
 
-def test_variables_that_change_timeloop_are_not_handed_on(tmp_path, monkeypatch):
+def test_variables_that_change_timeloop_are_not_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMELOOP_DISABLE_LINK_TRANSFERS", "1")
     run = process.run(program(tmp_path, "env; exit 1"), {}, (), 20)
     assert "PATH=" in run.log and "TIMELOOP" not in run.log
 
 
-def test_the_limit_comes_as_one_interrupt(tmp_path):
+def test_the_limit_comes_as_one_interrupt(tmp_path: Path) -> None:
     script = "trap 'echo interrupted; exit 4' INT; echo ready; while :; do sleep 0.05; done"
     run = process.run(program(tmp_path, script), {}, (), 4.0, grace=20)
     assert (run.code, run.log) == (4, "ready\ninterrupted\n")
@@ -50,7 +51,9 @@ def test_the_limit_comes_as_one_interrupt(tmp_path):
 
 @needs_proc
 class TestProcesses:
-    def test_a_program_that_ignores_the_interrupt_is_killed_with_all_it_started(self, tmp_path, own_temporary_folder):
+    def test_a_program_that_ignores_the_interrupt_is_killed_with_all_it_started(
+        self, tmp_path: Path, own_temporary_folder: Any
+    ) -> None:
         pids = tmp_path / "pids"
         run = process.run(program(tmp_path, IGNORES.format(pids=pids)), {}, (), 4.0, grace=0.3)
         assert run.stopped and run.killed and run.code == -signal.SIGKILL
@@ -59,7 +62,7 @@ class TestProcesses:
         assert not list(own_temporary_folder.iterdir())
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-    def test_nothing_outlives_us(self, tmp_path, own_temporary_folder, number):
+    def test_nothing_outlives_us(self, tmp_path: Path, own_temporary_folder: Any, number: Any) -> None:
         pids = tmp_path / "pids"
         stand_in = program(tmp_path, IGNORES.format(pids=pids))
         code = "from dse.engines.timeloop.process import run; from pathlib import Path; "
@@ -73,13 +76,13 @@ class TestProcesses:
         until(lambda: not any(alive(int(i)) for i in ids) and not list(own_temporary_folder.iterdir()))
 
 
-def test_a_log_without_end_is_cut(tmp_path):
+def test_a_log_without_end_is_cut(tmp_path: Path) -> None:
     run = process.run(program(tmp_path, "echo start; yes | head -c 3000000; echo; echo end; exit 1"), {}, (), 20)
     assert run.log.startswith("start\n") and run.log.endswith("end\n")
     assert len(run.log) < 200_000
 
 
-def test_a_program_that_cannot_be_run(tmp_path):
+def test_a_program_that_cannot_be_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be run: no such file"):
         process.run(tmp_path / "missing", {}, (), 1)
     (tmp_path / "text").write_text("no program")
