@@ -119,8 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _check_shadow() -> None:
     """Refuses to start where a file of the user's hides our package `search`, as PYTHONPATH=. can make it."""
     spec = find_spec("search")
-    ours = Path(__file__).resolve().parents[2] / "search" / "__init__.py"
-    if spec is not None and spec.origin is not None and Path(spec.origin).resolve() != ours:
+    beside = Path(__file__).absolute().parents[2] / "search" / "__init__.py"  # a checkout may be made of links
+    if spec is not None and spec.origin is not None and Path(spec.origin).resolve() != beside.resolve():
         raise InputError(
             spec.origin, "hides the package 'search' of ENOS", hint="rename it, or take its folder off PYTHONPATH"
         )

@@ -98,10 +98,10 @@ def test_a_stale_configuration_is_said_and_the_installations_own_plug_ins_are_fo
     ("config", "problem"),
     [
         ("{", "not readable as YAML"),
-        ("- 1", "is no configuration of Accelergy"),
+        ("- 1", "is not a configuration of Accelergy"),
         ("estimator_plug_ins: 3", None),
         ("estimator_plug_ins: [{a: 1}]", "which does not exist"),
-        ("", "is no configuration of Accelergy"),
+        ("", "is not a configuration of Accelergy"),
     ],
 )
 def test_configurations_that_are_none(machine: Any, config: Any, problem: Any) -> None:
