@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from hypothesis import settings
 
 from dse.cli import main
 from tests.dse.fakes import FakeEngine
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start: on tiny tensors threads only wait
 
 settings.register_profile("enos", deadline=None)  # first calls compile or load libraries, and machines are noisy
 settings.load_profile("enos")
