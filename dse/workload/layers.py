@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,7 +62,7 @@ class Layer:
     instance: dict[str, int] = field(hash=False)
     candidate: str | None = None
 
-    @property
+    @cached_property
     def problem(self) -> Problem:
         return conv_problem(self.instance, f"layer {self.name}")
 
