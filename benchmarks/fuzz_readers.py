@@ -53,9 +53,10 @@ class Reader:
 def _made() -> Path:
     """A folder with those originals that are not shipped as files."""
     folder = Path(tempfile.mkdtemp(prefix="fuzz"))
-    rows = CostTable.load(TABLE).rows[:18]
+    table = CostTable.load(TABLE)
+    assert table.provenance is not None
     for suffix in ("csv", "json", "parquet"):
-        CostTable(rows).save(folder / f"table.{suffix}")
+        CostTable(table.rows[:18], table.provenance).save(folder / f"table.{suffix}")
     with Store(folder / "store.sqlite") as store:
         for i in range(40):
             store.write(f"key{i}", {"status": "ok", "i": i, "text": "x" * 50})
@@ -120,6 +121,18 @@ def _run_file(path: Path) -> object:
     return load_config(path)
 
 
+def _results(path: Path) -> object:
+    from search.runs.records import read_results
+
+    return read_results(path)
+
+
+def _protocol(path: Path) -> object:
+    from search.reproduce.protocol import load_protocol
+
+    return load_protocol(path)
+
+
 _SPECIFICATION_NAMES = frozenset({"variables", "attributes"})
 
 READERS: dict[str, Reader] = {
@@ -135,6 +148,12 @@ READERS: dict[str, Reader] = {
         sweep_data, _files(ROOT / "results" / "squeezenet_cifar" / "sweep" / "summary.csv"), frozenset({"*"})
     ),
     "run": Reader(_run_file, lambda: sorted((ROOT / "search" / "configs").glob("*.yaml")), frozenset({"args", "pins"})),
+    "protocol": Reader(
+        _protocol,
+        lambda: sorted((ROOT / "search" / "reproduce" / "protocols").glob("*.yaml")),
+        frozenset({"args", "pins", "shared", "runs", "series"}),
+    ),
+    "results": Reader(_results, lambda: sorted((ROOT / "results").glob("*/results.json")), frozenset({"*"})),
     "golden": Reader(_golden_specification, _files(GOLDEN / "arch.yaml"), _SPECIFICATION_NAMES),
     "mapping": Reader(_mapping, _files("mapping.yaml")),
     "table": Reader(CostTable.load, _files("table.csv", "table.json", "table.parquet")),

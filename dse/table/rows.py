@@ -83,7 +83,9 @@ def _read_csv(path: Path) -> File:
     text = read_text(path).splitlines(keepends=True)
     comments = next((i for i, line in enumerate(text) if not line.startswith("#")), len(text))
     about = None
-    if comments and text[0].strip() == f"# {_TITLE}":
+    if comments:
+        if text[0].strip() != f"# {_TITLE}":  # else a damaged header would pass for none
+            raise InputError(f"{path}: line 1", f"found {text[0].strip()[:80]!r}", f"# {_TITLE}, or no comment")
         about = parse_yaml("".join(line[2:] for line in text[1:comments]), f"{path}: header")
     rows = []
     try:
