@@ -171,9 +171,12 @@ def _finish(config: RunConfig, table: CostTable, out: Path, jobs: int | None, as
 
     if plan_only:
         from search.runs.forecast import describe, plan
+        from search.runs.run import check_fit
         from search.runs.stages import Run
 
-        click.echo("\n".join(describe(plan(Run(out / config.name, config, table)), minutes)))
+        planned = Run(out / config.name, config, table)
+        check_fit(planned)
+        click.echo("\n".join(describe(plan(planned), minutes)))
         return
     try:
         results = done_with_bar(config, table, out / config.name, jobs, minutes, began)

@@ -58,6 +58,7 @@ def stopping_on_signals(say: Callable[[StoppedError], object]) -> Iterator[None]
         for installed in before:
             signal.signal(installed, signal.SIG_IGN)
         came.append(number)
+        threading.excepthook = _say_nothing  # joblib's threads may find their work gone, which is what is wanted
         _raise_outside_of_numba(StoppedError(number), frame)
 
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN}
@@ -74,6 +75,10 @@ def stopping_on_signals(say: Callable[[StoppedError], object]) -> Iterator[None]
             for number, handler in before.items():
                 if signal.getsignal(number) is stop:  # else the process ends, and that must not be interrupted
                     signal.signal(number, handler)
+
+
+def _say_nothing(arguments: threading.ExceptHookArgs) -> None:
+    """Hides what a thread raises while the process is ending."""
 
 
 def _raise_outside_of_numba(error: StoppedError, frame: FrameType | None) -> None:

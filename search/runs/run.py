@@ -62,7 +62,7 @@ def open_run(folder: Path, config: RunConfig, table: CostTable) -> Run:
         InputError: the folder belongs to another configuration or table, or is not a run; configuration, data set
             and table do not fit together. Nothing is written then.
     """
-    _check_fit(Run(folder, config, table))
+    check_fit(Run(folder, config, table))
     kept, kept_table, kept_operators = (folder / name for name in ("config.yaml", "table.csv", OPERATORS))
     if kept.exists():
         _check_same_config(kept, config)
@@ -190,7 +190,7 @@ def _locked(file: IO[str]) -> bool:
     return True
 
 
-def _check_fit(run: Run) -> None:
+def check_fit(run: Run) -> None:
     """Finds what would stop the run later, before hours are spent."""
     config = run.config
     if config.tensorboard:
