@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,19 +55,22 @@ _PLAN = click.option("--plan", "plan_only", is_flag=True, help="Say what is to b
 _JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Processes; the results do not depend on it.")
 
 
+_OUT = click.option("--out", type=_FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs' folders.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
+
+
+def _run_options(function: Callable[..., None]) -> Callable[..., None]:
+    """What both commands take besides their own, in the order of the help."""
+    options = (_OUT, _DATA_DIR, _SET, _BUDGET, _LATENCY_BUDGET, _DEVICE, _JOBS, minutes_option, _PLAN, _JSON)
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 @click.command()
 @click.argument("config", type=_FILE)
 @click.option("--table", required=True, type=_FILE, help="Energies of every layer: what `enos table` wrote.")
-@click.option("--out", type=_FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs' folders.")
-@_DATA_DIR
-@_SET
-@_BUDGET
-@_LATENCY_BUDGET
-@_DEVICE
-@_JOBS
-@minutes_option
-@_PLAN
-@click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
+@_run_options
 def search(
     config: Path,
     table: Path,
@@ -99,17 +102,8 @@ def search(
 
 @click.command()
 @click.argument("config", type=_FILE, required=False)
-@click.option("--out", type=_FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs' folders.")
 @click.option("--store", type=_FILE, default=None, help="Store of mappings; default: the one `enos map` uses.")
-@_DATA_DIR
-@_SET
-@_BUDGET
-@_LATENCY_BUDGET
-@_DEVICE
-@_JOBS
-@minutes_option
-@_PLAN
-@click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a summary.")
+@_run_options
 def run(
     config: Path | None,
     out: Path,

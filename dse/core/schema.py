@@ -67,6 +67,22 @@ class number(GroupedMetadata):  # noqa: N801
 
 
 @dataclass(frozen=True)
+class exactly(GroupedMetadata):  # noqa: N801
+    """One whole number, as a version; `Literal` would take true for 1."""
+
+    value: int
+
+    def __iter__(self) -> Iterator[object]:
+        yield BeforeValidator(self._check)
+        yield WithJsonSchema({"const": self.value})
+
+    def _check(self, value: object) -> object:
+        if type(value) is not int or value != self.value:
+            raise InputError("", f"found {shown(value)}", str(self.value))
+        return value
+
+
+@dataclass(frozen=True)
 class one_of(GroupedMetadata):  # noqa: N801
     """One of some texts, where a Literal cannot name them."""
 
@@ -122,17 +138,18 @@ UNIQUE = AfterValidator(_once)
 """A list without repetition."""
 
 
-def validated(kind: Callable[..., T], document: object, where: object) -> T:
+def validated(kind: Callable[..., T], document: object, where: object, *, strict: bool = False) -> T:
     """`document`, as YAML or JSON gives it, as a value of the type.
 
     Args:
         where: the file, or the file and a field, that errors name.
+        strict: of types without the kinds of this module: ``"1"`` and true are not numbers.
 
     Raises:
         InputError: the first wrong field, with what is allowed there.
     """
     try:
-        value: T = _adapter(kind).validate_python(document)
+        value: T = _adapter(kind).validate_python(document, strict=strict or None)
         return value
     except ValidationError as e:
         raise _error(kind, e, str(where)) from None

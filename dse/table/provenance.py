@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic.dataclasses import dataclass
 
 from dse.core.errors import InputError
+from dse.core.schema import CONFIG, Flag, Text, checked, exactly
 from dse.hardware.candidates import Candidate
 from dse.hardware.spec import Spec
 from dse.hardware.spec_reader import SpecFile
 from dse.workload.layers import Workload
 
-# Not a type of pydantic's, which takes longer to import than a stored table takes to read; a file's header is validated
-# as one.
-
 SCHEMA = 2
 """Version of the files of cost tables. 1 had no provenance and no column of leakage."""
 
 
-@dataclass(frozen=True)
+def _digest(value: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", value):
+        raise InputError("", f"found {value[:80]!r}", "64 hexadecimal digits")
+    return value
+
+
+Digest = Annotated[Text, checked(_digest)]
+
+
+@dataclass(frozen=True, config=CONFIG)
 class Level:
     """A memory of the accelerator; energies of those off the chip are not part of ``e_tx_on_chip_pj``."""
 
-    name: str
-    off_chip: bool
+    name: Text
+    off_chip: Flag
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CONFIG)
 class Provenance:
     """What made a table. Digests are SHA-256 of the content that decides energies, not of a file's text.
 
@@ -40,16 +50,16 @@ class Provenance:
     `transmission` names the transmission energies that the table has.
     """
 
-    schema_version: int
-    workload: str
-    workload_digest: str
-    arch: str
-    arch_digest: str
-    operators_digest: str
-    objective: str
-    engine: str
-    engine_version: str
-    imperfect: bool
+    schema_version: Annotated[int, exactly(SCHEMA)]
+    workload: Text
+    workload_digest: Digest
+    arch: Text
+    arch_digest: Digest
+    operators_digest: Digest
+    objective: Text
+    engine: Text
+    engine_version: Text
+    imperfect: Flag
     levels: tuple[Level, ...]
     transmission: tuple[Literal["all", "on_chip"], ...] = ("all", "on_chip")
 

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from dse.core import fields
 from dse.core.documents import read_yaml, readable
 from dse.core.errors import InputError, unknown
-from dse.core.schema import CONFIG, Name, Text, validated, whole
+from dse.core.schema import CONFIG, Name, Text, exactly, validated, whole
 from dse.core.shipped import data_dir
 from dse.workload.problem import CONV_COEFFICIENTS, CONV_DIMENSIONS, Problem, conv_problem
 
@@ -39,7 +39,7 @@ class LayerEntry:
 class WorkloadFile:
     """A workload file as it stands there: the layers of a network in execution order."""
 
-    version: Literal[1]
+    version: Annotated[int, exactly(VERSION)]
     layers: Annotated[tuple[LayerEntry, ...], Len(1)]
     name: Name | None = None
     """Default: the file's name."""

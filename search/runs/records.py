@@ -208,6 +208,6 @@ def _read(kind: Any, file: Path, hint: str) -> Any:
         version = document.get("schema_version", 1) if isinstance(document, Mapping) else 1
         if isinstance(version, int) and version > SCHEMA:
             raise InputError(file, f"has schema {version}, which is newer than this program's", hint="update enos-dse")
-        return validated(kind, document, file)
+        return validated(kind, document, file, strict=True)
     except InputError as e:
         raise e if e.hint else InputError(e.where, e.problem, e.allowed, hint) from None

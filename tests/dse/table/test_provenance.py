@@ -81,6 +81,8 @@ def test_leakage_of_a_table_of_schema_1_is_what_its_levels_leave(tmp_path: Path)
         ("# objective:", "# objectiv:", "header: .*objectiv"),
         ("off_chip: true", "off_chip: maybe", r"header: levels\[0\].off_chip: found 'maybe'"),
         ("# workload: net", "# workload: [", "header: line"),
+        (f"schema_version: {SCHEMA}", "schema_version: true", "header: schema_version: found True"),
+        ("imperfect: false", "imperfect: 0", "header: imperfect: found 0"),
         ("arch_digest: ", "arch_digest: x", "header: arch_digest: found .*64 hexadecimal digits"),
         ("# ENOS cost table", "# ENOS cost tabel", "line 1: found '# ENOS cost tabel'"),
         ("# ENOS cost table\n", "", "line 1: found '# schema_version: 2'"),

@@ -231,6 +231,8 @@ def test_searches_of_two_kinds_of_budget_are_kept_apart(table: CostTable, networ
         lambda r: r.update(networks=7),
         lambda r: r["networks"][8].pop("assignment"),
         lambda r: r["networks"][8].update(energy="cheap"),
+        lambda r: r["networks"][8].update(energy="0.5"),
+        lambda r: r["networks"][8].update(seed=True),
         lambda r: r["networks"][0].update(kind=None),
         lambda r: r["networks"][0].update(test_accuracy=float("nan")),
         lambda r: r.update(networks=r["networks"][:8]),
