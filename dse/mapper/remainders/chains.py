@@ -1,0 +1,226 @@
+"""Chains: all ways to cut one dimension of a layer into the loops of all levels, remainders included.
+
+A chain gives each stage (a memory's loops or a fan-out, innermost first) a factor n >= 1. The tile inside a loop is the
+product of the factors further in, and what a loop covers ends where the dimension ends. A loop has no more iterations
+than the number of runs of what is outside it needs: n is the least with its ceil(blocks / n).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dse.hardware.spec import Fanout, LoopConstraint, Storage
+from dse.mapper.kernels.jit import kernel
+
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Chains:
+    """All chains of a dimension over K stages."""
+
+    name: str
+    size: int
+    factors: Ints  # (chains, K)
+    on_y: Flags  # (chains, K) a fan-out's factor lies along Y
+    below: Ints  # (chains, K + 1) indices that all loops inside a stage cover; the whole dimension at the end
+
+    def distinct(self, counted: Flags, within: Ints | None = None) -> Ints:
+        """(chains,) tuples of iterations of the `counted` loops that occur; the other loops are merged.
+
+        Args:
+            counted: (K,)
+            within: (chains,) so many indices instead of the whole dimension.
+
+        From the outermost loop with the rest R of the dimension: a counted loop of n runs, each over t indices, has
+        n - 1 whole runs and one over what is left; a merged loop of two runs or more visits what its first run visits.
+        """
+        count, stages = self.factors.shape
+        whole = np.cumprod(np.where(counted, self.factors, 1), axis=1)
+        total, rest = np.zeros(count, np.int64), (np.full(count, self.size, np.int64) if within is None else within)
+        going = np.ones(count, bool)
+        for k in range(stages - 1, -1, -1):
+            runs = -(-rest // self.below[:, k])
+            inside = whole[:, k - 1] if k else np.ones(count, np.int64)
+            if counted[k]:
+                total += np.where(going, (runs - 1) * inside, 0)
+                rest = rest - (runs - 1) * self.below[:, k]
+            else:
+                several = going & (runs > 1)
+                total += np.where(several, inside, 0)
+                going &= ~several
+        return np.asarray(total + going)
+
+
+def runs_of(blocks: int, most: int) -> list[int]:
+    """The factors of a loop over so many blocks, up to `most`: the least for each number of runs outside.
+
+    >>> runs_of(13, 13)
+    [1, 2, 3, 4, 5, 7, 13]
+    """
+    out: list[int] = []
+    outside = blocks
+    while outside >= 1:
+        n = -(-blocks // outside)
+        if n > most:
+            break
+        out.append(n)
+        outside = (blocks - 1) // n  # the most runs outside that ask for more than n
+    return out
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the words, tiles and cycles of a mapping depend on in a dimension's chain: less of each is better.
+
+    Attributes:
+        tiles: stages whose tile takes room in a memory.
+        masks: (masks, K) loops whose iterations count, of all products that a search needs.
+        copies: (masks, K) the same where more is better.
+        alone: stages whose factor a search may want to be 1.
+        exact: stages the tile inside which must not change: windows slide over it.
+        most: indices that may be covered up to and with each stage.
+        axes: for each stage whether the dimension may lie along X and along Y of a fan-out.
+    """
+
+    tiles: tuple[int, ...]
+    masks: Flags
+    copies: Flags
+    alone: tuple[int, ...]
+    exact: tuple[int, ...]
+    most: tuple[int, ...]
+    axes: tuple[tuple[bool, bool], ...]
+
+
+def chains_of(name: str, size: int, stages: tuple[Storage | Fanout, ...], wanted: Wanted) -> Chains:
+    """The chains of a dimension that no other is as good as in everything that is wanted.
+
+    They are built from the inside out. Two beginnings that cover the same number of indices have the same
+    continuations. Only the last run of a loop further out can be cut, so a beginning counts either in whole or up to
+    the rest that the dimension leaves; the one that is no worse in both, and in everything else, is enough.
+    """
+    count = len(stages)
+    can_loop = [can_loop_over(stage, name) for stage in stages]
+    factors, on_y = np.ones((1, count), np.int64), np.zeros((1, count), bool)
+    below, covered = np.ones((1, count + 1), np.int64), np.ones(1, np.int64)
+    for k, stage in enumerate(stages):
+        finish = not any(can_loop[k + 1 :])
+        parts = []
+        for value in np.unique(covered):
+            blocks = -(-size // int(value))
+            choices = [
+                (n, y)
+                for n in _factors(stage.loops, name, blocks, stage, must_finish=finish)
+                if min(size, n * int(value)) <= wanted.most[k]
+                for y in _sides(stage, wanted.axes[k], n)
+            ]
+            rows = np.flatnonzero(covered == value)
+            for n, y in choices:
+                parts.append((rows, n, y))
+        if not parts:
+            factors, on_y, below = factors[:0], on_y[:0], below[:0]
+            break
+        chosen = np.concatenate([rows for rows, _, _ in parts])
+        n = np.concatenate([np.full(len(rows), n) for rows, n, _ in parts])
+        factors, on_y, below = factors[chosen], on_y[chosen], below[chosen]
+        factors[:, k] = n
+        on_y[:, k] = np.concatenate([np.full(len(rows), y) for rows, _, y in parts])
+        covered = np.minimum(size, covered[chosen] * n)
+        below[:, k + 1 :] = covered[:, None]
+        begun = Chains(name, size, factors, on_y, below)
+        keep = _undominated(begun, wanted, k, covered)
+        factors, on_y, below, covered = factors[keep], on_y[keep], below[keep], covered[keep]
+    whole = covered == size if len(factors) else np.zeros(0, bool)
+    return Chains(name, size, factors[whole], on_y[whole], below[whole])
+
+
+def _undominated(begun: Chains, wanted: Wanted, k: int, covered: Ints) -> Ints:
+    """Rows of the beginnings up to stage k that no other one is as good as."""
+    factors = begun.factors
+    columns: list[Ints] = []
+    columns += [begun.below[:, j + 1] for j in wanted.tiles if j <= k]
+    for j in wanted.exact:
+        if j <= k:
+            columns += [begun.below[:, j + 1], -begun.below[:, j + 1]]
+    columns += [(factors[:, j] > 1).astype(np.int64) for j in wanted.alone if j <= k]
+    for j in range(k + 1):
+        if wanted.axes[j] != NOWHERE:
+            columns += [np.where(begun.on_y[:, j] == y, factors[:, j], 1) for y in (False, True)]
+    rest = begun.size - (-(-begun.size // covered) - 1) * covered
+    for masks, sign in ((wanted.masks, 1), (wanted.copies, -1)):
+        for mask in np.unique(masks[:, : k + 1], axis=0):
+            if mask.any():
+                counted = np.zeros(factors.shape[1], bool)
+                counted[: k + 1] = mask
+                columns += [sign * begun.distinct(counted, covered), sign * begun.distinct(counted, rest)]
+    table = np.stack(columns, axis=1) if columns else np.zeros((len(factors), 1), np.int64)
+    table = table[:, [i for i in range(table.shape[1]) if (table[:, i] != table[0, i]).any()]]
+    order = np.lexsort((table.sum(axis=1), covered))
+    return np.sort(order[undominated(np.ascontiguousarray(table[order]), covered[order])])
+
+
+NOWHERE = (False, False)
+"""The axes of a memory, which has none."""
+
+
+@kernel
+def undominated(table, group):
+    """Flags of the rows for which no earlier row of their group is as low everywhere; groups stand together."""
+    count, width = table.shape
+    keep = np.ones(count, np.bool_)
+    kept = np.empty(count, np.int64)
+    used = 0
+    for i in range(count):
+        if i == 0 or group[i] != group[i - 1]:
+            used = 0
+        for j in range(used):
+            e = kept[j]
+            as_low = True
+            for c in range(width):
+                if table[e, c] > table[i, c]:
+                    as_low = False
+                    break
+            if as_low:
+                keep[i] = False
+                if j > 0:  # rows that rule out many come first
+                    kept[j], kept[j // 2] = kept[j // 2], kept[j]
+                break
+        if keep[i]:
+            kept[used] = i
+            used += 1
+    return keep
+
+
+def can_loop_over(stage: Storage | Fanout, name: str) -> bool:
+    loops = stage.loops
+    if isinstance(stage, Fanout) and stage.mesh_x * stage.mesh_y == 1:
+        return False
+    return loops.factors.get(name, 2) != 1 and loops.at_most.get(name, 2) > 1
+
+
+def _factors(
+    loops: LoopConstraint, name: str, blocks: int, stage: Storage | Fanout, *, must_finish: bool
+) -> list[int]:
+    """Factors in ascending order."""
+    most = max(stage.mesh_x, stage.mesh_y) if isinstance(stage, Fanout) else math.inf
+    exact = loops.factors.get(name)
+    if exact is not None:
+        # An exact factor above what is left becomes as short as that, as in Timeloop.
+        options = [min(exact, blocks)]
+    elif must_finish:
+        options = [blocks]
+    else:
+        options = runs_of(blocks, int(min(most, blocks)))
+    return [n for n in options if n <= most and (exact is not None or loops.permits(name, n))]
+
+
+def _sides(stage: Storage | Fanout, axes: tuple[bool, bool], n: int) -> list[bool]:
+    if not isinstance(stage, Fanout) or n == 1:
+        return [False]
+    on_x, on_y = axes
+    return [y for y, able, room in ((False, on_x, stage.mesh_x), (True, on_y, stage.mesh_y)) if able and n <= room]

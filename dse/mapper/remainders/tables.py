@@ -1,0 +1,272 @@
+"""Energies, cycles and capacities of mappings with remainders as sums of products, a column for each group."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dse.hardware.energy.ert import Ert
+from dse.hardware.residence import resident_words
+from dse.hardware.spec import Storage
+from dse.mapper.remainders.behaviours import Option
+from dse.mapper.remainders.chains import Chains, Ints, chains_of
+from dse.mapper.remainders.columns import Floats, Group, Window, window_words
+from dse.mapper.remainders.layer import Counted, Fate, Layer, Slid, wanted_of
+from dse.mapper.remainders.tree import build
+
+Columns = tuple[Floats, ...]
+"""A column of numbers for each group, one for each of its members: a product is one number of each column."""
+
+
+@dataclass
+class Terms:
+    """Rows of sums: each term belongs to a row and is a coefficient times a product."""
+
+    coefficients: list[float] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    floors: list[float] = field(default_factory=list)
+    columns: list[Columns] = field(default_factory=list)
+
+    def add(self, row: int, coefficient: float, columns: Columns, floor: float = -math.inf) -> None:
+        """Adds coefficient x max(product, floor) to a row."""
+        if coefficient:
+            self.coefficients.append(coefficient)
+            self.rows.append(row)
+            self.floors.append(floor)
+            self.columns.append(columns)
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words that an action of a memory moves over the layer, as terms: coefficients and products."""
+
+    stage: int
+    action: str
+    terms: tuple[tuple[float, Columns], ...]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A group's members in a binary tree whose neighbours are similar; node 0 is the root."""
+
+    order: Ints
+    left: Ints
+    right: Ints
+    start: Ints
+
+
+class Tables:
+    """The columns of a layer whose levels keep certain tensors."""
+
+    def __init__(self, layer: Layer, *, timed: bool) -> None:
+        self.layer = layer
+        problem = layer.problem
+        chains = {
+            d: chains_of(d, problem.bound[d], layer.stages, wanted_of(layer, d, timed=timed)) for d in layer.dims
+        }
+        self.empty = any(len(c.factors) == 0 for c in chains.values())
+        self.groups = tuple(Group(tuple(chains[d] for d in names)) for names in layer.members)
+        self.windows = {
+            (t, g): Window(*(layer.coefficient[t, d] for d in names))
+            for g, names in enumerate(layer.members)
+            for t in range(len(problem.data_spaces))
+            if (t, names) in layer.windows
+        }
+        self.trees = () if self.empty else tuple(map(_tree, self.groups))
+        self.perfect = tuple(
+            group.spread([(np.prod(c.factors, axis=1) == c.size).astype(np.float64) for c in group.chains]) > 0
+            for group in self.groups
+        )
+
+    def each(self, key: object, values: Callable[[Chains], Ints | Floats | None]) -> Columns:
+        """A column for each group from a number for each chain of each dimension; None stands for 1."""
+        return tuple(group.of_dimensions((key, *group.names), values) for group in self.groups)
+
+    def steps(self) -> Columns:
+        """Cycles without stalls."""
+        temporal = np.array(self.layer.temporal)
+        return self.each("steps", lambda c: c.distinct(temporal))
+
+    def instances(self, k: int) -> Columns:
+        """Instances of stage k that are active at a time at most."""
+        fanouts = self.layer.copies(k).over("")
+        return self.each(("instances", k), lambda c: np.prod(c.factors[:, fanouts], axis=1))
+
+    def words(self, t: int, child: int, counted: Counted, slid: Slid | None, between: tuple[int, ...] = ()) -> Columns:
+        """Words of a tensor that a level (-1: the compute units) needs.
+
+        Args:
+            between: fan-outs whose children can need the same box along a window; the words are then the least there are.
+        """
+        layer = self.layer
+
+        def own(c: Chains) -> Ints | Floats | None:
+            coefficient = layer.coefficient.get((t, c.name))
+            if coefficient is None:
+                return c.distinct(counted.over(c.name))
+            if child < 0:
+                return np.full(len(c.factors), c.size)
+            tiles = -(-c.size // c.below[:, child + 1])
+            return np.asarray(coefficient * (c.size - tiles) + tiles)
+
+        out = []
+        for g, group in enumerate(self.groups):
+            window = self.windows.get((t, g))
+            if window is None:
+                moved = tuple(layer.coefficient.get((t, d)) for d in group.names)
+                masks = tuple(
+                    counted.over(d).tobytes() if c is None else b"" for d, c in zip(group.names, moved, strict=True)
+                )
+                out.append(group.of_dimensions(("words", child if any(moved) else None, moved, masks), own))
+                continue
+            slides = slid if slid is not None and slid.dimension in group.names else None
+            key = ("window", t, child, slides, between)
+            if key not in group.cache:
+                if child < 0:
+                    column = np.full(group.size, float(math.prod(c.size for c in group.chains)))
+                else:
+                    which = None if slides is None else group.names.index(slides.dimension)
+                    column = window_words(group, window, child + 1, which, 0 if slides is None else slides.stage)
+                for k in between:
+                    a, b = (c.factors[:, k] for c in group.chains)
+                    column = column / np.minimum.outer(a, b).ravel()
+                group.cache[key] = column
+            out.append(group.cache[key])
+        return tuple(out)
+
+    def tile(self, t: int, k: int) -> Columns:
+        """Words of the largest tile of a tensor that stage k holds."""
+        out = []
+        for g, group in enumerate(self.groups):
+            window = self.windows.get((t, g))
+            if window is None:
+                coefficients = {d: self.layer.coefficient.get((t, d), 0) for d in group.names}
+                key = ("tile", k, tuple(coefficients.values()))
+                out.append(group.of_dimensions(key, lambda c, by=coefficients: 1 + by[c.name] * (c.below[:, k + 1] - 1)))
+                continue
+            if ("tile", t, k) not in group.cache:
+                p, r = (c.below[:, k + 1] - 1 for c in group.chains)
+                group.cache["tile", t, k] = 1.0 + np.add.outer(window.first * p, window.second * r).ravel()
+            out.append(group.cache["tile", t, k])
+        return tuple(out)
+
+    def limits(self, terms: Terms, row: int) -> list[float]:
+        """Adds the rows of capacities and meshes from `row` on; returns their limits."""
+        layer, out = self.layer, []
+        keep = {
+            s.name: frozenset(tensor.name for tensor, kept in zip(layer.problem.data_spaces, layer.kept, strict=True) if k in kept)
+            for k, s in enumerate(layer.stages) if isinstance(s, Storage)
+        }  # fmt: skip
+        resident = resident_words(layer.spec, layer.problem, keep)
+        for k, stage in enumerate(layer.stages):
+            if isinstance(stage, Storage):
+                if stage.capacity is None or not keep[stage.name]:
+                    continue
+                for t, kept in enumerate(layer.kept):
+                    if k in kept:
+                        floor = resident.get(stage.name, {}).get(layer.problem.data_spaces[t].name, 0)
+                        terms.add(row + len(out), 1.0, self.tile(t, k), float(floor))
+                out.append(float(stage.capacity))
+                continue
+            for y, room in ((False, stage.mesh_x), (True, stage.mesh_y)):
+                if room > 1:
+                    columns = self.each(
+                        ("mesh", k, y), lambda c, k=k, y=y: np.where(c.on_y[:, k] == y, c.factors[:, k], 1)
+                    )
+                    terms.add(row + len(out), 1.0, columns)
+                    out.append(float(room))
+        return out
+
+    def traffic(self, options: Sequence[Sequence[Option]]) -> list[Words]:
+        """Words of every action of every memory, all instances together.
+
+        Args:
+            options: of each stage, what its loops may do; where there are several, each number is the least of them.
+        """
+        layer, out = self.layer, []
+        for t, tensor in enumerate(layer.problem.data_spaces):
+            kept = layer.kept[t]
+            fates = list(itertools.product(*(dict.fromkeys(o.behaviour[t] for o in stage) for stage in options)))
+            for i, k in enumerate(kept):
+                child = kept[i - 1] if i else -1
+                between = layer.fanouts_between(child, k)
+                several = tuple(j for j in between if layer.stages[j].mesh_x * layer.stages[j].mesh_y > 1)  # type: ignore[union-attr]
+                taken = self._least(t, child, fates, between, several)
+                first: tuple[tuple[float, Columns], ...] = ()
+                if tensor.read_write:
+                    copies = layer.copies(k)
+                    moved = layer.moves[t]
+                    first = ((-1.0, self.each(
+                        ("first", t, k),
+                        lambda c, moved=moved, copies=copies: (
+                            np.full(len(c.factors), c.size) if c.name in moved else c.distinct(copies.over(c.name))
+                        ),
+                    )),)  # fmt: skip
+                    out.append(Words(k, "update", ((1.0, taken),)))
+                out.append(Words(k, "read", ((1.0, taken), *first)))
+                if i + 1 < len(kept):
+                    out.append(Words(k, "write", ((1.0, self._least(t, k, fates, (), ())), *first)))
+        return out
+
+    def _least(
+        self, t: int, child: int, fates: Sequence[Fate], merged: tuple[int, ...], between: tuple[int, ...]
+    ) -> Columns:
+        """The words of a child, each number the least of all fates; fan-outs in `merged` are served by one read."""
+        which = dict.fromkeys(self.layer.counted(t, child, fate) for fate in fates)
+        columns = [self.words(t, child, counted.without(merged), slid, between) for counted, slid in which]
+        return columns[0] if len(columns) == 1 else tuple(np.minimum.reduce(of_group) for of_group in zip(*columns, strict=True))
+
+    def energy(self, terms: Terms, ert: Ert, traffic: Sequence[Words]) -> None:
+        """Adds pJ over the layer to row 0."""
+        layer = self.layer
+        operations = float(layer.problem.macs)
+        terms.add(0, operations * ert.compute(layer.spec.compute.name), self.each("one", lambda c: None))
+        for words in traffic:
+            stage = layer.stages[words.stage]
+            assert isinstance(stage, Storage)
+            price = ert.storage(stage.name)[words.action] / stage.block_size
+            for coefficient, columns in words.terms:
+                terms.add(0, price * coefficient, columns)
+        for k, stage in enumerate(layer.stages):
+            leak = ert.storage(stage.name)["leak"] if isinstance(stage, Storage) else 0.0
+            if leak:
+                terms.add(0, leak, tuple(a * b for a, b in zip(self.steps(), self.instances(k), strict=True)))
+
+    def cycles(self, terms: Terms, traffic: Sequence[Words]) -> int:
+        """Adds rows of cycles from 1 on, of which the largest counts: those of the array, and those of bandwidths."""
+        layer, row = self.layer, 1
+        terms.add(row, 1.0, self.steps())
+        for k, stage in enumerate(layer.stages):
+            if not isinstance(stage, Storage):
+                continue
+            for bandwidth, actions in (
+                (stage.read_bandwidth, ("read",)),
+                (stage.write_bandwidth, ("write", "update")),
+                (stage.shared_bandwidth, ("read", "write", "update")),
+            ):
+                if bandwidth is None:
+                    continue
+                row += 1
+                for words in traffic:
+                    if words.stage == k and words.action in actions:
+                        for coefficient, columns in words.terms:
+                            each = tuple(a / b for a, b in zip(columns, self.instances(k), strict=True))
+                            terms.add(row, coefficient / bandwidth, each)
+        return row
+
+
+def _tree(group: Group) -> Tree:
+    parts = [np.log(np.concatenate([c.below[:, 1:], c.factors], axis=1).astype(np.float64)) for c in group.chains]
+    features = parts[0]
+    if len(parts) == 2:
+        a, b = parts
+        features = np.concatenate([np.repeat(a, len(b), axis=0), np.tile(b, (len(a), 1))], axis=1)
+    count = len(features)
+    order = np.arange(count)
+    left, right, start, stop = (np.full(2 * count, -1, np.int64) for _ in range(4))
+    used = build(np.ascontiguousarray(features), order, left, right, start, stop)
+    return Tree(order, left[:used].copy(), right[:used].copy(), start[:used].copy())
