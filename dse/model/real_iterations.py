@@ -25,6 +25,8 @@ from dse.workload.problem import Axis, DataSpace, Problem
 COMPUTE = -1
 """The place of the compute unit among the levels, which are numbered from the innermost one."""
 
+_UNCOUNTED = "`enos model --count timeloop` evaluates such a mapping"
+
 
 class RealLoop(NamedTuple):
     """`factor` iterations, each over `stride` indices of a dimension; `order` numbers all loops, innermost first."""
@@ -102,10 +104,15 @@ def check_countable(problem: Problem) -> None:
         on = Counter(d for axis in axes for d, _ in axis)
         twice = [d for d, times in on.items() if times > 1]
         if twice:
-            raise InputError("remainders", f"{tensor.name} has {twice[0]} on several axes", "a dimension on one axis")
+            raise InputError(
+                "remainders", f"{tensor.name} has {twice[0]} on several axes", "a dimension on one axis", _UNCOUNTED
+            )
         if tensor.read_write and any(len(axis) > 1 or any(c != 1 for _, c in axis) for axis in axes):
             raise InputError(
-                "remainders", f"outputs with windows or strides: {tensor.name}", "one dimension on each axis, times 1"
+                "remainders",
+                f"outputs with windows or strides: {tensor.name}",
+                "one dimension on each axis, times 1",
+                _UNCOUNTED,
             )
 
 
@@ -147,6 +154,11 @@ def count(spec: Spec, problem: Problem, mapping: Mapping) -> Count:
             words.setdefault(levels[level].name, {})[tensor.name] = found
     instances = {level.name: _most_instances(nest, i) for i, level in enumerate(levels)}
     return Count(words, instances, _most_instances(nest, COMPUTE), _cycles(nest))
+
+
+def steps(spec: Spec, problem: Problem, mapping: Mapping) -> int:
+    """Cycles without stalls: the steps that all instances take together, of any complete mapping."""
+    return _cycles(real_nest(spec, problem, mapping))
 
 
 def received(nest: RealNest, tensor: DataSpace, child: int, parent: int | None = None) -> int:
@@ -295,11 +307,11 @@ class _Run(NamedTuple):
 def _pair_words(nest: RealNest, axis: Axis, child: int, fanout: int, first: RealLoop | None) -> int:
     """The same for an axis of two dimensions that a fan-out shares among its children: boxes may coincide."""
     runs = [_runs(nest, d, child, fanout, first) for d, _ in axis]
-    steps = [next(x.stride for x in nest.outside(d, child) if x.level == fanout) for d, _ in axis]
+    strides = [next(x.stride for x in nest.outside(d, child) if x.level == fanout) for d, _ in axis]
     tiles = [nest.tile(d, child) for d, _ in axis]
     total = 0
     for (one, times), (other, more) in itertools.product(runs[0].items(), runs[1].items()):
-        total += times * more * _needed_once(axis, (one, other), steps, tiles, first)
+        total += times * more * _needed_once(axis, (one, other), strides, tiles, first)
     return total
 
 
@@ -348,10 +360,10 @@ def _at_start(loop: RealLoop, unit: int, among: tuple[int, int]) -> int:
 
 
 def _needed_once(
-    axis: Axis, runs: tuple[_Run, _Run], steps: Sequence[int], tiles: Sequence[int], first: RealLoop | None
+    axis: Axis, runs: tuple[_Run, _Run], strides: Sequence[int], tiles: Sequence[int], first: RealLoop | None
 ) -> int:
     """Words of an axis that the children of a fan-out need in a step, those that several need once."""
-    moves = [c * step for (_, c), step in zip(axis, steps, strict=True)]
+    moves = [c * step for (_, c), step in zip(axis, strides, strict=True)]
     if all(run.last == tile for run, tile in zip(runs, tiles, strict=True)):
         # Children (a, b) and (a + k * period, b - k * other period) coincide: all are copies of one box.
         common = math.gcd(*moves)
@@ -413,7 +425,7 @@ def _enumerated_words(nest: RealNest, axis: Axis, child: int, end: int, first: R
     shared = [[x.spatial and x.level <= end for x in of] for of in loops]
     fanouts = sorted({x.level for of in loops for x in of if x.spatial and x.level <= end})
     tiles = [nest.tile(d, child) for d, _ in axis]
-    steps: dict[tuple[tuple[int, ...], ...], dict[tuple[int, int], list[tuple[tuple[int, ...], ...]]]] = {}
+    found: dict[tuple[tuple[int, ...], ...], dict[tuple[int, int], list[tuple[tuple[int, ...], ...]]]] = {}
     for blocks in itertools.product(*(_blocks(nest, d, child) for d, _ in axis)):
         sizes = [block.size for block in blocks]
         low, high = _interval(axis, sizes)
@@ -432,8 +444,8 @@ def _enumerated_words(nest: RealNest, axis: Axis, child: int, end: int, first: R
                   for i, x in zip(block.digits, of, strict=True) if x.level == fanout)
             for fanout in fanouts
         )  # fmt: skip
-        steps.setdefault(step, {}).setdefault((low + by, high + by), []).append(place)
-    return sum((high - low) * _connected(places) for of in steps.values() for (low, high), places in of.items())
+        found.setdefault(step, {}).setdefault((low + by, high + by), []).append(place)
+    return sum((high - low) * _connected(places) for of in found.values() for (low, high), places in of.items())
 
 
 def _blocks(nest: RealNest, dimension: str, level: int) -> list[_Block]:
