@@ -309,7 +309,7 @@ def _inputs(question: Question, layer: dict[str, int] | None = None) -> tuple[Sp
 def _ask(inputs: tuple[Spec, Problem, Ert, str]) -> tuple[float, float, bool]:
     """CPU seconds, the objective of the mapping, and whether it is proven."""
     start = time.process_time()
-    result = search(*inputs)
+    result = search(*inputs, remainders=False)
     seconds = time.process_time() - start
     assert result.evaluation is not None, result.reason
     energy, cycles = result.evaluation.energy_pj, result.evaluation.cycles

@@ -75,8 +75,8 @@ def _mapped(
     (candidate,) = (c for c in load_candidates() if c.name == "T8")
     instance = instance_for(arch, candidate, problem, library_for(arch))
     found = search(instance.spec, problem, instance.ert, objective, imperfect)
-    assert found.mapping is not None and found.evaluation is not None
-    return instance, problem, found.mapping, found.evaluation
+    assert found.mapping is not None
+    return instance, problem, found.mapping, evaluate(instance.spec, problem, found.mapping, instance.ert)
 
 
 def _padding_share(

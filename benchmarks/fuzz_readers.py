@@ -62,7 +62,7 @@ def _made() -> Path:
             store.write(f"key{i}", {"status": "ok", "i": i, "text": "x" * 50})
     (folder / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
     spec, problem = _golden()
-    found = search(spec, problem, read_ert(GOLDEN / "ert.yaml"))
+    found = search(spec, problem, read_ert(GOLDEN / "ert.yaml"), remainders=False)
     assert found.mapping is not None
     (folder / "mapping.yaml").write_text(yaml.safe_dump(directives(spec, problem, found.mapping)), encoding="utf-8")
     return folder

@@ -170,7 +170,7 @@ def _search(arch: str, layer: dict[str, int], objective: str) -> Answer:
         spec = spec_for(read_arch(ARCHS / f"{arch}.yaml"), problem)
         ert = read_ert(ARCHS / f"{arch}.ert.yaml")
         start = time.process_time()
-        found = search(spec, problem, ert, objective)
+        found = search(spec, problem, ert, objective, remainders=False)
         seconds = time.process_time() - start
     except (InputError, AssertionError) as e:
         return Answer(problem=f"{type(e).__name__}: {e}", peak_rss=own_peak_rss())

@@ -16,10 +16,10 @@ from dse.cli.common import (
     check_jobs,
     check_writable,
     echo_json,
-    imperfect_option,
     include_option,
     jobs_option,
     json_option,
+    perfect_option,
 )
 from dse.cli.progress import mapping_bar
 from dse.core.text import text_table
@@ -40,7 +40,7 @@ DIFFERENT = 1
 @include_option
 @click.option("--operators", type=FILE, help="Operators and precisions; default: the shipped ones.")
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="energy", show_default=True)
-@imperfect_option
+@perfect_option
 @click.option("--mapper", "mappers", type=int, default=3, show_default=True, metavar="N",
               help="Layers that timeloop-mapper searches too, the largest ones.")  # fmt: skip
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="Limit of each of these searches.")
@@ -56,7 +56,7 @@ def check(
     include: tuple[Path, ...],
     operators: Path | None,
     objective: str,
-    imperfect: bool,
+    perfect: bool | None,
     mappers: int,
     seconds: float,
     store: Path | None,
@@ -68,8 +68,8 @@ def check(
 
     Every layer under every candidate: the components' energies, and the optimal mapping evaluated by both engines, per
     level and tensor. Counts and cycles must be equal, energies as far as Timeloop prints them. Then timeloop-mapper
-    searches the N largest layers, and both mappers' energies and times are set side by side. Exit code 1 if anything
-    differs, or if timeloop-mapper finds a better mapping.
+    searches the N largest layers, and energies and times of both mappers on perfect factors are set side by side. Exit
+    code 1 if anything differs, or if timeloop-mapper finds a better mapping.
 
     \b
     Example:
@@ -80,7 +80,7 @@ def check(
     rival = TimeloopEngine(seconds=seconds)
     if output is not None:
         check_writable(output)
-    native, timeloop = plans(workload, arch_with(arch, include), operators, objective, imperfect)
+    native, timeloop = plans(workload, arch_with(arch, include), operators, objective, not perfect)
     for plan in (native, timeloop):
         with mapping_bar(f"mapping, {plan.engine.name}") as show:
             map_plans([plan], store=store, jobs=jobs, progress=show)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dse.core.errors import InputError
-from dse.engines import MAPPINGS, load_engine
+from dse.engines import MAPPINGS, Engine, load_engine
 from dse.mapper import OBJECTIVES
 
 if TYPE_CHECKING:
@@ -28,12 +28,16 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def workload_options(function: _Function, *, required: bool = True) -> Callable[..., Any]:
     """WORKLOAD and the options that decide which table it has and where that is stored.
 
-    The function gets `--include` as part of `arch`, and the options of the engine as an engine.
+    The function gets `--include` as part of `arch`, the options of the engine as an engine, and `--perfect` as
+    `remainders`, which is None where it is not given.
     """
 
     @functools.wraps(function)
-    def call(*, arch: Path | None, include: tuple[Path, ...], **others: Any) -> Any:
-        return function(arch=arch_with(arch, include), **others)
+    def call(
+        *, arch: Path | None, include: tuple[Path, ...], engine: Engine, perfect: bool | None, **others: Any
+    ) -> Any:
+        remainders = remainders_wanted(perfect, engine)
+        return function(arch=arch_with(arch, include), engine=engine, remainders=remainders, **others)
 
     decorated = engine_options(call)
     for option in reversed(
@@ -45,7 +49,7 @@ def workload_options(function: _Function, *, required: bool = True) -> Callable[
             click.option(
                 "--objective", type=click.Choice(OBJECTIVES), help="What a mapping minimises; default: energy."
             ),
-            imperfect_option,
+            perfect_option,
             click.option("--store", type=FILE, help="Store of results; default: $ENOS_STORE or the user's cache."),
         )
     ):
@@ -106,10 +110,24 @@ def arch_with(arch: Path | None, include: tuple[Path, ...]) -> ArchLike:
     return SpecFile.read(find_arch(arch), include)
 
 
-def imperfect_option(function: _Function) -> _Function:
+def perfect_option(function: _Function) -> _Function:
+    """The function gets `perfect` as None where neither form is given."""
     return click.option(
-        "--imperfect", is_flag=True, help="Look among mappings with remainders, too; they fill fan-outs better."
+        "--perfect/--imperfect",
+        default=None,
+        help="Perfect factors only, or also mappings with remainders, which fill fan-outs better; default: the latter.",
     )(function)
+
+
+def remainders_wanted(perfect: bool | None, engine: Engine) -> bool | None:
+    """Whether mappings with remainders are to be looked at; None where the command line does not say.
+
+    Raises:
+        InputError: they are asked of an engine that has none.
+    """
+    if perfect is False and not engine.has_remainders:
+        raise InputError("--imperfect", "timeloop-mapper has no mappings with remainders", hint="use --mapping native")
+    return None if perfect is None else not perfect
 
 
 def json_option(function: _Function) -> _Function:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from collections.abc import Mapping as MappingType
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +16,10 @@ from dse.cli.common import (
     echo_json,
     engine_option,
     engine_options,
-    imperfect_option,
     include_option,
     json_option,
+    perfect_option,
+    remainders_wanted,
     uj,
 )
 from dse.core.documents import read_yaml
@@ -29,13 +30,16 @@ from dse.engines import Engine, load_engine
 from dse.hardware.energy.ert import Ert, read_ert
 from dse.hardware.instance import ArchLike, library_for, read_arch, spec_for
 from dse.hardware.spec import Spec
-from dse.mapper import OBJECTIVES
-from dse.model.evaluation import Evaluation
+from dse.mapper import OBJECTIVES, REMAINDERS
+from dse.model.evaluation import Evaluation, evaluate
 from dse.model.mapping import Mapping, directives, loop_nest, parse_directives
-from dse.model.unrounded import fair_energy
+from dse.model.real_iterations import steps
 from dse.workload.problem import Problem, problem_from_document
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+COUNTS = ("timeloop", "physical")
+"""How mappings with remainders are counted; of all others both are the same."""
 
 
 def _var_option(function: _Function) -> _Function:
@@ -52,6 +56,12 @@ def _var_option(function: _Function) -> _Function:
 @_var_option
 @include_option
 @engine_option
+@click.option(
+    "--count",
+    type=click.Choice(COUNTS),
+    help="How words and cycles of a mapping with remainders are counted; default: physical, what really happens, and "
+    "with --engine timeloop only timeloop.",
+)
 @json_option
 def model(
     arch: Path,
@@ -61,9 +71,14 @@ def model(
     variables: tuple[str, ...],
     include: tuple[Path, ...],
     engine: str,
+    count: str | None,
     as_json: bool,
 ) -> None:
-    """Evaluates one mapping, as timeloop-model does.
+    """Evaluates one mapping.
+
+    The numbers are those of timeloop-model, but for mappings whose loops have remainders: of these the iterations that
+    really happen are counted, and Timeloop's energy and cycles are shown beside that. --count timeloop reproduces
+    timeloop-model on them, too.
 
     ARCH and PROBLEM are Timeloop v4 files; one file may hold both, and ARCH may be the name of a shipped one. MAPPING
     is a list of Timeloop's directives, ERT an energy reference table of Accelergy; without it the engine estimates the
@@ -73,16 +88,21 @@ def model(
     Example:
       enos model arch.yaml problem.yaml mapping.yaml ERT.yaml --var act_bits=4 --json
     """
+    if count == "physical" and engine == "timeloop":
+        raise InputError("--count", "physical does not go with --engine timeloop", "timeloop")
     loaded = load_engine(engine)
     layer, spec, energies = _read(loaded, arch_with(arch, include), problem, ert, variables)
     document = read_yaml(mapping)
     entries = document["mapping"] if isinstance(document, dict) and "mapping" in document else document
     chosen = parse_directives(spec, layer, entries, mapping)
-    evaluation = loaded.evaluate(spec, layer, chosen, energies)
+    physical = engine != "timeloop" and count != "timeloop"
+    evaluate_ = evaluate if count == "timeloop" and engine != "timeloop" else loaded.evaluate
+    evaluation = evaluate_(spec, layer, chosen, energies)
+    beside = _timeloops(spec, layer, chosen, energies) if physical else {}
     if as_json:
-        echo_json(_document(spec, layer, chosen, energies, evaluation))
+        echo_json({**_document(spec, layer, chosen, evaluation), **beside})
     else:
-        click.echo(_text(spec, layer, chosen, energies, evaluation))
+        click.echo(_text(spec, layer, chosen, evaluation, beside))
 
 
 @click.command()
@@ -95,7 +115,7 @@ def model(
 @click.option(
     "--objective", type=click.Choice(OBJECTIVES), default="energy", show_default=True, help="What is minimised."
 )
-@imperfect_option
+@perfect_option
 @click.option("--output", type=FILE, help="Mapping to write, which enos model and timeloop-model read.")
 @json_option
 def mapper(
@@ -106,15 +126,14 @@ def mapper(
     include: tuple[Path, ...],
     engine: Engine,
     objective: str,
-    imperfect: bool,
+    perfect: bool | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
     """Finds the best of all mappings of a layer.
 
-    The mapspace is that of timeloop-mapper: perfect factors under the constraints of ARCH. With --imperfect the last
-    run of a loop may also be shorter, so that an array of 14 columns can take 55 in 4 steps; the best of these
-    mappings that is found is not proven to be the best there is, but is never worse.
+    The mapspace has the constraints of ARCH. The last run of a loop may be shorter, so that an array of 14 columns can
+    take 55 in 4 steps. With --perfect all factors divide their dimension, as in timeloop-mapper.
 
     ARCH, PROBLEM and ERT are as in `enos model`. Where there is no mapping, the exit code is 2 and the line says why.
 
@@ -125,19 +144,22 @@ def mapper(
     if output is not None:
         check_writable(output)
     layer, spec, energies = _read(engine, arch_with(arch, include), problem, ert, variables)
-    found = engine.search(spec, layer, energies, objective, imperfect)
+    remainders = remainders_wanted(perfect, engine) is not False and engine.has_remainders
+    found = engine.search(spec, layer, energies, objective, remainders)
     if found.mapping is None or found.evaluation is None:
         raise InputError("no mapping", found.reason)
     entries = directives(spec, layer, found.mapping)
     if output is not None:
         with system_errors(output):
             output.write_text(_mapping_yaml(entries), encoding="utf-8")
+    beside = _timeloops(spec, layer, found.mapping, energies) if engine.name != "timeloop" else {}
     if as_json:
-        document = _document(spec, layer, found.mapping, energies, found.evaluation)
-        echo_json({**document, "mapping": entries, "optimal": found.optimal})
+        document = {**_document(spec, layer, found.mapping, found.evaluation), **beside}
+        echo_json({**document, "mapping": entries, "optimal": found.optimal, "mapspace": found.mapspace})
         return
-    click.echo(_text(spec, layer, found.mapping, energies, found.evaluation))
-    click.echo("Proven optimal." if found.optimal else "Not proven optimal.")
+    click.echo(_text(spec, layer, found.mapping, found.evaluation, beside))
+    among = f"among mappings with {REMAINDERS}" if found.mapspace == REMAINDERS else f"among {found.mapspace}"
+    click.echo(f"{'Proven' if found.optimal else 'Not proven'} optimal {among}.")
     if output is not None:
         click.echo(f"Mapping: {output}")
 
@@ -183,28 +205,42 @@ def _mapping_yaml(entries: list[dict[str, Any]]) -> str:
 
 def _utilisation(spec: Spec, problem: Problem, mapping: Mapping, evaluation: Evaluation) -> tuple[float, float]:
     """Compute units that work, of all: while the array computes, and over all cycles, stalls of memories included."""
-    steps = math.prod(n for loops in mapping.temporal.values() for _, n in loops)
     busy = problem.macs / spec.pe_count
-    return busy / steps, busy / evaluation.cycles
+    return busy / steps(spec, problem, mapping), busy / evaluation.cycles
 
 
-def _document(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert, evaluation: Evaluation) -> dict[str, Any]:
+def _timeloops(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> dict[str, float | int | None]:
+    """Timeloop's energy and cycles of a mapping with remainders, None where Timeloop stops; nothing of all others."""
+    if not mapping.remainders:
+        return {}
+    try:
+        found = evaluate(spec, problem, mapping, ert)
+    except InputError:
+        return {"timeloop_energy_pj": None, "timeloop_cycles": None}
+    return {"timeloop_energy_pj": found.energy_pj, "timeloop_cycles": found.cycles}
+
+
+def _document(spec: Spec, problem: Problem, mapping: Mapping, evaluation: Evaluation) -> dict[str, Any]:
     computing, stalled = _utilisation(spec, problem, mapping, evaluation)
-    document = evaluation.document() | {"utilisation": computing, "utilisation_with_stalls": stalled}
-    if mapping.remainders:
-        document["energy_without_rounding_pj"] = fair_energy(spec, problem, mapping, ert, evaluation)
-    return document
+    return evaluation.document() | {"utilisation": computing, "utilisation_with_stalls": stalled}
 
 
-def _text(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert, evaluation: Evaluation) -> str:
+def _text(
+    spec: Spec,
+    problem: Problem,
+    mapping: Mapping,
+    evaluation: Evaluation,
+    beside: MappingType[str, float | int | None],
+) -> str:
     computing, stalled = _utilisation(spec, problem, mapping, evaluation)
     total_lines = [
         f"Cycles: {evaluation.cycles:,}",
         f"Utilisation: {computing:.1%} of the compute units, {stalled:.1%} with stalls",
     ]
-    if mapping.remainders:
-        (fair,) = uj([fair_energy(spec, problem, mapping, ert, evaluation)])
-        total_lines.append(f"Energy without Timeloop's rounding of remainders: {fair} uJ")
+    if beside:
+        energy, cycles = beside["timeloop_energy_pj"], beside["timeloop_cycles"]
+        counted = "nothing: it stops" if energy is None else f"{uj([energy])[0]} uJ, {cycles:,} cycles"
+        total_lines.append(f"Timeloop, which approximates remainders, counts {counted}.")
     return _levels_text(evaluation, loop_nest(spec, mapping)) + "\n" + "\n".join(total_lines)
 
 

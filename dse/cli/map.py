@@ -50,7 +50,7 @@ def map_(
     operators: Path | None,
     engine: Engine,
     objective: str | None,
-    imperfect: bool,
+    remainders: bool | None,
     store: Path | None,
     jobs: int,
     output: tuple[Path, ...],
@@ -85,7 +85,7 @@ def map_(
             jobs=jobs,
             progress=progress,
             objective=objective or "energy",
-            imperfect=imperfect,
+            remainders=remainders is not False,
         )
     for path in output:
         table.save(path)

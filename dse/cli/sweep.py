@@ -57,7 +57,7 @@ def sweep(
     operators: Path | None,
     engine: Engine,
     objective: str | None,
-    imperfect: bool,
+    remainders: bool | None,
     store: Path | None,
     settings: tuple[str, ...],
     config: Path | None,
@@ -97,7 +97,7 @@ def sweep(
         only=only or said.candidates,
         engine=engine,
         objective=objective or said.objective or "energy",
-        imperfect=imperfect or said.imperfect,
+        remainders=(said.remainders if remainders is None else remainders) is not False,
     )
     reports: list[Report] = []
     with mapping_bar("sweeping") as show:

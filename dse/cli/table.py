@@ -26,7 +26,7 @@ def table(
     operators: Path | None,
     engine: Engine,
     objective: str | None,
-    imperfect: bool,
+    remainders: bool | None,
     store: Path | None,
     output: tuple[Path, ...],
     breakdown: str | None,
@@ -48,7 +48,7 @@ def table(
         store=store,
         engine=engine,
         objective=objective or "energy",
-        imperfect=imperfect,
+        remainders=remainders is not False,
     )
     for path in output:
         costs.save(path)

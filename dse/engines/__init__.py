@@ -43,6 +43,11 @@ class Engine(Protocol):
         """Whether one process should search all candidates of a layer, because they have work in common."""
         ...
 
+    @property
+    def has_remainders(self) -> bool:
+        """Whether its mapspace has mappings with remainders."""
+        ...
+
     def energies(
         self, spec: Spec, library: ComponentLibrary, where: object, compute_actions: Iterable[tuple[str, float]]
     ) -> Ert:
@@ -51,8 +56,8 @@ class Engine(Protocol):
     def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
         """Accesses, energy and cycles of a mapping; InputError if it does not fit the hardware."""
 
-    def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str, imperfect: bool) -> Found:
-        """The best mapping, with `imperfect` also of those with remainders, or the reason why there is none."""
+    def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str, remainders: bool) -> Found:
+        """The best mapping, with `remainders` also of those that have some, or the reason why there is none."""
 
 
 def load_engine(name: str, **settings: Any) -> Engine:

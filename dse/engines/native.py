@@ -1,4 +1,4 @@
-"""The embedded engine: the access model of `dse.model.evaluation` and the exact mapper of `dse.mapper`."""
+"""The embedded engine: the access model of `dse.model` and the exact mapper of `dse.mapper`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from dse.hardware.energy.components import ComponentLibrary
 from dse.hardware.energy.ert import Ert
 from dse.hardware.instance import embedded_energies
 from dse.hardware.spec import Spec
-from dse.model.evaluation import Evaluation, evaluate
+from dse.model.evaluation import Evaluation
 from dse.model.mapping import Mapping
+from dse.model.physical import physical
 from dse.workload.problem import Problem
 
 if TYPE_CHECKING:
@@ -26,10 +27,11 @@ class NativeEngine:
 
     name: str = "native"
     batches_candidates: bool = True
+    has_remainders: bool = True
 
     @property
     def version(self) -> str:
-        """The mapper's version; the model's counts are fixed by Timeloop's."""
+        """The version of mapper and model."""
         from dse.mapper import VERSION
 
         return str(VERSION)
@@ -44,9 +46,10 @@ class NativeEngine:
         return embedded_energies(spec, library, where, compute_actions)
 
     def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
-        return evaluate(spec, problem, mapping, ert)
+        """Timeloop's counts, of a mapping with remainders the physical ones."""
+        return physical(spec, problem, mapping, ert)
 
-    def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str, imperfect: bool = False) -> Found:
+    def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str, remainders: bool = True) -> Found:
         from dse.mapper import search
 
-        return search(spec, problem, ert, objective, imperfect)
+        return search(spec, problem, ert, objective, remainders)

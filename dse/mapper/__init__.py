@@ -1,7 +1,7 @@
-"""The mapper: the best mapping of a layer in Timeloop's perfect-factor mapspace, with proof.
+"""The mapper: the best mapping of a layer.
 
-Optionally it also looks among mappings with remainders, without proof. docs/mapper.md explains how it searches, and
-which function does what.
+It looks among mappings with remainders, or in Timeloop's mapspace of perfect factors. docs/mapper.md explains how it
+searches, and which function does what.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 OBJECTIVES = ("energy", "edp", "delay")
 """What can be minimised: energy; energy x delay; delay, and among the fastest mappings energy."""
 
-VERSION = "5"
+PERFECT, REMAINDERS = "perfect factors", "remainders"
+"""The mapspaces. With remainders the last run of a loop may be shorter than the others."""
+
+VERSION = "6"
 """Part of every store key: changes whenever the mapper's or the model's answers may change."""
 
-ANSWERS = "5:4be104c144e54895"
+ANSWERS = "6:05b0743a46774702"
 """The version and a digest of a few answers; `tests/dse/mapper/test_version.py` compares it and says what to write."""
 
 
@@ -33,28 +36,31 @@ ANSWERS = "5:4be104c144e54895"
 class Found:
     """The result of a search: a mapping with its evaluation, or the reason why there is none.
 
-    `optimal` means that no mapping without remainders is better, and that none with remainders was looked for.
+    `optimal` means that no mapping of `mapspace`, which is `PERFECT` or `REMAINDERS`, is better. What a mapping with
+    remainders costs is its physical count (`dse.model.physical`).
     """
 
     mapping: Mapping | None
     evaluation: Evaluation | None
     optimal: bool
     reason: str = ""
+    mapspace: str = PERFECT
 
 
-def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", imperfect: bool = False) -> Found:
+def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", remainders: bool = True) -> Found:
     """The best mapping of a layer, and what it costs.
 
     Of several equally good mappings it always returns the same one, whatever was searched before. If exact factors of
-    the constraints do not divide the layer, and nothing else fits, the mapping has a remainder, as in Timeloop, and is
-    not proven.
+    the constraints do not divide the layer, and nothing else fits, the mapping has a remainder also without
+    `remainders`, as in Timeloop, and is not proven.
 
     Args:
         spec: the accelerator.
         problem: the layer.
         ert: pJ for each component and action.
         objective: one of `OBJECTIVES`.
-        imperfect: also looks among mappings with remainders, which leave fewer units idle; docs/imperfect.md.
+        remainders: looks among mappings with remainders, too, which leave fewer units idle (docs/imperfect.md); else
+            among those whose factors divide the layer.
 
     Returns:
         The mapping, or None with the reason if nothing fits the hardware and its constraints.
@@ -67,16 +73,16 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", im
     >>> from dse.workload.problem import conv_problem
     >>> arch, layer = read_arch(), conv_problem({"C": 4, "M": 8, "P": 8, "Q": 8, "R": 3, "S": 3})
     >>> chip = instance_for(arch, load_candidates()[0], layer, library_for(arch))
-    >>> result = search(chip.spec, layer, chip.ert)
-    >>> result.optimal, result.evaluation.cycles
-    (True, 1536)
+    >>> result = search(chip.spec, layer, chip.ert, remainders=False)
+    >>> result.optimal, result.mapspace, result.evaluation.cycles
+    (True, 'perfect factors', 1536)
     """
     check_objective(objective)
     spec = searchable(spec, problem)
     from dse.mapper import branch_and_bound  # numba takes a while to load, and a warm store needs none of it
     from dse.mapper.remainders import padded
 
-    if imperfect:
+    if remainders:
         return padded.search(spec, problem, ert, objective, branch_and_bound.search)
     result = branch_and_bound.search(spec, problem, ert, objective)
     if result.mapping is None:
@@ -94,4 +100,4 @@ def check_objective(objective: str) -> None:
         raise unknown("objective", "objective", objective, OBJECTIVES)
 
 
-__all__ = ["ANSWERS", "OBJECTIVES", "VERSION", "Found", "check_objective", "search"]
+__all__ = ["ANSWERS", "OBJECTIVES", "PERFECT", "REMAINDERS", "VERSION", "Found", "check_objective", "search"]

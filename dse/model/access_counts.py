@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping as MappingType
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,13 +31,6 @@ class Tile:
     fill_share: float = 0.0
     partition: int = 0
     peer: float = 0.0
-
-
-class Serving(NamedTuple):
-    """How many children an instance of a level serves, and what the accesses counted for it are multiplied by."""
-
-    children: float
-    weight: float
 
 
 class KeptTile(NamedTuple):
@@ -67,15 +59,9 @@ def tensor_counts(nest: Nest, tensor: DataSpace, mapping: Mapping) -> list[tuple
     return out
 
 
-def kept_tiles(
-    nest: Nest, tensor: DataSpace, mapping: Mapping, serving: Sequence[Serving] | None = None
-) -> list[KeptTile]:
-    """A tensor at every level that keeps it, not rounded, innermost first.
-
-    Args:
-        serving: of every level, innermost first; None takes Timeloop's: all children, accesses as they are.
-    """
-    tiles = _tiles(nest, tensor, serving or [Serving(level.fanout_size, 1.0) for level in nest.levels])
+def kept_tiles(nest: Nest, tensor: DataSpace, mapping: Mapping) -> list[KeptTile]:
+    """A tensor at every level that keeps it, not rounded, innermost first."""
+    tiles = _tiles(nest, tensor)
     keep = [level.storage is not None and tensor.name in mapping.keep[level.storage.name] for level in nest.levels]
     _fold_bypassed(tiles, keep)
     outermost = max(i for i, kept in enumerate(keep) if kept)
@@ -97,22 +83,15 @@ def compute_count(nest: Nest) -> int:
     return int(executed / innermost.fanout_size * int(innermost.average_instances * innermost.fanout_size))
 
 
-def served_operations(nest: Nest, at: int) -> float:
-    """Operations that Timeloop's walk of a nest with remainders finds inside the children of an instance of a level."""
-    every = DataSpace("", tuple(((d, 1),) for d in nest.levels[at].own))
-    stats, _ = _imperfect_accesses(nest, at, every, links=False, hold=False)
-    return sum(stats.values())
-
-
-def _tiles(nest: Nest, tensor: DataSpace, serving: Sequence[Serving]) -> list[Tile]:
+def _tiles(nest: Nest, tensor: DataSpace) -> list[Tile]:
     """Every level's tile and the accesses its child makes, as if every level kept the tensor."""
     levels = nest.levels
     accesses = _perfect_accesses(nest, tensor) if nest.perfect else [
         _imperfect_accesses(nest, i, tensor, links=_links(level, tensor)) for i, level in enumerate(levels)
     ]  # fmt: skip
     tiles = [
-        _tile(_size(tensor, level.own), stats, links, served)
-        for level, (stats, links), served in zip(levels, accesses, serving, strict=True)
+        Tile(_size(tensor, level.own), level.fanout_size, sum(stats.values()), stats, links)
+        for level, (stats, links) in zip(levels, accesses, strict=True)
     ]
     tiles[-1].partition = tiles[-1].size
     for i in range(len(levels) - 2, -1, -1):
@@ -121,11 +100,6 @@ def _tiles(nest: Nest, tensor: DataSpace, serving: Sequence[Serving]) -> list[Ti
         tiles[i].partition = fraction_of(parent.partition, tiles[i].size, whole)
         tiles[i].fill_share = sum(a * m / parent.fanout for (m, _), a in sorted(parent.by_multicast.items()))
     return tiles
-
-
-def _tile(size: int, stats: Stats, links: float, served: Serving) -> Tile:
-    stats = {key: words * served.weight for key, words in stats.items()}
-    return Tile(size, served.children, sum(stats.values()), stats, links * served.weight)
 
 
 def _perfect_accesses(nest: Nest, tensor: DataSpace) -> list[tuple[Stats, float]]:
@@ -140,10 +114,8 @@ def _perfect_accesses(nest: Nest, tensor: DataSpace) -> list[tuple[Stats, float]
     return out
 
 
-def _imperfect_accesses(
-    nest: Nest, at: int, tensor: DataSpace, *, links: bool, hold: bool = True
-) -> tuple[Stats, float]:
-    """As `child_accesses`; without `hold` the children hold nothing between two steps, as the compute unit."""
+def _imperfect_accesses(nest: Nest, at: int, tensor: DataSpace, *, links: bool) -> tuple[Stats, float]:
+    """As `child_accesses`, for nests with remainders."""
     level = nest.levels[at]
 
     def loops(which: tuple[Loop, ...], spatial: bool) -> list[WalkLoop]:
@@ -158,8 +130,7 @@ def _imperfect_accesses(
     for outer in nest.levels[at + 1 :]:
         outside += loops(outer.spatial, True) + loops(outer.temporal, False)
     children = Children(tuple(loops(level.spatial, True)), level.fanout, links and bool(level.spatial))
-    forgets = at == 0 or not hold
-    return walk_accesses(tuple(reversed(outside)), children, tile, own_loop=bool(level.temporal), is_compute=forgets)
+    return walk_accesses(tuple(reversed(outside)), children, tile, own_loop=bool(level.temporal), is_compute=at == 0)
 
 
 def _links(level: Level, tensor: DataSpace) -> bool:

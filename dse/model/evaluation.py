@@ -87,7 +87,7 @@ def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evalua
         for level, tile, reads, fills, updates in tensor_counts(nest, tensor, mapping):
             accesses = Accesses(tile, level.instances, reads, fills, updates, 0.0)
             counts.setdefault(level.name, {})[tensor.name] = accesses
-    _check_capacity(spec, counts, resident_words(spec, problem, mapping.keep))
+    check_capacity(spec, counts, resident_words(spec, problem, mapping.keep))
 
     steps = nest.compute_cycles
     busy = max(_level_cycles(m, counts.get(m.name, {}), steps) for m in nest.levels if m.storage is not None)
@@ -104,11 +104,20 @@ def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evalua
     return Evaluation(energy, cycles, computes, nest.computes, compute_pj, leak_pj, levels, spec.compute.name)
 
 
-def _check_capacity(
+def check_capacity(
     spec: Spec,
     counts: MappingType[str, MappingType[str, Accesses]],
     resident: MappingType[str, MappingType[str, int]],
 ) -> None:
+    """Refuses tiles that do not fit their level.
+
+    Args:
+        counts: accesses by level and tensor.
+        resident: as `resident_words` gives them.
+
+    Raises:
+        InputError: a level needs more words than it has.
+    """
     for storage in spec.storages:
         lives = resident.get(storage.name, {})
         needs = {t: max(a.tile, lives.get(t, 0)) for t, a in counts.get(storage.name, {}).items()}

@@ -11,6 +11,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from dse.core.documents import read_yaml
+from dse.core.errors import InputError
 from dse.core.schema import CONFIG, Flag, Text, validated
 from dse.sweep.axes import Axis, combine, parse_axis, parse_zip
 
@@ -33,8 +34,10 @@ class SweepFile:
     """Groups of PATH: VALUES, each of which varies in step."""
     objective: Text | None = None
     """energy, edp or delay; default: energy."""
-    imperfect: Flag = False
-    """Look among mappings with remainders, too."""
+    remainders: Flag | None = None
+    """Look among mappings with remainders, too; default: true."""
+    imperfect: Flag | None = None
+    """The same under its earlier name."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class SweepConfig:
     candidates: tuple[str, ...] = ()
     axes: tuple[Axis, ...] = ()
     objective: str | None = None
-    imperfect: bool = False
+    remainders: bool | None = None
 
 
 def read_sweep(path: Path | str) -> SweepConfig:
@@ -64,13 +67,17 @@ def read_sweep(path: Path | str) -> SweepConfig:
     zip:                                 # and of these groups, whose settings vary together
     - {pe_column.meshX: [7, 14], pe_row.meshY: [24, 12]}
     objective: energy
-    imperfect: true                      # also mappings with remainders; default: false
+    remainders: false                    # perfect factors only; default: true, also mappings with remainders
     ```
 
     Raises:
         InputError: a field is unknown or wrong.
     """
     file = validated(SweepFile, read_yaml(path), path)
+    if file.remainders is not None and file.imperfect is not None:
+        raise InputError(
+            f"{path}: imperfect", "is the earlier name of remainders, which is there too", hint="remove it"
+        )
     crossed = axes_of(file.set, f"{path}: set")
     zipped = tuple(parse_zip(group, f"{path}: zip[{i}]") for i, group in enumerate(file.zip))
     return SweepConfig(
@@ -80,7 +87,7 @@ def read_sweep(path: Path | str) -> SweepConfig:
         candidates=file.candidates,
         axes=combine(crossed + zipped),
         objective=file.objective,
-        imperfect=file.imperfect,
+        remainders=file.imperfect if file.remainders is None else file.remainders,
     )
 
 

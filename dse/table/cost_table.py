@@ -131,7 +131,7 @@ class CostTable:
 
     @staticmethod
     def load(path: Path | str) -> CostTable:
-        """Reads a table that `save` wrote; one of schema 1, without leakage and provenance, too.
+        """Reads a table that `save` wrote, also of earlier schemas: 1 has neither leakage nor provenance.
 
         Raises:
             InputError: a file that is not a table, a column that is missing or unknown, a value of the wrong type, a
@@ -163,6 +163,9 @@ def _provenance(document: Any, path: Path | str) -> Provenance:
     if isinstance(version, int) and version > SCHEMA:
         problem = f"has schema {version}, which is newer than this program's"
         raise InputError(f"{path}: header", problem, f"at most {SCHEMA}", "update enos-dse")
+    if version == 2 and not isinstance(version, bool) and "imperfect" in document:
+        document = {("remainders" if key == "imperfect" else key): value for key, value in document.items()}
+        document["schema_version"] = SCHEMA
     return validated(Provenance, document, f"{path}: header")
 
 

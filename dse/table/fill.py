@@ -47,7 +47,7 @@ class Plan:
     jobs: tuple[Job, ...]
     engine: Engine
     objective: str
-    imperfect: bool = False
+    remainders: bool = True
     provenance: Provenance | None = None
 
     @cached_property
@@ -62,7 +62,7 @@ class Batch:
     jobs: tuple[Job, ...]
     engine: Engine
     objective: str
-    imperfect: bool
+    remainders: bool
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def map_workload(
     engine: Engine | str = "native",
     jobs: int = -1,
     objective: str = "energy",
-    imperfect: bool = False,
+    remainders: bool = True,
     progress: Progress | None = None,
 ) -> CostTable:
     """The cost table of a network: the best mapping of every layer under every candidate.
@@ -107,7 +107,8 @@ def map_workload(
         engine: an engine or its name.
         jobs: processes, at most one for each core; -1 takes every core.
         objective: what the mapper minimises.
-        imperfect: the mapper also looks among mappings with remainders (docs/imperfect.md).
+        remainders: the mapper also looks among mappings with remainders (docs/imperfect.md), where the engine has such;
+            else all factors divide their dimension.
         progress: is called once the store has been read, and after each result.
 
     Raises:
@@ -117,12 +118,12 @@ def map_workload(
         >>> from dse.workload.layers import Layer
         >>> layer = Layer("conv", "conv", {"C": 3, "M": 8, "P": 6, "Q": 6, "R": 3, "S": 3})
         >>> table = map_workload(Workload("small", (layer,)), jobs=1)
-        >>> len(table.rows), table.candidates[:3], all(row["optimal"] for row in table.rows)
+        >>> len(table.rows), table.candidates[:3], all(row["status"] == "ok" for row in table.rows)
         (9, ('T8', 'T4', 'T2'), True)
     """
     # What the rows are, and the key of each: layers x candidates, the specification rendered for each candidate.
     plan = make_plan(
-        workload, arch=arch, candidates=candidates, engine=engine, objective=objective, imperfect=imperfect
+        workload, arch=arch, candidates=candidates, engine=engine, objective=objective, remainders=remainders
     )
     (table,) = map_plans([plan], store=store, jobs=jobs, progress=progress)
     return table
@@ -169,7 +170,7 @@ def stored_table(
     store: Path | str | None = None,
     engine: Engine | str = "native",
     objective: str = "energy",
-    imperfect: bool = False,
+    remainders: bool = True,
 ) -> CostTable:
     """The cost table from the store alone; arguments as in `map_workload`.
 
@@ -184,7 +185,7 @@ def stored_table(
         True
     """
     plan = make_plan(
-        workload, arch=arch, candidates=candidates, engine=engine, objective=objective, imperfect=imperfect
+        workload, arch=arch, candidates=candidates, engine=engine, objective=objective, remainders=remainders
     )
     with Store(store, create=False) as opened:
         results = read_results([plan], opened)
@@ -203,7 +204,7 @@ def make_plan(
     candidates: CandidatesLike = None,
     engine: Engine | str = "native",
     objective: str = "energy",
-    imperfect: bool = False,
+    remainders: bool = True,
 ) -> Plan:
     """Loads everything a table depends on and names its jobs; arguments as in `map_workload`."""
     workload = load_workload(workload)
@@ -214,10 +215,10 @@ def make_plan(
         candidates = load_candidates(candidates)
     loaded = load_engine(engine) if isinstance(engine, str) else engine
     instances = [instance_for(specification, candidate, like, library, loaded.energies) for candidate in candidates]
-    plan = plan_for(workload, instances, loaded, objective, imperfect)
+    plan = plan_for(workload, instances, loaded, objective, remainders)
     spec = instances[0].spec
     made_by = provenance_of(workload, specification, [i.candidate for i in instances], spec, objective=objective,
-                            engine=loaded.name, engine_version=loaded.version, imperfect=imperfect)  # fmt: skip
+                            engine=loaded.name, engine_version=loaded.version, remainders=plan.remainders)  # fmt: skip
     return replace(plan, provenance=made_by)
 
 
@@ -227,14 +228,15 @@ def load_workload(workload: WorkloadLike) -> Workload:
 
 
 def plan_for(
-    workload: Workload, instances: Sequence[Instance], engine: Engine, objective: str, imperfect: bool = False
+    workload: Workload, instances: Sequence[Instance], engine: Engine, objective: str, remainders: bool = True
 ) -> Plan:
     """The jobs of every layer on every instance of an accelerator."""
     problems = {layer.name: layer.problem for layer in workload.layers}
     check_objective(objective)
     settings: dict[str, object] = {"engine": [engine.name, engine.version], "objective": objective}
-    if imperfect:  # without these, keys are those of stores that were made before there were such options
-        settings["imperfect"] = True
+    remainders = remainders and engine.has_remainders
+    if remainders:  # without these, keys are those of stores that were made before there were such options
+        settings["remainders"] = True
     if engine.settings:
         settings["engine_settings"] = dict(engine.settings)
     hardware = [{**settings, **_hardware(instance)} for instance in instances]
@@ -243,7 +245,7 @@ def plan_for(
         for name, problem in problems.items()
         for instance, decides in zip(instances, hardware, strict=True)
     ]
-    return Plan(workload.name, tuple(jobs), engine, objective, imperfect)
+    return Plan(workload.name, tuple(jobs), engine, objective, remainders)
 
 
 def _hardware(instance: Instance) -> dict[str, object]:
@@ -276,7 +278,7 @@ def missing_batches(plans: Sequence[Plan], results: Container[str]) -> list[Batc
                 batches.setdefault(job.problem, {}).setdefault(number, []).append(job)
     largest_first = sorted(batches, key=lambda problem: -problem.macs)
     return [
-        Batch(tuple(part), plans[number].engine, plans[number].objective, plans[number].imperfect)
+        Batch(tuple(part), plans[number].engine, plans[number].objective, plans[number].remainders)
         for problem in largest_first
         for number, jobs in sorted(batches[problem].items())
         for part in ([jobs] if plans[number].engine.batches_candidates else [[job] for job in jobs])
@@ -309,7 +311,7 @@ def search_all(batches: Sequence[Batch], jobs: int) -> Generator[tuple[str, Resu
 
 def _search(batch: Batch, job: Job) -> Result:
     instance = job.instance
-    found = batch.engine.search(instance.spec, job.problem, instance.ert, batch.objective, batch.imperfect)
+    found = batch.engine.search(instance.spec, job.problem, instance.ert, batch.objective, batch.remainders)
     return result_of(found, instance, job.problem)
 
 

@@ -19,8 +19,8 @@ from dse.hardware.spec import Spec
 from dse.hardware.spec_reader import SpecFile
 from dse.workload.layers import Workload
 
-SCHEMA = 2
-"""Version of the files of cost tables. 1 had no provenance and no column of leakage."""
+SCHEMA = 3
+"""Version of the files of cost tables. 1 had no provenance and no column of leakage, 2 `imperfect` for `remainders`."""
 
 
 def _digest(value: str) -> str:
@@ -46,7 +46,8 @@ class Provenance:
 
     `workload_digest` is of the names and shapes of all layers, `arch_digest` of the parsed specification,
     `operators_digest` of the candidates. `arch` is the name of the specification's file, without folder and suffix.
-    `imperfect` says that mappings with remainders were looked at. `levels` are the memories, outermost first;
+    `remainders` says that mappings with remainders were looked at, and that `optimal` is among these; else it is among
+    perfect factors. `levels` are the memories, outermost first;
     `transmission` names the transmission energies that the table has.
     """
 
@@ -59,7 +60,7 @@ class Provenance:
     objective: Text
     engine: Text
     engine_version: Text
-    imperfect: Flag
+    remainders: Flag
     levels: tuple[Level, ...]
     transmission: tuple[Literal["all", "on_chip"], ...] = ("all", "on_chip")
 
@@ -81,7 +82,7 @@ def provenance_of(
 
     Args:
         spec: the specification as it is for one of the candidates.
-        settings: objective, engine, engine_version, imperfect.
+        settings: objective, engine, engine_version, remainders.
     """
     return Provenance(
         schema_version=SCHEMA,

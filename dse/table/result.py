@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dse.model.mapping import directives, loop_nest
+from dse.model.real_iterations import steps
 from dse.table.columns import LevelColumn
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def result_of(found: Found, instance: Instance, problem: Problem) -> Result:
         compute_pj=evaluation.compute_energy_pj,
         leakage_pj=evaluation.leakage_pj,
         cycles=evaluation.cycles,
-        compute_instances=_busy(problem, found.mapping, evaluation),
+        compute_instances=_busy(instance.spec, problem, found.mapping, evaluation),
         levels={level: {t: asdict(a) for t, a in tensors.items()} for level, tensors in evaluation.levels.items()},
         mapping=directives(instance.spec, problem, found.mapping),
         nest=loop_nest(instance.spec, found.mapping),
@@ -104,11 +104,11 @@ def evaluation_of(result: Result, spec: Spec, problem: Problem) -> Evaluation:
     )
 
 
-def _busy(problem: Problem, mapping: Mapping, evaluation: Evaluation) -> float:
+def _busy(spec: Spec, problem: Problem, mapping: Mapping, evaluation: Evaluation) -> float:
     """Compute units that work in an average step: all that are used, but for remainders."""
     if not mapping.remainders:
         return evaluation.compute_instances
-    return problem.macs / math.prod(n for loops in mapping.temporal.values() for _, n in loops)
+    return problem.macs / steps(spec, problem, mapping)
 
 
 def table_row(workload: str, layer: str, problem: Problem, instance: Instance, engine: str, result: Result) -> Row:

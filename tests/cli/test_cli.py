@@ -119,14 +119,14 @@ def test_export_names_what_is_passed_over(run: Any, monkeypatch: pytest.MonkeyPa
 
 def test_mapper_writes_a_mapping_that_model_reads(run: Any, fc: Any, tmp_path: Path) -> None:
     arch, problem, ert = fc
-    code, out, _ = run("mapper", *fc, *variables(FC), "--output", tmp_path / "best.yaml", "--json")
+    code, out, _ = run("mapper", *fc, *variables(FC), "--perfect", "--output", tmp_path / "best.yaml", "--json")
     assert code == 0
     best = json.loads(out)
-    assert best["optimal"] is True
+    assert best["optimal"] is True and best["mapspace"] == "perfect factors"
     assert yaml.safe_load((tmp_path / "best.yaml").read_text()) == {"mapping": best["mapping"]}
     code, out, _ = run("model", arch, problem, tmp_path / "best.yaml", ert, *variables(FC), "--json")
     evaluated = json.loads(out)
-    assert evaluated == {k: v for k, v in best.items() if k not in ("mapping", "optimal")}
+    assert evaluated == {k: v for k, v in best.items() if k not in ("mapping", "optimal", "mapspace")}
     assert 1000 * best["energy_pj"] / best["computes"] <= FC["fJ_per_compute"]
     (tmp_path / "bare.yaml").write_text(yaml.safe_dump(best["mapping"]))
     assert (
@@ -136,9 +136,11 @@ def test_mapper_writes_a_mapping_that_model_reads(run: Any, fc: Any, tmp_path: P
 
 def test_model_and_mapper_for_people_and_with_embedded_energies(run: Any, fc: Any, tmp_path: Path) -> None:
     _, problem, _ = fc
-    code, out, _ = run("mapper", ARCH, problem, "--var", "weight_bits=1", "--output", tmp_path / "best.yaml")
+    code, out, _ = run(
+        "mapper", ARCH, problem, "--var", "weight_bits=1", "--perfect", "--output", tmp_path / "best.yaml"
+    )
     assert code == 0
-    assert "Proven optimal." in out and "weights_spad Weights" in out and "Cycles:" in out
+    assert "Proven optimal among perfect factors." in out and "weights_spad Weights" in out and "Cycles:" in out
     code, out, _ = run("model", ARCH, problem, tmp_path / "best.yaml", "--var", "weight_bits=1")
     assert code == 0 and "pJ for each of 48,128 operations" in out
     assert "unknown component class 'regfile'" in refused(run("model", fc[0], problem, tmp_path / "best.yaml"))

@@ -74,19 +74,21 @@ def test_utilisation_with_and_without_stalls(run: Any, files: Any) -> None:
     assert f"{28 / 14 / found['cycles']:.1%} with stalls" in out
 
 
-def test_energy_without_rounding_beside_timeloops(run: Any, files: Any, tmp_path: Path) -> None:
+def test_the_physical_count_beside_timeloops(run: Any, files: Any, tmp_path: Path) -> None:
     arch, problem, ert = files(size=55)
     mapping = tmp_path / "mapping.yaml"
-    code, _, err = run("mapper", arch, problem, ert, "--imperfect", "--objective", "delay", "--output", mapping)
+    code, _, err = run("mapper", arch, problem, ert, "--objective", "delay", "--output", mapping)
     assert code == 0, err
     assert any("," in str(entry.get("factors")) for entry in yaml.safe_load(mapping.read_text())["mapping"])
     _, out, _ = run("model", arch, problem, mapping, ert)
-    assert "Energy without Timeloop's rounding of remainders: 0.00" in out
+    assert "Timeloop, which approximates remainders, counts 0.00" in out
     _, out, _ = run("model", arch, problem, mapping, ert, "--json")
     found = json.loads(out)
     # Each of 55 inputs is read once, each of 55 outputs written once, beside 55 operations.
-    assert found["energy_without_rounding_pj"] == pytest.approx(55 * (10 + 10 + 1))
-    assert "energy_without_rounding_pj" not in json.loads(run("mapper", *files(size=28), "--json")[1])
+    assert found["energy_pj"] == pytest.approx(55 * (10 + 10 + 1))
+    timeloops = json.loads(run("model", arch, problem, mapping, ert, "--count", "timeloop", "--json")[1])
+    assert found["timeloop_energy_pj"] == timeloops["energy_pj"]
+    assert "timeloop_energy_pj" not in json.loads(run("mapper", *files(size=28), "--perfect", "--json")[1])
 
 
 def test_small_energies_beside_large_ones_have_three_digits() -> None:

@@ -58,6 +58,21 @@ def test_files_and_json(run: Any, workload: Any, tmp_path: Path) -> None:
     assert sorted(f.name for f in figures.iterdir()) == sorted(n + s for n in names for s in (".png", ".svg"))
 
 
+def test_the_mapspace_of_a_sweep_file_and_options_over_it(run: Any, workload: Any, tmp_path: Path) -> None:
+    config = tmp_path / "sweep.yaml"
+
+    def computed(said: str, *options: str) -> Any:
+        config.write_text(f"workload: {workload}\ncandidates: [T8]\nset: {{glb_ifmap.depth: 1024}}\n{said}")
+        code, out, _ = run("sweep", "--config", config, *options, "--jobs", "1", "--json")
+        assert code == 0
+        return json.loads(out)["computed"]
+
+    assert computed("remainders: false") == 2
+    assert computed("imperfect: false") == computed("", "--perfect") == computed("imperfect: true", "--perfect") == 0
+    assert computed("remainders: false", "--imperfect") == 2
+    assert computed("") == computed("imperfect: true") == 0
+
+
 def test_a_sweep_file_and_options_over_it(run: Any, workload: Any, tmp_path: Path) -> None:
     config = tmp_path / "sweep.yaml"
     config.write_text(

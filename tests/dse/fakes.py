@@ -20,6 +20,7 @@ class FakeFound:
     evaluation: Evaluation | None
     optimal: bool = False
     reason: str = ""
+    mapspace: str = "perfect factors"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class FakeEngine:
     log: str = ""
     halts: int = 0
     batches_candidates: bool = True
+    has_remainders: bool = True
 
     @property
     def settings(self) -> Any:
@@ -46,7 +48,7 @@ class FakeEngine:
     def evaluate(self, spec: Any, problem: Any, mapping: Any, ert: Any) -> Any:
         return evaluate(spec, problem, mapping, ert)
 
-    def search(self, spec: Any, problem: Any, ert: Any, objective: Any, imperfect: Any = False) -> Any:
+    def search(self, spec: Any, problem: Any, ert: Any, objective: Any, remainders: Any = True) -> Any:
         time.sleep(self.seconds)
         if self.log:
             with open(self.log, "a") as f:  # noqa: PTH123

@@ -108,6 +108,11 @@ class TimeloopEngine:
         """Searches of `timeloop-mapper` have nothing in common."""
         return self.mapping == "native"
 
+    @property
+    def has_remainders(self) -> bool:
+        """`timeloop-mapper` searches perfect factors only."""
+        return self.mapping == "native"
+
     def energies(
         self, spec: Spec, library: ComponentLibrary, where: object, compute_actions: Iterable[tuple[str, float]]
     ) -> Ert:
@@ -125,15 +130,15 @@ class TimeloopEngine:
         text = _result(run, program, _MODEL_STATS, _MODEL_SECONDS)
         return stats.parse_stats(text, spec, problem, _MODEL_STATS)
 
-    def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str, imperfect: bool = False) -> Found:
+    def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str, remainders: bool = False) -> Found:
         """The best mapping found within the limits; it is never known to be optimal.
 
         Raises:
-            InputError: Timeloop fails, or `imperfect` is asked of `timeloop-mapper`.
+            InputError: Timeloop fails, or `remainders` are asked of `timeloop-mapper`.
         """
         if self.mapping == "native":
-            return self._search_natively(spec, problem, ert, objective, imperfect)
-        self.check_imperfect(imperfect)
+            return self._search_natively(spec, problem, ert, objective, remainders)
+        self.check_remainders(remainders)
         check_objective(objective)
         reason = ""
         for mapper in self._attempts(objective):
@@ -145,24 +150,28 @@ class TimeloopEngine:
                 reason += f"; stopped after {self.seconds:g} s"
         return Found(None, None, False, f"timeloop-mapper: {reason}")
 
-    def check_imperfect(self, imperfect: bool) -> None:
+    def check_remainders(self, remainders: bool) -> None:
         """Refuses remainders where `timeloop-mapper` searches: its mapspace has none."""
-        if imperfect and self.mapping == "timeloop":
+        if remainders and not self.has_remainders:
             raise InputError(
                 "--imperfect", "timeloop-mapper has no mappings with remainders", hint="use --mapping native"
             )
 
-    def _search_natively(self, spec: Spec, problem: Problem, ert: Ert, objective: str, imperfect: bool) -> Found:
+    def _search_natively(self, spec: Spec, problem: Problem, ert: Ert, objective: str, remainders: bool) -> Found:
         from dse.mapper import search
 
-        found = search(spec, problem, ert, objective, imperfect)
+        found = search(spec, problem, ert, objective, remainders)
         if found.mapping is None or found.evaluation is None:
             return found
         evaluation = self.evaluate(spec, problem, found.mapping, ert)
         # The proof is one over the native model: it holds where that and Timeloop agree, as far as digits are printed.
+        # They do not on mappings with remainders, of which the native search compares physical counts.
         agree = math.isclose(evaluation.energy_pj, found.evaluation.energy_pj, rel_tol=1e-6, abs_tol=_PRINTED_PJ)
         return Found(
-            found.mapping, evaluation, found.optimal and agree and evaluation.cycles == found.evaluation.cycles
+            found.mapping,
+            evaluation,
+            found.optimal and agree and evaluation.cycles == found.evaluation.cycles,
+            mapspace=found.mapspace,
         )
 
     def _attempts(self, objective: str) -> list[dict[str, Any]]:

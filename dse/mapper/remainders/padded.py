@@ -15,11 +15,11 @@ from typing import NamedTuple
 from dse.core.errors import InputError
 from dse.hardware.energy.ert import Ert
 from dse.hardware.spec import Fanout, Spec, Storage
-from dse.mapper import Found
+from dse.mapper import REMAINDERS, Found
 from dse.mapper.remainders.paddings import paddings
-from dse.model.evaluation import Evaluation, evaluate
+from dse.model.evaluation import Evaluation
 from dse.model.mapping import Loops, Mapping
-from dse.model.unrounded import fair_energy
+from dse.model.physical import physical
 from dse.workload.problem import Problem
 
 MOST_PADDINGS = 24  # that are searched
@@ -38,10 +38,10 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str, perfect: Sear
     """The best mapping of those that `perfect` finds for the layer and for its paddings.
 
     Args:
-        objective: one of `dse.mapper.OBJECTIVES`; mappings are compared by `fair_value`.
+        objective: one of `dse.mapper.OBJECTIVES`; mappings are compared by the physical count.
         perfect: finds the best mapping without remainders.
 
-    The mapping is not proven to be optimal, unless there was no padding to search.
+    The mapping is not proven to be optimal, unless there was no padding to search: then it is the perfect optimum.
     """
     result = perfect(spec, problem, ert, objective)
     best, searched = None, False
@@ -58,7 +58,9 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str, perfect: Sear
         choice = _choice(spec, problem, ert, objective, mapping) if permitted(spec, problem, mapping) else None
         if choice is not None and (best is None or _better(choice.value, best.value)):
             best = choice
-    return result if best is None or not searched else Found(best.mapping, best.evaluation, False)
+    if best is not None and searched:
+        return Found(best.mapping, best.evaluation, False, mapspace=REMAINDERS)
+    return replace(result, mapspace=REMAINDERS) if searched else result
 
 
 def where_factors_do_not_divide(
@@ -80,33 +82,26 @@ def where_factors_do_not_divide(
         return None
     # The outermost loop of a raised dimension may become shorter than its exact factor, as in Timeloop.
     choice = _choice(spec, problem, ert, objective, with_remainders(spec, problem, padded.mapping))
-    return None if choice is None else Found(choice.mapping, choice.evaluation, False)
+    return None if choice is None else Found(choice.mapping, choice.evaluation, False, mapspace=REMAINDERS)
 
 
 def _choice(spec: Spec, problem: Problem, ert: Ert, objective: str, mapping: Mapping) -> _Choice | None:
-    """A mapping and how good it is; None where Timeloop refuses it."""
+    """A mapping and how good it is; None where it does not fit, or where its words cannot be counted."""
     try:
-        evaluation = evaluate(spec, problem, mapping, ert)
+        evaluation = physical(spec, problem, mapping, ert)
     except InputError:
         return None
-    return _Choice(fair_value(spec, problem, mapping, ert, evaluation, objective), mapping, evaluation)
+    return _Choice(value(evaluation, objective), mapping, evaluation)
 
 
-def fair_value(
-    spec: Spec, problem: Problem, mapping: Mapping, ert: Ert, evaluation: Evaluation, objective: str
-) -> tuple[float, float]:
-    """What the search minimises: energy (pJ), energy x delay (pJ cycles), or delay (cycles); then energy.
-
-    Energy is the larger of Timeloop's and that of `dse.model.unrounded`. So a mapping with remainders that is chosen
-    is no worse than the others by either of them.
-    """
-    energy = max(evaluation.energy_pj, fair_energy(spec, problem, mapping, ert, evaluation))
-    first = {"energy": energy, "edp": energy * evaluation.cycles, "delay": float(evaluation.cycles)}
-    return first[objective], energy
+def value(evaluation: Evaluation, objective: str) -> tuple[float, float]:
+    """What the search minimises: energy (pJ), energy x delay (pJ cycles), or delay (cycles); then energy."""
+    energy, cycles = evaluation.energy_pj, float(evaluation.cycles)
+    return {"energy": energy, "edp": energy * cycles, "delay": cycles}[objective], energy
 
 
-def _better(value: tuple[float, float], than: tuple[float, float]) -> bool:
-    pairs = zip(value, than, strict=True)
+def _better(one: tuple[float, float], than: tuple[float, float]) -> bool:
+    pairs = zip(one, than, strict=True)
     return next((a < b for a, b in pairs if not math.isclose(a, b, rel_tol=NOISE)), False)
 
 

@@ -91,7 +91,7 @@ def test_all_instances_together_hold_a_tensor() -> None:
 
 @pytest.mark.parametrize(("depth", "mapped"), [(3, False), (530, False), (531, True), (626, True)])
 def test_the_mapper_says_why_there_is_no_mapping(depth: int, mapped: bool) -> None:
-    found = search(chip(depth), PROBLEM, ERT)
+    found = search(chip(depth), PROBLEM, ERT, remainders=False)
     assert (found.mapping is not None) == mapped
     if not mapped:
         assert found.reason == (
@@ -103,7 +103,7 @@ def test_the_mapper_says_why_there_is_no_mapping(depth: int, mapped: bool) -> No
 def test_the_reason_for_one_tensor() -> None:
     spec = chip(depth=40, outside=("W", "I"))
     levels = tuple(replace(s, keep={"W": False, "I": False, "O": True}) if s.name == "buf" else s for s in spec.levels)
-    assert search(replace(spec, levels=levels), PROBLEM, ERT).reason == (
+    assert search(replace(spec, levels=levels), PROBLEM, ERT, remainders=False).reason == (
         "buf holds 40 words (depth 40), O needs 512, all of it, as no memory outside keeps it: depth 512 would fit"
     )
 

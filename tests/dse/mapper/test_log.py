@@ -26,7 +26,7 @@ def one_line(caplog: pytest.LogCaptureFixture) -> tuple[str, int, int, float]:
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_one_line_for_a_search(caplog: pytest.LogCaptureFixture, objective: str) -> None:
     caplog.set_level(logging.DEBUG, logger="enos")
-    assert search(*chip(PROBLEM)[:1], PROBLEM, chip(PROBLEM)[1], objective).optimal
+    assert search(*chip(PROBLEM)[:1], PROBLEM, chip(PROBLEM)[1], objective, remainders=False).optimal
     name, nodes, pruned, gap = one_line(caplog)
     assert (name, gap) == (objective, 1.0) and nodes > 0 and pruned >= 0
 
@@ -35,7 +35,7 @@ def test_a_search_cut_short_shows_its_gap(caplog: pytest.LogCaptureFixture, monk
     caplog.set_level(logging.DEBUG, logger="enos")
     monkeypatch.setattr("dse.mapper.branch_and_bound._Walk.explore.__defaults__", (2,))
     spec, ert = chip(PROBLEM)
-    assert not search(spec, PROBLEM, ert).optimal
+    assert not search(spec, PROBLEM, ert, remainders=False).optimal
     _, nodes, pruned, gap = one_line(caplog)
     assert gap > 1.0 and nodes > 0 and pruned > 0
 
@@ -43,7 +43,7 @@ def test_a_search_cut_short_shows_its_gap(caplog: pytest.LogCaptureFixture, monk
 def test_a_layer_without_mapping_says_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="enos")
     spec, ert = chip(PROBLEM, depth=1)
-    assert search(spec, PROBLEM, ert).mapping is None
+    assert search(spec, PROBLEM, ert, remainders=False).mapping is None
     (record,) = [r for r in caplog.records if r.name == "enos.mapper"]
     assert "no mapping" in record.getMessage()
 
@@ -51,5 +51,5 @@ def test_a_layer_without_mapping_says_so(caplog: pytest.LogCaptureFixture) -> No
 def test_nothing_is_written_by_default(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="enos")
     spec, ert = chip(PROBLEM)
-    assert search(spec, PROBLEM, ert).optimal
+    assert search(spec, PROBLEM, ert, remainders=False).optimal
     assert not [r for r in caplog.records if r.name == "enos.mapper"]

@@ -79,7 +79,7 @@ def test_cases_that_once_had_a_better_mapping(path: Path) -> None:
     spec = SpecFile({"architecture": document["architecture"]}, str(path)).instance(
         dimensions=problem.dimensions, tensors=tensors
     )
-    found = search(spec, problem, Ert(document["energies"]), document["objective"])
+    found = search(spec, problem, Ert(document["energies"]), document["objective"], remainders=False)
     assert found.optimal and found.evaluation is not None
     assert cost(found.evaluation, document["objective"])[0] <= document["best"] * (1 + 1e-6)
 
@@ -93,5 +93,5 @@ def test_a_search_cut_short_says_so_and_still_answers(
     monkeypatch.setattr(explore._Walk.explore, "__defaults__", (nodes,))
     problem = conv_problem({"C": 4, "M": 4, "P": 4, "R": 3})
     spec, ert = chip(problem)
-    found = search(spec, problem, ert, objective)
+    found = search(spec, problem, ert, objective, remainders=False)
     assert found.mapping is not None and not found.optimal

@@ -35,7 +35,7 @@ class Question(NamedTuple):
     hardware: str
     layer: dict[str, int]
     objective: str = "energy"
-    imperfect: bool = False
+    remainders: bool = False
 
 
 QUESTIONS = (
@@ -44,11 +44,11 @@ QUESTIONS = (
     Question("recorded", EXPAND),
     Question("recorded", EXPAND, "edp"),
     Question("recorded", SQUEEZE, "delay"),
-    Question("recorded", ODD, "edp", imperfect=True),
+    Question("recorded", ODD, "edp", remainders=True),
     Question("array", GROUPS),
     Question("array", SQUEEZE, "edp"),
     Question("array", GROUPS, "delay"),
-    Question("array", ODD, "delay", imperfect=True),
+    Question("array", ODD, "delay", remainders=True),
 )
 
 
@@ -82,7 +82,7 @@ def answer(question: Question) -> dict[str, Any]:
     """A mapping and what it costs, as plain data; energies to nine digits, because the order of sums may change."""
     problem = conv_problem(question.layer)
     spec, ert = {"recorded": recorded, "array": array}[question.hardware](problem)
-    result = search(spec, problem, ert, question.objective, question.imperfect)
+    result = search(spec, problem, ert, question.objective, question.remainders)
     assert result.mapping is not None and result.evaluation is not None
     return {
         "nest": loop_nest(spec, result.mapping),

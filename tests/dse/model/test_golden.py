@@ -51,7 +51,7 @@ def test_a_recorded_run(path: Any, tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "mapping.yaml").write_text(yaml.safe_dump({"mapping": case["mapping"]}))
     files = [str(tmp_path / name) for name in ("problem.yaml", "mapping.yaml", "ert.yaml")]
     with pytest.raises(SystemExit) as exit_:
-        main(["model", str(arch), *files, *([] if small else variables(case)), "--json"])
+        main(["model", str(arch), *files, *([] if small else variables(case)), "--count", "timeloop", "--json"])
     assert exit_.value.code == 0
     equals_recorded(json.loads(capsys.readouterr().out), case)
 
@@ -89,7 +89,7 @@ def test_never_above_a_minute_of_timeloops_search(
     names = zip(("act_bits", "weight_bits", "psum_bits"), WIDTHS[entry["operator"]](entry["bits"]), strict=True)
     files = [str(tmp_path / name) for name in ("problem.yaml", "ert.yaml")]
     with pytest.raises(SystemExit) as exit_:
-        main(["mapper", str(GOLDEN / "arch.yaml"), *files, *variables(dict(names)), "--json"])
+        main(["mapper", str(GOLDEN / "arch.yaml"), *files, *variables(dict(names)), "--perfect", "--json"])
     assert exit_.value.code == 0
     found = json.loads(capsys.readouterr().out)
     assert found["optimal"]

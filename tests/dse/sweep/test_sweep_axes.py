@@ -154,6 +154,21 @@ def test_a_sweep_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "remainders"),
+    [
+        ("", None),
+        ("remainders: false", False),
+        ("remainders: true", True),
+        ("imperfect: false", False),
+        ("imperfect: true", True),
+    ],
+)
+def test_whether_a_sweep_looks_at_remainders(tmp_path: Path, text: str, remainders: bool | None) -> None:
+    (tmp_path / "sweep.yaml").write_text(f"workload: squeezenet\n{text}\n")
+    assert read_sweep(tmp_path / "sweep.yaml").remainders is remainders
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("sets: {}", "unknown field 'sets'; did you mean 'set'? (allowed: workload, arch,"),
@@ -168,6 +183,8 @@ def test_a_sweep_file(tmp_path: Path) -> None:
         ("candidates: T8", "found 'T8' (allowed: a list)"),
         ("workload: [x]", "sweep.yaml: workload: found ['x']"),
         ("set: {a.b: 1, a.b: 2}", "duplicate key 'a.b'"),
+        ("remainders: 1", "sweep.yaml: remainders: found 1"),
+        ("imperfect: true\nremainders: true", "sweep.yaml: imperfect: is the earlier name of remainders"),
     ],
 )
 def test_wrong_sweep_files(tmp_path: Path, text: Any, message: Any) -> None:

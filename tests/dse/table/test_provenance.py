@@ -42,7 +42,7 @@ def test_a_table_says_what_made_it(table: CostTable) -> None:
         "eyeriss_168",
         "energy",
     )
-    assert (about.engine, about.imperfect) == ("native", False)
+    assert (about.engine, about.remainders) == ("native", True)
     assert f"{about.engine} {about.engine_version}" == table.rows[0]["engine"]
     assert table.off_chip == {"dram_weights", "dram_ofmap", "dram_ifmap"}
     assert [level.name for level in about.levels][-1] == "psum_spad"
@@ -65,6 +65,22 @@ def test_a_table_of_schema_1_is_read(tmp_path: Path) -> None:
     assert CostTable.load(tmp_path / "new.csv").rows == old.rows
 
 
+@pytest.mark.parametrize("searched", [False, True])
+def test_a_table_of_schema_2_is_read(table: CostTable, tmp_path: Path, searched: bool) -> None:
+    table.save(tmp_path / "t.csv")
+    text = (tmp_path / "t.csv").read_text(encoding="utf-8")
+    for new, former in (
+        (f"schema_version: {SCHEMA}", "schema_version: 2"),
+        ("remainders: true", f"imperfect: {searched}"),
+    ):
+        assert new in text
+        text = text.replace(new, former.lower(), 1)
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    old = CostTable.load(tmp_path / "t.csv")
+    assert old.rows == table.rows
+    assert made_by(old) == dataclasses.replace(made_by(table), remainders=searched)
+
+
 def test_leakage_of_a_table_of_schema_1_is_what_its_levels_leave(tmp_path: Path) -> None:
     head, first, *others = OLD.read_text(encoding="utf-8").splitlines()
     cells = dict(zip(head.split(","), first.split(","), strict=True))
@@ -82,10 +98,11 @@ def test_leakage_of_a_table_of_schema_1_is_what_its_levels_leave(tmp_path: Path)
         ("off_chip: true", "off_chip: maybe", r"header: levels\[0\].off_chip: found 'maybe'"),
         ("# workload: net", "# workload: [", "header: line"),
         (f"schema_version: {SCHEMA}", "schema_version: true", "header: schema_version: found True"),
-        ("imperfect: false", "imperfect: 0", "header: imperfect: found 0"),
+        ("remainders: true", "remainders: 1", "header: remainders: found 1"),
+        ("remainders: true", "imperfect: true", "header: .*remainders.* is missing|header: .*imperfect"),
         ("arch_digest: ", "arch_digest: x", "header: arch_digest: found .*64 hexadecimal digits"),
         ("# ENOS cost table", "# ENOS cost tabel", "line 1: found '# ENOS cost tabel'"),
-        ("# ENOS cost table\n", "", "line 1: found '# schema_version: 2'"),
+        ("# ENOS cost table\n", "", f"line 1: found '# schema_version: {SCHEMA}'"),
         ("leakage_pj", "cycle_time", "unknown column 'cycle_time'"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dse.cli.common import remainders_wanted
 from dse.core.errors import InputError
 from dse.engines.timeloop.engine import Programs, TimeloopEngine
 from dse.hardware.instance import embedded_energies
@@ -37,8 +38,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return make
 
 
-def search(engine: Any, imperfect: Any = False) -> Any:
-    return engine.search(SPEC, PROBLEM, ERT, "energy", imperfect)
+def search(engine: Any, remainders: Any = False) -> Any:
+    return engine.search(SPEC, PROBLEM, ERT, "energy", remainders)
 
 
 def replay(name: Any) -> Any:
@@ -104,7 +105,17 @@ def test_a_search_that_finds_nothing_is_repeated_wider_and_says_why(stand_in: An
 
 def test_remainders_need_mappings_of_the_native_mapper(stand_in: Any) -> None:
     with pytest.raises(InputError, match="--imperfect: timeloop-mapper has no mappings with remainders"):
-        search(stand_in("exit 0"), imperfect=True)
+        search(stand_in("exit 0"), remainders=True)
+    with pytest.raises(InputError, match="--imperfect: timeloop-mapper has no mappings with remainders"):
+        remainders_wanted(False, stand_in("exit 0"))
+    assert remainders_wanted(False, stand_in("exit 0", mapping="native"))
+
+
+def test_timeloops_mapper_searches_perfect_factors(stand_in: Any) -> None:
+    plan = make_plan(Workload("net", (Layer("one", "conv", LAYER),)), engine=stand_in("exit 0"))
+    assert not plan.remainders and plan.provenance is not None and not plan.provenance.remainders
+    assert remainders_wanted(None, plan.engine) is None
+    assert keys(stand_in("exit 0")) == keys(stand_in("exit 0"), remainders=False)
 
 
 @pytest.mark.parametrize(
