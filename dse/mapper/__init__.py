@@ -81,10 +81,11 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", re
     spec = searchable(spec, problem)
     from dse.mapper import branch_and_bound  # numba takes a while to load, and a warm store needs none of it
     from dse.mapper.remainders import padded
+    from dse.mapper.remainders.search import best
 
-    if remainders:
-        return padded.search(spec, problem, ert, objective, branch_and_bound.search)
     result = branch_and_bound.search(spec, problem, ert, objective)
+    if remainders:
+        result = best(spec, problem, ert, objective, result)
     if result.mapping is None:
         return padded.where_factors_do_not_divide(spec, problem, ert, objective, branch_and_bound.search) or result
     return result

@@ -24,7 +24,7 @@ def physical(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evalua
     """Access counts, energy and cycles of a mapping, by the iterations that happen; without remainders Timeloop's.
 
     Accesses are those of the mean instance, rounded to whole words; energies are of the exact means. An access moves a
-    block, and the last one of an instance counts in full.
+    block; the mean number of accesses is not rounded up.
 
     Args:
         spec: the accelerator.
@@ -78,7 +78,7 @@ def _accesses(storage: Storage, words: Words, instances: int, energies: MappingT
     """What the mean of the most instances that work at a time accesses, and the energy of all."""
     each = 0.0
     for n, action in ((words.reads, "read"), (words.fills, "write"), (words.updates, "update")):
-        each += -(-n // (instances * storage.block_size)) * energies[action]
+        each += n / (instances * storage.block_size) * energies[action]
     reads, fills, updates = (math.floor(n / instances + 0.5) for n in words[1:])
     return Accesses(words.tile, instances, reads, fills, updates, instances * each)
 

@@ -25,10 +25,11 @@ Behaviour = tuple[Closed | None, ...]  # of each tensor
 
 
 class Option(NamedTuple):
-    """A behaviour, and the dimensions whose factor must be 1 here for it."""
+    """A behaviour, the dimensions whose factor must be 1 here for it, and an order of the others that has it."""
 
     behaviour: Behaviour
     without: frozenset[str]
+    order: tuple[str, ...] = ()  # innermost first
 
 
 def options_of(
@@ -48,7 +49,7 @@ def options_of(
     """
     everything = frozenset(dims)
     relevant = [t for t, is_open in enumerate(open_here) if is_open and moves[t] & everything]
-    out: dict[Option, None] = {}
+    out: dict[tuple[Behaviour, frozenset[str]], Option] = {}
     for size in range(len(relevant), -1, -1):
         for passing in itertools.combinations(relevant, size):
             without = frozenset().union(*(moves[t] for t in passing)) & everything
@@ -58,10 +59,10 @@ def options_of(
                 continue
             if any(not moves[t] & set(loops) for t in rest):
                 continue  # a tensor that no loop is left to move passes too
-            for closed in _orders(loops, constraint, moves, slides, rest):
+            for closed, order in _orders(loops, constraint, moves, slides, rest):
                 behaviour = tuple(closed.get(t, PASSES) for t in range(len(moves)))
-                out.setdefault(Option(behaviour, without))
-    return _best(list(out))
+                out.setdefault((behaviour, without), Option(behaviour, without, order))
+    return _best(list(out.values()))
 
 
 def _orders(
@@ -70,9 +71,12 @@ def _orders(
     moves: tuple[frozenset[str], ...],
     slides: tuple[frozenset[str], ...],
     tensors: list[int],
-) -> list[dict[int, Closed]]:
-    """What each order of the loops does to the tensors; all loops are taken to have more than one iteration."""
-    results: dict[tuple[tuple[int, Closed], ...], None] = {}
+) -> list[tuple[dict[int, Closed], tuple[str, ...]]]:
+    """What the orders of the loops do to the tensors, and one order for each.
+
+    All loops are taken to have more than one iteration. Where some have only one, a tensor sees no less reuse.
+    """
+    results: dict[tuple[tuple[int, Closed], ...], tuple[str, ...]] = {}
 
     def choices(left: list[str]) -> list[str]:
         for group in (constraint.inner, None, constraint.outer):
@@ -86,10 +90,12 @@ def _orders(
                     return here[:1]
         return []
 
-    def extend(left: list[str], before: frozenset[str], closed: dict[int, Closed]) -> None:
+    def extend(left: list[str], before: tuple[str, ...], closed: dict[int, Closed]) -> None:
         waiting = [t for t in tensors if t not in closed]
         if not waiting or not left:
-            results.setdefault(tuple(sorted(closed.items())))
+            first, last = (tuple(d for d in fixed if d in left) for fixed in (constraint.inner, constraint.outer))
+            rest = tuple(d for d in left if d not in first and d not in last)
+            results.setdefault(tuple(sorted(closed.items())), before + first + rest + last)
             return
         options = choices(left)
         harmless = [d for d in options if not any(d in moves[t] for t in waiting)]
@@ -97,11 +103,11 @@ def _orders(
             after = dict(closed)
             for t in waiting:
                 if d in moves[t]:
-                    after[t] = Closed(before - moves[t], d if d in slides[t] else None)
-            extend([e for e in left if e != d], before | {d}, after)
+                    after[t] = Closed(frozenset(before) - moves[t], d if d in slides[t] else None)
+            extend([e for e in left if e != d], (*before, d), after)
 
-    extend(loops, frozenset(), {})
-    return [dict(result) for result in results]
+    extend(loops, (), {})
+    return [(dict(result), order) for result, order in results.items()]
 
 
 def _best(options: list[Option]) -> list[Option]:

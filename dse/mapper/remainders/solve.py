@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dse.hardware.energy.ert import Ert
-from dse.mapper.kernels.labels import ENERGY, Aim
-from dse.mapper.remainders.behaviours import Behaviour, Option
-from dse.mapper.remainders.columns import Group
+from dse.mapper.kernels.labels import DELAY, ENERGY, Aim
+from dse.mapper.remainders.behaviours import Option
+from dse.mapper.remainders.chains import Flags, Ints
+from dse.mapper.remainders.columns import Floats, Group
 from dse.mapper.remainders.tables import Tables, Terms
-from dse.mapper.remainders.tree import Goal, least, least_below
+from dse.mapper.remainders.tree import Goal, least, least_below, possible
 
-DEBUG = 0
+FIRST_LOOK = 3000  # nodes of a search for a first good value
 QUICK_LOOK = 1000  # nodes of a search that decides whether to look closer
 MOST_NODES = 20_000_000  # of a search; beyond it its best choice so far is returned, not as optimal
 
@@ -26,8 +28,21 @@ class Choice:
 
     value: float
     rows: MappingType[str, int]  # dimension -> number of its chain in `tables`
-    behaviours: tuple[Behaviour, ...]
+    options: tuple[Option, ...]
     tables: Tables
+
+    def steps(self) -> float:
+        """Cycles without stalls."""
+        temporal = np.array(self.tables.layer.temporal)
+        chains = (c for group in self.tables.groups for c in group.chains)
+        return float(math.prod(int(c.distinct(temporal)[self.rows[c.name]]) for c in chains))
+
+
+class _Look(NamedTuple):
+    """What came of a search: whether it found anything, and whether it looked at everything."""
+
+    successful: bool
+    ended: bool
 
 
 class Solver:
@@ -40,62 +55,80 @@ class Solver:
         self.best: Choice | None = None
         timed = aim.kind != ENERGY or math.isfinite(aim.most_cycles)
         self.timed = timed
-
-    @property
-    def proven(self) -> bool:
-        return self.looked <= self.room
+        self.proven = True
+        self.nothing_below: set[tuple[Option | None, ...]] = set()
 
     def run(self) -> None:
-        """Fixes what orders do stage by stage, outermost last, while something below the best value may be left."""
-        if not self.tables.empty:
-            self._fix([tuple(options) for options in self.tables.layer.options], 0)
+        """Fixes what orders do stage by stage, outermost last, while something below the best value may be left.
 
-    def _fix(self, options: list[tuple[Option, ...]], k: int) -> None:
+        Everything is looked at for a moment first: a good value prunes what is then searched to the end.
+        """
+        if self.tables.empty:
+            return
+        options = [tuple(options) for options in self.tables.layer.options]
+        if self.aim.kind == DELAY and math.isinf(self.aim.most_energy) and not self.tables.limited:
+            # Orders do not change the cycles of the array: any that asks for nothing will do.
+            options = [(min(possible, key=lambda o: len(o.without)),) for possible in options]
+        for room in (FIRST_LOOK, self.room):
+            self._fix(options, 0, room)
+
+    def _fix(self, options: list[tuple[Option, ...]], k: int, room: int) -> None:
+        """Searches below some options, in `room` nodes each, unless this has been done."""
         while k < len(options) and len(options[k]) == 1:
             k += 1
-        if not self._search(options, complete=k == len(options)):
+        key = tuple(possible[0] if len(possible) == 1 else None for possible in options)
+        if key in self.nothing_below or not self.proven:
             return
-        for option in options[k] if k < len(options) else ():
-            if self.proven:
-                self._fix([*options[:k], (option,), *options[k + 1 :]], k + 1)
+        if k == len(options):
+            if self._search(options, min(room, self.room - self.looked), any_will_do=False).ended:
+                self.nothing_below.add(key)
+            return
+        look = self._search(options, QUICK_LOOK, any_will_do=True)
+        if look.ended and not look.successful:
+            self.nothing_below.add(key)
+            return
+        for option in options[k]:
+            self._fix([*options[:k], (option,), *options[k + 1 :]], k + 1, room)
 
-    def _search(self, options: list[tuple[Option, ...]], *, complete: bool) -> bool:
-        """Whether a choice below the best value may exist; if everything is fixed, it is taken."""
+    def _search(self, options: list[tuple[Option, ...]], room: int, *, any_will_do: bool) -> _Look:
+        """Looks for a choice below the best value; only where every option is fixed it is one, and taken."""
         tables, aim = self.tables, self.aim
         present = [_present(group, options) for group in tables.groups]
         if not all(p.any() for p in present):
-            return False
+            return _Look(successful=False, ended=True)
         terms = Terms()
         traffic = tables.traffic(options)
         tables.energy(terms, self.ert, traffic)
         cycle_rows = tables.cycles(terms, traffic) if self.timed else 0
         limits = [aim.most_energy, *[aim.most_cycles - aim.latency] * cycle_rows]
         limits += tables.limits(terms, len(limits))
-        arrays, members = _packed(tables, terms, present)
-        chosen = np.zeros(len(tables.groups), np.int64)
-        value, nodes = least(
+        rows_and_limits = (
             np.array(terms.coefficients), np.array(terms.rows), np.array(terms.floors), np.array(limits),
-            Goal(aim.kind, cycle_rows, aim.latency), self.value, *arrays, chosen,
-            self.room - self.looked if complete else QUICK_LOOK, not complete,
+            Goal(aim.kind, cycle_rows, aim.latency), self.value,
         )  # fmt: skip
+        columns = [
+            np.stack([column[g] for column in terms.columns], axis=1) for g in range(len(tables.groups))
+        ]
+        if not _restrict(columns, present, rows_and_limits):
+            return _Look(successful=False, ended=True)
+        arrays, members = _packed(tables, columns, rows_and_limits[0], present)
+        chosen = np.zeros(len(tables.groups), np.int64)
+        value, nodes = least(*rows_and_limits, *arrays, chosen, room, any_will_do)
         self.looked += nodes
-        if DEBUG and nodes > DEBUG: print('        ', complete, nodes, [len(o) for o in options], [(k, o[0]) for k, o in enumerate(options) if len(o) == 1 and any(o[0].behaviour)])
-        if not complete:
-            return value < self.value or nodes > QUICK_LOOK
-        if not self.proven or not value < self.value:
-            return False
-        if complete:
+        look = _Look(value < self.value, nodes <= room)
+        self.proven = self.looked <= self.room
+        if look.successful and not any_will_do:
             rows: dict[str, int] = {}
             for g, group in enumerate(tables.groups):
                 member = int(members[chosen[g]])
                 numbers = divmod(member, len(group.chains[1].factors)) if len(group.chains) == 2 else (member,)
                 rows.update(zip(group.names, numbers, strict=True))
             self.value = value
-            self.best = Choice(value, rows, tuple(o[0].behaviour for o in options), tables)
-        return True
+            self.best = Choice(value, rows, tuple(possible[0] for possible in options), tables)
+        return look
 
 
-def _present(group: Group, options: list[tuple[Option, ...]]) -> np.ndarray:
+def _present(group: Group, options: list[tuple[Option, ...]]) -> Flags:
     """(members,) those whose factors are 1 where a behaviour asks for it."""
     masks = []
     for c in group.chains:
@@ -107,24 +140,45 @@ def _present(group: Group, options: list[tuple[Option, ...]]) -> np.ndarray:
     return masks[0] if len(masks) == 1 else np.logical_and.outer(*masks).ravel()
 
 
-def _packed(tables: Tables, terms: Terms, present: list[np.ndarray]):
+def _restrict(columns: list[Floats], present: list[Flags], rows_and_limits: tuple[Any, ...]) -> bool:
+    """Clears members that no choice of the others makes possible, as long as that is many; False if none is left."""
+    signs = rows_and_limits[0]
+    left = sum(int(p.sum()) for p in present)
+    while True:
+        best = []
+        for table, p in zip(columns, present, strict=True):
+            if not p.any():
+                return False
+            some = table[p]
+            best.append(np.where(signs < 0, some.max(axis=0), some.min(axis=0)))
+        for g, (table, p) in enumerate(zip(columns, present, strict=True)):
+            rest = np.ones(len(signs))
+            for h, b in enumerate(best):
+                if h != g:
+                    rest = rest * b
+            possible(table, rest, *rows_and_limits, p)
+        before, left = left, sum(int(p.sum()) for p in present)
+        if left > 0.9 * before:
+            return all(p.any() for p in present)
+
+
+def _packed(
+    tables: Tables, columns: list[Floats], signs: Floats, present: list[Flags]
+) -> tuple[tuple[Any, ...], Ints]:
     """The arrays of `least` about the trees, and the member at each tree leaf."""
-    signs = np.array(terms.coefficients)
-    low, high, plain, left, right, offset, members, at = [], [], [], [], [], [], [], 0
-    for g, (group, tree) in enumerate(zip(tables.groups, tables.trees, strict=True)):
-        table = np.stack([columns[g] for columns in terms.columns], axis=1)
+    parts: list[list[Any]] = [[] for _ in range(6)]
+    offset, at = [], 0
+    for table, p, plain, tree in zip(columns, present, tables.perfect, tables.trees, strict=True):
         used = len(tree.left)
-        lows, highs, plains = np.empty((used, len(signs))), np.empty((used, len(signs))), np.empty(used, bool)
+        low, high, only_plain = np.empty((used, len(signs))), np.empty((used, len(signs))), np.empty(used, bool)
+        left, right, member = (np.empty(used, np.int64) for _ in range(3))
         least_below(
-            table, present[g], tables.perfect[g], tree.order, tree.left, tree.right, tree.start, signs, lows, highs, plains
+            table, p, plain, tree.order, tree.left, tree.right, tree.start, signs, low, high, only_plain, left, right, member
         )
-        low.append(lows)
-        high.append(highs)
-        plain.append(plains)
-        left.append(np.where(tree.left < 0, -1, tree.left + at))
-        right.append(np.where(tree.right < 0, -1, tree.right + at))
-        members.append(tree.order[tree.start])
+        left, right = (np.where(nodes < 0, -1, nodes + at) for nodes in (left, right))
+        for part, array in zip(parts, (low, high, only_plain, left, right, member), strict=True):
+            part.append(array)
         offset.append(at)
         at += used
-    arrays = (*(np.concatenate(parts) for parts in (low, high, plain, left, right)), np.array(offset, np.int64))
-    return arrays, np.concatenate(members)
+    low, high, only_plain, left, right, member = map(np.concatenate, parts)
+    return (low, high, only_plain, left, right, np.array(offset, np.int64)), member

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from dse.hardware.energy.ert import Ert
 from dse.hardware.residence import resident_words
 from dse.hardware.spec import Storage
 from dse.mapper.remainders.behaviours import Option
-from dse.mapper.remainders.chains import Chains, Ints, chains_of
+from dse.mapper.remainders.chains import Chains, Flags, Ints, Wanted, chains_of
 from dse.mapper.remainders.columns import Floats, Group, Window, window_words
 from dse.mapper.remainders.layer import Counted, Fate, Layer, Slid, wanted_of
 from dse.mapper.remainders.tree import build
@@ -65,9 +65,8 @@ class Tables:
     def __init__(self, layer: Layer, *, timed: bool) -> None:
         self.layer = layer
         problem = layer.problem
-        chains = {
-            d: chains_of(d, problem.bound[d], layer.stages, wanted_of(layer, d, timed=timed)) for d in layer.dims
-        }
+        wanted = {d: wanted_of(layer, d, timed=timed) for d in layer.dims}
+        chains = {d: chains_of(d, problem.bound[d], layer.stages, wanted[d]) for d in layer.dims}
         self.empty = any(len(c.factors) == 0 for c in chains.values())
         self.groups = tuple(Group(tuple(chains[d] for d in names)) for names in layer.members)
         self.windows = {
@@ -76,11 +75,20 @@ class Tables:
             for t in range(len(problem.data_spaces))
             if (t, names) in layer.windows
         }
-        self.trees = () if self.empty else tuple(map(_tree, self.groups))
+        self.trees = () if self.empty else tuple(_tree(group, wanted, np.array(layer.temporal) if timed else None) for group in self.groups)
         self.perfect = tuple(
             group.spread([(np.prod(c.factors, axis=1) == c.size).astype(np.float64) for c in group.chains]) > 0
             for group in self.groups
         )
+
+    @property
+    def limited(self) -> bool:
+        """Some memory has a bandwidth."""
+        return any(
+            bandwidth is not None
+            for s in self.layer.stages if isinstance(s, Storage)
+            for bandwidth in (s.read_bandwidth, s.write_bandwidth, s.shared_bandwidth)
+        )  # fmt: skip
 
     def each(self, key: object, values: Callable[[Chains], Ints | Floats | None]) -> Columns:
         """A column for each group from a number for each chain of each dimension; None stands for 1."""
@@ -259,8 +267,17 @@ class Tables:
         return row
 
 
-def _tree(group: Group) -> Tree:
-    parts = [np.log(np.concatenate([c.below[:, 1:], c.factors], axis=1).astype(np.float64)) for c in group.chains]
+def _tree(group: Group, wanted: Mapping[str, Wanted], temporal: Flags | None) -> Tree:
+    """Members are similar where what their chains are wanted for is, above all cycles if these matter."""
+    parts = []
+    for c in group.chains:
+        w = wanted[c.name]
+        columns = [c.below[:, k + 1] for k in {*w.tiles, *w.exact}] + list(c.factors.T)
+        columns += [c.distinct(mask) for mask in w.masks]
+        features = np.log(np.stack(columns, axis=1).astype(np.float64))
+        if temporal is not None:
+            features = np.concatenate([features, 4 * np.log(c.distinct(temporal))[:, None]], axis=1)
+        parts.append(features)
     features = parts[0]
     if len(parts) == 2:
         a, b = parts

@@ -58,14 +58,16 @@ def build(features, order, left, right, start, stop):
 
 
 @kernel
-def least_below(columns, present, plain, order, left, right, start, signs, low, high, only_plain):
+def least_below(columns, present, plain, order, left, right, start, signs, low, high, only_plain, lefts, rights, member):
     """Fills `low[node, b]` with the least (the most where `signs[b]` < 0) of a column below each tree node.
 
-    `high` is the opposite, `only_plain` whether all members are plain. Members that are not `present` are left out; a
-    node without any has `low[node, 0]` = nan.
+    `high` is the opposite, `only_plain` whether all members are plain. Members that are not `present` are left out: a
+    node without any has `low[node, 0]` = nan, and one of whose branches none is left stands for the other branch.
+    `lefts`, `rights` and `member` are the tree that remains.
     """
     terms = columns.shape[1]
     for node in range(left.shape[0] - 1, -1, -1):
+        lefts[node], rights[node], member[node] = left[node], right[node], order[start[node]]
         if left[node] < 0:
             i = order[start[node]]
             for b in range(terms):
@@ -81,6 +83,7 @@ def least_below(columns, present, plain, order, left, right, start, signs, low, 
             for b in range(terms):
                 low[node, b], high[node, b] = low[z, b], high[z, b]
             only_plain[node] = only_plain[z]
+            lefts[node], rights[node], member[node] = lefts[z], rights[z], member[z]
             continue
         only_plain[node] = only_plain[x] and only_plain[y]
         for b in range(terms):
@@ -104,15 +107,23 @@ class Goal(NamedTuple):
 
 
 @kernel
-def sums_of(coefficients, row_of, floors, low, here, sums):
-    """Fills `sums` (rows,) with the bounds of the rows below one tree node for each group."""
+def sums_of(coefficients, row_of, floors, rest, low, node, sums):
+    """Fills `sums` (rows,) with the bounds of the rows: terms of `rest` (B,) times those of one more tree node."""
     for r in range(sums.shape[0]):
         sums[r] = 0.0
     for b in range(coefficients.shape[0]):
-        x = 1.0
-        for g in range(here.shape[0]):
-            x *= low[here[g], b]
-        sums[row_of[b]] += coefficients[b] * max(x, floors[b])
+        sums[row_of[b]] += coefficients[b] * max(rest[b] * low[node, b], floors[b])
+
+
+@kernel
+def product_without(low, here, left_out, out):
+    """Fills `out` (B,) with the products of the terms of one tree node for each group but one."""
+    out[:] = 1.0
+    for g in range(here.shape[0]):
+        if g != left_out:
+            node = here[g]
+            for b in range(out.shape[0]):
+                out[b] *= low[node, b]
 
 
 @kernel
@@ -131,22 +142,31 @@ def value_below(sums, limits, goal):
 
 
 @kernel
-def widest_group(coefficients, row_of, weights, low, high, left, here):
+def possible(columns, rest, coefficients, row_of, floors, limits, goal, value, present):
+    """Clears `present` of the members that cannot be part of a choice below `value` within the limits."""
+    sums = np.empty(limits.shape[0])
+    for i in range(columns.shape[0]):
+        if present[i]:
+            sums_of(coefficients, row_of, floors, rest, columns, i, sums)
+            if not value_below(sums, limits, goal) < value:
+                present[i] = False
+
+
+@kernel
+def widest_group(coefficients, row_of, weights, products, low, high, left, here):
     """The group whose members differ most in what is counted; -1 if each has one member only."""
     chosen, widest = -1, -1.0
     for g in range(here.shape[0]):
-        if left[here[g]] < 0:
+        node = here[g]
+        if left[node] < 0:
             continue
         spread = 0.0
         for b in range(coefficients.shape[0]):
-            small, large = low[here[g], b], high[here[g], b]
+            small, large = low[node, b], high[node, b]
             if small == large:
                 continue
-            weight = abs(coefficients[b]) * weights[row_of[b]]
-            for e in range(here.shape[0]):
-                weight *= low[here[e], b]
             ratio = large / small if large > small else small / max(large, 1e-300)
-            spread += weight * min(ratio - 1.0, 8.0)
+            spread += abs(coefficients[b]) * weights[row_of[b]] * products[b] * min(ratio - 1.0, 8.0)
         if spread > widest:
             widest, chosen = spread, g
     return chosen
@@ -169,13 +189,14 @@ def least(coefficients, row_of, floors, limits, goal, value, low, high, plain, l
     groups, rows = offset.shape[0], limits.shape[0]
     stack, bounds = np.empty((1024, groups), np.int64), np.empty(1024)
     sums, here, child = np.empty(rows), np.empty(groups, np.int64), np.empty(groups, np.int64)
-    weights = np.empty(rows)
+    weights, products, rest = np.empty(rows), np.empty(coefficients.shape[0]), np.empty(coefficients.shape[0])
     looked, depth = 0, 0
     for g in range(groups):
         here[g] = offset[g]
         if np.isnan(low[offset[g], 0]):
             return value, looked
-    sums_of(coefficients, row_of, floors, low, here, sums)
+    product_without(low, here, 0, rest)
+    sums_of(coefficients, row_of, floors, rest, low, here[0], sums)
     bound = value_below(sums, limits, goal)
     if bound < value:
         stack[0] = here
@@ -196,18 +217,16 @@ def least(coefficients, row_of, floors, limits, goal, value, low, high, plain, l
         looked += 1
         if looked > room:
             break
-        sums_of(coefficients, row_of, floors, low, here, sums)
+        product_without(low, here, 0, products)
+        sums_of(coefficients, row_of, floors, products, low, here[0], sums)
+        for b in range(products.shape[0]):
+            products[b] *= low[here[0], b]
         for r in range(rows):
-            if r <= goal.cycle_rows:
+            limit = limits[r]
+            weights[r] = (1.0 if r <= goal.cycle_rows else 0.3) / limit if limit < np.inf else 0.0
+            if r == 0 and goal.kind != DELAY or 0 < r <= goal.cycle_rows and goal.kind != ENERGY:
                 weights[r] = 1.0 / max(sums[r], 1e-300)
-            else:
-                weights[r] = 0.3 / limits[r] if limits[r] < np.inf else 0.0
-        if goal.kind == ENERGY:
-            for r in range(1, 1 + goal.cycle_rows):
-                weights[r] = 0.3 / limits[r] if limits[r] < np.inf else 0.0
-        if goal.kind == DELAY:
-            weights[0] = 0.3 / limits[0] if limits[0] < np.inf else 0.0
-        chosen = widest_group(coefficients, row_of, weights, low, high, left, here)
+        chosen = widest_group(coefficients, row_of, weights, products, low, high, left, here)
         if chosen < 0:
             value = bound
             best[:] = here
@@ -221,11 +240,12 @@ def least(coefficients, row_of, floors, limits, goal, value, low, high, plain, l
             stack, bounds = larger, more
         first = depth
         child[:] = here
+        product_without(low, here, chosen, rest)
         for side in range(2):
             child[chosen] = left[here[chosen]] if side == 0 else right[here[chosen]]
             if np.isnan(low[child[chosen], 0]):
                 continue
-            sums_of(coefficients, row_of, floors, low, child, sums)
+            sums_of(coefficients, row_of, floors, rest, low, child[chosen], sums)
             bound = value_below(sums, limits, goal)
             if bound < value * (1.0 - TOLERANCE):
                 stack[depth] = child

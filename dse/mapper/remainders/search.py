@@ -1,0 +1,160 @@
+"""The best mapping, remainders included: that of perfect factors, unless one with remainders is better.
+
+docs/mapper.md defines the mapspace and proves the search (Remainders).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping as MappingType
+from dataclasses import replace
+
+from dse.core.errors import InputError
+from dse.hardware.energy.ert import Ert
+from dse.hardware.spec import Fanout, Spec
+from dse.mapper import REMAINDERS, Found
+from dse.mapper.kernels.labels import DELAY, ENERGY, ENERGY_DELAY, Aim
+from dse.mapper.mapspace import keep_choices
+from dse.mapper.remainders.layer import Unsupported, layer_of
+from dse.mapper.remainders.solve import MOST_NODES, Choice, Solver
+from dse.mapper.remainders.tables import Tables
+from dse.model.mapping import Loops, Mapping
+from dse.model.physical import physical
+from dse.workload.problem import Problem
+
+LOG = logging.getLogger("enos.mapper")
+EQUAL = 1e-9  # relative: values that differ by less are equal
+
+
+def best(spec: Spec, problem: Problem, ert: Ert, objective: str, perfect: Found) -> Found:
+    """The best mapping for an objective of `dse.mapper.OBJECTIVES`, given the best of perfect factors."""
+    operations = float(problem.macs)
+    if objective != "delay":
+        kind = ENERGY if objective == "energy" else ENERGY_DELAY
+        return improved(spec, problem, ert, Aim(kind, operations), perfect)
+    fast = improved(spec, problem, ert, Aim(DELAY, operations), perfect)
+    if fast.evaluation is None or fast.mapspace != REMAINDERS:
+        return fast
+    most = fast.evaluation.cycles + 0.5
+    within = perfect if perfect.evaluation is not None and perfect.evaluation.cycles <= most else Found(None, None, True)
+    cheap = improved(spec, problem, ert, Aim(ENERGY, operations, most_cycles=most), within)
+    if cheap.evaluation is None:
+        return replace(fast, optimal=False)
+    return replace(cheap, optimal=cheap.optimal and fast.optimal)
+
+
+def improved(spec: Spec, problem: Problem, ert: Ert, aim: Aim, perfect: Found) -> Found:
+    """The best mapping under an aim, given the best of perfect factors, which may be none.
+
+    Where remainders are not supported the answer is `perfect`, with its own mapspace.
+    """
+    try:
+        choice, proven = _best(spec, problem, ert, aim, _value(aim, perfect, spec))
+    except Unsupported as error:
+        LOG.debug("no search with remainders: %s", error)
+        return perfect
+    if choice is None:
+        return replace(perfect, optimal=perfect.optimal and proven, mapspace=REMAINDERS)
+    if aim.kind != DELAY:
+        choice, fast = _fastest(choice, ert, aim, spec)
+        proven = proven and fast
+    mapping = _mapping(choice)
+    try:
+        evaluation = physical(spec, problem, mapping, ert)
+    except InputError as error:
+        raise AssertionError(f"the search and the model disagree about a mapping: {error}") from error
+    answer = Found(mapping, evaluation, proven, mapspace=REMAINDERS)
+    # What bandwidths and leakage add together is bounded, not counted, in the search.
+    exact = math.isclose(_value(aim, answer, spec), choice.value, rel_tol=10 * EQUAL)
+    if not exact and not _value(aim, answer, spec) < _value(aim, perfect, spec):
+        return replace(perfect, optimal=False, mapspace=REMAINDERS)
+    return replace(answer, optimal=proven and exact)
+
+
+def _value(aim: Aim, found: Found, spec: Spec) -> float:
+    """The objective of an answer; inf where there is none."""
+    if found.evaluation is None:
+        return math.inf
+    evaluation = found.evaluation
+    if aim.kind == ENERGY:
+        return evaluation.energy_pj
+    return evaluation.energy_pj * evaluation.cycles if aim.kind == ENERGY_DELAY else float(evaluation.cycles)
+
+
+def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, value: float) -> tuple[Choice | None, bool]:
+    """The best choice below a value, and whether the search was completed."""
+    best, room = None, MOST_NODES
+    aim = aim._replace(latency=float(spec.network_latency))
+    for keep in keep_choices(spec, problem):
+        if not all(any(tensor.name in kept for kept in keep.values()) for tensor in problem.data_spaces):
+            continue
+        timed = aim.kind != ENERGY or math.isfinite(aim.most_cycles)
+        solver = Solver(Tables(layer_of(spec, problem, keep), timed=timed), ert, aim, value, room)
+        solver.run()
+        if solver.best is not None:
+            best, value = solver.best, solver.value
+        room -= solver.looked
+        if not solver.proven:
+            return best, False
+    return best, True
+
+
+def _fastest(choice: Choice, ert: Ert, aim: Aim, spec: Spec) -> tuple[Choice, bool]:
+    """Of the choices of equal value that keep the same tensors, the one of fewest cycles."""
+    if aim.kind != ENERGY:
+        return choice, True
+    limited = aim._replace(kind=DELAY, most_energy=choice.value * (1 + EQUAL), latency=float(spec.network_latency))
+    layer = choice.tables.layer
+    solver = Solver(Tables(layer, timed=True), ert, limited, choice.steps() + limited.latency)
+    solver.run()
+    return (choice if solver.best is None else replace(solver.best, value=choice.value)), solver.proven
+
+
+def _mapping(choice: Choice) -> Mapping:
+    """A choice as a mapping, with the orders that its behaviours came from."""
+    layer = choice.tables.layer
+    temporal: dict[str, Loops] = {}
+    x: dict[str, Loops] = {}
+    y: dict[str, Loops] = {}
+    remainders: dict[tuple[str, str], int] = {}
+    chains = {c.name: c for group in choice.tables.groups for c in group.chains}
+    for k, stage in enumerate(layer.stages):
+        loops = {d: int(c.factors[choice.rows[d], k]) for d, c in chains.items() if c.factors[choice.rows[d], k] > 1}
+        order = _ordered(tuple(loops), stage.loops.inner, choice.options[k].order, stage.loops.outer)
+        if isinstance(stage, Fanout):
+            on_y = {d for d in loops if chains[d].on_y[choice.rows[d], k]}
+            x[stage.name] = tuple((d, loops[d]) for d in order if d not in on_y)
+            y[stage.name] = tuple((d, loops[d]) for d in order if d in on_y)
+        else:
+            temporal[stage.name] = tuple((d, loops[d]) for d in order)
+    for d, c in chains.items():
+        rest = c.size - 1
+        looping = [(k, int(n)) for k, n in enumerate(c.factors[choice.rows[d]]) if n > 1]
+        for k, n in looping[:-1]:  # the outermost loop has as many iterations as are left
+            rest, digit = divmod(rest, n)
+            if digit + 1 < n:
+                remainders[layer.stages[k].name, d] = digit + 1
+    return Mapping(temporal, x, y, _keep(choice), remainders)
+
+
+def _ordered(loops: tuple[str, ...], inner: tuple[str, ...], free: tuple[str, ...], outer: tuple[str, ...]) -> list[str]:
+    """Dimensions innermost first: those fixed innermost, those of `free` in its order, others, those fixed outermost."""
+
+    def place(d: str) -> tuple[int, int]:
+        if d in inner:
+            return 0, inner.index(d)
+        if d in outer:
+            return 3, outer.index(d)
+        return (1, free.index(d)) if d in free else (2, 0)
+
+    return sorted(loops, key=place)
+
+
+def _keep(choice: Choice) -> MappingType[str, frozenset[str]]:
+    layer = choice.tables.layer
+    names = [tensor.name for tensor in layer.problem.data_spaces]
+    return {
+        stage.name: frozenset(names[t] for t, kept in enumerate(layer.kept) if k in kept)
+        for k, stage in enumerate(layer.stages) if not isinstance(stage, Fanout)
+    }  # fmt: skip
