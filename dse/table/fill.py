@@ -315,6 +315,10 @@ def _search(batch: Batch, job: Job) -> Result:
 
 def _search_batch(batch: Batch) -> list[tuple[str, Result]] | InputError:
     """What a worker does; what it refuses is an answer, so that those of other workers are still stored."""
+    if batch.engine.name == "native":
+        from dse.mapper.precompile import precompile
+
+        precompile()
     try:
         return [(job.key, _search(batch, job)) for job in batch.jobs]
     except InputError as e:
