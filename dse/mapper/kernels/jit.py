@@ -25,6 +25,8 @@ F = TypeVar("F", bound=Callable[..., object])
 SOURCES = (*sorted(Path(__file__).parent.glob("*.py")), Path(formulas.__file__))
 """The files that the code of kernels depends on. Kernels import nothing else of this project."""
 
+_DISABLED = bool(cast(Any, numba).config.DISABLE_JIT)  # by NUMBA_DISABLE_JIT: kernels run as Python
+
 _numbers: dict[str, int] = {}  # of all kernels, by name, in the order of their definition: the same in every process
 
 
@@ -45,6 +47,8 @@ def kernel(function: F) -> F:
     While one process compiles a kernel, others that need it wait and then load it. Numbers that are known when a kernel
     is compiled are taken as any others, or numba would compile a kernel again for a count that starts at 0.
     """
+    if _DISABLED:
+        return function
     function.__qualname__ = f"{function.__qualname__}_{DIGEST}"
     options = {"cache": True, "nogil": True, "no_cfunc_wrapper": True}  # nothing calls kernels from C
     dispatcher = cast(Any, numba.njit)(**options)(function)
@@ -70,6 +74,8 @@ def compiled(formula: F) -> F:
 
 def compile_unless_busy(function: Callable[..., object], arguments: Iterable[numba.types.Type]) -> None:
     """Compiles or loads a kernel for arguments of these types, unless another process is compiling it."""
+    if _DISABLED:
+        return
     dispatcher = cast(Any, function)
     with global_compiler_lock, _locked(dispatcher, wait=False) as mine:
         if mine:

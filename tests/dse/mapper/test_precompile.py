@@ -126,3 +126,10 @@ def test_a_killed_process_leaves_no_lock(start: Start) -> None:
 
 def test_a_number_that_is_known_when_a_kernel_is_compiled_does_not_compile_it_again(start: Start) -> None:
     assert start("literal").communicate()[0] == "1 0\n"
+
+
+def test_kernels_run_as_python_where_numba_is_told_so() -> None:
+    code = "from dse.mapper.kernels import precompile, slots; precompile.precompile(); print(type(slots.fill_slot))"
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(Path(dse.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "<class 'function'>\n"
