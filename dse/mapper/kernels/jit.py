@@ -27,8 +27,6 @@ SOURCES = (*sorted(Path(__file__).parent.glob("*.py")), Path(formulas.__file__))
 
 _DISABLED = bool(cast(Any, numba).config.DISABLE_JIT)  # by NUMBA_DISABLE_JIT: kernels run as Python
 
-_numbers: dict[str, int] = {}  # of all kernels, by name, in the order of their definition: the same in every process
-
 
 def digest(sources: Iterable[Path]) -> str:
     """Twelve digits that change with the contents of the files."""
@@ -53,7 +51,6 @@ def kernel(function: F) -> F:
     options = {"cache": True, "nogil": True, "no_cfunc_wrapper": True}  # nothing calls kernels from C
     dispatcher = cast(Any, numba.njit)(**options)(function)
     compile_it = dispatcher.compile
-    _numbers[function.__qualname__] = len(_numbers)
 
     def compile_once(signature: Any) -> Any:
         arguments = tuple(map(numba.types.unliteral, normalize_signature(signature)[0]))
@@ -101,7 +98,7 @@ def _locked(dispatcher: Any, wait: bool = True) -> Iterator[bool]:
     There is no deadlock: the numba lock lets one thread of a process wait, and a process only waits for kernels that
     those it holds call, which is never a circle.
     """
-    number = _numbers[dispatcher.py_func.__qualname__]
+    number = _number(dispatcher.py_func)
     try:
         file = _lock_file(Path(dispatcher.stats.cache_path))
         fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, number)
@@ -114,8 +111,14 @@ def _locked(dispatcher: Any, wait: bool = True) -> Iterator[bool]:
         fcntl.lockf(file, fcntl.LOCK_UN, 1, number)
 
 
+def _number(function: Callable[..., object]) -> int:
+    """The byte of the lock file that stands for a function: the same in every process, whatever it imports first."""
+    name = f"{function.__module__}.{function.__qualname__}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6])
+
+
 @cache
 def _lock_file(folder: Path) -> int:
-    """A file with a byte for each kernel. It stays open, for closing it would release every lock of the process."""
+    """An empty file, whose bytes stand for kernels. It stays open: closing it would release all locks."""
     folder.mkdir(parents=True, exist_ok=True)
     return os.open(folder / f"kernels_{DIGEST}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
