@@ -20,8 +20,8 @@ from pathlib import Path
 
 from measure import ENOS, GIB, Usage, against, print_head, print_row, run
 
-TARGETS_S = {"first run": 30.0, "cold store": 5.0, "warm store": 0.7}
-TARGET_RSS = GIB
+TARGETS_S = {"first run": 12.0, "cold store": 4.0, "warm store": 0.25}
+TARGET_RSS = GIB / 2
 
 
 def main() -> None:

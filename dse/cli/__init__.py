@@ -21,6 +21,9 @@ from dse.core.errors import InputError
 from dse.core.files import reason
 from dse.core.processes import StoppedError, log_to_stderr, stopping_on_signals
 
+# Pydantic would look for plugins among all installed packages, which takes longer than to read a file of ours.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 BAD_INPUT = 2
 
 _COMMANDS = {

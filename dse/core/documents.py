@@ -191,13 +191,13 @@ def parse_json(text: str, where: object) -> Any:
 
 
 def _check_depth(document: Any) -> None:
-    left = [(document, 1)]
-    while left:
-        value, depth = left.pop()
-        if isinstance(value, (dict, list)):
-            if depth > MAX_DEPTH:
-                raise RecursionError
-            left += [(inner, depth + 1) for inner in (value.values() if isinstance(value, dict) else value)]
+    level = [document]  # the lists and mappings that are so deep
+    for _ in range(MAX_DEPTH + 1):
+        level = [v for v in level if isinstance(v, (dict, list))]
+        if not level:
+            return
+        level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
+    raise RecursionError
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

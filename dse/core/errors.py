@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -74,6 +73,8 @@ def did_you_mean(key: str, allowed: Iterable[str]) -> str:
     names: dict[str, str] = {}
     for name in allowed:
         names.setdefault(name.lower().replace("-", "_"), name)  # of two spellings the first
+    import difflib  # imported here, for most commands name no near names
+
     near = difflib.get_close_matches(key.lower().replace("-", "_"), names, n=1, cutoff=0.6)
     return f"; did you mean {names[near[0]]!r}?" if near and names[near[0]] != key else ""
 

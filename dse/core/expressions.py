@@ -7,6 +7,7 @@ number on the way have a limit.
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import math
 import operator
@@ -123,8 +124,11 @@ def is_expression(text: str, names: Container[str]) -> bool:
 
 def _arithmetic(text: str) -> ast.expr | None:
     """The syntax tree of an arithmetic expression; None for other text and for a lone name or constant."""
-    if len(text) > MAX_TEXT:
-        return None
+    return _parsed(text) if len(text) <= MAX_TEXT else None
+
+
+@functools.lru_cache(maxsize=1024)  # candidates have most expressions in common
+def _parsed(text: str) -> ast.expr | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # Python's advice, such as on 1(2), is for its own programs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing.resource_tracker
 import os
 import signal
 import sys
@@ -139,7 +138,9 @@ def starting_workers() -> Iterator[None]:
     changed = {"PYTHONWARNINGS": quiet, "PYTHONSAFEPATH": "1"}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
-    multiprocessing.resource_tracker.ensure_running()  # its start would end the blocking
+    from multiprocessing import resource_tracker  # imported here, for most commands start no workers
+
+    resource_tracker.ensure_running()  # its start would end the blocking
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # those that are started inherit it
     try:
         with _held(signal.SIGINT), _held(signal.SIGTERM):  # other threads block none

@@ -7,11 +7,15 @@ with `dse.core.fields` instead, for their forms follow no schema of ours.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
+import inspect
+import itertools
+import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass, is_dataclass
+from typing import Annotated, Any, TypeVar, get_args
 
 from annotated_types import GroupedMetadata, Interval, Len
 from pydantic import (
@@ -31,7 +35,8 @@ from dse.core.fields import shown
 
 T = TypeVar("T")
 
-CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True, defer_build=True)
+# Docstrings of fields are read for a JSON schema alone: pydantic would read every class's source at each start.
+CONFIG = ConfigDict(extra="forbid", defer_build=True)
 
 Text = Annotated[str, Strict(), Len(1)]
 Name = Annotated[str, BeforeValidator(lambda value: fields.name(value, ""))]
@@ -156,8 +161,46 @@ def validated(kind: Callable[..., T], document: object, where: object, *, strict
 
 
 def json_schema(kind: object) -> dict[str, Any]:
-    """The JSON schema of a file's type, which editors complete and check fields with."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_adapter(kind).json_schema()}
+    """The JSON schema of a file's type, which editors complete and check fields with, and show its docstrings."""
+    schema = _adapter(kind).json_schema()
+    for of in _types_within(kind):
+        described = schema if of is kind else schema.get("$defs", {}).get(of.__name__, {})
+        texts = _docstrings(of)
+        for name, field in of.__pydantic_fields__.items():
+            key = field.alias or name
+            if name in texts and key in described.get("properties", {}):
+                described["properties"][key].setdefault("description", texts[name])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _types_within(kind: Any) -> set[Any]:
+    """The types with fields that a type is made of, itself included."""
+    found: set[Any] = set()
+    waiting = [kind]
+    while waiting:
+        of = waiting.pop()
+        fields = getattr(of, "__pydantic_fields__", None)
+        if fields is None:
+            waiting += get_args(of)
+        elif of not in found:
+            found.add(of)
+            waiting += [field.annotation for field in fields.values()]
+    return found
+
+
+def _docstrings(of: type) -> dict[str, str]:
+    """The texts below the fields of a class and of those that it inherits from."""
+    texts: dict[str, str] = {}
+    for base in reversed(of.__mro__):
+        if not is_dataclass(base):
+            continue
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(body, ast.ClassDef)
+        for field, text in itertools.pairwise(body.body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(documented))):
+                    texts[name] = inspect.cleandoc(documented)
+    return texts
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from dse.mapper import check_objective
 from dse.table.cost_table import CostTable
 from dse.table.provenance import Provenance, provenance_of
 from dse.table.result import Result, result_of, table_row
-from dse.table.store import Store, content_key
+from dse.table.store import Store, canonical_json, key_of_parts
 from dse.table.workers import in_workers, worker_count
 from dse.workload.layers import Workload, find_workload, read_workload
 from dse.workload.problem import Problem
@@ -117,8 +117,8 @@ def map_workload(
     Example:
         >>> from dse.workload.layers import Layer
         >>> layer = Layer("conv", "conv", {"C": 3, "M": 8, "P": 6, "Q": 6, "R": 3, "S": 3})
-        >>> table = map_workload(Workload("small", (layer,)), jobs=1)
-        >>> len(table.rows), table.candidates[:3], all(row["status"] == "ok" for row in table.rows)
+        >>> table = map_workload(Workload("small", (layer,)), jobs=1, remainders=False)
+        >>> len(table.rows), table.candidates[:3], all(row["optimal"] for row in table.rows)
         (9, ('T8', 'T4', 'T2'), True)
     """
     # What the rows are, and the key of each: layers x candidates, the specification rendered for each candidate.
@@ -180,8 +180,8 @@ def stored_table(
     Example:
         >>> from dse.workload.layers import Layer
         >>> small = Workload("small", (Layer("conv", "conv", {"C": 3, "M": 8, "P": 6, "Q": 6, "R": 3, "S": 3}),))
-        >>> mapped = map_workload(small, jobs=1)
-        >>> stored_table(small).rows == mapped.rows
+        >>> mapped = map_workload(small, jobs=1, remainders=False)
+        >>> stored_table(small, remainders=False).rows == mapped.rows
         True
     """
     plan = make_plan(
@@ -239,13 +239,17 @@ def plan_for(
         settings["remainders"] = True
     if engine.settings:
         settings["engine_settings"] = dict(engine.settings)
-    hardware = [{**settings, **_hardware(instance)} for instance in instances]
-    jobs = [
-        Job(name, problem, instance, content_key({**decides, "problem": problem.canonical()}))
-        for name, problem in problems.items()
-        for instance, decides in zip(instances, hardware, strict=True)
-    ]
+    hardware = [_as_json({**settings, **_hardware(instance)}) for instance in instances]
+    jobs = []
+    for name, problem in problems.items():
+        canonical = canonical_json(problem.canonical())
+        for instance, decides in zip(instances, hardware, strict=True):
+            jobs.append(Job(name, problem, instance, key_of_parts({**decides, "problem": canonical})))
     return Plan(workload.name, tuple(jobs), engine, objective, remainders)
+
+
+def _as_json(decides: dict[str, object]) -> dict[str, str]:
+    return {name: canonical_json(value) for name, value in decides.items()}
 
 
 def _hardware(instance: Instance) -> dict[str, object]:
@@ -317,6 +321,10 @@ def _search(batch: Batch, job: Job) -> Result:
 
 def _search_batch(batch: Batch) -> list[tuple[str, Result]] | InputError:
     """What a worker does; what it refuses is an answer, so that those of other workers are still stored."""
+    if batch.engine.name == "native":
+        from dse.mapper.kernels.precompile import precompile
+
+        precompile()
     try:
         return [(job.key, _search(batch, job)) for job in batch.jobs]
     except InputError as e:

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -30,8 +30,22 @@ _CHUNK = 500  # keys asked for in one statement
 
 def content_key(document: Any) -> str:
     """SHA-256 of the canonical JSON of everything that decides an answer."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical_json(document).encode()).hexdigest()
+
+
+def key_of_parts(parts: Mapping[str, str]) -> str:
+    """The `content_key` of a mapping whose values are given as canonical JSON: many keys have most parts in common.
+
+    >>> key_of_parts({"a": canonical_json([1, 2]), "b": "null"}) == content_key({"b": None, "a": [1, 2]})
+    True
+    """
+    text = ",".join(f"{json.dumps(name)}:{parts[name]}" for name in sorted(parts))
+    return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()
+
+
+def canonical_json(document: Any) -> str:
+    """JSON text that is the same for equal documents, whatever the order of their keys."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def default_path() -> Path:

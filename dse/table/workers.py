@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from dse.core.errors import InputError
 from dse.core.processes import log_level, start_worker, starting_workers
 
-# joblib is imported where it is used: a table that the store already has needs no workers.
+# joblib and what it needs are imported where they are used: a table that the store already has needs no workers.
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,6 +47,8 @@ def in_workers(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> Gene
     Raises:
         InputError: a worker was killed.
     """
+    from concurrent.futures.process import BrokenProcessPool
+
     import joblib
 
     parallel = joblib.Parallel(

@@ -62,3 +62,12 @@ def test_every_field_of_a_run_is_described_for_editors(run: Run) -> None:
     schema = json.loads(run("schema", "run")[1])
     assert schema["properties"]["device"]["type"] == "string" and schema["additionalProperties"] is False
     assert schema["properties"]["data"] and "epochs" in json.dumps(schema["$defs"]["Bilevel"])
+
+
+def test_fields_are_described_by_their_docstrings(run: Run) -> None:
+    """Those of the file's own type, of types within it, and of a field whose name in files is another."""
+    schema = json.loads(run("schema", "operators")[1])
+    component = schema["$defs"]["ComponentEntry"]["properties"]
+    assert schema["properties"]["bits"]["description"] == "Precisions of the operators that name none of their own."
+    assert component["class"]["description"] == "Accelergy class, of arch_specs/components or of the specification."
+    assert component["attributes"]["description"] == "Of the class; expressions over `bits`."

@@ -31,7 +31,7 @@ def instance(workload: Workload) -> Instance:
 @pytest.fixture(scope="module")
 def row(workload: Workload, tmp_path_factory: pytest.TempPathFactory) -> Row:
     store = tmp_path_factory.mktemp("energy") / "store.sqlite"
-    found = map_workload(workload, candidates=[CANDIDATE], store=store, jobs=1)
+    found = map_workload(workload, candidates=[CANDIDATE], store=store, jobs=1, remainders=False)
     return found.row(LAYER, "T8")
 
 

@@ -35,7 +35,9 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> CostTable:
     rows: list[dict[str, object]] = []
     for layer, arch in (("fits", None), ("does_not", folder / "small.yaml")):
         workload = Workload("net", (Layer(layer, "conv", {"C": 4, "M": 8, "P": 4, "Q": 4, "R": 3, "S": 3}),))
-        found = map_workload(workload, arch=arch, candidates=load_candidates()[:1], store=folder / "store", jobs=1)
+        found = map_workload(
+            workload, arch=arch, candidates=load_candidates()[:1], store=folder / "store", jobs=1, remainders=False
+        )
         rows += found.rows
     assert [row["status"] for row in rows] == ["ok", "no_mapping"]
     return CostTable(tuple(rows))

@@ -13,7 +13,7 @@ import pytest
 
 from dse.core.errors import InputError
 from dse.table.result import Result
-from dse.table.store import Store, content_key, default_path
+from dse.table.store import Store, canonical_json, content_key, default_path, key_of_parts
 
 
 @pytest.fixture
@@ -167,3 +167,11 @@ def test_processes_that_make_and_fill_one_store_at_once(path: Any) -> None:
     assert [(writer.communicate()[0].strip(), writer.returncode) for writer in writers] == [(b"150", 0)] * 3
     with Store(path) as store:
         assert store.read(map(str, range(350))) == {str(i): {"i": i} for i in range(350)}
+
+
+def test_a_key_from_parts_is_that_of_the_whole_document() -> None:
+    """Stores that were filled before keys were made from parts stay valid."""
+    document = {"spec": {"b": [1.5, None], "a": "Ü\n"}, "problem": ["x", 10**20], 'with "quotes"': True, "a": {}}
+    parts = {name: canonical_json(value) for name, value in document.items()}
+    assert key_of_parts(parts) == content_key(document)
+    assert key_of_parts({**parts, "a": "[]"}) != content_key(document)
