@@ -50,9 +50,9 @@ class Found:
 def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", remainders: bool = True) -> Found:
     """The best mapping of a layer, and what it costs.
 
-    Of several equally good mappings it always returns the same one, whatever was searched before. If exact factors of
-    the constraints do not divide the layer, and nothing else fits, the mapping has a remainder also without
-    `remainders`, as in Timeloop, and is not proven.
+    Of several equally good mappings it always returns the same one, whatever was searched before. Where no perfect
+    factors fit, for example because exact factors of the constraints do not divide the layer, the mapping has
+    remainders whatever is asked for, as in Timeloop.
 
     Args:
         spec: the accelerator.
@@ -80,15 +80,12 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", re
     check_objective(objective)
     spec = searchable(spec, problem)
     from dse.mapper import branch_and_bound  # numba takes a while to load, and a warm store needs none of it
-    from dse.mapper.remainders import padded
-    from dse.mapper.remainders.search import best
+    from dse.mapper.remainders import search as with_remainders
 
-    result = branch_and_bound.search(spec, problem, ert, objective)
-    if remainders:
-        result = best(spec, problem, ert, objective, result)
-    if result.mapping is None:
-        return padded.where_factors_do_not_divide(spec, problem, ert, objective, branch_and_bound.search) or result
-    return result
+    perfect = branch_and_bound.search(spec, problem, ert, objective)
+    if remainders or perfect.mapping is None:
+        return with_remainders.best(spec, problem, ert, objective, perfect)
+    return perfect
 
 
 def check_objective(objective: str) -> None:

@@ -1,1 +1,1 @@
-"""Mappings whose factors do not divide the layer."""
+"""Mappings whose factors do not divide the layer, searched as sums of products."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.hardware.spec import Fanout, LoopConstraint, Storage
-from dse.mapper.kernels.jit import kernel
+from dse.mapper.kernels.products import undominated
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -120,13 +120,12 @@ def chains_of(name: str, size: int, stages: tuple[Storage | Fanout, ...], wanted
                 for y in _sides(stage, wanted.axes[k], n)
             ]
             rows = np.flatnonzero(covered == value)
-            for n, y in choices:
-                parts.append((rows, n, y))
+            parts += [(rows, factor, y) for factor, y in choices]
         if not parts:
             factors, on_y, below = factors[:0], on_y[:0], below[:0]
             break
         chosen = np.concatenate([rows for rows, _, _ in parts])
-        n = np.concatenate([np.full(len(rows), n) for rows, n, _ in parts])
+        n = np.concatenate([np.full(len(rows), factor) for rows, factor, _ in parts])
         factors, on_y, below = factors[chosen], on_y[chosen], below[chosen]
         factors[:, k] = n
         on_y[:, k] = np.concatenate([np.full(len(rows), y) for rows, _, y in parts])
@@ -168,34 +167,6 @@ NOWHERE = (False, False)
 """The axes of a memory, which has none."""
 
 
-@kernel
-def undominated(table, group):
-    """Flags of the rows for which no earlier row of their group is as low everywhere; groups stand together."""
-    count, width = table.shape
-    keep = np.ones(count, np.bool_)
-    kept = np.empty(count, np.int64)
-    used = 0
-    for i in range(count):
-        if i == 0 or group[i] != group[i - 1]:
-            used = 0
-        for j in range(used):
-            e = kept[j]
-            as_low = True
-            for c in range(width):
-                if table[e, c] > table[i, c]:
-                    as_low = False
-                    break
-            if as_low:
-                keep[i] = False
-                if j > 0:  # rows that rule out many come first
-                    kept[j], kept[j // 2] = kept[j // 2], kept[j]
-                break
-        if keep[i]:
-            kept[used] = i
-            used += 1
-    return keep
-
-
 def can_loop_over(stage: Storage | Fanout, name: str) -> bool:
     loops = stage.loops
     if isinstance(stage, Fanout) and stage.mesh_x * stage.mesh_y == 1:
@@ -203,9 +174,7 @@ def can_loop_over(stage: Storage | Fanout, name: str) -> bool:
     return loops.factors.get(name, 2) != 1 and loops.at_most.get(name, 2) > 1
 
 
-def _factors(
-    loops: LoopConstraint, name: str, blocks: int, stage: Storage | Fanout, *, must_finish: bool
-) -> list[int]:
+def _factors(loops: LoopConstraint, name: str, blocks: int, stage: Storage | Fanout, *, must_finish: bool) -> list[int]:
     """Factors in ascending order."""
     most = max(stage.mesh_x, stage.mesh_y) if isinstance(stage, Fanout) else math.inf
     exact = loops.factors.get(name)

@@ -111,10 +111,11 @@ def _slid(p: Chains, c_p: int, r: Chains, c_r: int, tile: int, stage: int) -> Fl
         added = np.where(
             full == 0, cut_extent, np.where(step >= extent, cut_extent, np.maximum(0, step + cut_extent - extent))
         )
-        total = outside * children * run(iterations)
-        total = total + np.where(part > 0, run(full) + added, 0)  # the child with the cut tile
-        total = total + np.where(part > 0, active - 1, 0) * run(full + 1)
-        return np.asarray(total + (children - np.where(part > 0, active, 0)) * run(full))
+        with_one_more = np.where(part > 0, active - 1, 0)
+        with_cut_tile = np.where(part > 0, run(full) + added, 0)
+        others = children - np.where(part > 0, active, 0)
+        last_ones = with_one_more * run(full + 1) + with_cut_tile + others * run(full)
+        return np.asarray(outside * children * run(iterations) + last_ones)
 
     whole = np.where(tiles > 1, r.below[:, tile], last)
     return np.asarray((tiles - 1) * words(whole) + words(last), np.float64)

@@ -16,7 +16,7 @@ from dse.mapper.remainders.chains import NOWHERE, Flags, Wanted, can_loop_over
 from dse.workload.problem import Problem
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """Why a layer or an accelerator has no search with remainders, for the user."""
 
 
@@ -97,13 +97,13 @@ class Layer:
 
 
 def layer_of(spec: Spec, problem: Problem, keep: MappingType[str, frozenset[str]]) -> Layer:
-    """Raises `Unsupported` where mappings with remainders are not searched."""
+    """Raises `UnsupportedError` where mappings with remainders are not searched."""
     stages = tuple(reversed(spec.levels))
     dims = tuple(d for d, n in problem.bound.items() if n > 1)
     coefficient, windows = _axes(problem, dims)
     paired = [d for pair in {pair for _, pair in windows} for d in pair]
     if len(paired) != len(set(paired)):
-        raise Unsupported("a dimension shares axes with several others")
+        raise UnsupportedError("a dimension shares axes with several others")
     for stage in stages:
         if isinstance(stage, Fanout):
             _check_sides(stage, dims, len(problem.dimensions))
@@ -134,14 +134,14 @@ def _axes(
                     terms[d] = terms.get(d, 0) + abs(c)
             for d, c in terms.items():
                 if (t, d) in coefficient:
-                    raise Unsupported(f"{tensor.name} has dimension {d} on several axes")
+                    raise UnsupportedError(f"{tensor.name} has dimension {d} on several axes")
                 coefficient[t, d] = c
             if len(terms) > 2:
-                raise Unsupported(f"{tensor.name} has an axis of {len(terms)} dimensions")
+                raise UnsupportedError(f"{tensor.name} has an axis of {len(terms)} dimensions")
             if len(terms) == 2:
                 windows.append((t, tuple(sorted(terms, key=dims.index))))
             if tensor.read_write and (len(terms) > 1 or any(c > 1 for c in terms.values())):
-                raise Unsupported(f"tiles of {tensor.name} have gaps or overlap")
+                raise UnsupportedError(f"tiles of {tensor.name} have gaps or overlap")
     return coefficient, windows
 
 
@@ -154,7 +154,9 @@ def _check_sides(fanout: Fanout, dims: tuple[str, ...], dimensions: int) -> None
         for x in itertools.combinations(dims, size):
             expected = all(able[d][0] if d in x else able[d][1] for d in dims)
             if expected != (frozenset(x) in possible):
-                raise Unsupported(f"the permutation and split of {fanout.name} limit which dimensions lie on an axis")
+                raise UnsupportedError(
+                    f"the permutation and split of {fanout.name} limit which dimensions lie on an axis"
+                )
 
 
 def sides_of(fanout: Fanout, name: str, dimensions: int) -> tuple[bool, bool]:
@@ -170,10 +172,10 @@ def _options(
     stages: tuple[Storage | Fanout, ...], dims: tuple[str, ...], moves: tuple[frozenset[str], ...],
     slides: tuple[frozenset[str], ...], kept: tuple[tuple[int, ...], ...],
 ) -> tuple[tuple[Option, ...], ...]:  # fmt: skip
-    nothing = (Option(tuple(None for _ in moves), frozenset()),)
+    nothing: tuple[Option, ...] = (Option(tuple(None for _ in moves), frozenset()),)
     looping = [tuple(d for d in dims if isinstance(s, Storage) and can_loop_over(s, d)) for s in stages]
     outermost = max((k for k, loops in enumerate(looping) if loops), default=-1)
-    out = []
+    out: list[tuple[Option, ...]] = []
     for k, stage in enumerate(stages):
         open_here = tuple(any(j < k for j in levels) for levels in kept)
         if not looping[k] or not any(open_here):
@@ -231,9 +233,7 @@ def wanted_of(layer: Layer, name: str, *, timed: bool) -> Wanted:
         most[k] = min(most[k], most[k + 1])
     count_of = len(stages)
     alone = tuple(k for k, options in enumerate(layer.options) if any(name in o.without for o in options))
-    axes = tuple(
-        sides_of(s, name, len(problem.dimensions)) if isinstance(s, Fanout) else NOWHERE for s in stages
-    )
+    axes = tuple(sides_of(s, name, len(problem.dimensions)) if isinstance(s, Fanout) else NOWHERE for s in stages)
     return Wanted(
         tuple(sorted(tiles)), np.array(list(masks.values()), bool).reshape(len(masks), count_of),
         np.array(list(copies.values()), bool).reshape(len(copies), count_of), alone,

@@ -16,7 +16,7 @@ from dse.hardware.spec import Fanout, Spec
 from dse.mapper import REMAINDERS, Found
 from dse.mapper.kernels.labels import DELAY, ENERGY, ENERGY_DELAY, Aim
 from dse.mapper.mapspace import keep_choices
-from dse.mapper.remainders.layer import Unsupported, layer_of
+from dse.mapper.remainders.layer import UnsupportedError, layer_of
 from dse.mapper.remainders.solve import MOST_NODES, Choice, Solver
 from dse.mapper.remainders.tables import Tables
 from dse.model.mapping import Loops, Mapping
@@ -37,7 +37,9 @@ def best(spec: Spec, problem: Problem, ert: Ert, objective: str, perfect: Found)
     if fast.evaluation is None or fast.mapspace != REMAINDERS:
         return fast
     most = fast.evaluation.cycles + 0.5
-    within = perfect if perfect.evaluation is not None and perfect.evaluation.cycles <= most else Found(None, None, True)
+    within = (
+        perfect if perfect.evaluation is not None and perfect.evaluation.cycles <= most else Found(None, None, True)
+    )
     cheap = improved(spec, problem, ert, Aim(ENERGY, operations, most_cycles=most), within)
     if cheap.evaluation is None:
         return replace(fast, optimal=False)
@@ -51,11 +53,11 @@ def improved(spec: Spec, problem: Problem, ert: Ert, aim: Aim, perfect: Found) -
     """
     try:
         choice, proven = _best(spec, problem, ert, aim, _value(aim, perfect, spec))
-    except Unsupported as error:
+    except UnsupportedError as error:
         LOG.debug("no search with remainders: %s", error)
         return perfect
-    if choice is None:
-        return replace(perfect, optimal=perfect.optimal and proven, mapspace=REMAINDERS)
+    if choice is None:  # where the search was cut short, what is proven of `perfect` remains so
+        return replace(perfect, mapspace=REMAINDERS) if proven else perfect
     if aim.kind != DELAY:
         choice, fast = _fastest(choice, ert, aim, spec)
         proven = proven and fast
@@ -85,6 +87,8 @@ def _value(aim: Aim, found: Found, spec: Spec) -> float:
 def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, value: float) -> tuple[Choice | None, bool]:
     """The best choice below a value, and whether the search was completed."""
     best, room = None, MOST_NODES
+    if not all(level.loops.permits(d, 1) for level in spec.levels for d, n in problem.bound.items() if n == 1):
+        return None, True
     aim = aim._replace(latency=float(spec.network_latency))
     for keep in keep_choices(spec, problem):
         if not all(any(tensor.name in kept for kept in keep.values()) for tensor in problem.data_spaces):
@@ -138,8 +142,10 @@ def _mapping(choice: Choice) -> Mapping:
     return Mapping(temporal, x, y, _keep(choice), remainders)
 
 
-def _ordered(loops: tuple[str, ...], inner: tuple[str, ...], free: tuple[str, ...], outer: tuple[str, ...]) -> list[str]:
-    """Dimensions innermost first: those fixed innermost, those of `free` in its order, others, those fixed outermost."""
+def _ordered(
+    loops: tuple[str, ...], inner: tuple[str, ...], free: tuple[str, ...], outer: tuple[str, ...]
+) -> list[str]:
+    """Dimensions innermost first: those fixed innermost, `free` in its order, others, those fixed outermost."""
 
     def place(d: str) -> tuple[int, int]:
         if d in inner:

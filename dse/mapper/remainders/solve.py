@@ -11,11 +11,11 @@ import numpy as np
 
 from dse.hardware.energy.ert import Ert
 from dse.mapper.kernels.labels import DELAY, ENERGY, Aim
+from dse.mapper.kernels.products import Goal, least, least_below, possible
 from dse.mapper.remainders.behaviours import Option
 from dse.mapper.remainders.chains import Flags, Ints
 from dse.mapper.remainders.columns import Floats, Group
 from dse.mapper.remainders.tables import Tables, Terms
-from dse.mapper.remainders.tree import Goal, least, least_below, possible
 
 FIRST_LOOK = 3000  # nodes of a search for a first good value
 QUICK_LOOK = 1000  # nodes of a search that decides whether to look closer
@@ -68,7 +68,7 @@ class Solver:
         options = [tuple(options) for options in self.tables.layer.options]
         if self.aim.kind == DELAY and math.isinf(self.aim.most_energy) and not self.tables.limited:
             # Orders do not change the cycles of the array: any that asks for nothing will do.
-            options = [(min(possible, key=lambda o: len(o.without)),) for possible in options]
+            options = [(min(of_stage, key=lambda o: len(o.without)),) for of_stage in options]
         for room in (FIRST_LOOK, self.room):
             self._fix(options, 0, room)
 
@@ -76,7 +76,7 @@ class Solver:
         """Searches below some options, in `room` nodes each, unless this has been done."""
         while k < len(options) and len(options[k]) == 1:
             k += 1
-        key = tuple(possible[0] if len(possible) == 1 else None for possible in options)
+        key = tuple(left[0] if len(left) == 1 else None for left in options)
         if key in self.nothing_below or not self.proven:
             return
         if k == len(options):
@@ -106,9 +106,7 @@ class Solver:
             np.array(terms.coefficients), np.array(terms.rows), np.array(terms.floors), np.array(limits),
             Goal(aim.kind, cycle_rows, aim.latency), self.value,
         )  # fmt: skip
-        columns = [
-            np.stack([column[g] for column in terms.columns], axis=1) for g in range(len(tables.groups))
-        ]
+        columns = [np.stack([column[g] for column in terms.columns], axis=1) for g in range(len(tables.groups))]
         if not _restrict(columns, present, rows_and_limits):
             return _Look(successful=False, ended=True)
         arrays, members = _packed(tables, columns, rows_and_limits[0], present)
@@ -124,7 +122,7 @@ class Solver:
                 numbers = divmod(member, len(group.chains[1].factors)) if len(group.chains) == 2 else (member,)
                 rows.update(zip(group.names, numbers, strict=True))
             self.value = value
-            self.best = Choice(value, rows, tuple(possible[0] for possible in options), tables)
+            self.best = Choice(value, rows, tuple(of_stage[0] for of_stage in options), tables)
         return look
 
 
@@ -133,8 +131,8 @@ def _present(group: Group, options: list[tuple[Option, ...]]) -> Flags:
     masks = []
     for c in group.chains:
         mask = np.ones(len(c.factors), bool)
-        for k, possible in enumerate(options):
-            if len(possible) == 1 and c.name in possible[0].without:
+        for k, left in enumerate(options):
+            if len(left) == 1 and c.name in left[0].without:
                 mask &= c.factors[:, k] == 1
         masks.append(mask)
     return masks[0] if len(masks) == 1 else np.logical_and.outer(*masks).ravel()
@@ -162,9 +160,7 @@ def _restrict(columns: list[Floats], present: list[Flags], rows_and_limits: tupl
             return all(p.any() for p in present)
 
 
-def _packed(
-    tables: Tables, columns: list[Floats], signs: Floats, present: list[Flags]
-) -> tuple[tuple[Any, ...], Ints]:
+def _packed(tables: Tables, columns: list[Floats], signs: Floats, present: list[Flags]) -> tuple[tuple[Any, ...], Ints]:
     """The arrays of `least` about the trees, and the member at each tree leaf."""
     parts: list[list[Any]] = [[] for _ in range(6)]
     offset, at = [], 0
@@ -173,7 +169,20 @@ def _packed(
         low, high, only_plain = np.empty((used, len(signs))), np.empty((used, len(signs))), np.empty(used, bool)
         left, right, member = (np.empty(used, np.int64) for _ in range(3))
         least_below(
-            table, p, plain, tree.order, tree.left, tree.right, tree.start, signs, low, high, only_plain, left, right, member
+            table,
+            p,
+            plain,
+            tree.order,
+            tree.left,
+            tree.right,
+            tree.start,
+            signs,
+            low,
+            high,
+            only_plain,
+            left,
+            right,
+            member,
         )
         left, right = (np.where(nodes < 0, -1, nodes + at) for nodes in (left, right))
         for part, array in zip(parts, (low, high, only_plain, left, right, member), strict=True):

@@ -6,17 +6,18 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from dse.hardware.energy.ert import Ert
 from dse.hardware.residence import resident_words
 from dse.hardware.spec import Storage
+from dse.mapper.kernels.products import build
 from dse.mapper.remainders.behaviours import Option
 from dse.mapper.remainders.chains import Chains, Flags, Ints, Wanted, chains_of
 from dse.mapper.remainders.columns import Floats, Group, Window, window_words
 from dse.mapper.remainders.layer import Counted, Fate, Layer, Slid, wanted_of
-from dse.mapper.remainders.tree import build
 
 Columns = tuple[Floats, ...]
 """A column of numbers for each group, one for each of its members: a product is one number of each column."""
@@ -75,7 +76,11 @@ class Tables:
             for t in range(len(problem.data_spaces))
             if (t, names) in layer.windows
         }
-        self.trees = () if self.empty else tuple(_tree(group, wanted, np.array(layer.temporal) if timed else None) for group in self.groups)
+        self.trees = (
+            ()
+            if self.empty
+            else tuple(_tree(group, wanted, np.array(layer.temporal) if timed else None) for group in self.groups)
+        )
         self.perfect = tuple(
             group.spread([(np.prod(c.factors, axis=1) == c.size).astype(np.float64) for c in group.chains]) > 0
             for group in self.groups
@@ -108,7 +113,7 @@ class Tables:
         """Words of a tensor that a level (-1: the compute units) needs.
 
         Args:
-            between: fan-outs whose children can need the same box along a window; the words are then the least there are.
+            between: fan-outs whose children can need the same box along a window; then words are the least possible.
         """
         layer = self.layer
 
@@ -148,13 +153,13 @@ class Tables:
 
     def tile(self, t: int, k: int) -> Columns:
         """Words of the largest tile of a tensor that stage k holds."""
-        out = []
+        out: list[Floats] = []
         for g, group in enumerate(self.groups):
             window = self.windows.get((t, g))
             if window is None:
                 coefficients = {d: self.layer.coefficient.get((t, d), 0) for d in group.names}
                 key = ("tile", k, tuple(coefficients.values()))
-                out.append(group.of_dimensions(key, lambda c, by=coefficients: 1 + by[c.name] * (c.below[:, k + 1] - 1)))
+                out.append(group.of_dimensions(key, partial(_tile_of_dimension, coefficients, k)))
                 continue
             if ("tile", t, k) not in group.cache:
                 p, r = (c.below[:, k + 1] - 1 for c in group.chains)
@@ -164,11 +169,14 @@ class Tables:
 
     def limits(self, terms: Terms, row: int) -> list[float]:
         """Adds the rows of capacities and meshes from `row` on; returns their limits."""
-        layer, out = self.layer, []
+        layer = self.layer
+        out: list[float] = []
+        names = [tensor.name for tensor in layer.problem.data_spaces]
         keep = {
-            s.name: frozenset(tensor.name for tensor, kept in zip(layer.problem.data_spaces, layer.kept, strict=True) if k in kept)
-            for k, s in enumerate(layer.stages) if isinstance(s, Storage)
-        }  # fmt: skip
+            stage.name: frozenset(name for name, kept in zip(names, layer.kept, strict=True) if k in kept)
+            for k, stage in enumerate(layer.stages)
+            if isinstance(stage, Storage)
+        }
         resident = resident_words(layer.spec, layer.problem, keep)
         for k, stage in enumerate(layer.stages):
             if isinstance(stage, Storage):
@@ -182,9 +190,7 @@ class Tables:
                 continue
             for y, room in ((False, stage.mesh_x), (True, stage.mesh_y)):
                 if room > 1:
-                    columns = self.each(
-                        ("mesh", k, y), lambda c, k=k, y=y: np.where(c.on_y[:, k] == y, c.factors[:, k], 1)
-                    )
+                    columns = self.each(("mesh", k, y), partial(_factor_on_side, k, y))
                     terms.add(row + len(out), 1.0, columns)
                     out.append(float(room))
         return out
@@ -206,19 +212,21 @@ class Tables:
                 taken = self._least(t, child, fates, between, several)
                 first: tuple[tuple[float, Columns], ...] = ()
                 if tensor.read_write:
-                    copies = layer.copies(k)
-                    moved = layer.moves[t]
-                    first = ((-1.0, self.each(
-                        ("first", t, k),
-                        lambda c, moved=moved, copies=copies: (
-                            np.full(len(c.factors), c.size) if c.name in moved else c.distinct(copies.over(c.name))
-                        ),
-                    )),)  # fmt: skip
+                    first = ((-1.0, self.first_writes(t, k)),)
                     out.append(Words(k, "update", ((1.0, taken),)))
                 out.append(Words(k, "read", ((1.0, taken), *first)))
                 if i + 1 < len(kept):
                     out.append(Words(k, "write", ((1.0, self._least(t, k, fates, (), ())), *first)))
         return out
+
+    def first_writes(self, t: int, k: int) -> Columns:
+        """Words of an output that the instances of stage k write first."""
+        copies, moved = self.layer.copies(k), self.layer.moves[t]
+
+        def own(c: Chains) -> Ints:
+            return np.full(len(c.factors), c.size) if c.name in moved else c.distinct(copies.over(c.name))
+
+        return self.each(("first", t, k), own)
 
     def _least(
         self, t: int, child: int, fates: Sequence[Fate], merged: tuple[int, ...], between: tuple[int, ...]
@@ -226,7 +234,11 @@ class Tables:
         """The words of a child, each number the least of all fates; fan-outs in `merged` are served by one read."""
         which = dict.fromkeys(self.layer.counted(t, child, fate) for fate in fates)
         columns = [self.words(t, child, counted.without(merged), slid, between) for counted, slid in which]
-        return columns[0] if len(columns) == 1 else tuple(np.minimum.reduce(of_group) for of_group in zip(*columns, strict=True))
+        return (
+            columns[0]
+            if len(columns) == 1
+            else tuple(np.minimum.reduce(of_group) for of_group in zip(*columns, strict=True))
+        )
 
     def energy(self, terms: Terms, ert: Ert, traffic: Sequence[Words]) -> None:
         """Adds pJ over the layer to row 0."""
@@ -265,6 +277,14 @@ class Tables:
                             each = tuple(a / b for a, b in zip(columns, self.instances(k), strict=True))
                             terms.add(row, coefficient / bandwidth, each)
         return row
+
+
+def _tile_of_dimension(coefficients: Mapping[str, int], k: int, c: Chains) -> Ints:
+    return np.asarray(1 + coefficients[c.name] * (c.below[:, k + 1] - 1))
+
+
+def _factor_on_side(k: int, y: bool, c: Chains) -> Ints:
+    return np.where(c.on_y[:, k] == y, c.factors[:, k], 1)
 
 
 def _tree(group: Group, wanted: Mapping[str, Wanted], temporal: Flags | None) -> Tree:

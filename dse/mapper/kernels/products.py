@@ -58,7 +58,9 @@ def build(features, order, left, right, start, stop):
 
 
 @kernel
-def least_below(columns, present, plain, order, left, right, start, signs, low, high, only_plain, lefts, rights, member):
+def least_below(
+    columns, present, plain, order, left, right, start, signs, low, high, only_plain, lefts, rights, member
+):
     """Fills `low[node, b]` with the least (the most where `signs[b]` < 0) of a column below each tree node.
 
     `high` is the opposite, `only_plain` whether all members are plain. Members that are not `present` are left out: a
@@ -173,7 +175,9 @@ def widest_group(coefficients, row_of, weights, products, low, high, left, here)
 
 
 @kernel
-def least(coefficients, row_of, floors, limits, goal, value, low, high, plain, left, right, offset, best, room, any_will_do):
+def least(
+    coefficients, row_of, floors, limits, goal, value, low, high, plain, left, right, offset, best, room, any_will_do
+):
     """(value, nodes): the best choice below `value` within `limits`, and how many nodes were looked at.
 
     At most `room` + 1 are looked at. Choices of plain members only are left out.
@@ -224,7 +228,7 @@ def least(coefficients, row_of, floors, limits, goal, value, low, high, plain, l
         for r in range(rows):
             limit = limits[r]
             weights[r] = (1.0 if r <= goal.cycle_rows else 0.3) / limit if limit < np.inf else 0.0
-            if r == 0 and goal.kind != DELAY or 0 < r <= goal.cycle_rows and goal.kind != ENERGY:
+            if (r == 0 and goal.kind != DELAY) or (0 < r <= goal.cycle_rows and goal.kind != ENERGY):
                 weights[r] = 1.0 / max(sums[r], 1e-300)
         chosen = widest_group(coefficients, row_of, weights, products, low, high, left, here)
         if chosen < 0:
@@ -259,3 +263,31 @@ def least(coefficients, row_of, floors, limits, goal, value, low, high, plain, l
             bounds[first] = bounds[first + 1]
             bounds[first + 1] = bound
     return value, looked
+
+
+@kernel
+def undominated(table, group):
+    """Flags of the rows for which no earlier row of their group is as low everywhere; groups stand together."""
+    count, width = table.shape
+    keep = np.ones(count, np.bool_)
+    kept = np.empty(count, np.int64)
+    used = 0
+    for i in range(count):
+        if i == 0 or group[i] != group[i - 1]:
+            used = 0
+        for j in range(used):
+            e = kept[j]
+            as_low = True
+            for c in range(width):
+                if table[e, c] > table[i, c]:
+                    as_low = False
+                    break
+            if as_low:
+                keep[i] = False
+                if j > 0:  # rows that rule out many come first
+                    kept[j], kept[j // 2] = kept[j // 2], kept[j]
+                break
+        if keep[i]:
+            kept[used] = i
+            used += 1
+    return keep
