@@ -1,23 +1,29 @@
 """Chains: all ways to cut one dimension of a layer into the loops of all levels, remainders included.
 
 A chain gives each stage (a memory's loops or a fan-out, innermost first) a factor n >= 1. The tile inside a loop is the
-product of the factors further in, and what a loop covers ends where the dimension ends. A loop has no more iterations
-than the number of runs of what is outside it needs: n is the least with its ceil(blocks / n).
+product of the factors further in, and what a loop covers ends where the dimension ends.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.hardware.spec import Fanout, LoopConstraint, Storage
+from dse.hardware.spec import Fanout, Storage
+from dse.mapper.divisors import divisors_of
 from dse.mapper.kernels.products import undominated
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+
+
+MOST_CHAINS = 200_000  # of a dimension, before those that others are as good as are left out
+
+
+class TooManyChainsError(Exception):
+    """A dimension that cannot be searched: it is large, and many levels may loop over it."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +115,12 @@ def chains_of(name: str, size: int, stages: tuple[Storage | Fanout, ...], wanted
     factors, on_y = np.ones((1, count), np.int64), np.zeros((1, count), bool)
     below, covered = np.ones((1, count + 1), np.int64), np.ones(1, np.int64)
     for k, stage in enumerate(stages):
-        finish = not any(can_loop[k + 1 :])
         parts = []
         for value in np.unique(covered):
             blocks = -(-size // int(value))
             choices = [
                 (n, y)
-                for n in _factors(stage.loops, name, blocks, stage, must_finish=finish)
+                for n in _factors(stages, k, name, blocks, can_loop)
                 if min(size, n * int(value)) <= wanted.most[k]
                 for y in _sides(stage, wanted.axes[k], n)
             ]
@@ -124,6 +129,8 @@ def chains_of(name: str, size: int, stages: tuple[Storage | Fanout, ...], wanted
         if not parts:
             factors, on_y, below = factors[:0], on_y[:0], below[:0]
             break
+        if sum(len(rows) for rows, _, _ in parts) > MOST_CHAINS:
+            raise TooManyChainsError(f"more than {MOST_CHAINS} ways to cut {name}")
         chosen = np.concatenate([rows for rows, _, _ in parts])
         n = np.concatenate([np.full(len(rows), factor) for rows, factor, _ in parts])
         factors, on_y, below = factors[chosen], on_y[chosen], below[chosen]
@@ -174,18 +181,31 @@ def can_loop_over(stage: Storage | Fanout, name: str) -> bool:
     return loops.factors.get(name, 2) != 1 and loops.at_most.get(name, 2) > 1
 
 
-def _factors(loops: LoopConstraint, name: str, blocks: int, stage: Storage | Fanout, *, must_finish: bool) -> list[int]:
-    """Factors in ascending order."""
-    most = max(stage.mesh_x, stage.mesh_y) if isinstance(stage, Fanout) else math.inf
-    exact = loops.factors.get(name)
+def _factors(stages: tuple[Storage | Fanout, ...], k: int, name: str, blocks: int, can_loop: list[bool]) -> list[int]:
+    """Factors of stage k in ascending order.
+
+    Only where fan-outs hold part of the dimension can it pay to let a loop run longer than the number of its runs
+    asks for: the last run of a loop inside a fan-out, or of the fan-out, may then keep fewer children busy; and outside
+    of all fan-outs, if the last run is a single one (docs/mapper.md, Remainders).
+    """
+    stage = stages[k]
+    most = max(stage.mesh_x, stage.mesh_y) if isinstance(stage, Fanout) else blocks
+    exact = stage.loops.factors.get(name)
+
+    def holds(part: range) -> bool:
+        return any(can_loop[j] and isinstance(stages[j], Fanout) for j in part)
+
     if exact is not None:
-        # An exact factor above what is left becomes as short as that, as in Timeloop.
-        options = [min(exact, blocks)]
-    elif must_finish:
+        options = [min(exact, blocks)]  # an exact factor above what is left becomes as short as that, as in Timeloop
+    elif not any(can_loop[k + 1 :]):
         options = [blocks]
+    elif isinstance(stage, Fanout) or holds(range(k + 1, len(stages))):
+        options = list(range(1, min(most, blocks) + 1))
     else:
-        options = runs_of(blocks, int(min(most, blocks)))
-    return [n for n in options if n <= most and (exact is not None or loops.permits(name, n))]
+        options = runs_of(blocks, min(most, blocks))
+        if blocks > 1 and holds(range(k)):
+            options = sorted({*options, *divisors_of(blocks - 1)})
+    return [n for n in options if n <= most and (exact is not None or stage.loops.permits(name, n))]
 
 
 def _sides(stage: Storage | Fanout, axes: tuple[bool, bool], n: int) -> list[bool]:

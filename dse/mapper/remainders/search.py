@@ -16,6 +16,7 @@ from dse.hardware.spec import Fanout, Spec
 from dse.mapper import REMAINDERS, Found
 from dse.mapper.kernels.labels import DELAY, ENERGY, ENERGY_DELAY, Aim
 from dse.mapper.mapspace import keep_choices
+from dse.mapper.remainders.chains import TooManyChainsError
 from dse.mapper.remainders.layer import UnsupportedError, layer_of
 from dse.mapper.remainders.solve import MOST_NODES, Choice, Solver
 from dse.mapper.remainders.tables import Tables
@@ -87,14 +88,20 @@ def _value(aim: Aim, found: Found, spec: Spec) -> float:
 def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, value: float) -> tuple[Choice | None, bool]:
     """The best choice below a value, and whether the search was completed."""
     best, room = None, MOST_NODES
+    leaking = any(ert.storage(storage.name)["leak"] for storage in spec.storages)
+    timed = leaking or aim.kind != ENERGY or math.isfinite(aim.most_cycles)
     if not all(level.loops.permits(d, 1) for level in spec.levels for d, n in problem.bound.items() if n == 1):
         return None, True
     aim = aim._replace(latency=float(spec.network_latency))
     for keep in keep_choices(spec, problem):
         if not all(any(tensor.name in kept for kept in keep.values()) for tensor in problem.data_spaces):
             continue
-        timed = aim.kind != ENERGY or math.isfinite(aim.most_cycles)
-        solver = Solver(Tables(layer_of(spec, problem, keep), timed=timed), ert, aim, value, room)
+        try:
+            tables = Tables(layer_of(spec, problem, keep), timed=timed)
+        except TooManyChainsError as error:
+            LOG.debug("the search with remainders is not complete: %s", error)
+            return best, False
+        solver = Solver(tables, ert, aim, value, room)
         solver.run()
         if solver.best is not None:
             best, value = solver.best, solver.value
@@ -110,7 +117,10 @@ def _fastest(choice: Choice, ert: Ert, aim: Aim, spec: Spec) -> tuple[Choice, bo
         return choice, True
     limited = aim._replace(kind=DELAY, most_energy=choice.value * (1 + EQUAL), latency=float(spec.network_latency))
     layer = choice.tables.layer
-    solver = Solver(Tables(layer, timed=True), ert, limited, choice.steps() + limited.latency)
+    try:
+        solver = Solver(Tables(layer, timed=True), ert, limited, choice.steps() + limited.latency)
+    except TooManyChainsError:
+        return choice, False
     solver.run()
     return (choice if solver.best is None else replace(solver.best, value=choice.value)), solver.proven
 
