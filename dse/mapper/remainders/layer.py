@@ -69,6 +69,15 @@ class Layer:
     def temporal(self) -> tuple[bool, ...]:
         return tuple(isinstance(s, Storage) for s in self.stages)
 
+    @property
+    def limited(self) -> bool:
+        """Some memory has a bandwidth."""
+        return any(
+            bandwidth is not None
+            for s in self.stages if isinstance(s, Storage)
+            for bandwidth in (s.read_bandwidth, s.write_bandwidth, s.shared_bandwidth)
+        )  # fmt: skip
+
     def fanouts_between(self, child: int, parent: int) -> tuple[int, ...]:
         return tuple(k for k in range(child + 1, parent) if isinstance(self.stages[k], Fanout))
 
@@ -237,5 +246,5 @@ def wanted_of(layer: Layer, name: str, *, timed: bool) -> Wanted:
     return Wanted(
         tuple(sorted(tiles)), np.array(list(masks.values()), bool).reshape(len(masks), count_of),
         np.array(list(copies.values()), bool).reshape(len(copies), count_of), alone,
-        tuple(sorted(k for k in exact if k >= 0)), tuple(most), axes,
+        tuple(sorted(k for k in exact if k >= 0)), tuple(most), axes, timed and layer.limited,
     )  # fmt: skip

@@ -66,7 +66,7 @@ class Solver:
         if self.tables.empty:
             return
         options = [tuple(options) for options in self.tables.layer.options]
-        if self.aim.kind == DELAY and math.isinf(self.aim.most_energy) and not self.tables.limited:
+        if self.aim.kind == DELAY and math.isinf(self.aim.most_energy) and not self.tables.layer.limited:
             # Orders do not change the cycles of the array: any that asks for nothing will do.
             options = [(min(of_stage, key=lambda o: len(o.without)),) for of_stage in options]
         for room in (FIRST_LOOK, self.room):

@@ -86,15 +86,6 @@ class Tables:
             for group in self.groups
         )
 
-    @property
-    def limited(self) -> bool:
-        """Some memory has a bandwidth."""
-        return any(
-            bandwidth is not None
-            for s in self.layer.stages if isinstance(s, Storage)
-            for bandwidth in (s.read_bandwidth, s.write_bandwidth, s.shared_bandwidth)
-        )  # fmt: skip
-
     def each(self, key: object, values: Callable[[Chains], Ints | Floats | None]) -> Columns:
         """A column for each group from a number for each chain of each dimension; None stands for 1."""
         return tuple(group.of_dimensions((key, *group.names), values) for group in self.groups)
