@@ -102,7 +102,7 @@ def _timed(batch: Batch) -> Timed:
     names = {job.key: job.instance.candidate.name for job in batch.jobs}
     seconds, results = {}, {}
     start = time.process_time()
-    for key, result in search_all([batch], workers=1):
+    for key, result in search_all([batch], jobs=1):
         now = time.process_time()
         seconds[names[key]], results[names[key]], start = now - start, result, now
     slowest = max(seconds, key=lambda name: seconds[name])

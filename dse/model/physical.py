@@ -50,6 +50,14 @@ def physical(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evalua
     """
     if not mapping.remainders:
         return evaluate(spec, problem, mapping, ert)
+    return by_iterations(spec, problem, mapping, ert)
+
+
+def by_iterations(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
+    """As `physical`, of every mapping: also one without remainders is counted without rounding and without links.
+
+    This is what a mapping of perfect factors is compared by with those with remainders.
+    """
     counted = count(spec, problem, mapping)
     levels = {
         s.name: {

@@ -200,7 +200,8 @@ def _factors(stages: tuple[Storage | Fanout, ...], k: int, name: str, blocks: in
         return any(can_loop[j] and isinstance(stages[j], Fanout) for j in part)
 
     if exact is not None:
-        options = [min(exact, blocks)]  # an exact factor above what is left becomes as short as that, as in Timeloop
+        # An exact factor above what is left becomes as short as that, as in Timeloop, but needs something to loop over.
+        options = [min(exact, blocks)] if blocks > 1 or exact == 1 else []
     elif not any(can_loop[k + 1 :]):
         options = [blocks]
     elif isinstance(stage, Fanout) or holds(range(k + 1, len(stages))):

@@ -9,10 +9,11 @@ import logging
 import math
 from collections.abc import Mapping as MappingType
 from dataclasses import replace
+from operator import itemgetter
 
 from dse.core.errors import InputError
 from dse.hardware.energy.ert import Ert
-from dse.hardware.spec import Fanout, Spec
+from dse.hardware.spec import Fanout, Spec, Storage
 from dse.mapper import REMAINDERS, Found
 from dse.mapper.kernels.labels import DELAY, ENERGY, ENERGY_DELAY, Aim
 from dse.mapper.mapspace import keep_choices
@@ -21,10 +22,13 @@ from dse.mapper.remainders.layer import UnsupportedError, layer_of
 from dse.mapper.remainders.solve import MOST_NODES, Choice, Solver
 from dse.mapper.remainders.tables import Tables
 from dse.model.mapping import Loops, Mapping
-from dse.model.physical import physical
+from dse.model.physical import by_iterations, physical
 from dse.workload.problem import Problem
 
 LOG = logging.getLogger("enos.mapper")
+TIE_NODES = 300_000
+MOST_TABLES = 4  # kept for the next candidates
+_kept_tables: dict[object, Tables] = {}
 EQUAL = 1e-9  # relative: values that differ by less are equal
 
 
@@ -53,26 +57,32 @@ def improved(spec: Spec, problem: Problem, ert: Ert, aim: Aim, perfect: Found) -
     Where remainders are not supported the answer is `perfect`, with its own mapspace.
     """
     try:
-        choice, proven = _best(spec, problem, ert, aim, _value(aim, perfect, spec))
+        choice, proven = _best(spec, problem, ert, aim, _to_beat(spec, problem, ert, aim, perfect))
     except UnsupportedError as error:
         LOG.debug("no search with remainders: %s", error)
         return perfect
     if choice is None:  # where the search was cut short, what is proven of `perfect` remains so
         return replace(perfect, mapspace=REMAINDERS) if proven else perfect
-    if aim.kind != DELAY:
-        choice, fast = _fastest(choice, ert, aim, spec)
-        proven = proven and fast
-    mapping = _mapping(choice)
-    try:
-        evaluation = physical(spec, problem, mapping, ert)
-    except InputError as error:
-        raise AssertionError(f"the search and the model disagree about a mapping: {error}") from error
-    answer = Found(mapping, evaluation, proven, mapspace=REMAINDERS)
+    answer = _evaluated(choice, ert)
+    if aim.kind == ENERGY:
+        answer = _evaluated(_fastest(choice, answer, ert, aim), ert)
     # What bandwidths and leakage add together is bounded, not counted, in the search.
     exact = math.isclose(_value(aim, answer, spec), choice.value, rel_tol=10 * EQUAL)
     if not exact and not _value(aim, answer, spec) < _value(aim, perfect, spec):
         return replace(perfect, optimal=False, mapspace=REMAINDERS)
     return replace(answer, optimal=proven and exact)
+
+
+def _to_beat(spec: Spec, problem: Problem, ert: Ert, aim: Aim, perfect: Found) -> float:
+    """The objective that a mapping with remainders must be below: accesses rounded up to blocks do not count."""
+    value = _value(aim, perfect, spec)
+    if perfect.mapping is None or aim.kind == DELAY:
+        return value
+    try:
+        evaluation = by_iterations(spec, problem, perfect.mapping, ert)
+    except InputError as error:
+        raise UnsupportedError(str(error)) from error
+    return min(value, _value(aim, replace(perfect, evaluation=evaluation), spec))
 
 
 def _value(aim: Aim, found: Found, spec: Spec) -> float:
@@ -97,7 +107,7 @@ def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, value: float) -> tup
         if not all(any(tensor.name in kept for kept in keep.values()) for tensor in problem.data_spaces):
             continue
         try:
-            tables = Tables(layer_of(spec, problem, keep), timed=timed)
+            tables = _tables(spec, problem, keep, timed=timed)
         except TooManyChainsError as error:
             LOG.debug("the search with remainders is not complete: %s", error)
             return best, False
@@ -111,18 +121,44 @@ def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, value: float) -> tup
     return best, True
 
 
-def _fastest(choice: Choice, ert: Ert, aim: Aim, spec: Spec) -> tuple[Choice, bool]:
-    """Of the choices of equal value that keep the same tensors, the one of fewest cycles."""
-    if aim.kind != ENERGY:
-        return choice, True
-    limited = aim._replace(kind=DELAY, most_energy=choice.value * (1 + EQUAL), latency=float(spec.network_latency))
+def _tables(spec: Spec, problem: Problem, keep: MappingType[str, frozenset[str]], *, timed: bool) -> Tables:
+    """Tables are kept for the next candidate of a layer, which may differ in energies only."""
+    limits = [
+        (s.capacity, s.read_bandwidth, s.write_bandwidth, s.shared_bandwidth)
+        if isinstance(s, Storage) else (s.mesh_x, s.mesh_y)
+        for s in spec.levels
+    ]  # fmt: skip
+    loops = [s.loops.canonical() for s in spec.levels]
+    key = (problem, repr((loops, limits)), tuple(sorted(keep.items(), key=itemgetter(0))), timed)
+    if key not in _kept_tables:
+        while len(_kept_tables) >= MOST_TABLES:
+            _kept_tables.pop(next(iter(_kept_tables)))
+        _kept_tables[key] = Tables(layer_of(spec, problem, keep), timed=timed)
+    return _kept_tables[key]
+
+
+def _evaluated(choice: Choice, ert: Ert) -> Found:
     layer = choice.tables.layer
+    mapping = _mapping(choice)
     try:
-        solver = Solver(Tables(layer, timed=True), ert, limited, choice.steps() + limited.latency)
+        evaluation = physical(layer.spec, layer.problem, mapping, ert)
+    except InputError as error:
+        raise AssertionError(f"the search and the model disagree about a mapping: {error}") from error
+    return Found(mapping, evaluation, True, mapspace=REMAINDERS)
+
+
+def _fastest(choice: Choice, answer: Found, ert: Ert, aim: Aim) -> Choice:
+    """Of the choices of equal energy that keep the same tensors, the fastest that `TIE_NODES` nodes show."""
+    assert answer.evaluation is not None
+    spec, problem = choice.tables.layer.spec, choice.tables.layer.problem
+    limited = aim._replace(kind=DELAY, most_energy=choice.value * (1 + EQUAL), latency=float(spec.network_latency))
+    try:
+        tables = _tables(spec, problem, _keep(choice), timed=True)
+        solver = Solver(tables, ert, limited, float(answer.evaluation.cycles), TIE_NODES)
     except TooManyChainsError:
-        return choice, False
+        return choice
     solver.run()
-    return (choice if solver.best is None else replace(solver.best, value=choice.value)), solver.proven
+    return choice if solver.best is None else replace(solver.best, value=choice.value)
 
 
 def _mapping(choice: Choice) -> Mapping:

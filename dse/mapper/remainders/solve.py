@@ -19,7 +19,7 @@ from dse.mapper.remainders.tables import Tables, Terms
 
 FIRST_LOOK = 3000  # nodes of a search for a first good value
 QUICK_LOOK = 1000  # nodes of a search that decides whether to look closer
-MOST_NODES = 20_000_000  # of a search; beyond it its best choice so far is returned, not as optimal
+MOST_NODES = 10_000_000  # of a search; beyond it its best choice so far is returned, not as optimal
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,6 @@ class Choice:
     rows: MappingType[str, int]  # dimension -> number of its chain in `tables`
     options: tuple[Option, ...]
     tables: Tables
-
-    def steps(self) -> float:
-        """Cycles without stalls."""
-        temporal = np.array(self.tables.layer.temporal)
-        chains = (c for group in self.tables.groups for c in group.chains)
-        return float(math.prod(int(c.distinct(temporal)[self.rows[c.name]]) for c in chains))
 
 
 class _Look(NamedTuple):
@@ -102,7 +96,7 @@ class Solver:
         cycle_rows = tables.cycles(terms, traffic) if self.timed else 0
         limits = [aim.most_energy, *[aim.most_cycles - aim.latency] * cycle_rows]
         limits += tables.limits(terms, len(limits))
-        rows_and_limits = (
+        rows_and_limits: tuple[Any, ...] = (
             np.array(terms.coefficients), np.array(terms.rows), np.array(terms.floors), np.array(limits),
             Goal(aim.kind, cycle_rows, aim.latency), self.value,
         )  # fmt: skip

@@ -31,10 +31,16 @@ class Terms:
     rows: list[int] = field(default_factory=list)
     floors: list[float] = field(default_factory=list)
     columns: list[Columns] = field(default_factory=list)
+    _known: dict[tuple[int, float, tuple[int, ...]], int] = field(default_factory=dict)
 
     def add(self, row: int, coefficient: float, columns: Columns, floor: float = -math.inf) -> None:
         """Adds coefficient x max(product, floor) to a row."""
         if coefficient:
+            key = row, floor, tuple(map(id, columns))  # what reads and updates count is often the same
+            if key in self._known:
+                self.coefficients[self._known[key]] += coefficient
+                return
+            self._known[key] = len(self.rows)
             self.coefficients.append(coefficient)
             self.rows.append(row)
             self.floors.append(floor)
@@ -82,9 +88,15 @@ class Tables:
             else tuple(_tree(group, wanted, np.array(layer.temporal) if timed else None) for group in self.groups)
         )
         self.perfect = tuple(
-            group.spread([(np.prod(c.factors, axis=1) == c.size).astype(np.float64) for c in group.chains]) > 0
-            for group in self.groups
+            group.spread([self._is_perfect(c).astype(np.float64) for c in group.chains]) > 0 for group in self.groups
         )
+
+    def _is_perfect(self, c: Chains) -> Flags:
+        """(chains,) that have no remainder, and exact factors as they are."""
+        perfect = np.prod(c.factors, axis=1) == c.size
+        for k, stage in enumerate(self.layer.stages):
+            perfect &= c.factors[:, k] == stage.loops.factors.get(c.name, c.factors[:, k])
+        return np.asarray(perfect)
 
     def each(self, key: object, values: Callable[[Chains], Ints | Floats | None]) -> Columns:
         """A column for each group from a number for each chain of each dimension; None stands for 1."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -47,7 +48,7 @@ def every_mapping_with_remainders(spec: Spec, problem: Problem) -> Iterator[Mapp
     if not all(level.loops.permits(d, 1) for level in spec.levels for d, n in problem.bound.items() if n == 1):
         return
     for combination in itertools.product(*per_dim):
-        if all(_perfect(problem.bound[d], split) for d, split in zip(dims, combination, strict=True)):
+        if all(_perfect(d, problem.bound[d], split, slots) for d, split in zip(dims, combination, strict=True)):
             continue
         factors = [
             {d: split[i] for d, split in zip(dims, combination, strict=True) if split[i] > 1} for i in range(len(slots))
@@ -95,7 +96,7 @@ def _permitted(d: str, size: int, split: tuple[int, ...], slots: list[tuple[Stor
         blocks = -(-size // covered)
         exact = level.loops.factors.get(d)
         if exact is not None:
-            if n != min(exact, blocks):
+            if n != min(exact, blocks) or (blocks == 1 and exact > 1):
                 return False
         elif not level.loops.permits(d, n):
             return False
@@ -103,11 +104,13 @@ def _permitted(d: str, size: int, split: tuple[int, ...], slots: list[tuple[Stor
     return True
 
 
-def _perfect(size: int, split: tuple[int, ...]) -> bool:
-    product = 1
-    for n in split:
-        product *= n
-    return product == size
+def _perfect(d: str, size: int, split: tuple[int, ...], slots: list[tuple[Storage | Fanout, str]]) -> bool:
+    """Without a remainder, and with exact factors as they are."""
+    for i, (level, axis) in enumerate(slots):
+        n = split[i] * (split[i - 1] if axis == "y" else 1)
+        if axis != "x" and level.loops.factors.get(d, n) != n:
+            return False
+    return math.prod(split) == size
 
 
 def _fits(problem: Problem, slots: list[tuple[Storage | Fanout, str]], factors: list[dict[str, int]]) -> bool:
