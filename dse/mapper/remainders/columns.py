@@ -91,10 +91,10 @@ def _slid(p: Chains, c_p: int, r: Chains, c_r: int, tile: int, stage: int) -> Fl
     outside = -(-p.size // block) - 1  # runs of the loop in full, for each child
     children, iterations = -(-move // t), -(-block // move)
     rest = p.size - outside * block
-    full = rest // move
+    full = (rest - 1) // move  # iterations of all children; one more, of `part` indices, may be cut
     part = rest - full * move
     active = -(-part // t)  # children that have one iteration more, of which the last may be cut
-    cut = np.where(part > 0, part - (active - 1) * t, 0)
+    cut = part - (active - 1) * t
     tiles = -(-r.size // r.below[:, tile])
     last = r.size - (tiles - 1) * r.below[:, tile]
 
@@ -111,10 +111,7 @@ def _slid(p: Chains, c_p: int, r: Chains, c_r: int, tile: int, stage: int) -> Fl
         added = np.where(
             full == 0, cut_extent, np.where(step >= extent, cut_extent, np.maximum(0, step + cut_extent - extent))
         )
-        with_one_more = np.where(part > 0, active - 1, 0)
-        with_cut_tile = np.where(part > 0, run(full) + added, 0)
-        others = children - np.where(part > 0, active, 0)
-        last_ones = with_one_more * run(full + 1) + with_cut_tile + others * run(full)
+        last_ones = (active - 1) * run(full + 1) + run(full) + added + (children - active) * run(full)
         return np.asarray(outside * children * run(iterations) + last_ones)
 
     whole = np.where(tiles > 1, r.below[:, tile], last)
