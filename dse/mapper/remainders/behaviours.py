@@ -47,9 +47,29 @@ def options_of(
         slides: for each tensor those of them that share an axis with another dimension.
         open_here: whether the tensor is kept further in, so that it matters what happens to it here.
     """
+    fixed = [d for d in dims if d in constraint.inner or d in constraint.outer]
+    out: dict[tuple[Behaviour, frozenset[str]], Option] = {}
+    for size in range(len(fixed) + 1):
+        for absent in itertools.combinations(fixed, size):
+            # Without some loops whose place is fixed, others can come first.
+            left = tuple(d for d in dims if d not in absent)
+            for option in _options_with(left, constraint, moves, slides, open_here):
+                without = option.without | frozenset(absent)
+                out.setdefault((option.behaviour, without), option._replace(without=without))
+    return _best(list(out.values()))
+
+
+def _options_with(
+    dims: tuple[str, ...],
+    constraint: LoopConstraint,
+    moves: tuple[frozenset[str], ...],
+    slides: tuple[frozenset[str], ...],
+    open_here: tuple[bool, ...],
+) -> list[Option]:
+    """The behaviours if all loops but those that must be absent have more than one iteration."""
     everything = frozenset(dims)
     relevant = [t for t, is_open in enumerate(open_here) if is_open and moves[t] & everything]
-    out: dict[tuple[Behaviour, frozenset[str]], Option] = {}
+    out = []
     for size in range(len(relevant), -1, -1):
         for passing in itertools.combinations(relevant, size):
             without = frozenset().union(*(moves[t] for t in passing)) & everything
@@ -60,9 +80,8 @@ def options_of(
             if any(not moves[t] & set(loops) for t in rest):
                 continue  # a tensor that no loop is left to move passes too
             for closed, order in _orders(loops, constraint, moves, slides, rest):
-                behaviour = tuple(closed.get(t, PASSES) for t in range(len(moves)))
-                out.setdefault((behaviour, without), Option(behaviour, without, order))
-    return _best(list(out.values()))
+                out.append(Option(tuple(closed.get(t, PASSES) for t in range(len(moves))), without, order))
+    return out
 
 
 def _orders(

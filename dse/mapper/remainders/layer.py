@@ -192,7 +192,7 @@ def _options(
             continue
         assert isinstance(stage, Storage)
         options = options_of(looping[k], stage.temporal, moves, slides, open_here)
-        if k == outermost:
+        if k == outermost and not stage.temporal.inner and not stage.temporal.outer:
             # Nothing is left outside: what passes here is what everything repeats here.
             options = [o for o in options if not o.without] or options
         out.append(tuple(options))
