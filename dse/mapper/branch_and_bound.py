@@ -21,9 +21,9 @@ from dse.hardware.spec import Fanout, Spec
 from dse.mapper import Found
 from dse.mapper.bounds import lift
 from dse.mapper.kernels.downward import boundary_cost, expand_fanout, expand_storage
-from dse.mapper.kernels.geometry import Around, enter
+from dse.mapper.kernels.geometry import Around, enter, nowhere, splits
 from dse.mapper.kernels.labels import BOUND_DELAY, DELAY, ENERGY, ENERGY_DELAY, Aim, value_of
-from dse.mapper.kernels.slots import IDLE, SETTLED, WINDOW, Floats
+from dse.mapper.kernels.slots import IDLE, SETTLED, Floats
 from dse.mapper.kernels.upward import Inside
 from dse.mapper.mapspace import Mapspace, Tiling, keep_choices, mapspace, remember
 from dse.mapper.prices import Stages, build_stages
@@ -240,10 +240,7 @@ class _Walk:
         whole = len(space.boxes) - 1
         if tables[-1].offsets[whole] == tables[-1].offsets[whole + 1]:
             return
-        nothing = Around(
-            np.ones(count), np.zeros((count, len(space.dims), WINDOW)), np.zeros(count, np.int64),
-            np.zeros(count, bool),
-        )  # fmt: skip
+        nothing = nowhere(count, len(space.dims), space.grid.axis_column.shape[1])
         span = np.zeros(space.grid.axis_column.shape)
         outermost = len(self.stages.stages) - 1
         root = _Node(outermost, whole, self.base, nothing, np.ones(count), span, 0.0, 1.0, (), ())
@@ -335,14 +332,14 @@ class _Walk:
                 fixed += self._boundary(node, int(t), share[t])
             share[t] = 1.0
         leak = node.leak + self.stages.leak[k] * self.aim.macs
-        tiles, firsts, costs = expand_storage(
+        tiles, firsts, goes_on, costs = expand_storage(
             grid, node.tile, inside, stage.allowed, order, around, share,
             leak if k <= self.stages.last_fanout else 0.0, fixed, node.idle, self.aim, limit,
         )  # fmt: skip
 
         def child(i: int) -> _Node:
             return _Node(
-                k - 1, int(tiles[i]), fixed, self._inside(node, int(tiles[i]), int(firsts[i])), share,
+                k - 1, int(tiles[i]), fixed, self._inside(node, int(tiles[i]), int(firsts[i]), bool(goes_on[i])), share,
                 np.zeros_like(node.span), leak, node.idle, (*node.tiles, node.tile), (*node.firsts, int(firsts[i])),
             )  # fmt: skip
 
@@ -361,13 +358,15 @@ class _Walk:
             share, self.space.label_width,
         ))  # fmt: skip
 
-    def _inside(self, node: _Node, tile: int, first: int) -> Around:
+    def _inside(self, node: _Node, tile: int, first: int, goes_on: bool) -> Around:
         """The surrounding that the loops between a node's tile and `tile` make, `first` being the innermost."""
         if first < 0:
             return node.around
         around = node.around
-        new = Around(around.run.copy(), around.windows.copy(), around.counts.copy(), around.direct.copy())
+        new = nowhere(*around.windows.shape[:2], around.slid.shape[1])
         order = self.stages.stages[node.stage].order
         value = self.space.grid.value
-        enter(self.space.grid, order, first, tile, value[node.tile] // value[tile], node.around, new)
+        factors = value[node.tile] // value[tile]
+        slider = splits(self.space.grid, order, first, factors)
+        enter(self.space.grid, order, first, tile, factors, slider, goes_on, node.around, new)
         return new
