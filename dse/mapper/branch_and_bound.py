@@ -123,13 +123,14 @@ def _stops(problem: Problem) -> str:
 def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, effort: Effort) -> Best:
     """The best mapping of all choices of which levels keep which tensors."""
     best, space, fallback = Best(), mapspace(spec, problem), Best()
+    timed = _alone(spec, space)
     for walk in _walks(spec, space, ert, aim, effort):
         if best.mapping is None:
             good = walk.good()
             fallback = good if good.value < fallback.value else fallback
             best.value = min(best.value, good.value * (1 + ROOM))
         before = best.value
-        tables = lift(space, walk.stages, aim, best.value * (1 - TOLERANCE))
+        tables = lift(space, walk.stages, aim, best.value * (1 - TOLERANCE), timed=timed)
         walk.explore(tables, best)
         if best.value < before:
             best.within = (walk, tables)
@@ -151,8 +152,18 @@ def _fastest(first: Best) -> Best:
     aim = Aim(DELAY, walk.aim.macs, most_energy=first.value * (1 + TOLERANCE))
     again = replace(walk, aim=aim)
     best = Best(again.at([first.tiling] if first.tiling is not None else []).value * (1 + ROOM))
-    again.explore(lift(walk.space, walk.stages, aim, best.value, within=tables), best)
+    if not _alone(walk.spec, walk.space):
+        tables = lift(walk.space, walk.stages, aim, best.value, within=tables)
+    again.explore(tables, best)
     return best if best.mapping is not None else first
+
+
+def _alone(spec: Spec, space: Mapspace) -> bool:
+    """Whether there is one choice of what levels keep: then labels say at once how long mappings take.
+
+    Where there are several, most of them have few labels below the limit, and fewer still without cycles.
+    """
+    return len(keep_choices(spec, space.problem)) == 1
 
 
 def _walks(spec: Spec, space: Mapspace, ert: Ert, aim: Aim, effort: Effort) -> Iterator[_Walk]:
@@ -161,7 +172,7 @@ def _walks(spec: Spec, space: Mapspace, ert: Ert, aim: Aim, effort: Effort) -> I
         if all(any(t in kept for kept in keep.values()) for t in space.tensors):
             evaluator = Evaluator(space, spec, ert, keep, compute, whole_accesses=aim.kind != BOUND_DELAY)
             base = compute - evaluator.slack()
-            yield _Walk(space, build_stages(space, spec, ert, keep, base), aim, evaluator, base, effort)
+            yield _Walk(spec, space, build_stages(space, spec, ert, keep, base), aim, evaluator, base, effort)
 
 
 def _slowest(spec: Spec, problem: Problem, ert: Ert) -> tuple[Ert, float]:
@@ -198,6 +209,7 @@ def _slowest(spec: Spec, problem: Problem, ert: Ert) -> tuple[Ert, float]:
 class _Walk:
     """The search through one choice of which levels keep which tensors."""
 
+    spec: Spec
     space: Mapspace
     stages: Stages
     aim: Aim

@@ -337,6 +337,21 @@ class Array(NamedTuple):
 
 
 @kernel
+def next_choices(choices):
+    """(choices, D): the first choice after each that differs from it in one of the dimensions up to d."""
+    count, dims = choices.shape
+    after = np.full((count, dims), count, np.int64)
+    for s in range(count - 2, -1, -1):
+        for d in range(dims):
+            if choices[s, d] != choices[s + 1, d]:
+                for e in range(d, dims):
+                    after[s, e] = s + 1
+                break
+            after[s, d] = after[s + 1, d]
+    return after
+
+
+@kernel
 def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corners):
     """Labels of the wanted tiles outside a fan-out from those inside it.
 
@@ -350,13 +365,17 @@ def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corne
     tile_count = grid.value.shape[0]
     row_of, row_counts = np.full(tile_count, -1, np.int64), np.zeros(tile_count, np.int64)
     used_rows = 0
+    after = next_choices(array.choices)
     for below in inside.tiles:
-        for s in range(array.choices.shape[0]):
+        following = 0
+        while following < array.choices.shape[0]:
+            s = following
+            following += 1
             at, product = 0, 1
             for d in range(dims):
                 p = times[d, grid.position[below, d], array.choices[s, d]]
                 if p < 0:
-                    at = -1
+                    at, following = -1, after[s, d]
                     break
                 at += p * grid.strides[d]
                 factors[d] = grid.divisors[d, array.choices[s, d]]
