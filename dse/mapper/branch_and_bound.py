@@ -374,8 +374,7 @@ class _Walk:
         """The surrounding that the loops between a node's tile and `tile` make, `first` being the innermost."""
         if first < 0:
             return node.around
-        around = node.around
-        new = nowhere(*around.windows.shape[:2], around.slid.shape[1])
+        new: Around = nowhere(len(self.space.tensors), len(self.space.dims), node.around.slid.shape[1])
         order = self.stages.stages[node.stage].order
         value = self.space.grid.value
         factors = value[node.tile] // value[tile]
