@@ -38,6 +38,7 @@ TOLERANCE = 1e-11  # relative: bounds and energies are sums of floats in differe
 BEAM = 64  # labels of a stage in the narrow search for a first good mapping
 FIRST_LOOK = 100  # nodes of that search
 ROOM = 1e-9  # relative: a first good mapping is a limit only, so that its history does not choose between equal ones
+_AIMS = {ENERGY: "energy", ENERGY_DELAY: "edp", DELAY: "delay"}
 
 
 @dataclass
@@ -106,9 +107,36 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
     effort.report(problem, objective, best, max(first.gap, best.gap))
     if best.mapping is None:
         return Found(None, None, False, explain(spec, problem, ert.lacks) or _stops(problem))
+    return _found(spec, problem, ert, best, first.proven and best.proven)
+
+
+def best(spec: Spec, problem: Problem, ert: Ert, aim: Aim) -> Found:
+    """The best mapping under an aim of any kind but `BOUND_DELAY`, with all choices of which levels keep which tensors.
+
+    Among equally good mappings nothing decides further: of least energy, there may be one of fewer cycles. Cycles are
+    without those that networks add. Where no mapping is within the aim's limits, the reason says no more than that.
+    """
+    effort = Effort()
+    if aim.kind == DELAY and math.isinf(aim.most_energy):
+        prices, _ = _slowest(spec, problem, ert)  # a bandwidth's cycles are sums over accesses, and bounded like these
+        answer = _best(spec, problem, prices, aim._replace(kind=BOUND_DELAY), effort)
+    else:
+        answer = _best(spec, problem, ert, aim, effort)
+    effort.report(problem, _AIMS[aim.kind], answer, answer.gap)
+    if answer.mapping is None:
+        limited = math.isfinite(aim.most_cycles) or math.isfinite(aim.most_energy)
+        reason = "" if limited else explain(spec, problem, ert.lacks) or _stops(problem)
+        return Found(None, None, False, reason or "no mapping is within the limits of energy and cycles")
+    if aim.kind == DELAY:
+        return Found(answer.mapping, evaluate(spec, problem, answer.mapping, ert), answer.proven)
+    return _found(spec, problem, ert, answer, answer.proven)
+
+
+def _found(spec: Spec, problem: Problem, ert: Ert, best: Best, proven: bool) -> Found:
+    assert best.mapping is not None
     evaluation = evaluate(spec, problem, best.mapping, ert)
     assert math.isclose(evaluation.energy_pj, best.energy, rel_tol=1e-9), "the two access models disagree"
-    return Found(best.mapping, evaluation, first.proven and best.proven)
+    return Found(best.mapping, evaluation, proven)
 
 
 def _stops(problem: Problem) -> str:
