@@ -14,6 +14,7 @@ import click
 from dse.core.errors import InputError
 from dse.engines import MAPPINGS, load_engine
 from dse.mapper import OBJECTIVES
+from dse.mapper.slack import read_slack
 
 if TYPE_CHECKING:
     from dse.hardware.instance import ArchLike
@@ -46,6 +47,7 @@ def workload_options(function: _Function, *, required: bool = True) -> Callable[
                 "--objective", type=click.Choice(OBJECTIVES), help="What a mapping minimises; default: energy."
             ),
             imperfect_option,
+            slack_option,
             click.option("--store", type=FILE, help="Store of results; default: $ENOS_STORE or the user's cache."),
         )
     ):
@@ -109,6 +111,18 @@ def arch_with(arch: Path | None, include: tuple[Path, ...]) -> ArchLike:
 def imperfect_option(function: _Function) -> _Function:
     return click.option(
         "--imperfect", is_flag=True, help="Look among mappings with remainders, too; they fill fan-outs better."
+    )(function)
+
+
+def slack_option(function: _Function) -> _Function:
+    def read(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+        return None if value is None else read_slack(value, "--slack")
+
+    return click.option(
+        "--slack",
+        metavar="SHARE",
+        callback=read,
+        help="Take the fastest mapping within this share of the least energy, such as 1%; default: 0.",
     )(function)
 
 

@@ -51,6 +51,7 @@ def map_(
     engine: Engine,
     objective: str | None,
     imperfect: bool,
+    slack: float | None,
     store: Path | None,
     jobs: int,
     output: tuple[Path, ...],
@@ -86,6 +87,7 @@ def map_(
             progress=progress,
             objective=objective or "energy",
             imperfect=imperfect,
+            slack=slack or 0.0,
         )
     for path in output:
         table.save(path)

@@ -46,7 +46,9 @@ class NativeEngine:
     def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
         return evaluate(spec, problem, mapping, ert)
 
-    def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str, imperfect: bool = False) -> Found:
+    def search(
+        self, spec: Spec, problem: Problem, ert: Ert, objective: str, imperfect: bool = False, *, slack: float = 0.0
+    ) -> Found:
         from dse.mapper import search
 
-        return search(spec, problem, ert, objective, imperfect)
+        return search(spec, problem, ert, objective, imperfect, slack=slack)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dse.core.errors import unknown
+from dse.core.errors import InputError, unknown
 from dse.hardware.constraints import searchable
+from dse.mapper.slack import check_slack
 
 if TYPE_CHECKING:
     from dse.hardware.energy.ert import Ert
@@ -42,7 +43,15 @@ class Found:
     reason: str = ""
 
 
-def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", imperfect: bool = False) -> Found:
+def search(
+    spec: Spec,
+    problem: Problem,
+    ert: Ert,
+    objective: str = "energy",
+    imperfect: bool = False,
+    *,
+    slack: float = 0.0,
+) -> Found:
     """The best mapping of a layer, and what it costs.
 
     Of several equally good mappings it always returns the same one, whatever was searched before. If exact factors of
@@ -55,12 +64,15 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", im
         ert: pJ for each component and action.
         objective: one of `OBJECTIVES`.
         imperfect: also looks among mappings with remainders, which leave fewer units idle; docs/imperfect.md.
+        slack: with objective energy, a share of the least energy, 0 to 1. Above 0 the mapping is the one of fewest
+            cycles among those of at most (1 + slack) x the least energy. It is then optimal if both are proven.
 
     Returns:
         The mapping, or None with the reason if nothing fits the hardware and its constraints.
 
     Raises:
-        InputError: an unknown objective, or an energy that the table lacks.
+        InputError: an unknown objective, an energy that the table lacks, or a slack that is no share, or that is given
+            with another objective or with `imperfect`.
 
     >>> from dse.hardware.candidates import load_candidates
     >>> from dse.hardware.instance import instance_for, library_for, read_arch
@@ -70,15 +82,26 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", im
     >>> result = search(chip.spec, layer, chip.ert)
     >>> result.optimal, result.evaluation.cycles
     (True, 1536)
+    >>> fast = search(chip.spec, layer, chip.ert, slack=0.01)
+    >>> fast.evaluation.cycles, round(fast.evaluation.energy_pj / result.evaluation.energy_pj, 4)
+    (192, 1.0041)
     """
     check_objective(objective)
+    check_slack(slack, objective)
+    if slack and imperfect:
+        raise InputError("slack", "does not go with mappings with remainders", hint="leave one of them out")
     spec = searchable(spec, problem)
     from dse.mapper import branch_and_bound  # numba takes a while to load, and a warm store needs none of it
     from dse.mapper.remainders import padded
 
     if imperfect:
         return padded.search(spec, problem, ert, objective, branch_and_bound.search)
-    result = branch_and_bound.search(spec, problem, ert, objective)
+    if slack:
+        from dse.mapper.front import fastest_within
+
+        result = fastest_within(spec, problem, ert, slack)
+    else:
+        result = branch_and_bound.search(spec, problem, ert, objective)
     if result.mapping is None:
         return padded.where_factors_do_not_divide(spec, problem, ert, objective, branch_and_bound.search) or result
     return result

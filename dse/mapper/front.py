@@ -67,7 +67,7 @@ def front(spec: Spec, problem: Problem, ert: Ert, most: int | None = MOST_POINTS
         >>> chip = instance_for(arch, load_candidates()[0], layer, library_for(arch))
         >>> found = front(chip.spec, layer, chip.ert)
         >>> [point.evaluation.cycles for point in found.points], found.complete
-        ([1536, 768, 384], True)
+        ([1536, 768, 384, 192], True)
     """
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 2):
         raise InputError("front", f"found {most!r} points", "a whole number, at least 2")

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from dse.core.documents import read_yaml
 from dse.core.schema import CONFIG, Flag, Text, validated
 from dse.sweep.axes import Axis, combine, parse_axis, parse_zip
+from dse.table.provenance import Slack
 
 
 @validated_dataclass(frozen=True, config=CONFIG)
@@ -35,6 +36,8 @@ class SweepFile:
     """energy, edp or delay; default: energy."""
     imperfect: Flag = False
     """Look among mappings with remainders, too."""
+    slack: Slack = 0.0
+    """Of mappings within this share of the least energy the fastest is taken; 0.01, or 1% as text."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class SweepConfig:
     axes: tuple[Axis, ...] = ()
     objective: str | None = None
     imperfect: bool = False
+    slack: float = 0.0
 
 
 def read_sweep(path: Path | str) -> SweepConfig:
@@ -65,6 +69,7 @@ def read_sweep(path: Path | str) -> SweepConfig:
     - {pe_column.meshX: [7, 14], pe_row.meshY: [24, 12]}
     objective: energy
     imperfect: true                      # also mappings with remainders; default: false
+    slack: 1%                            # the fastest mapping within 1% of the least energy; default: 0
     ```
 
     Raises:
@@ -81,6 +86,7 @@ def read_sweep(path: Path | str) -> SweepConfig:
         axes=combine(crossed + zipped),
         objective=file.objective,
         imperfect=file.imperfect,
+        slack=file.slack,
     )
 
 

@@ -46,7 +46,7 @@ class FakeEngine:
     def evaluate(self, spec: Any, problem: Any, mapping: Any, ert: Any) -> Any:
         return evaluate(spec, problem, mapping, ert)
 
-    def search(self, spec: Any, problem: Any, ert: Any, objective: Any, imperfect: Any = False) -> Any:
+    def search(self, spec: Any, problem: Any, ert: Any, objective: Any, imperfect: Any = False, **_: Any) -> Any:
         time.sleep(self.seconds)
         if self.log:
             with open(self.log, "a") as f:  # noqa: PTH123

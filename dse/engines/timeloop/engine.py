@@ -125,15 +125,19 @@ class TimeloopEngine:
         text = _result(run, program, _MODEL_STATS, _MODEL_SECONDS)
         return stats.parse_stats(text, spec, problem, _MODEL_STATS)
 
-    def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str, imperfect: bool = False) -> Found:
+    def search(
+        self, spec: Spec, problem: Problem, ert: Ert, objective: str, imperfect: bool = False, *, slack: float = 0.0
+    ) -> Found:
         """The best mapping found within the limits; it is never known to be optimal.
 
         Raises:
-            InputError: Timeloop fails, or `imperfect` is asked of `timeloop-mapper`.
+            InputError: Timeloop fails, or `imperfect` or a slack is asked of `timeloop-mapper`.
         """
         if self.mapping == "native":
-            return self._search_natively(spec, problem, ert, objective, imperfect)
+            return self._search_natively(spec, problem, ert, objective, imperfect, slack)
         self.check_imperfect(imperfect)
+        if slack:
+            raise InputError("--slack", "timeloop-mapper cannot be asked for it", hint="use --mapping native")
         check_objective(objective)
         reason = ""
         for mapper in self._attempts(objective):
@@ -152,10 +156,12 @@ class TimeloopEngine:
                 "--imperfect", "timeloop-mapper has no mappings with remainders", hint="use --mapping native"
             )
 
-    def _search_natively(self, spec: Spec, problem: Problem, ert: Ert, objective: str, imperfect: bool) -> Found:
+    def _search_natively(
+        self, spec: Spec, problem: Problem, ert: Ert, objective: str, imperfect: bool, slack: float
+    ) -> Found:
         from dse.mapper import search
 
-        found = search(spec, problem, ert, objective, imperfect)
+        found = search(spec, problem, ert, objective, imperfect, slack=slack)
         if found.mapping is None or found.evaluation is None:
             return found
         evaluation = self.evaluate(spec, problem, found.mapping, ert)
