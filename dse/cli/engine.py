@@ -19,8 +19,10 @@ from dse.cli.common import (
     imperfect_option,
     include_option,
     json_option,
+    slack_option,
     uj,
 )
+from dse.cli.fronts import front_option, layer_document, layer_text, most_points, numbered, refuse_with_front
 from dse.core.documents import read_yaml
 from dse.core.errors import InputError
 from dse.core.files import system_errors
@@ -30,10 +32,13 @@ from dse.hardware.energy.ert import Ert, read_ert
 from dse.hardware.instance import ArchLike, library_for, read_arch, spec_for
 from dse.hardware.spec import Spec
 from dse.mapper import OBJECTIVES
+from dse.mapper.slack import check_slack
 from dse.model.evaluation import Evaluation
 from dse.model.mapping import Mapping, directives, loop_nest, parse_directives
 from dse.model.unrounded import fair_energy
 from dse.workload.problem import Problem, problem_from_document
+
+_FEW = 0.5  # compute units that work, of all: where fewer do, a line says how to use more
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -92,10 +97,10 @@ def model(
 @_var_option
 @include_option
 @engine_options
-@click.option(
-    "--objective", type=click.Choice(OBJECTIVES), default="energy", show_default=True, help="What is minimised."
-)
+@click.option("--objective", type=click.Choice(OBJECTIVES), help="What is minimised; default: energy.")
 @imperfect_option
+@slack_option
+@front_option
 @click.option("--output", type=FILE, help="Mapping to write, which enos model and timeloop-model read.")
 @json_option
 def mapper(
@@ -105,8 +110,10 @@ def mapper(
     variables: tuple[str, ...],
     include: tuple[Path, ...],
     engine: Engine,
-    objective: str,
+    objective: str | None,
     imperfect: bool,
+    slack: float | None,
+    front: int | str | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -118,14 +125,26 @@ def mapper(
 
     ARCH, PROBLEM and ERT are as in `enos model`. Where there is no mapping, the exit code is 2 and the line says why.
 
+    With --slack 1% the mapping is the fastest of all that need at most 1% more than the least energy. --front prints
+    all mappings of which none is better in both energy and cycles; --output then writes FILE-1, FILE-2 and so on.
+
     \b
     Example:
       enos mapper arch.yaml problem.yaml ERT.yaml --output mapping.yaml
     """
     if output is not None:
         check_writable(output)
+    if front is not None:
+        refuse_with_front(objective=objective, imperfect=imperfect, slack=slack)
+        if engine.name != "native":
+            refuse_with_front(engine=engine.name)
     layer, spec, energies = _read(engine, arch_with(arch, include), problem, ert, variables)
-    found = engine.search(spec, layer, energies, objective, imperfect)
+    if front is not None:
+        _print_front(spec, layer, energies, most_points(front), output, as_json)
+        return
+    objective = objective or "energy"
+    share = check_slack(slack or 0.0, objective, imperfect, "--slack")
+    found = engine.search(spec, layer, energies, objective, imperfect, slack=share)
     if found.mapping is None or found.evaluation is None:
         raise InputError("no mapping", found.reason)
     entries = directives(spec, layer, found.mapping)
@@ -138,8 +157,32 @@ def mapper(
         return
     click.echo(_text(spec, layer, found.mapping, energies, found.evaluation))
     click.echo("Proven optimal." if found.optimal else "Not proven optimal.")
+    computing, _ = _utilisation(spec, layer, found.mapping, found.evaluation)
+    if objective == "energy" and not imperfect and not share and computing < _FEW:
+        click.echo(f"{1 - computing:.0%} of the compute units are idle: --slack 1% takes the fastest mapping within 1% "
+                   "of this energy, --front shows what more speed costs.")  # fmt: skip
     if output is not None:
         click.echo(f"Mapping: {output}")
+
+
+def _print_front(spec: Spec, problem: Problem, ert: Ert, most: int | None, output: Path | None, as_json: bool) -> None:
+    from dse.mapper.front import front
+
+    found = front(spec, problem, ert, most)
+    if not found.points:
+        raise InputError("no mapping", found.reason)
+    files = []
+    for number, point in enumerate(found.points, 1):
+        if output is not None and point.mapping is not None:
+            files.append(numbered(output, number))
+            with system_errors(files[-1]):
+                files[-1].write_text(_mapping_yaml(directives(spec, problem, point.mapping)), encoding="utf-8")
+    if as_json:
+        echo_json(layer_document(spec, problem, found))
+        return
+    click.echo(layer_text(spec, problem, found))
+    for file in files:
+        click.echo(f"Mapping: {file}")
 
 
 def _read(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dse.core.errors import InputError, unknown
+from dse.core.errors import unknown
 from dse.hardware.constraints import searchable
 from dse.mapper.slack import check_slack
 
@@ -87,9 +87,7 @@ def search(
     (192, 1.0041)
     """
     check_objective(objective)
-    check_slack(slack, objective)
-    if slack and imperfect:
-        raise InputError("slack", "does not go with mappings with remainders", hint="leave one of them out")
+    slack = check_slack(slack, objective, imperfect)
     spec = searchable(spec, problem)
     from dse.mapper import branch_and_bound  # numba takes a while to load, and a warm store needs none of it
     from dse.mapper.remainders import padded

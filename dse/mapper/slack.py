@@ -31,13 +31,15 @@ def read_slack(value: Any, where: object = "slack") -> float:
     return float(share)
 
 
-def check_slack(slack: float, objective: str, where: object = "slack") -> None:
-    """Refuses a slack that is no share, or that goes with another objective than energy.
+def check_slack(slack: Any, objective: str, imperfect: bool = False, where: object = "slack") -> float:
+    """The share that a slack is, refused where nothing takes one.
 
     Raises:
-        InputError: at `where`.
+        InputError: at `where`: no share, or a share above 0 with another objective than energy or with remainders.
     """
-    if read_slack(slack, where) and objective != "energy":
-        raise InputError(
-            where, f"does not go with objective {objective!r}", "objective energy", "leave one of them out"
-        )
+    share = read_slack(slack, where)
+    if share and objective != "energy":
+        raise InputError(where, f"does not go with objective {objective!r}", "objective energy")
+    if share and imperfect:
+        raise InputError(where, "does not go with mappings with remainders", hint="leave one of them out")
+    return share

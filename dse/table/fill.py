@@ -258,12 +258,12 @@ def plan_for(
     """The jobs of every layer on every instance of an accelerator."""
     problems = {layer.name: layer.problem for layer in workload.layers}
     check_objective(objective)
-    check_slack(slack, objective)
+    slack = check_slack(slack, objective, imperfect)
     settings: dict[str, object] = {"engine": [engine.name, engine.version], "objective": objective}
     if imperfect:  # without these, keys are those of stores that were made before there were such options
         settings["imperfect"] = True
     if slack:
-        settings["slack"] = float(slack)
+        settings["slack"] = slack
     if engine.settings:
         settings["engine_settings"] = dict(engine.settings)
     hardware = [{**settings, **_hardware(instance)} for instance in instances]
@@ -272,7 +272,7 @@ def plan_for(
         for name, problem in problems.items()
         for instance, decides in zip(instances, hardware, strict=True)
     ]
-    return Plan(workload.name, tuple(jobs), engine, objective, imperfect, slack=float(slack))
+    return Plan(workload.name, tuple(jobs), engine, objective, imperfect, slack=slack)
 
 
 def _hardware(instance: Instance) -> dict[str, object]:
