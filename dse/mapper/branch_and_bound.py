@@ -101,8 +101,7 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
         aim = Aim(ENERGY_DELAY, macs, least_cycles=least * (1 - ROOM), latency=float(spec.network_latency))
         best = first = _best(spec, problem, ert, aim, effort)
     else:
-        prices, _ = _slowest(spec, problem, ert)
-        first = _best(spec, problem, prices, Aim(BOUND_DELAY, macs), effort)
+        first = _fewest_cycles(spec, problem, ert, effort)
         best = _best(spec, problem, ert, Aim(ENERGY, macs, most_cycles=first.value * (1 + ROOM)), effort)
     effort.report(problem, objective, best, max(first.gap, best.gap))
     if best.mapping is None:
@@ -118,8 +117,7 @@ def best(spec: Spec, problem: Problem, ert: Ert, aim: Aim) -> Found:
     """
     effort = Effort()
     if aim.kind == DELAY and math.isinf(aim.most_energy):
-        prices, _ = _slowest(spec, problem, ert)  # a bandwidth's cycles are sums over accesses, and bounded like these
-        answer = _best(spec, problem, prices, aim._replace(kind=BOUND_DELAY), effort)
+        answer = _fewest_cycles(spec, problem, ert, effort)
     else:
         answer = _best(spec, problem, ert, aim, effort)
     effort.report(problem, _AIMS[aim.kind], answer, answer.gap)
@@ -130,6 +128,39 @@ def best(spec: Spec, problem: Problem, ert: Ert, aim: Aim) -> Found:
     if aim.kind == DELAY:
         return Found(answer.mapping, evaluate(spec, problem, answer.mapping, ert), answer.proven)
     return _found(spec, problem, ert, answer, answer.proven)
+
+
+def _fewest_cycles(spec: Spec, problem: Problem, ert: Ert, effort: Effort) -> Best:
+    """The fastest mapping, whatever its energy; of those that are equally fast, any.
+
+    Where bandwidths stretch cycles, these are bounded as sums over accesses. Where none does, cycles are operations /
+    units that work, of which there are few values: a search for the least energy under a limit of cycles is led by
+    energies, where one for the fewest cycles would look at all nodes whose bound is the same.
+    """
+    macs = float(problem.macs)
+    prices, stretched = _slowest(spec, problem, ert)
+    if stretched:
+        return _best(spec, problem, prices, Aim(BOUND_DELAY, macs), effort)
+    fastest = _best(spec, problem, ert, Aim(ENERGY, macs), effort)
+    if fastest.mapping is None:
+        return fastest
+    units = [n for n in range(1, spec.pe_count + 1) if problem.macs % n == 0]
+    proven, low, high = True, units.index(_units(fastest)), len(units) - 1
+    while low < high:
+        tried = (low + high + 1) // 2
+        limit = macs / units[tried] * (1 + ROOM)
+        answer = _best(spec, problem, ert, Aim(ENERGY, macs, most_cycles=limit), effort)
+        if answer.mapping is not None:
+            fastest, low = answer, units.index(_units(answer))
+        else:
+            proven, high = proven and answer.proven, tried - 1
+    return replace(fastest, value=macs / units[low], proven=proven, bound=math.inf)
+
+
+def _units(best: Best) -> int:
+    """The compute units that a mapping uses."""
+    assert best.mapping is not None
+    return math.prod(n for loops in (*best.mapping.x.values(), *best.mapping.y.values()) for _, n in loops)
 
 
 def _found(spec: Spec, problem: Problem, ert: Ert, best: Best, proven: bool) -> Found:
