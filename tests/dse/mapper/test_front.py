@@ -137,6 +137,21 @@ def test_a_long_front_is_shortened_in_even_steps_of_log_cycles() -> None:
     assert short[1] == next(cost for cost in whole if cost[1] <= middle)
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [{"C": 16, "M": 64, "P": 55, "Q": 55, "R": 3, "S": 3}, {"C": 48, "M": 192, "P": 13, "Q": 13, "R": 3, "S": 3}],
+)
+def test_the_fewest_cycles_are_proven_where_many_bounds_are_equal(sizes: dict[str, int]) -> None:
+    """A search for the fewest cycles itself gives these up after 50,000 nodes."""
+    arch, problem = read_arch(), conv_problem(sizes)
+    shipped = instance_for(arch, load_candidates()[0], problem, library_for(arch))
+    spec = searchable(shipped.spec, problem)
+    fastest = branch_and_bound.search(spec, problem, shipped.ert, "delay")
+    assert fastest.optimal and fastest.evaluation is not None
+    below = Aim(ENERGY, float(problem.macs), most_cycles=fastest.evaluation.cycles - spec.network_latency - 0.5)
+    assert branch_and_bound.best(spec, problem, shipped.ert, below).mapping is None
+
+
 def test_a_front_that_was_cut_short_is_not_called_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = conv_problem({"C": 4, "M": 4, "P": 4, "R": 3})
     spec, ert = chip(problem)
