@@ -47,11 +47,11 @@ def options_of(
         slides: for each tensor those of them that share an axis with another dimension.
         open_here: whether the tensor is kept further in, so that it matters what happens to it here.
     """
-    fixed = [d for d in dims if d in constraint.inner or d in constraint.outer]
+    fixed = dims if constraint.inner or constraint.outer else ()
     out: dict[tuple[Behaviour, frozenset[str]], Option] = {}
     for size in range(len(fixed) + 1):
         for absent in itertools.combinations(fixed, size):
-            # Without some loops whose place is fixed, others can come first.
+            # Where places are fixed, others come first if some loops are absent.
             left = tuple(d for d in dims if d not in absent)
             for option in _options_with(left, constraint, moves, slides, open_here):
                 without = option.without | frozenset(absent)

@@ -92,7 +92,6 @@ class Wanted:
         exact: stages the tile inside which must not change: windows slide over it.
         most: indices that may be covered up to and with each stage.
         axes: for each stage whether the dimension may lie along X and along Y of a fan-out.
-        instances: a bandwidth is shared by all instances, so that more of them can be better.
     """
 
     tiles: tuple[int, ...]
@@ -102,7 +101,6 @@ class Wanted:
     exact: tuple[int, ...]
     most: tuple[int, ...]
     axes: tuple[tuple[bool, bool], ...]
-    instances: bool = False
 
 
 def chains_of(name: str, size: int, stages: tuple[Storage | Fanout, ...], wanted: Wanted) -> Chains:
@@ -159,8 +157,6 @@ def _undominated(begun: Chains, wanted: Wanted, k: int, covered: Ints) -> Ints:
     for j in range(k + 1):
         if wanted.axes[j] != NOWHERE:
             columns += [np.where(begun.on_y[:, j] == y, factors[:, j], 1) for y in (False, True)]
-            if wanted.instances:
-                columns.append(-factors[:, j])
     rest = begun.size - (-(-begun.size // covered) - 1) * covered
     for masks, sign in ((wanted.masks, 1), (wanted.copies, -1)):
         for mask in np.unique(masks[:, : k + 1], axis=0):

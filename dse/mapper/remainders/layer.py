@@ -213,6 +213,10 @@ def wanted_of(layer: Layer, name: str) -> Wanted:
         into.setdefault(mask.tobytes(), mask)
 
     count(masks, Counted(layer.temporal))  # cycles
+    for k in range(len(stages)):
+        count(masks, layer.copies(k))  # instances, which leak
+        if layer.limited:
+            count(copies, layer.copies(k))  # and share what a bandwidth limits
     for t, tensor in enumerate(problem.data_spaces):
         c = layer.coefficient.get((t, name))
         for k in layer.kept[t]:
@@ -245,5 +249,5 @@ def wanted_of(layer: Layer, name: str) -> Wanted:
     return Wanted(
         tuple(sorted(tiles)), np.array(list(masks.values()), bool).reshape(len(masks), count_of),
         np.array(list(copies.values()), bool).reshape(len(copies), count_of), alone,
-        tuple(sorted(k for k in exact if k >= 0)), tuple(most), axes, layer.limited,
+        tuple(sorted(k for k in exact if k >= 0)), tuple(most), axes,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from operator import itemgetter
 
 from dse.core.errors import InputError
 from dse.hardware.energy.ert import Ert
-from dse.hardware.spec import Fanout, Spec, Storage
+from dse.hardware.spec import Fanout, Spec
 from dse.mapper import REMAINDERS, Found, branch_and_bound
 from dse.mapper.kernels.labels import DELAY, ENERGY, ENERGY_DELAY, Aim
 from dse.mapper.mapspace import keep_choices
@@ -157,18 +157,14 @@ def _with_latency(aim: Aim, spec: Spec) -> Aim:
 
 def _tables(spec: Spec, problem: Problem, keep: MappingType[str, frozenset[str]]) -> Tables:
     """Tables are kept for the next candidate of a layer, which may differ in energies only."""
-    limits = [
-        (s.capacity, s.read_bandwidth, s.write_bandwidth, s.shared_bandwidth)
-        if isinstance(s, Storage) else (s.mesh_x, s.mesh_y)
-        for s in spec.levels
-    ]  # fmt: skip
-    loops = [s.loops.canonical() for s in spec.levels]
-    key = (problem, repr((loops, limits)), tuple(sorted(keep.items(), key=itemgetter(0))))
+    key = (problem, repr(spec.levels), tuple(sorted(keep.items(), key=itemgetter(0))))
     if key not in _kept_tables:
         while len(_kept_tables) >= MOST_TABLES:
             _kept_tables.pop(next(iter(_kept_tables)))
         _kept_tables[key] = Tables(layer_of(spec, problem, keep))
-    return _kept_tables[key]
+    tables = _kept_tables[key]
+    tables.layer = replace(tables.layer, spec=spec)  # the compute unit may be another
+    return tables
 
 
 def _evaluated(choice: Choice, ert: Ert) -> Found:

@@ -114,7 +114,7 @@ class Tables:
     def instances(self, k: int) -> Columns:
         """Instances of stage k that are active at a time at most."""
         fanouts = self.layer.copies(k).over("")
-        return self.each(("instances", k), lambda c: np.prod(c.factors[:, fanouts], axis=1))
+        return self.each(("instances", k), lambda c: c.distinct(fanouts))
 
     def words(self, t: int, child: int, counted: Counted, slid: Slid | None, between: tuple[int, ...] = ()) -> Columns:
         """Words of a tensor that a level (-1: the compute units) needs.
