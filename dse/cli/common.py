@@ -14,6 +14,7 @@ import click
 from dse.core.errors import InputError
 from dse.engines import MAPPINGS, Engine, load_engine
 from dse.mapper import OBJECTIVES
+from dse.mapper.slack import read_slack
 
 if TYPE_CHECKING:
     from dse.hardware.instance import ArchLike
@@ -50,6 +51,7 @@ def workload_options(function: _Function, *, required: bool = True) -> Callable[
                 "--objective", type=click.Choice(OBJECTIVES), help="What a mapping minimises; default: energy."
             ),
             perfect_option,
+            slack_option,
             click.option("--store", type=FILE, help="Store of results; default: $ENOS_STORE or the user's cache."),
         )
     ):
@@ -128,6 +130,18 @@ def remainders_wanted(perfect: bool | None, engine: Engine) -> bool | None:
     if perfect is False and not engine.has_remainders:
         raise InputError("--imperfect", "timeloop-mapper has no mappings with remainders", hint="use --mapping native")
     return None if perfect is None else not perfect
+
+
+def slack_option(function: _Function) -> _Function:
+    def read(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+        return None if value is None else read_slack(value, "--slack")
+
+    return click.option(
+        "--slack",
+        metavar="SHARE",
+        callback=read,
+        help="Take the fastest mapping within this share of the least energy, such as 1%; default: 0.",
+    )(function)
 
 
 def json_option(function: _Function) -> _Function:

@@ -20,8 +20,10 @@ from dse.cli.common import (
     json_option,
     perfect_option,
     remainders_wanted,
+    slack_option,
     uj,
 )
+from dse.cli.fronts import among, front_option, layer_document, layer_text, most_points, numbered, refuse_with_front
 from dse.core.documents import read_yaml
 from dse.core.errors import InputError
 from dse.core.files import system_errors
@@ -30,11 +32,14 @@ from dse.engines import Engine, load_engine
 from dse.hardware.energy.ert import Ert, read_ert
 from dse.hardware.instance import ArchLike, library_for, read_arch, spec_for
 from dse.hardware.spec import Spec
-from dse.mapper import OBJECTIVES, REMAINDERS
+from dse.mapper import OBJECTIVES
+from dse.mapper.slack import check_slack
 from dse.model.evaluation import Evaluation, evaluate
 from dse.model.mapping import Mapping, directives, loop_nest, parse_directives
 from dse.model.real_iterations import steps
 from dse.workload.problem import Problem, problem_from_document
+
+_FEW = 0.5  # compute units that work, of all: where fewer do, a line says how to use more
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -112,10 +117,10 @@ def model(
 @_var_option
 @include_option
 @engine_options
-@click.option(
-    "--objective", type=click.Choice(OBJECTIVES), default="energy", show_default=True, help="What is minimised."
-)
+@click.option("--objective", type=click.Choice(OBJECTIVES), help="What is minimised; default: energy.")
 @perfect_option
+@slack_option
+@front_option
 @click.option("--output", type=FILE, help="Mapping to write, which enos model and timeloop-model read.")
 @json_option
 def mapper(
@@ -125,8 +130,10 @@ def mapper(
     variables: tuple[str, ...],
     include: tuple[Path, ...],
     engine: Engine,
-    objective: str,
+    objective: str | None,
     perfect: bool | None,
+    slack: float | None,
+    front: int | str | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -137,15 +144,27 @@ def mapper(
 
     ARCH, PROBLEM and ERT are as in `enos model`. Where there is no mapping, the exit code is 2 and the line says why.
 
+    With --slack 1% the mapping is the fastest of all that need at most 1% more than the least energy. --front prints
+    all mappings of which none is better in both energy and cycles; --output then writes FILE-1, FILE-2 and so on.
+
     \b
     Example:
       enos mapper arch.yaml problem.yaml ERT.yaml --output mapping.yaml
     """
     if output is not None:
         check_writable(output)
+    if front is not None:
+        refuse_with_front(objective=objective, slack=slack)
+        if engine.name != "native":
+            refuse_with_front(engine=engine.name)
     layer, spec, energies = _read(engine, arch_with(arch, include), problem, ert, variables)
     remainders = remainders_wanted(perfect, engine) is not False and engine.has_remainders
-    found = engine.search(spec, layer, energies, objective, remainders)
+    if front is not None:
+        _print_front(spec, layer, energies, most_points(front), remainders, output, as_json)
+        return
+    objective = objective or "energy"
+    share = check_slack(slack or 0.0, objective, "--slack")
+    found = engine.search(spec, layer, energies, objective, remainders, slack=share)
     if found.mapping is None or found.evaluation is None:
         raise InputError("no mapping", found.reason)
     entries = directives(spec, layer, found.mapping)
@@ -158,10 +177,41 @@ def mapper(
         echo_json({**document, "mapping": entries, "optimal": found.optimal, "mapspace": found.mapspace})
         return
     click.echo(_text(spec, layer, found.mapping, found.evaluation, beside))
-    among = f"among mappings with {REMAINDERS}" if found.mapspace == REMAINDERS else f"among {found.mapspace}"
-    click.echo(f"{'Proven' if found.optimal else 'Not proven'} optimal {among}.")
+    click.echo(f"{'Proven' if found.optimal else 'Not proven'} optimal {among(found.mapspace)}.")
+    computing, _ = _utilisation(spec, layer, found.mapping, found.evaluation)
+    if objective == "energy" and not share and computing < _FEW:
+        click.echo(f"{1 - computing:.0%} of the compute units are idle: --slack 1% takes the fastest mapping within 1% "
+                   "of this energy, --front shows what more speed costs.")  # fmt: skip
     if output is not None:
         click.echo(f"Mapping: {output}")
+
+
+def _print_front(
+    spec: Spec,
+    problem: Problem,
+    ert: Ert,
+    most: int | None,
+    remainders: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    from dse.mapper.front import front
+
+    found = front(spec, problem, ert, most, remainders=remainders)
+    if not found.points:
+        raise InputError("no mapping", found.reason)
+    files = []
+    for number, point in enumerate(found.points, 1):
+        if output is not None and point.mapping is not None:
+            files.append(numbered(output, number))
+            with system_errors(files[-1]):
+                files[-1].write_text(_mapping_yaml(directives(spec, problem, point.mapping)), encoding="utf-8")
+    if as_json:
+        echo_json(layer_document(spec, problem, found))
+        return
+    click.echo(layer_text(spec, problem, found))
+    for file in files:
+        click.echo(f"Mapping: {file}")
 
 
 def _read(

@@ -20,11 +20,13 @@ from dse.cli.common import (
     uj,
     workload_options,
 )
+from dse.cli.fronts import front_option, most_points, network_document, network_lines, refuse_with_front
 from dse.cli.progress import mapping_bar
 from dse.core.text import text_table
 from dse.engines import Engine
 from dse.hardware.instance import ArchLike
 from dse.table.fill import Report, map_workload
+from dse.table.network_front import network_front
 from dse.table.store import default_path
 from dse.table.totals import PAPER_E_OP_RATIO, Total, e_op_ratio, explain, uniform_totals
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Levels whose energy is set beside the paper's.",
 )
+@front_option
 @json_option
 def map_(
     workload: str,
@@ -51,16 +54,21 @@ def map_(
     engine: Engine,
     objective: str | None,
     remainders: bool | None,
+    slack: float | None,
     store: Path | None,
     jobs: int,
     output: tuple[Path, ...],
     transmission: str,
+    front: int | str | None,
     as_json: bool,
 ) -> None:
     """Maps a network's layers under every operator and precision.
 
     WORKLOAD is a workload file or the name of a shipped one. What the store already has is not computed again; a run
     that was killed resumes.
+
+    With --front the reference candidate alone is mapped: every choice of one mapping for each layer of which none is
+    better in both total energy and total cycles; --output then writes these points.
 
     \b
     Example:
@@ -69,6 +77,15 @@ def map_(
     check_jobs(jobs)
     for path in output:
         check_table_file(path)
+    if front is not None:
+        shown = None if transmission == "all" else transmission
+        refuse_with_front(objective=objective, slack=slack, transmission=shown)
+        if engine.name != "native":
+            refuse_with_front(engine=engine.name)
+        _print_front(
+            workload, arch, operators, store, jobs, most_points(front), remainders is not False, output, as_json
+        )
+        return
     reports: list[Report] = []
     with mapping_bar("mapping") as show:
 
@@ -86,6 +103,7 @@ def map_(
             progress=progress,
             objective=objective or "energy",
             remainders=remainders is not False,
+            slack=slack or 0.0,
         )
     for path in output:
         table.save(path)
@@ -96,6 +114,38 @@ def map_(
         click.echo("\n".join(_lines(table, report, where, cast("Transmission", transmission))))
         for path in output:
             click.echo(f"Table: {path}")
+
+
+def _print_front(
+    workload: str,
+    arch: ArchLike,
+    operators: Path | None,
+    store: Path | None,
+    jobs: int,
+    most: int | None,
+    remainders: bool,
+    output: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    reports: list[Report] = []
+    with mapping_bar("mapping") as show:
+
+        def progress(report: Report) -> None:
+            reports.append(report)
+            show(report)
+
+        found = network_front(
+            workload, arch=arch, candidates=operators, store=store, jobs=jobs, most=most, progress=progress
+        )
+    for path in output:
+        found.save(path)
+    where = store or default_path()
+    if as_json:
+        echo_json(network_document(found, reports[-1], where))
+        return
+    click.echo("\n".join(network_lines(found, most, reports[-1], where)))
+    for path in output:
+        click.echo(f"Table: {path}")
 
 
 def _document(table: CostTable, report: Report, store: Path) -> dict[str, Any]:

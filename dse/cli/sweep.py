@@ -58,6 +58,7 @@ def sweep(
     engine: Engine,
     objective: str | None,
     remainders: bool | None,
+    slack: float | None,
     store: Path | None,
     settings: tuple[str, ...],
     config: Path | None,
@@ -98,6 +99,7 @@ def sweep(
         engine=engine,
         objective=objective or said.objective or "energy",
         remainders=(said.remainders if remainders is None else remainders) is not False,
+        slack=said.slack if slack is None else slack,
     )
     reports: list[Report] = []
     with mapping_bar("sweeping") as show:

@@ -27,6 +27,7 @@ def table(
     engine: Engine,
     objective: str | None,
     remainders: bool | None,
+    slack: float | None,
     store: Path | None,
     output: tuple[Path, ...],
     breakdown: str | None,
@@ -49,6 +50,7 @@ def table(
         engine=engine,
         objective=objective or "energy",
         remainders=remainders is not False,
+        slack=slack or 0.0,
     )
     for path in output:
         costs.save(path)

@@ -56,8 +56,13 @@ class Engine(Protocol):
     def evaluate(self, spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
         """Accesses, energy and cycles of a mapping; InputError if it does not fit the hardware."""
 
-    def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str, remainders: bool) -> Found:
-        """The best mapping, with `remainders` also of those that have some, or the reason why there is none."""
+    def search(
+        self, spec: Spec, problem: Problem, ert: Ert, objective: str, remainders: bool, *, slack: float = 0.0
+    ) -> Found:
+        """The best mapping, with `remainders` also of those that have some, or the reason why there is none.
+
+        With a slack, the fastest of those within that share of the least energy (`dse.mapper.search`).
+        """
 
 
 def load_engine(name: str, **settings: Any) -> Engine:

@@ -49,7 +49,9 @@ class NativeEngine:
         """Timeloop's counts, of a mapping with remainders the physical ones."""
         return physical(spec, problem, mapping, ert)
 
-    def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str, remainders: bool = True) -> Found:
+    def search(
+        self, spec: Spec, problem: Problem, ert: Ert, objective: str, remainders: bool = True, *, slack: float = 0.0
+    ) -> Found:
         from dse.mapper import search
 
-        return search(spec, problem, ert, objective, remainders)
+        return search(spec, problem, ert, objective, remainders, slack=slack)

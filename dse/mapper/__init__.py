@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dse.core.errors import unknown
 from dse.hardware.constraints import searchable
+from dse.mapper.slack import check_slack
 
 if TYPE_CHECKING:
     from dse.hardware.energy.ert import Ert
@@ -47,7 +48,15 @@ class Found:
     mapspace: str = PERFECT
 
 
-def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", remainders: bool = True) -> Found:
+def search(
+    spec: Spec,
+    problem: Problem,
+    ert: Ert,
+    objective: str = "energy",
+    remainders: bool = True,
+    *,
+    slack: float = 0.0,
+) -> Found:
     """The best mapping of a layer, and what it costs.
 
     Of several equally good mappings it always returns the same one, whatever was searched before. Where no perfect
@@ -61,12 +70,15 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", re
         objective: one of `OBJECTIVES`.
         remainders: looks among mappings with remainders, too, which leave fewer units idle (docs/imperfect.md); else
             among those whose factors divide the layer.
+        slack: with objective energy, a share of the least energy, 0 to 1. Above 0 the mapping is the one of fewest
+            cycles among those of at most (1 + slack) x the least energy. It is then optimal if both are proven.
 
     Returns:
         The mapping, or None with the reason if nothing fits the hardware and its constraints.
 
     Raises:
-        InputError: an unknown objective, or an energy that the table lacks.
+        InputError: an unknown objective, an energy that the table lacks, or a slack that is no share, or that is given
+            with another objective than energy.
 
     >>> from dse.hardware.candidates import load_candidates
     >>> from dse.hardware.instance import instance_for, library_for, read_arch
@@ -76,12 +88,20 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str = "energy", re
     >>> result = search(chip.spec, layer, chip.ert, remainders=False)
     >>> result.optimal, result.mapspace, result.evaluation.cycles
     (True, 'perfect factors', 1536)
+    >>> fast = search(chip.spec, layer, chip.ert, remainders=False, slack=0.01)
+    >>> fast.evaluation.cycles, round(fast.evaluation.energy_pj / result.evaluation.energy_pj, 4)
+    (192, 1.0041)
     """
     check_objective(objective)
+    slack = check_slack(slack, objective)
     spec = searchable(spec, problem)
     from dse.mapper import branch_and_bound  # numba takes a while to load, and a warm store needs none of it
     from dse.mapper.remainders import search as with_remainders
 
+    if slack:
+        from dse.mapper.front import fastest_within
+
+        return fastest_within(spec, problem, ert, slack, remainders=remainders)
     perfect = branch_and_bound.search(spec, problem, ert, objective)
     if remainders or perfect.mapping is None:
         return with_remainders.best(spec, problem, ert, objective, perfect)

@@ -38,6 +38,7 @@ TOLERANCE = 1e-11  # relative: bounds and energies are sums of floats in differe
 BEAM = 64  # labels of a stage in the narrow search for a first good mapping
 FIRST_LOOK = 100  # nodes of that search
 ROOM = 1e-9  # relative: a first good mapping is a limit only, so that its history does not choose between equal ones
+_AIMS = {ENERGY: "energy", ENERGY_DELAY: "edp", DELAY: "delay"}
 
 
 @dataclass
@@ -100,15 +101,76 @@ def search(spec: Spec, problem: Problem, ert: Ert, objective: str) -> Found:
         aim = Aim(ENERGY_DELAY, macs, least_cycles=least * (1 - ROOM), latency=float(spec.network_latency))
         best = first = _best(spec, problem, ert, aim, effort)
     else:
-        prices, _ = _slowest(spec, problem, ert)
-        first = _best(spec, problem, prices, Aim(BOUND_DELAY, macs), effort)
+        first = _fewest_cycles(spec, problem, ert, effort)
         best = _best(spec, problem, ert, Aim(ENERGY, macs, most_cycles=first.value * (1 + ROOM)), effort)
     effort.report(problem, objective, best, max(first.gap, best.gap))
     if best.mapping is None:
         return Found(None, None, False, explain(spec, problem, ert.lacks) or _stops(problem))
+    return _found(spec, problem, ert, best, first.proven and best.proven)
+
+
+def best(spec: Spec, problem: Problem, ert: Ert, aim: Aim) -> Found:
+    """The best mapping under an aim of any kind but `BOUND_DELAY`, with all choices of which levels keep which tensors.
+
+    Among equally good mappings nothing decides further: of least energy, there may be one of fewer cycles. Cycles are
+    without those that networks add. Where no mapping is within the aim's limits, the reason says no more than that, and
+    `optimal` whether it is proven.
+    """
+    effort = Effort()
+    if aim.kind == DELAY and math.isinf(aim.most_energy):
+        answer = _fewest_cycles(spec, problem, ert, effort)
+    else:
+        answer = _best(spec, problem, ert, aim, effort)
+    effort.report(problem, _AIMS[aim.kind], answer, answer.gap)
+    if answer.mapping is None:
+        limited = math.isfinite(aim.most_cycles) or math.isfinite(aim.most_energy)
+        reason = "" if limited else explain(spec, problem, ert.lacks) or _stops(problem)
+        return Found(
+            None, None, limited and answer.proven, reason or "no mapping is within the limits of energy and cycles"
+        )
+    if aim.kind == DELAY:
+        return Found(answer.mapping, evaluate(spec, problem, answer.mapping, ert), answer.proven)
+    return _found(spec, problem, ert, answer, answer.proven)
+
+
+def _fewest_cycles(spec: Spec, problem: Problem, ert: Ert, effort: Effort) -> Best:
+    """The fastest mapping, whatever its energy; of those that are equally fast, any.
+
+    Where bandwidths stretch cycles, these are bounded as sums over accesses. Where none does, cycles are operations /
+    units that work, of which there are few values: a search for the least energy under a limit of cycles is led by
+    energies, where one for the fewest cycles would look at all nodes whose bound is the same.
+    """
+    macs = float(problem.macs)
+    prices, stretched = _slowest(spec, problem, ert)
+    if stretched:
+        return _best(spec, problem, prices, Aim(BOUND_DELAY, macs), effort)
+    fastest = _best(spec, problem, ert, Aim(ENERGY, macs), effort)
+    if fastest.mapping is None:
+        return fastest
+    units = [n for n in range(1, spec.pe_count + 1) if problem.macs % n == 0]
+    proven, low, high = True, units.index(_units(fastest)), len(units) - 1
+    while low < high:
+        tried = (low + high + 1) // 2
+        limit = macs / units[tried] * (1 + ROOM)
+        answer = _best(spec, problem, ert, Aim(ENERGY, macs, most_cycles=limit), effort)
+        if answer.mapping is not None:
+            fastest, low = answer, units.index(_units(answer))
+        else:
+            proven, high = proven and answer.proven, tried - 1
+    return replace(fastest, value=macs / units[low], proven=proven, bound=math.inf)
+
+
+def _units(best: Best) -> int:
+    """The compute units that a mapping uses."""
+    assert best.mapping is not None
+    return math.prod(n for loops in (*best.mapping.x.values(), *best.mapping.y.values()) for _, n in loops)
+
+
+def _found(spec: Spec, problem: Problem, ert: Ert, best: Best, proven: bool) -> Found:
+    assert best.mapping is not None
     evaluation = evaluate(spec, problem, best.mapping, ert)
     assert math.isclose(evaluation.energy_pj, best.energy, rel_tol=1e-9), "the two access models disagree"
-    return Found(best.mapping, evaluation, first.proven and best.proven)
+    return Found(best.mapping, evaluation, proven)
 
 
 def _stops(problem: Problem) -> str:

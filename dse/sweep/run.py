@@ -65,6 +65,7 @@ def sweep(
     jobs: int = -1,
     objective: str = "energy",
     remainders: bool = True,
+    slack: float = 0.0,
     progress: Progress | None = None,
 ) -> SweepTable:
     """Maps a network onto every architecture in a set of settings.
@@ -86,7 +87,7 @@ def sweep(
         arch: Timeloop v4 specification; None for the shipped one.
         candidates: operators and precisions, or their file; None for the shipped ones.
         only: names of the candidates to map, such as ``T8``; empty for all.
-        store, engine, jobs, objective, remainders, progress: as in `dse.table.fill.map_workload`.
+        store, engine, jobs, objective, remainders, slack, progress: as in `dse.table.fill.map_workload`.
 
     Raises:
         InputError: a file, path or value is wrong, or no point of the sweep can be mapped. A point outside the energy
@@ -96,7 +97,7 @@ def sweep(
     axes += tuple(parse_zip(dict(group), f"zipped[{i}]") for i, group in enumerate(zipped))
     plan = plan_sweep(
         workload, axes, arch=arch, candidates=candidates, only=only, engine=engine, objective=objective,
-        remainders=remainders,
+        remainders=remainders, slack=slack,
     )  # fmt: skip
     return run_sweep(plan, store=store, jobs=jobs, progress=progress)
 
@@ -111,6 +112,7 @@ def plan_sweep(
     engine: Engine | str = "native",
     objective: str = "energy",
     remainders: bool = True,
+    slack: float = 0.0,
 ) -> SweepPlan:
     """Reads all files and checks every point; arguments and errors as in `sweep`."""
     points = points_of(axes)
@@ -134,7 +136,7 @@ def plan_sweep(
             except InputError as e:
                 instances[candidate.name] = Refusal(status, str(e.at(e.where.removeprefix(f"{altered.where}: "))))
         usable = [found for found in instances.values() if isinstance(found, Instance)]
-        plan = plan_for(workload, usable, loaded, objective, remainders) if usable else None
+        plan = plan_for(workload, usable, loaded, objective, remainders, slack=slack) if usable else None
         return Site(point, instances, plan, _cycle_seconds(altered))
 
     sites = tuple(map(site, points))

@@ -14,6 +14,7 @@ from dse.core.documents import read_yaml
 from dse.core.errors import InputError
 from dse.core.schema import CONFIG, Flag, Text, validated
 from dse.sweep.axes import Axis, combine, parse_axis, parse_zip
+from dse.table.provenance import Slack
 
 
 @validated_dataclass(frozen=True, config=CONFIG)
@@ -38,6 +39,8 @@ class SweepFile:
     """Look among mappings with remainders, too; default: true."""
     imperfect: Flag | None = None
     """The same under its earlier name."""
+    slack: Slack = 0.0
+    """Of mappings within this share of the least energy the fastest is taken; 0.01, or 1% as text."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class SweepConfig:
     axes: tuple[Axis, ...] = ()
     objective: str | None = None
     remainders: bool | None = None
+    slack: float = 0.0
 
 
 def read_sweep(path: Path | str) -> SweepConfig:
@@ -68,6 +72,7 @@ def read_sweep(path: Path | str) -> SweepConfig:
     - {pe_column.meshX: [7, 14], pe_row.meshY: [24, 12]}
     objective: energy
     remainders: false                    # perfect factors only; default: true, also mappings with remainders
+    slack: 1%                            # the fastest mapping within 1% of the least energy; default: 0
     ```
 
     Raises:
@@ -88,6 +93,7 @@ def read_sweep(path: Path | str) -> SweepConfig:
         axes=combine(crossed + zipped),
         objective=file.objective,
         remainders=file.imperfect if file.remainders is None else file.remainders,
+        slack=file.slack,
     )
 
 

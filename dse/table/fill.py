@@ -18,6 +18,7 @@ from dse.engines import Engine, load_engine
 from dse.hardware.candidates import Candidate, load_candidates
 from dse.hardware.instance import ArchLike, Instance, instance_for, library_for, read_arch
 from dse.mapper import check_objective
+from dse.mapper.slack import check_slack
 from dse.table.cost_table import CostTable
 from dse.table.provenance import Provenance, provenance_of
 from dse.table.result import Result, result_of, table_row
@@ -49,6 +50,7 @@ class Plan:
     objective: str
     remainders: bool = True
     provenance: Provenance | None = None
+    slack: float = 0.0
 
     @cached_property
     def engine_label(self) -> str:
@@ -63,6 +65,7 @@ class Batch:
     engine: Engine
     objective: str
     remainders: bool
+    slack: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def map_workload(
     jobs: int = -1,
     objective: str = "energy",
     remainders: bool = True,
+    slack: float = 0.0,
     progress: Progress | None = None,
 ) -> CostTable:
     """The cost table of a network: the best mapping of every layer under every candidate.
@@ -109,6 +113,7 @@ def map_workload(
         objective: what the mapper minimises.
         remainders: the mapper also looks among mappings with remainders (docs/imperfect.md), where the engine has such;
             else all factors divide their dimension.
+        slack: a share of the least energy, 0 to 1, that a mapping may need more to take fewer cycles (docs/mapper.md).
         progress: is called once the store has been read, and after each result.
 
     Raises:
@@ -123,7 +128,13 @@ def map_workload(
     """
     # What the rows are, and the key of each: layers x candidates, the specification rendered for each candidate.
     plan = make_plan(
-        workload, arch=arch, candidates=candidates, engine=engine, objective=objective, remainders=remainders
+        workload,
+        arch=arch,
+        candidates=candidates,
+        engine=engine,
+        objective=objective,
+        remainders=remainders,
+        slack=slack,
     )
     (table,) = map_plans([plan], store=store, jobs=jobs, progress=progress)
     return table
@@ -171,6 +182,7 @@ def stored_table(
     engine: Engine | str = "native",
     objective: str = "energy",
     remainders: bool = True,
+    slack: float = 0.0,
 ) -> CostTable:
     """The cost table from the store alone; arguments as in `map_workload`.
 
@@ -185,7 +197,13 @@ def stored_table(
         True
     """
     plan = make_plan(
-        workload, arch=arch, candidates=candidates, engine=engine, objective=objective, remainders=remainders
+        workload,
+        arch=arch,
+        candidates=candidates,
+        engine=engine,
+        objective=objective,
+        remainders=remainders,
+        slack=slack,
     )
     with Store(store, create=False) as opened:
         results = read_results([plan], opened)
@@ -205,6 +223,7 @@ def make_plan(
     engine: Engine | str = "native",
     objective: str = "energy",
     remainders: bool = True,
+    slack: float = 0.0,
 ) -> Plan:
     """Loads everything a table depends on and names its jobs; arguments as in `map_workload`."""
     workload = load_workload(workload)
@@ -215,10 +234,11 @@ def make_plan(
         candidates = load_candidates(candidates)
     loaded = load_engine(engine) if isinstance(engine, str) else engine
     instances = [instance_for(specification, candidate, like, library, loaded.energies) for candidate in candidates]
-    plan = plan_for(workload, instances, loaded, objective, remainders)
+    plan = plan_for(workload, instances, loaded, objective, remainders, slack=slack)
     spec = instances[0].spec
     made_by = provenance_of(workload, specification, [i.candidate for i in instances], spec, objective=objective,
-                            engine=loaded.name, engine_version=loaded.version, remainders=plan.remainders)  # fmt: skip
+                            engine=loaded.name, engine_version=loaded.version, remainders=plan.remainders,
+                            slack=plan.slack)  # fmt: skip
     return replace(plan, provenance=made_by)
 
 
@@ -228,15 +248,24 @@ def load_workload(workload: WorkloadLike) -> Workload:
 
 
 def plan_for(
-    workload: Workload, instances: Sequence[Instance], engine: Engine, objective: str, remainders: bool = True
+    workload: Workload,
+    instances: Sequence[Instance],
+    engine: Engine,
+    objective: str,
+    remainders: bool = True,
+    *,
+    slack: float = 0.0,
 ) -> Plan:
     """The jobs of every layer on every instance of an accelerator."""
     problems = {layer.name: layer.problem for layer in workload.layers}
     check_objective(objective)
+    slack = check_slack(slack, objective)
     settings: dict[str, object] = {"engine": [engine.name, engine.version], "objective": objective}
     remainders = remainders and engine.has_remainders
     if remainders:  # without these, keys are those of stores that were made before there were such options
         settings["remainders"] = True
+    if slack:
+        settings["slack"] = slack
     if engine.settings:
         settings["engine_settings"] = dict(engine.settings)
     hardware = [_as_json({**settings, **_hardware(instance)}) for instance in instances]
@@ -245,7 +274,7 @@ def plan_for(
         canonical = canonical_json(problem.canonical())
         for instance, decides in zip(instances, hardware, strict=True):
             jobs.append(Job(name, problem, instance, key_of_parts({**decides, "problem": canonical})))
-    return Plan(workload.name, tuple(jobs), engine, objective, remainders)
+    return Plan(workload.name, tuple(jobs), engine, objective, remainders, slack=slack)
 
 
 def _as_json(decides: dict[str, object]) -> dict[str, str]:
@@ -282,7 +311,7 @@ def missing_batches(plans: Sequence[Plan], results: Container[str]) -> list[Batc
                 batches.setdefault(job.problem, {}).setdefault(number, []).append(job)
     largest_first = sorted(batches, key=lambda problem: -problem.macs)
     return [
-        Batch(tuple(part), plans[number].engine, plans[number].objective, plans[number].remainders)
+        Batch(tuple(part), plans[number].engine, plans[number].objective, plans[number].remainders, plans[number].slack)
         for problem in largest_first
         for number, jobs in sorted(batches[problem].items())
         for part in ([jobs] if plans[number].engine.batches_candidates else [[job] for job in jobs])
@@ -315,7 +344,9 @@ def search_all(batches: Sequence[Batch], jobs: int) -> Generator[tuple[str, Resu
 
 def _search(batch: Batch, job: Job) -> Result:
     instance = job.instance
-    found = batch.engine.search(instance.spec, job.problem, instance.ert, batch.objective, batch.remainders)
+    found = batch.engine.search(
+        instance.spec, job.problem, instance.ert, batch.objective, batch.remainders, slack=batch.slack
+    )
     return result_of(found, instance, job.problem)
 
 

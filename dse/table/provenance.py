@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from pydantic import BeforeValidator, WithJsonSchema
 from pydantic.dataclasses import dataclass
 
 from dse.core.errors import InputError
@@ -17,6 +18,7 @@ from dse.core.schema import CONFIG, Flag, Text, checked, exactly
 from dse.hardware.candidates import Candidate
 from dse.hardware.spec import Spec
 from dse.hardware.spec_reader import SpecFile
+from dse.mapper.slack import read_slack
 from dse.workload.layers import Workload
 
 SCHEMA = 3
@@ -29,6 +31,12 @@ def _digest(value: str) -> str:
     return value
 
 
+def _slack(value: object) -> float:
+    return read_slack(value, "")
+
+
+Slack = Annotated[float, BeforeValidator(_slack), WithJsonSchema({"type": ["number", "string"]})]
+"""A share, 0 to 1, or text such as 1%."""
 Digest = Annotated[Text, checked(_digest)]
 
 
@@ -48,7 +56,8 @@ class Provenance:
     `operators_digest` of the candidates. `arch` is the name of the specification's file, without folder and suffix.
     `remainders` says that mappings with remainders were looked at, and that `optimal` is among these; else it is among
     perfect factors. `levels` are the memories, outermost first;
-    `transmission` names the transmission energies that the table has.
+    `transmission` names the transmission energies that the table has. `slack` is the share of the least energy
+    that mappings could need more to be faster; without it there was none.
     """
 
     schema_version: Annotated[int, exactly(SCHEMA)]
@@ -63,6 +72,7 @@ class Provenance:
     remainders: Flag
     levels: tuple[Level, ...]
     transmission: tuple[Literal["all", "on_chip"], ...] = ("all", "on_chip")
+    slack: Slack = 0.0
 
     @property
     def off_chip(self) -> frozenset[str]:
@@ -72,7 +82,10 @@ class Provenance:
     @property
     def document(self) -> dict[str, Any]:
         """JSON data from which the header of a file is read back."""
-        return {**asdict(self), "levels": list(map(asdict, self.levels)), "transmission": list(self.transmission)}
+        document = {**asdict(self), "levels": list(map(asdict, self.levels)), "transmission": list(self.transmission)}
+        if not self.slack:  # as in tables that were made before there was one
+            del document["slack"]
+        return document
 
 
 def provenance_of(
@@ -82,7 +95,7 @@ def provenance_of(
 
     Args:
         spec: the specification as it is for one of the candidates.
-        settings: objective, engine, engine_version, remainders.
+        settings: objective, engine, engine_version, remainders, slack.
     """
     return Provenance(
         schema_version=SCHEMA,

@@ -48,7 +48,7 @@ class FakeEngine:
     def evaluate(self, spec: Any, problem: Any, mapping: Any, ert: Any) -> Any:
         return evaluate(spec, problem, mapping, ert)
 
-    def search(self, spec: Any, problem: Any, ert: Any, objective: Any, remainders: Any = True) -> Any:
+    def search(self, spec: Any, problem: Any, ert: Any, objective: Any, remainders: Any = True, **_: Any) -> Any:
         time.sleep(self.seconds)
         if self.log:
             with open(self.log, "a") as f:  # noqa: PTH123

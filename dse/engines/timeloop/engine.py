@@ -130,15 +130,19 @@ class TimeloopEngine:
         text = _result(run, program, _MODEL_STATS, _MODEL_SECONDS)
         return stats.parse_stats(text, spec, problem, _MODEL_STATS)
 
-    def search(self, spec: Spec, problem: Problem, ert: Ert, objective: str, remainders: bool = False) -> Found:
+    def search(
+        self, spec: Spec, problem: Problem, ert: Ert, objective: str, remainders: bool = False, *, slack: float = 0.0
+    ) -> Found:
         """The best mapping found within the limits; it is never known to be optimal.
 
         Raises:
-            InputError: Timeloop fails, or `remainders` are asked of `timeloop-mapper`.
+            InputError: Timeloop fails, or `remainders` or a slack are asked of `timeloop-mapper`.
         """
         if self.mapping == "native":
-            return self._search_natively(spec, problem, ert, objective, remainders)
+            return self._search_natively(spec, problem, ert, objective, remainders, slack)
         self.check_remainders(remainders)
+        if slack:
+            raise InputError("--slack", "timeloop-mapper cannot be asked for it", hint="use --mapping native")
         check_objective(objective)
         reason = ""
         for mapper in self._attempts(objective):
@@ -157,10 +161,12 @@ class TimeloopEngine:
                 "--imperfect", "timeloop-mapper has no mappings with remainders", hint="use --mapping native"
             )
 
-    def _search_natively(self, spec: Spec, problem: Problem, ert: Ert, objective: str, remainders: bool) -> Found:
+    def _search_natively(
+        self, spec: Spec, problem: Problem, ert: Ert, objective: str, remainders: bool, slack: float
+    ) -> Found:
         from dse.mapper import search
 
-        found = search(spec, problem, ert, objective, remainders)
+        found = search(spec, problem, ert, objective, remainders, slack=slack)
         if found.mapping is None or found.evaluation is None:
             return found
         evaluation = self.evaluate(spec, problem, found.mapping, ert)

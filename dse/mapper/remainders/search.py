@@ -14,7 +14,7 @@ from operator import itemgetter
 from dse.core.errors import InputError
 from dse.hardware.energy.ert import Ert
 from dse.hardware.spec import Fanout, Spec, Storage
-from dse.mapper import REMAINDERS, Found
+from dse.mapper import REMAINDERS, Found, branch_and_bound
 from dse.mapper.kernels.labels import DELAY, ENERGY, ENERGY_DELAY, Aim
 from dse.mapper.mapspace import keep_choices
 from dse.mapper.remainders.chains import TooManyChainsError
@@ -41,18 +41,42 @@ def best(spec: Spec, problem: Problem, ert: Ert, objective: str, perfect: Found)
     fast = improved(spec, problem, ert, Aim(DELAY, operations), perfect)
     if fast.evaluation is None or fast.mapspace != REMAINDERS:
         return fast
-    most = fast.evaluation.cycles + 0.5
+    most = fast.evaluation.cycles
     within = (
         perfect if perfect.evaluation is not None and perfect.evaluation.cycles <= most else Found(None, None, True)
     )
-    cheap = improved(spec, problem, ert, Aim(ENERGY, operations, most_cycles=most), within)
+    aim = Aim(ENERGY, operations, most_cycles=most - spec.network_latency + 0.5)
+    cheap = improved(spec, problem, ert, aim, within)
     if cheap.evaluation is None:
         return replace(fast, optimal=False)
     return replace(cheap, optimal=cheap.optimal and fast.optimal)
 
 
+def best_under(spec: Spec, problem: Problem, ert: Ert, aim: Aim, *, remainders: bool) -> Found:
+    """The best mapping under an aim, among perfect factors or with remainders.
+
+    Args:
+        spec: the accelerator, as `dse.hardware.constraints.searchable` returns it.
+        problem: the layer.
+        ert: pJ for each component and action.
+        aim: of any kind but `BOUND_DELAY`; its `most_cycles` are without those that networks add.
+        remainders: looks among mappings with remainders, too; where nothing perfect fits an aim without limits, these
+            are searched whatever is asked for.
+    """
+    perfect = branch_and_bound.best(spec, problem, ert, aim)
+    limited = math.isfinite(aim.most_cycles) or math.isfinite(aim.most_energy)
+    if not remainders and (limited or perfect.mapping is not None):
+        return perfect
+    found = improved(spec, problem, ert, aim, perfect)
+    if perfect.mapping is None and limited and not perfect.optimal:  # perfect factors were not searched to the end
+        return replace(found, optimal=False)
+    return found
+
+
 def improved(spec: Spec, problem: Problem, ert: Ert, aim: Aim, perfect: Found) -> Found:
     """The best mapping under an aim, given the best of perfect factors, which may be none.
+
+    The aim's `most_cycles` are without those that networks add, as in `dse.mapper.branch_and_bound`.
 
     Where remainders are not supported the answer is `perfect`, with its own mapspace.
     """
@@ -68,9 +92,16 @@ def improved(spec: Spec, problem: Problem, ert: Ert, aim: Aim, perfect: Found) -
         answer = _evaluated(_fastest(choice, answer, ert, aim), ert)
     # What bandwidths and leakage add together is bounded, not counted, in the search.
     exact = math.isclose(_value(aim, answer, spec), choice.value, rel_tol=10 * EQUAL)
-    if not exact and not _value(aim, answer, spec) < _value(aim, perfect, spec):
+    kept = _within_limits(aim, answer, spec)
+    if not kept or (not exact and not _value(aim, answer, spec) < _value(aim, perfect, spec)):
         return replace(perfect, optimal=False, mapspace=REMAINDERS)
-    return replace(answer, optimal=proven and exact)
+    return replace(answer, optimal=proven and exact and (perfect.optimal or perfect.mapping is None))
+
+
+def _within_limits(aim: Aim, found: Found, spec: Spec) -> bool:
+    assert found.evaluation is not None
+    cycles = found.evaluation.cycles - spec.network_latency
+    return cycles <= aim.most_cycles and found.evaluation.energy_pj <= aim.most_energy * (1 + EQUAL)
 
 
 def _to_beat(spec: Spec, problem: Problem, ert: Ert, aim: Aim, perfect: Found) -> float:
@@ -100,7 +131,7 @@ def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, value: float) -> tup
     best, room = None, MOST_NODES
     if not all(level.loops.permits(d, 1) for level in spec.levels for d, n in problem.bound.items() if n == 1):
         return None, True
-    aim = aim._replace(latency=float(spec.network_latency))
+    aim = _with_latency(aim, spec)
     for keep in keep_choices(spec, problem):
         if not all(any(tensor.name in kept for kept in keep.values()) for tensor in problem.data_spaces):
             continue
@@ -117,6 +148,11 @@ def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, value: float) -> tup
         if not solver.proven:
             return best, False
     return best, True
+
+
+def _with_latency(aim: Aim, spec: Spec) -> Aim:
+    """The aim of a `Solver`, whose `most_cycles` include those that networks add."""
+    return aim._replace(latency=float(spec.network_latency), most_cycles=aim.most_cycles + spec.network_latency)
 
 
 def _tables(spec: Spec, problem: Problem, keep: MappingType[str, frozenset[str]]) -> Tables:
@@ -149,7 +185,7 @@ def _fastest(choice: Choice, answer: Found, ert: Ert, aim: Aim) -> Choice:
     """Of the choices of equal energy that keep the same tensors, the fastest that `TIE_NODES` nodes show."""
     assert answer.evaluation is not None
     spec, problem = choice.tables.layer.spec, choice.tables.layer.problem
-    limited = aim._replace(kind=DELAY, most_energy=choice.value * (1 + EQUAL), latency=float(spec.network_latency))
+    limited = _with_latency(aim, spec)._replace(kind=DELAY, most_energy=choice.value * (1 + EQUAL))
     try:
         tables = _tables(spec, problem, _keep(choice))
         solver = Solver(tables, ert, limited, float(answer.evaluation.cycles), TIE_NODES)

@@ -126,7 +126,7 @@ def test_wrong_input_that_only_the_engine_sees_is_one_error(store: Any, jobs: An
 
 
 class _Picky(FakeEngine):
-    def search(self, spec: Any, problem: Any, ert: Any, objective: Any, remainders: Any = True) -> None:
+    def search(self, spec: Any, problem: Any, ert: Any, objective: Any, remainders: Any = True, **_: Any) -> None:
         raise InputError("objective", f"found {objective!r}", "energy")
 
 
