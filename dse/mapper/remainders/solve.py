@@ -125,7 +125,8 @@ class Solver:
             return _Look(successful=False, ended=True)
         arrays, members = _packed(self.trees, tables.perfect, columns, rows_and_limits[0], present)
         chosen = np.zeros(len(tables.groups), np.int64)
-        value, nodes = least(*rows_and_limits, *arrays, chosen, room, any_will_do)
+        arguments: list[Any] = [*rows_and_limits, *arrays, chosen, room, any_will_do]
+        value, nodes = least(*arguments)
         self.looked += nodes
         look = _Look(value < self.value, nodes <= room)
         self.proven = self.looked <= self.room
@@ -168,7 +169,8 @@ def _restrict(columns: list[Floats], present: list[Flags], rows_and_limits: tupl
             for h, b in enumerate(best):
                 if h != g:
                     rest = rest * b
-            possible(table, rest, *rows_and_limits, p)
+            arguments: list[Any] = [table, rest, *rows_and_limits, p]
+            possible(*arguments)
         before, left = left, sum(int(p.sum()) for p in present)
         if left > 0.9 * before:
             return all(p.any() for p in present)
