@@ -196,13 +196,12 @@ def test_least_of_all_choices() -> None:
         q = random_question(rng)
         values = {c: value_of(q, c) for c in itertools.product(*(range(len(c)) for c in q.columns))}
         best = min(values.values())
-        tables: Any = SimpleNamespace(perfect=tuple(q.plain), trees=tuple(tree_of(c) for c in q.columns))
-        arrays, members = _packed(tables, q.columns, q.coefficients, q.present)
+        trees = tuple(tree_of(c) for c in q.columns)
+        arrays, members = _packed(trees, tuple(q.plain), q.columns, q.coefficients, q.present)
         known = rng.choice([1e30, best, best * 1.01 + 0.01]) if math.isfinite(best) else 1e30
         chosen = np.zeros(len(q.columns), np.int64)
-        value, _ = least(
-            q.coefficients, q.row_of, q.floors, q.limits, q.goal, known, *arrays, chosen, 100_000, False
-        )  # fmt: skip
+        arguments: list[Any] = [q.coefficients, q.row_of, q.floors, q.limits, q.goal, known, *arrays, chosen]
+        value, _ = least(*arguments, 100_000, False)
         if best >= known - 1e-9 * abs(known):
             assert value == known, seed
             continue
@@ -310,7 +309,7 @@ def compare_sums(spec: Spec, problem: Problem, ert: Ert, rng: random.Random, dra
     leaks = any(ert.storage(s.name)["leak"] for s in spec.storages)
     for keep in keep_choices(spec, problem):
         try:
-            tables = Tables(layer_of(spec, problem, keep), timed=True)
+            tables = Tables(layer_of(spec, problem, keep))
         except UnsupportedError:
             return 0, 0
         layer = tables.layer

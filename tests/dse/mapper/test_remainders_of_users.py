@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from dse.core.shipped import data_dir
 
+from dse.core.shipped import data_dir
 from dse.hardware.candidates import find_operators, load_candidates
 from dse.hardware.energy.ert import Ert
 from dse.hardware.instance import DEFAULT_ARCH, instance_for, library_for, read_arch
@@ -25,6 +25,7 @@ from dse.workload.problem import CONV_DIMENSIONS, conv_problem, problem_document
 from tests.conftest import WORKLOAD
 from tests.dse.fakes import FakeEngine
 from tests.dse.mapper.brute_force import search_perfect
+from tests.dse.mapper.brute_force_remainders import least_with_remainders
 from tests.dse.mapper.test_optimal import chip
 
 TENSORS = ("Weights", "Inputs", "Outputs")
@@ -72,9 +73,9 @@ def test_a_layer_that_only_remainders_make_possible() -> None:
     assert search_perfect(machine(4, spatial=four), problem, ERT).mapping is None
     for remainders in (False, True):
         found = search(machine(4, spatial=four), problem, ERT, remainders=remainders)
-        assert not found.optimal and found.mapspace == REMAINDERS
-        assert found.mapping.x == {COLUMNS: (("P", 4),)}
-        assert found.mapping.remainders == {(COLUMNS, "P"): 1}
+        assert found.optimal and found.mapspace == REMAINDERS
+        _, best = least_with_remainders(machine(4, spatial=four), problem, ERT)
+        assert (found.evaluation.energy_pj, found.evaluation.cycles) == pytest.approx(best)
     impossible = search(machine(2, spatial=four), problem, ERT)
     assert impossible.mapping is None and impossible.reason
 
