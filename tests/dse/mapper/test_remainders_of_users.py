@@ -16,7 +16,6 @@ from dse.hardware.energy.ert import Ert
 from dse.hardware.instance import DEFAULT_ARCH, instance_for, library_for, read_arch
 from dse.hardware.spec import Compute, Fanout, LoopConstraint, Spec, Storage
 from dse.mapper import OBJECTIVES, PERFECT, REMAINDERS, search
-from dse.model.mapping import loop_nest
 from dse.model.physical import physical
 from dse.table.cost_table import CostTable
 from dse.table.fill import make_plan
@@ -76,7 +75,7 @@ def test_a_layer_that_only_remainders_make_possible() -> None:
         assert found.optimal and found.mapspace == REMAINDERS
         _, best = least_with_remainders(machine(4, spatial=four), problem, ERT)
         assert (found.evaluation.energy_pj, found.evaluation.cycles) == pytest.approx(best)
-    impossible = search(machine(2, spatial=four), problem, ERT)
+    impossible = search(machine(2, spatial=LoopConstraint(at_least={"P": 4})), problem, ERT)
     assert impossible.mapping is None and impossible.reason
 
 
@@ -159,16 +158,17 @@ def test_keys_of_perfect_rows_stay() -> None:
     assert keys[2] == "faae4c3a4c57d9bafc42f65ce89f630d9b24d2c4ebecdfacc0bad6c93ebc8bd9"
 
 
-@pytest.mark.parametrize(("level", "factor", "nest"), [(2, 4, "regs[C4,2]"), (0, 4, "dram[C3]")])
-def test_exact_factors_that_do_not_divide_leave_a_remainder(level: int, factor: int, nest: str) -> None:
-    """As timeloop-mapper does; 164 pJ is what it finds in the second case."""
+@pytest.mark.parametrize(("level", "factor"), [(2, 4), (0, 4)])
+def test_exact_factors_that_do_not_divide_leave_a_remainder(level: int, factor: int) -> None:
+    """No worse than timeloop-mapper, which finds 164 pJ in the second case."""
     problem = conv_problem({"C": 6, "M": 4})
     spec, ert = chip(problem)
     levels = list(spec.levels)
     levels[level] = replace(levels[level], temporal=LoopConstraint(factors={"C": factor}))
     spec = replace(spec, levels=tuple(levels))
     found = search(spec, problem, ert, remainders=False)
-    assert found.mapping is not None and found.evaluation is not None and not found.optimal
-    assert nest in loop_nest(spec, found.mapping)
+    assert found.mapping is not None and found.evaluation is not None and found.optimal
+    _, best = least_with_remainders(spec, problem, ert)
+    assert (found.evaluation.energy_pj, found.evaluation.cycles) == pytest.approx(best)
     assert found.evaluation.energy_pj == physical(spec, problem, found.mapping, ert).energy_pj
-    assert level == 2 or found.evaluation.energy_pj <= 164.0
+    assert found.evaluation.energy_pj <= 164.0
