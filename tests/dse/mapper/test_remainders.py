@@ -200,8 +200,19 @@ def test_least_of_all_choices() -> None:
         arrays, members = _packed(trees, tuple(q.plain), q.columns, q.coefficients, q.present)
         known = rng.choice([1e30, best, best * 1.01 + 0.01]) if math.isfinite(best) else 1e30
         chosen = np.zeros(len(q.columns), np.int64)
-        arguments: list[Any] = [q.coefficients, q.row_of, q.floors, q.limits, q.goal, known, *arrays, chosen]
-        value, _ = least(*arguments, 100_000, False)
+        arguments: list[Any] = [
+            q.coefficients,
+            q.row_of,
+            q.floors,
+            q.limits,
+            q.goal,
+            known,
+            *arrays,
+            chosen,
+            10**5,
+            False,
+        ]
+        value, _ = least(*arguments)
         if best >= known - 1e-9 * abs(known):
             assert value == known, seed
             continue
