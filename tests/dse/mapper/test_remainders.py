@@ -253,7 +253,7 @@ def test_options_are_the_best_of_all_orders(seed: int) -> None:
     rng = random.Random(seed)
     dims = tuple("CMPR"[: rng.randint(2, 4)])
     moves = tuple(frozenset(d for d in dims if rng.random() < 0.5) for _ in range(3))
-    slides = tuple(frozenset(d for d in m if rng.random() < 0.4) for m in moves)
+    slides = tuple(frozenset(d for d in sorted(m) if rng.random() < 0.4) for m in moves)
     open_here = tuple(rng.random() < 0.8 for _ in moves)
     fixed = rng.sample(dims, rng.randint(0, len(dims)))
     cut = rng.randint(0, len(fixed))
@@ -411,3 +411,14 @@ def test_equals_brute_force(first: int) -> None:
         assert kind in (*FINE, "too large", "unproven, above", "unproven, equal"), f"seed {seed}: {outcome}"
         outcomes[kind] += number > 0
     assert outcomes["equal with remainders"] + outcomes["equal with perfect factors"] > 2, outcomes
+
+
+@pytest.mark.xfail(strict=True, reason="free loops in front of fixed ones are taken to have several iterations")
+def test_a_free_loop_of_one_iteration_before_a_fixed_one() -> None:
+    moves, slides = (frozenset("C"), frozenset("CM")), (frozenset("C"), frozenset("C"))
+    options = options_of(("C", "M"), LoopConstraint(outer=("C",)), moves, slides, (True, True))
+    needed = behaviour_of(("C",), moves, slides, (True, True))
+    assert any(
+        all(as_good(x, y, ["C"]) for x, y in zip(o.behaviour, needed, strict=True))
+        for o in options if "C" not in o.without
+    )  # fmt: skip
