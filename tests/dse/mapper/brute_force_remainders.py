@@ -12,10 +12,51 @@ from dse.core.errors import InputError
 from dse.hardware.constraints import for_layer
 from dse.hardware.energy.ert import Ert
 from dse.hardware.spec import Fanout, Spec, Storage
+from dse.mapper import REMAINDERS, search
 from dse.model.mapping import Mapping
 from dse.model.physical import physical
 from dse.workload.problem import Problem
-from tests.dse.mapper.brute_force import _arrange, cost
+from tests.dse.mapper.brute_force import _arrange, cost, least_compiled
+from tests.dse.mapper.small_cases import Case
+
+FINE = ("equal with remainders", "equal with perfect factors", "no mapping", "refused", "perfect factors only")
+EQUAL = 1e-9  # relative
+
+
+def compare(case: Case, largest: int) -> tuple[int, str]:
+    """(mappings tried, how the mapper's answer compares with the best of them), blocks of all memories being a word.
+
+    One more than `largest` are tried at most. An outcome is one of `FINE`, or "too large", or a difference: before the
+    colon its kind. Timeloop rounds accesses up to blocks in mappings of perfect factors alone, hence blocks of a word.
+    """
+    levels = (replace(s, block_size=1) if isinstance(s, Storage) else s for s in case.spec.levels)
+    spec, problem, ert, objective = replace(case.spec, levels=tuple(levels)), case.problem, case.ert, case.objective
+    try:
+        found = search(spec, problem, ert, objective)
+    except InputError:
+        return 0, "refused"
+    if found.mapspace != REMAINDERS:
+        return 0, "perfect factors only"
+    number, with_remainders = least_with_remainders(spec, problem, ert, objective, largest)
+    more, perfect = least_compiled(spec, problem, ert, objective, largest) if number <= largest else (0, None)
+    if max(number, more) > largest:
+        return largest + 1, "too large"
+    number += more
+    expected = min((c for c in (with_remainders, perfect) if c is not None), default=None)
+    if expected is None or found.evaluation is None or found.mapping is None:
+        if expected is None and found.evaluation is None:
+            return number, "no mapping"
+        return number, f"existence: found {found.evaluation and found.evaluation.energy_pj}, expected {expected}"
+    got = cost(found.evaluation, objective)
+    kind = "remainders" if found.mapping.remainders else "perfect factors"
+    if got[0] < expected[0] * (1 - EQUAL):
+        return number, f"below: {objective} {got}, expected {expected}, with {kind}"
+    if got[0] > expected[0] * (1 + EQUAL):
+        proof = "above" if found.optimal else "unproven, above"
+        return number, f"{proof}: {objective} {got}, expected {expected}, with {kind}"
+    if objective == "delay" and found.optimal and got[1] > expected[1] * (1 + EQUAL):
+        return number, f"above in energy: {objective} {got}, expected {expected}, with {kind}"
+    return number, f"equal with {kind}" if found.optimal else f"unproven, equal: with {kind}"
 
 
 def least_with_remainders(
