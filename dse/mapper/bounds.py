@@ -18,6 +18,7 @@ def lift(
     limit: float,
     beam: int | None = None,
     within: list[Inside] | None = None,
+    timed: bool = False,
 ) -> list[Inside]:
     """Labels of every tile: entry 0 is the compute unit's, entry k + 1 that of the tiles at stage k.
 
@@ -25,8 +26,9 @@ def lift(
         limit: labels that cannot lead to an objective below it are left out.
         beam: keeps only so many of a stage's most promising labels; then the bounds hold for a part of the mapspace.
         within: tables outside whose tiles there is nothing to look for.
+        timed: cycles will matter too, although the aim does not say so.
     """
-    timed = aim.kind != ENERGY or aim.most_cycles < np.inf
+    timed = timed or aim.kind != ENERGY or aim.most_cycles < np.inf
     leaking = bool(stages.leak.any())
     tables = [_compute_unit(space, stages, timed)]
     for k, stage in enumerate(stages.stages):

@@ -21,9 +21,9 @@ from dse.hardware.spec import Fanout, Spec
 from dse.mapper import Found
 from dse.mapper.bounds import lift
 from dse.mapper.kernels.downward import boundary_cost, expand_fanout, expand_storage
-from dse.mapper.kernels.geometry import Around, enter
+from dse.mapper.kernels.geometry import Around, enter, nowhere, splits
 from dse.mapper.kernels.labels import BOUND_DELAY, DELAY, ENERGY, ENERGY_DELAY, Aim, value_of
-from dse.mapper.kernels.slots import IDLE, SETTLED, WINDOW, Floats
+from dse.mapper.kernels.slots import IDLE, SETTLED, Floats
 from dse.mapper.kernels.upward import Inside
 from dse.mapper.mapspace import Mapspace, Tiling, keep_choices, mapspace, remember
 from dse.mapper.prices import Stages, build_stages
@@ -185,13 +185,14 @@ def _stops(problem: Problem) -> str:
 def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, effort: Effort) -> Best:
     """The best mapping of all choices of which levels keep which tensors."""
     best, space, fallback = Best(), mapspace(spec, problem), Best()
+    timed = _alone(spec, space)
     for walk in _walks(spec, space, ert, aim, effort):
         if best.mapping is None:
             good = walk.good()
             fallback = good if good.value < fallback.value else fallback
             best.value = min(best.value, good.value * (1 + ROOM))
         before = best.value
-        tables = lift(space, walk.stages, aim, best.value * (1 - TOLERANCE))
+        tables = lift(space, walk.stages, aim, best.value * (1 - TOLERANCE), timed=timed)
         walk.explore(tables, best)
         if best.value < before:
             best.within = (walk, tables)
@@ -213,8 +214,18 @@ def _fastest(first: Best) -> Best:
     aim = Aim(DELAY, walk.aim.macs, most_energy=first.value * (1 + TOLERANCE))
     again = replace(walk, aim=aim)
     best = Best(again.at([first.tiling] if first.tiling is not None else []).value * (1 + ROOM))
-    again.explore(lift(walk.space, walk.stages, aim, best.value, within=tables), best)
+    if not _alone(walk.spec, walk.space):
+        tables = lift(walk.space, walk.stages, aim, best.value, within=tables)
+    again.explore(tables, best)
     return best if best.mapping is not None else first
+
+
+def _alone(spec: Spec, space: Mapspace) -> bool:
+    """Whether there is one choice of what levels keep: then labels say at once how long mappings take.
+
+    Where there are several, most of them have few labels below the limit, and fewer still without cycles.
+    """
+    return len(keep_choices(spec, space.problem)) == 1
 
 
 def _walks(spec: Spec, space: Mapspace, ert: Ert, aim: Aim, effort: Effort) -> Iterator[_Walk]:
@@ -223,7 +234,7 @@ def _walks(spec: Spec, space: Mapspace, ert: Ert, aim: Aim, effort: Effort) -> I
         if all(any(t in kept for kept in keep.values()) for t in space.tensors):
             evaluator = Evaluator(space, spec, ert, keep, compute, whole_accesses=aim.kind != BOUND_DELAY)
             base = compute - evaluator.slack()
-            yield _Walk(space, build_stages(space, spec, ert, keep, base), aim, evaluator, base, effort)
+            yield _Walk(spec, space, build_stages(space, spec, ert, keep, base), aim, evaluator, base, effort)
 
 
 def _slowest(spec: Spec, problem: Problem, ert: Ert) -> tuple[Ert, float]:
@@ -260,6 +271,7 @@ def _slowest(spec: Spec, problem: Problem, ert: Ert) -> tuple[Ert, float]:
 class _Walk:
     """The search through one choice of which levels keep which tensors."""
 
+    spec: Spec
     space: Mapspace
     stages: Stages
     aim: Aim
@@ -302,10 +314,7 @@ class _Walk:
         whole = len(space.boxes) - 1
         if tables[-1].offsets[whole] == tables[-1].offsets[whole + 1]:
             return
-        nothing = Around(
-            np.ones(count), np.zeros((count, len(space.dims), WINDOW)), np.zeros(count, np.int64),
-            np.zeros(count, bool),
-        )  # fmt: skip
+        nothing = nowhere(count, len(space.dims), space.grid.axis_column.shape[1])
         span = np.zeros(space.grid.axis_column.shape)
         outermost = len(self.stages.stages) - 1
         root = _Node(outermost, whole, self.base, nothing, np.ones(count), span, 0.0, 1.0, (), ())
@@ -397,14 +406,14 @@ class _Walk:
                 fixed += self._boundary(node, int(t), share[t])
             share[t] = 1.0
         leak = node.leak + self.stages.leak[k] * self.aim.macs
-        tiles, firsts, costs = expand_storage(
+        tiles, firsts, goes_on, costs = expand_storage(
             grid, node.tile, inside, stage.allowed, order, around, share,
             leak if k <= self.stages.last_fanout else 0.0, fixed, node.idle, self.aim, limit,
         )  # fmt: skip
 
         def child(i: int) -> _Node:
             return _Node(
-                k - 1, int(tiles[i]), fixed, self._inside(node, int(tiles[i]), int(firsts[i])), share,
+                k - 1, int(tiles[i]), fixed, self._inside(node, int(tiles[i]), int(firsts[i]), bool(goes_on[i])), share,
                 np.zeros_like(node.span), leak, node.idle, (*node.tiles, node.tile), (*node.firsts, int(firsts[i])),
             )  # fmt: skip
 
@@ -423,13 +432,14 @@ class _Walk:
             share, self.space.label_width,
         ))  # fmt: skip
 
-    def _inside(self, node: _Node, tile: int, first: int) -> Around:
+    def _inside(self, node: _Node, tile: int, first: int, goes_on: bool) -> Around:
         """The surrounding that the loops between a node's tile and `tile` make, `first` being the innermost."""
         if first < 0:
             return node.around
-        around = node.around
-        new = Around(around.run.copy(), around.windows.copy(), around.counts.copy(), around.direct.copy())
+        new: Around = nowhere(len(self.space.tensors), len(self.space.dims), node.around.slid.shape[1])
         order = self.stages.stages[node.stage].order
         value = self.space.grid.value
-        enter(self.space.grid, order, first, tile, value[node.tile] // value[tile], node.around, new)
+        factors = value[node.tile] // value[tile]
+        slider = splits(self.space.grid, order, first, factors)
+        enter(self.space.grid, order, first, tile, factors, slider, goes_on, node.around, new)
         return new

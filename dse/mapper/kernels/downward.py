@@ -5,19 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from dse.mapper.kernels.geometry import (
-    Around,
     duplicates,
     enter,
     extent_of,
     fan_shares,
     first_loops,
+    nowhere,
     reuse_factor,
     set_spans,
+    splits,
     tile_inside,
 )
 from dse.mapper.kernels.jit import kernel
 from dse.mapper.kernels.labels import ENERGY, least_value, value_of
-from dse.mapper.kernels.slots import EXTENT, SPAN, WINDOW
+from dse.mapper.kernels.slots import EXTENT, SPAN
 
 
 @kernel
@@ -35,14 +36,16 @@ def boundary_cost(grid, tile, t, span, around, fill_price, parent_price, share, 
 
 @kernel
 def expand_storage(grid, at, inside, allowed, order, around, share, leak, fixed, idle, aim, limit):
-    """All ways to place a level's loops that can still come below `limit`: (tile inside, innermost loop, bound)."""
+    """All ways to place a level's loops that can still come below `limit`: (tile inside, innermost loop, slide, bound).
+
+    The slide is that of `splits`: 1 if it goes on, 0 if not.
+    """
     dims = grid.bounds.shape[0]
     factors, firsts = np.ones(dims, np.int64), np.zeros(dims, np.int64)
     tensors = share.shape[0]
-    within = Around(
-        np.ones(tensors), np.zeros((tensors, dims, WINDOW)), np.zeros(tensors, np.int64), np.zeros(tensors, np.bool_)
-    )
-    room = inside.tiles.shape[0] * dims
+    within = nowhere(tensors, dims, grid.axis_column.shape[1])
+    room = 2 * inside.tiles.shape[0] * dims
+    goes_on_of = np.zeros(room, np.bool_)
     tiles, first_of, costs = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
     count = 0
     for below in inside.tiles:
@@ -62,18 +65,23 @@ def expand_storage(grid, at, inside, allowed, order, around, share, leak, fixed,
             continue
         start, stop = inside.offsets[below], inside.offsets[below + 1]
         if loops == 0:
-            cost = least_value(inside.labels, start, stop, around, share, leak, fixed, idle, aim)
+            cost = least_value(grid, inside.labels, start, stop, around, share, leak, fixed, idle, aim)
             if cost < limit:
                 tiles[count], first_of[count], costs[count] = below, -1, cost
                 count += 1
             continue
-        for c in range(first_loops(grid, order, factors, firsts)):
-            enter(grid, order, firsts[c], below, factors, around, within)
-            cost = least_value(inside.labels, start, stop, within, share, leak, fixed, idle, aim)
+        for kind in range(2 * first_loops(grid, order, factors, firsts)):
+            c, goes_on = kind // 2, kind % 2 == 1
+            slider = splits(grid, order, firsts[c], factors)
+            if goes_on and slider < 0:
+                continue
+            enter(grid, order, firsts[c], below, factors, slider, goes_on, around, within)
+            cost = least_value(grid, inside.labels, start, stop, within, share, leak, fixed, idle, aim)
             if cost < limit:
                 tiles[count], first_of[count], costs[count] = below, firsts[c], cost
+                goes_on_of[count] = goes_on
                 count += 1
-    return tiles[:count], first_of[:count], costs[:count]
+    return tiles[:count], first_of[:count], goes_on_of[:count], costs[:count]
 
 
 @kernel
@@ -104,7 +112,7 @@ def expand_fanout(grid, at, inside, array, around, share, leak, fixed, idle, aim
         labels = inside.labels[inside.offsets[below] : inside.offsets[below + 1]].copy()
         for m in range(labels.shape[0]):
             set_spans(grid, below, factors, array.linked, labels[m])
-        cost = least_value(labels, 0, labels.shape[0], around, shares, leak / product, here, idle / product, aim)
+        cost = least_value(grid, labels, 0, labels.shape[0], around, shares, leak / product, here, idle / product, aim)
         if cost < limit:
             tiles[count], costs[count], fixed_out[count], products[count] = below, cost, here, product
             for t in range(tensors):

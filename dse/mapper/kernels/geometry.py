@@ -21,6 +21,7 @@ from dse.mapper.kernels.slots import (
     SPAN,
     STEP,
     WINDOW,
+    WITHIN,
     Flags,
     Floats,
     Ints,
@@ -64,6 +65,16 @@ class Around(NamedTuple):
     windows: Floats  # (T, D, WINDOW)
     counts: Ints  # (T,) number of windows
     direct: Flags  # (T,) no repetition lies between tile and window
+    slid: Floats  # (T, A) least fraction of the steps of tiles that have slid along an axis that need the whole tile
+
+
+@kernel
+def nowhere(tensors, dims, axes):
+    """The surrounding of the outermost tile: nothing is reused."""
+    return Around(
+        np.ones(tensors), np.zeros((tensors, dims, WINDOW)), np.zeros(tensors, np.int64), np.zeros(tensors, np.bool_),
+        np.ones((tensors, axes)),
+    )  # fmt: skip
 
 
 @kernel
@@ -225,7 +236,7 @@ def window(grid, t, r, below, factors, row):
     for d in range(dims):
         if factors[d] > 1 and grid.relevant[t, d] and grid.axis_of[t, d] != a:
             broken = True
-    same, passed, divisor = 1.0, 1.0, 0
+    same, passed, near, divisor = 1.0, 1.0, 1.0, 0
     zero, twice = False, False
     for d in range(dims):
         if not grid.relevant[t, d]:  # it takes the window back, perhaps to where a neighbour's was
@@ -244,6 +255,7 @@ def window(grid, t, r, below, factors, row):
             continue
         if b == a:
             passes = d != r or n == 2 or stride - step <= extent - 1
+            near *= within
             if not broken or within > 1:
                 same *= within if broken else outside
                 zero = zero or reaches(stride, step, outside)
@@ -257,7 +269,7 @@ def window(grid, t, r, below, factors, row):
         if passes:
             passed *= outside
     row[ITERATIONS], row[STEP], row[COLUMN] = n, step, grid.axis_column[t, a]
-    row[SAME], row[SERVED] = same, passed
+    row[SAME], row[SERVED], row[WITHIN] = same, passed, 0.0 if broken else near
     row[FIRST_COLUMN], row[END_COLUMN] = label_columns(grid, t)
     row[LEAST], row[SLOPE] = 0.0, 0.0
     if divisor == 0 or 2 * step % divisor != 0:
@@ -278,36 +290,136 @@ def reuse_factor(label, run, windows, count, direct):
     """
     best = 1.0
     for i in range(count):
-        n, step, column = windows[i, ITERATIONS], windows[i, STEP], int(windows[i, COLUMN])
-        extent, span = abs(label[column + EXTENT]), label[column + SPAN]
-        slab = min(1.0, step / extent) if extent > 0.0 else 1.0
-        apart = slab == 1.0 or label[column + EXTENT] < 0.0
-        near = direct or label[column + EXTENT] < 0.0
-        if near and span >= step:  # all but the last of each chain of children this far apart have a neighbour
-            slab *= step / (span + step)
-        same, other = windows[i, SAME], windows[i, LEAST] + windows[i, SLOPE] * slab
-        widest = widest_spread(label, int(windows[i, FIRST_COLUMN]), int(windows[i, END_COLUMN]))
-        if near and apart and widest > 0.0:
-            free = label[column + EXTENT] < 0.0 or other == 0.0
-            same, other = windows[i, SERVED], 0.0 if free else min(slab, 1.0 / (widest + 1.0))
+        n, slab, same, other, _ = steps_of(label, windows[i], direct)
         best = min(best, ((n - 1.0) * slab + 1.0 / same + (1.0 - 1.0 / same) * other) / n)
     return best / run
 
 
 @kernel
-def surround(grid, order, t, first, below, factors, windows):
+def steps_of(label, row, direct):
+    """(n, slab, same, other, open): of n steps n - 1 need `slab`; of those further out 1 / same everything, or `other`.
+
+    `open`: loops of levels further out decide `same` too.
+    """
+    n, step, column = row[ITERATIONS], row[STEP], int(row[COLUMN])
+    extent, span = abs(label[column + EXTENT]), label[column + SPAN]
+    slab = min(1.0, step / extent) if extent > 0.0 else 1.0
+    apart = slab == 1.0 or label[column + EXTENT] < 0.0
+    near = direct or label[column + EXTENT] < 0.0
+    if near and span >= step:  # all but the last of each chain of children this far apart have a neighbour
+        slab *= step / (span + step)
+    same, other = row[SAME], row[LEAST] + row[SLOPE] * slab
+    widest = widest_spread(label, int(row[FIRST_COLUMN]), int(row[END_COLUMN]))
+    if near and apart and widest > 0.0:
+        free = label[column + EXTENT] < 0.0 or other == 0.0
+        return n, slab, row[SERVED], 0.0 if free else min(slab, 1.0 / (widest + 1.0)), False
+    return n, slab, same, other, 0.0 < row[WITHIN] < same
+
+
+@kernel
+def reuse_parts(label, run, windows, count, direct):
+    """`reuse_factor` as (what is known, what levels further out multiply by the fraction that `slides_on` leaves)."""
+    if count == 1:
+        n, slab, _, other, later = steps_of(label, windows[0], direct)
+        if later:
+            return ((n - 1.0) * slab + other) / (n * run), (1.0 - other) / (n * run * windows[0, WITHIN])
+    return reuse_factor(label, run, windows, count, direct), 0.0
+
+
+@kernel
+def slides_on(grid, t, a, first, below, factors, slider, goes_on):
+    """(at once, later): what a level's loops, `first` innermost, leave of the cost of tiles that slid along axis `a`.
+
+    A step needs the whole tile unless its loop is along the axis and lies before the first along another one. So of
+    the visits that remain, those of a loop that does not move the tensor pay at once; loops along the axis divide
+    what the loops further out repeat. Loops of a kind stand for each other, hence the fewest iterations of them.
+    """
+    if grid.relevant[t, first] and grid.axis_of[t, first] != a:
+        return 1.0, 0.0
+    within, fewest, ends, more = 1.0, np.inf, False, False
+    for d in range(grid.bounds.shape[0]):
+        if not grid.relevant[t, d]:
+            if factors[d] > 1:
+                fewest = min(fewest, float(factors[d]))
+        elif grid.axis_of[t, d] == a:
+            if t != slider or goes_on or d == first:
+                within *= factors[d]
+            if grid.value[below, d] * factors[d] < grid.bounds[d]:
+                more = True
+        elif factors[d] > 1:
+            ends = True
+    known, later = 0.0, 1.0 / within
+    if not grid.relevant[t, first]:
+        known = 1.0 - 1.0 / fewest
+        later /= fewest
+    if ends or not more:
+        return known + later, 0.0
+    return known, later
+
+
+@kernel
+def least_slid(grid, tile, t, a):
+    """The least fraction that all loops outside a tile leave of the cost of tiles that slid along an axis."""
+    least = 1.0
+    for d in range(grid.bounds.shape[0]):
+        if grid.axis_of[t, d] == a:
+            least *= grid.value[tile, d] / grid.bounds[d]
+    return least
+
+
+@kernel
+def splits(grid, order, first, factors):
+    """A tensor whose windows loop `first` slides and for which it matters what comes next, -1 if there is none.
+
+    If a loop along the same axis comes next, tensors that it moves are not reused by loops that end the slide; if one
+    along another axis does, the window needs everything at every step of loops further out.
+    """
+    for d in range(factors.shape[0]):
+        if factors[d] > 1 and not order.free[d]:
+            return -1
+    for t in range(grid.relevant.shape[0]):
+        a = grid.axis_of[t, first]
+        if a >= 0:
+            goes_on, ends = False, False
+            for d in range(factors.shape[0]):
+                if factors[d] > 1 and d != first and grid.relevant[t, d]:
+                    if grid.axis_of[t, d] == a:
+                        goes_on = True
+                    else:
+                        ends = True
+            if goes_on and ends:
+                return t
+    return -1
+
+
+@kernel
+def interrupts(grid, t, slider, first, factors):
+    """Whether every loop that continues the slide of tensor `slider` moves tensor `t`."""
+    for d in range(factors.shape[0]):
+        goes_on = factors[d] > 1 and d != first and grid.axis_of[slider, d] == grid.axis_of[slider, first]
+        if goes_on and not grid.relevant[t, d]:
+            return False
+    return True
+
+
+@kernel
+def surround(grid, order, t, first, below, factors, slider, goes_on, windows):
     """(run, number of windows, direct, closed): how a level whose innermost loop is `first` reuses a tensor.
 
     `run` repetitions of the same tile come first, then one of the loops in `windows` slides it if there are any.
     Order constraints are honoured; where the order is open the tensor gets the best one that starts with `first`.
+    Where `slider` is a tensor, as `splits` finds it, `goes_on` says whether its slide does before it ends.
     """
     if grid.relevant[t, first]:
         if grid.axis_of[t, first] < 0:
             return 1.0, 0, True, True
         window(grid, t, first, below, factors, windows[0])
+        if t == slider and not goes_on:
+            windows[0, SAME] = 1.0
         return 1.0, 1, True, True
     dims = grid.bounds.shape[0]
     run = 1.0
+    short = slider >= 0 and goes_on and interrupts(grid, t, slider, first, factors)
     for part in range(3):
         count, moving = 0, False
         for i in range(dims):
@@ -322,6 +434,8 @@ def surround(grid, order, t, first, below, factors, windows):
             if factors[d] <= 1:
                 continue
             if not grid.relevant[t, d]:
+                if short and d != first and grid.relevant[slider, d]:
+                    continue  # it would end the slide
                 if part == 1 or not moving:
                     run *= factors[d]
             elif part == 1 or not moving:
@@ -384,11 +498,19 @@ def first_loops(grid, order, factors, out):
 
 
 @kernel
-def enter(grid, order, first, below, factors, outside, inside):
+def enter(grid, order, first, below, factors, slider, goes_on, outside, inside):
     """The surrounding inside a level, from that outside it and the level's loops, of which `first` is innermost."""
     for t in range(outside.run.shape[0]):
-        run, count, near, closed = surround(grid, order, t, first, below, factors, inside.windows[t])
+        run, count, near, closed = surround(grid, order, t, first, below, factors, slider, goes_on, inside.windows[t])
         inside.run[t], inside.counts[t], inside.direct[t] = run, count, near
+        for a in range(grid.axis_column.shape[1]):
+            if grid.axis_column[t, a] >= 0:
+                known, later = slides_on(grid, t, a, first, below, factors, slider, goes_on)
+                inside.slid[t, a] = known + later * outside.slid[t, a]
+                for i in range(count):  # the loops outside are known here
+                    row = inside.windows[t, i]
+                    if row[COLUMN] == grid.axis_column[t, a] and row[WITHIN] > 0.0:
+                        row[SAME] = min(row[SAME], row[WITHIN] / outside.slid[t, a])
         if not closed:
             inside.run[t] = run * outside.run[t]
             inside.counts[t] = outside.counts[t]

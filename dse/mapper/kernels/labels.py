@@ -19,13 +19,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dse.mapper.kernels.geometry import label_columns, reuse_factor, widest_spread
+from dse.mapper.kernels.geometry import label_columns, least_slid, reuse_factor, widest_spread
 from dse.mapper.kernels.jit import kernel
 from dse.mapper.kernels.slots import (
     AXIS,
     EXTENT,
     IDLE,
     SETTLED,
+    SLID,
     SPAN,
     closed_slot,
     cost_slots,
@@ -102,13 +103,17 @@ def insert(labels, count, new, corners):
         if not below and not above:
             i += 1
             continue
+        more, less = 0.0, 0.0  # what costs of tiles that have slid can make of the difference
+        for j in range(costs, width, AXIS):
+            more += max(0.0, labels[i, j + SLID] - new[j + SLID])
+            less += max(0.0, new[j + SLID] - labels[i, j + SLID])
         if split:
             for j in range(costs):
                 x, y = labels[i, j], new[j]
                 slack = 1e-12 * (abs(x) + abs(y))
-                if x > y + slack:
+                if x + (more if j == SETTLED else 0.0) > y + slack:
                     below = False
-                if y > x + slack:
+                if y + (less if j == SETTLED else 0.0) > x + slack:
                     above = False
         else:
             for c in range(corners.shape[0]):
@@ -118,9 +123,9 @@ def insert(labels, count, new, corners):
                         x += labels[i, fill_slot(t)]
                         y += new[fill_slot(t)]
                 slack = 1e-12 * (abs(x) + abs(y))
-                if x > y + slack:
+                if x + more > y + slack:
                     below = False
-                if y > x + slack:
+                if y + less > x + slack:
                     above = False
                 if not below and not above:
                     break
@@ -146,12 +151,15 @@ def merge(labels, count, new, costs):
         loss = abs(labels[i, SETTLED] - new[SETTLED])
         for j in range(fill_slot(0), costs):
             loss += abs(labels[i, j] - new[j])
+        for j in range(costs, new.shape[0], AXIS):
+            loss += abs(labels[i, j + SLID] - new[j + SLID])
         if loss < least:
             nearest, least = i, loss
     row = labels[nearest]
     for j in range(costs):
         row[j] = min(row[j], new[j])
     for j in range(costs, new.shape[0], AXIS):
+        row[j + SLID] = min(row[j + SLID], new[j + SLID])
         if row[j + EXTENT] != new[j + EXTENT] or row[j + SPAN] != new[j + SPAN]:
             row[j + EXTENT] = -max(abs(row[j + EXTENT]), abs(new[j + EXTENT]))
             row[j + SPAN] = max(row[j + SPAN], new[j + SPAN])
@@ -168,7 +176,7 @@ def settle(label, t, least_share):
 
 
 @kernel
-def least_value(labels, start, stop, around, share, leak, fixed, idle, aim):
+def least_value(grid, labels, start, stop, around, share, leak, fixed, idle, aim):
     """The least objective that labels `start` to `stop` allow in a given surrounding.
 
     `fixed` is the energy of what lies outside, `leak` its leakage in pJ per unit of idleness, `idle` the inverse of
@@ -183,6 +191,9 @@ def least_value(labels, start, stop, around, share, leak, fixed, idle, aim):
             if pj > 0.0:
                 cost += pj * reuse_factor(label, around.run[t], around.windows[t], around.counts[t], around.direct[t])
             cost += label[closed_slot(t)] * share[t]
+            for a in range(grid.axis_column.shape[1]):
+                if grid.axis_column[t, a] >= 0:
+                    cost += label[grid.axis_column[t, a] + SLID] * around.slid[t, a]
         best = min(best, value_of(aim, cost, label[IDLE] * idle))
     return best
 
@@ -224,6 +235,15 @@ def floor_of(grid, tile, label, share, linkable):
             continue
         here = 0.0
         for t in range(tensors):
+            for a in range(grid.axis_column.shape[1]):
+                column = grid.axis_column[t, a]
+                if column >= 0 and label[column + SLID] > 0.0:
+                    least_left = least_slid(grid, tile, t, a)
+                    if not grid.relevant[t, first]:
+                        least_left = 0.5 + 0.5 * least_left  # one in two steps is this loop's, or more
+                    elif grid.axis_of[t, first] != a:
+                        least_left = 1.0
+                    here += label[column + SLID] * least_left
             pj = open_cost(label, t, share[t])
             if pj <= 0.0:
                 continue
@@ -244,6 +264,9 @@ def floor_of(grid, tile, label, share, linkable):
         least = 0.0
         for t in range(tensors):
             least += open_cost(label, t, share[t])
+            for a in range(grid.axis_column.shape[1]):
+                if grid.axis_column[t, a] >= 0:
+                    least += label[grid.axis_column[t, a] + SLID]
     return cost + least
 
 

@@ -15,7 +15,7 @@ import numba
 
 from dse.mapper.kernels.downward import boundary_cost, expand_fanout, expand_storage
 from dse.mapper.kernels.exact import Counts, exact_counts, priced
-from dse.mapper.kernels.geometry import Around, Grid, Order, enter
+from dse.mapper.kernels.geometry import Around, Grid, Order, enter, nowhere, splits
 from dse.mapper.kernels.jit import compile_unless_busy
 from dse.mapper.kernels.labels import Aim, floors_of, value_of, values_of
 from dse.mapper.kernels.products import Goal, build, least, least_below, possible, undominated
@@ -25,7 +25,7 @@ _SCALARS = {"b": numba.types.boolean, "i": numba.types.int64, "f": numba.types.f
 
 _TUPLES: dict[str, tuple[type[Any], str]] = {
     "aim": (Aim, "i f f f f f"),
-    "around": (Around, "f1 f3 i1 b1"),
+    "around": (Around, "f1 f3 i1 b1 f2"),
     "array": (Array, "i2 b1 b1 f1 f1 b1 b f"),
     "boundary": (Boundary, "b1 b1 f1 f1 f1 f f1 f1"),
     "counts": (Counts, "f2 f2 f2 i2 i1 i"),
@@ -46,12 +46,14 @@ KERNELS: tuple[tuple[Callable[..., object], str], ...] = (
     (expand_fanout, "grid i inside array around f1 f f f aim f"),
     (least, "f1 i1 f1 f1 goal f f2 f2 b1 i1 i1 i1 i1 i b"),
     (priced, "counts b1 b2 f1 f1 f1 i1 f1 f2"),
-    (enter, "grid order i i i1 around around"),
+    (enter, "grid order i i i1 i b around around"),
     (boundary_cost, "grid i i f1 around f f f i"),
     (least_below, "f2 b1 b1 i1 i1 i1 i1 f1 f2 f2 b1 i1 i1 i1"),
     (possible, "f2 f1 f1 i1 f1 f1 goal f b1"),
     (build, "f2 i1 i1 i1 i1 i1"),
     (undominated, "i2 i1"),
+    (splits, "grid order i i1"),
+    (nowhere, "i i i"),
     (floors_of, "grid f2 i1 f1 b1 f1"),
     (values_of, "aim f1 f f2 f f1"),
     (value_of, "aim f f"),

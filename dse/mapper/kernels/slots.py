@@ -5,7 +5,7 @@ such a row is one of these names.
 
 Label: a lower bound of everything inside a tile (`dse.mapper.kernels.labels`), T tensors, A shared axes:
 
-    | SETTLED | IDLE | fill, read, closed of tensor 0 | ... of T - 1 | extent, span of axis 0 | ... of A - 1 |
+    | SETTLED | IDLE | fill, read, closed of tensor 0 | ... of T - 1 | extent, span, slid of axis 0 | ... of A - 1 |
 
     SETTLED         pJ that nothing further out changes
     IDLE            inverse of the fan-out inside: cycles are operations x IDLE; 0 if cycles do not matter further out
@@ -14,6 +14,7 @@ Label: a lower bound of everything inside a tile (`dse.mapper.kernels.labels`), 
     closed_slot(t)  pJ whose reuse is known, and that only multicast can still reduce
     column + EXTENT words of the open tile along a shared axis; negative: up to this size, or of compute units
     column + SPAN   how far along it the fan-out directly outside spreads the tiles of its children
+    column + SLID   pJ of tiles that have slid along the axis, of which further loops along it may still save a part
 
 `Grid.axis_column` holds the `column` of an axis. The first `cost_slots(T)` entries are costs.
 
@@ -37,7 +38,8 @@ Flags = npt.NDArray[np.bool_]
 
 SETTLED, IDLE = 0, 1
 _FIRST_TENSOR, _TENSOR = 2, 3  # where the tensors of a label begin, and the entries of each
-EXTENT, SPAN, AXIS = 0, 1, 2  # of a shared axis; AXIS is the number of its entries
+EXTENT, SPAN, SLID = 0, 1, 2  # of a shared axis
+AXIS = 3  # the number of its entries
 
 
 @kernel
@@ -74,7 +76,8 @@ SAME = 3  # most iterations of further loops that could move the tile along the 
 SERVED = 4  # most iterations of further loops whose steps neighbours could serve
 LEAST, SLOPE = 5, 6  # a step of the loops of SAME needs LEAST + SLOPE x slab of the tile at least
 FIRST_COLUMN, END_COLUMN = 7, 8  # of all shared axes of the tensor in a label
-WINDOW = 9
+WITHIN = 9  # part of SAME that is due to loops of the window's own level; 0 if loops further out are not part of it
+WINDOW = 10
 
 LEVEL, DIMENSION, FACTOR, SPATIAL = 0, 1, 2, 3
 LOOP = 4

@@ -7,25 +7,29 @@ from typing import NamedTuple
 import numpy as np
 
 from dse.mapper.kernels.geometry import (
-    Around,
     duplicates,
     extent_of,
     fan_shares,
     first_loops,
+    nowhere,
     reuse_factor,
+    reuse_parts,
     set_spans,
     sharing,
+    slides_on,
+    splits,
     spread,
     surround,
 )
 from dse.mapper.kernels.jit import kernel
 from dse.mapper.kernels.labels import CAP, copy, floor_of, grown, insert, least_value, packed, settle, value_of
 from dse.mapper.kernels.slots import (
+    COLUMN,
     EXTENT,
     IDLE,
     SETTLED,
+    SLID,
     SPAN,
-    WINDOW,
     Flags,
     Floats,
     Ints,
@@ -81,19 +85,33 @@ def least_slide(grid, tile, t):
 
 
 @kernel
-def settles(grid, labels, start, stop, factors):
+def settles(grid, labels, start, stop, below, factors):
     """Whether loops `factors` settle the reuse of every tensor that some label leaves open."""
     for t in range(grid.relevant.shape[0]):
-        moved = False
-        for d in range(factors.shape[0]):
-            if factors[d] > 1 and grid.relevant[t, d]:
-                moved = True
-                break
-        if not moved:
+        if not ends_reuse(grid, t, below, factors):
             for m in range(start, stop):
                 if open_cost(labels[m], t, 1.0) > 0.0:
                     return False
+                for a in range(grid.axis_column.shape[1]):
+                    if grid.axis_column[t, a] >= 0 and labels[m, grid.axis_column[t, a] + SLID] > 0.0:
+                        return False
     return True
+
+
+@kernel
+def ends_reuse(grid, t, below, factors):
+    """Whether loops move a tensor along an axis of its own or along two, or along one as far as any loop does."""
+    axis, moved = -1, False
+    for d in range(factors.shape[0]):
+        if factors[d] > 1 and grid.relevant[t, d]:
+            if grid.axis_of[t, d] < 0 or (moved and grid.axis_of[t, d] != axis):
+                return True
+            axis, moved = grid.axis_of[t, d], True
+    if moved:
+        for d in range(factors.shape[0]):
+            if grid.axis_of[t, d] == axis and grid.value[below, d] * factors[d] < grid.bounds[d]:
+                return False
+    return moved
 
 
 @kernel
@@ -107,6 +125,9 @@ def floor_inside(grid, labels, start, stop, first, factors, slide):
         for t in range(tensors):
             pj = open_cost(labels[m], t, 1.0)
             cost += labels[m, closed_slot(t)]
+            for a in range(grid.axis_column.shape[1]):
+                if grid.axis_column[t, a] >= 0 and grid.relevant[t, first] and grid.axis_of[t, first] != a:
+                    cost += labels[m, grid.axis_column[t, a] + SLID]
             if pj == 0.0:
                 continue
             if not grid.relevant[t, first]:
@@ -124,12 +145,25 @@ def floor_inside(grid, labels, start, stop, first, factors, slide):
 
 
 @kernel
-def add_loops(grid, label, around, closed, share, new):
-    """Fills `new` with a label outside loops that reuse its open tensors as `around` says and close some."""
+def add_loops(grid, label, around, later, closed, share, new):
+    """Fills `new` with a label outside loops that reuse its open tensors as `around` says and close some.
+
+    Of the costs of tiles that have slid they settle the fraction `around.slid` and leave `later` to loops further out.
+    """
     copy(new, label)
     for t in range(share.shape[0]):
+        for a in range(grid.axis_column.shape[1]):
+            column = grid.axis_column[t, a]
+            if column >= 0 and label[column + SLID] > 0.0:
+                new[SETTLED] += label[column + SLID] * around.slid[t, a]
+                new[column + SLID] *= later[t, a]
         if open_cost(new, t, 1.0) > 0.0:
-            g = reuse_factor(label, around.run[t], around.windows[t], around.counts[t], around.direct[t])
+            if share[t] == 1.0:
+                g, rest = reuse_parts(label, around.run[t], around.windows[t], around.counts[t], around.direct[t])
+                if rest > 0.0:
+                    new[int(around.windows[t, 0, COLUMN]) + SLID] += rest * open_cost(new, t, 1.0)
+            else:
+                g = reuse_factor(label, around.run[t], around.windows[t], around.counts[t], around.direct[t])
             new[fill_slot(t)] *= g
             new[read_slot(t)] *= g
         if closed[t]:
@@ -195,9 +229,8 @@ def lift_storage(grid, inside, allowed, order, boundary, wanted, limit, aim, sca
     labels, tensors, dims = inside.labels, grid.relevant.shape[0], grid.bounds.shape[0]
     tile_count, width = grid.value.shape[0], labels.shape[1]
     factors, firsts = np.ones(dims, np.int64), np.zeros(dims, np.int64)
-    around = Around(
-        np.ones(tensors), np.zeros((tensors, dims, WINDOW)), np.zeros(tensors, np.int64), np.zeros(tensors, np.bool_)
-    )
+    around = nowhere(tensors, dims, grid.axis_column.shape[1])
+    later = np.zeros((tensors, grid.axis_column.shape[1]))
     closed, new, slide = np.zeros(tensors, np.bool_), np.zeros(width), np.ones(tensors)
     choice, options = np.zeros(dims, np.int64), np.zeros((dims, allowed.shape[1]), np.int64)
     option_counts = np.zeros(dims, np.int64)
@@ -237,25 +270,34 @@ def lift_storage(grid, inside, allowed, order, boundary, wanted, limit, aim, sca
                 else:
                     for d in range(dims):
                         factors[d] = grid.value[at, d] // grid.value[below, d]
-                    settled = scalar and settles(grid, labels, start, stop, factors)
+                    settled = scalar and settles(grid, labels, start, stop, below, factors)
                     kinds = 0
                     if not settled or floor < settled_cost[at]:
                         kinds = first_loops(grid, order, factors, firsts)
-                    for c in range(kinds):
+                    for kind in range(2 * kinds):
+                        c, goes_on = kind // 2, kind % 2 == 1
+                        slider = splits(grid, order, firsts[c], factors)
+                        if goes_on and slider < 0:
+                            continue
                         if settled:
                             low = floor_inside(grid, labels, start, stop, firsts[c], factors, slide)
                             if low >= settled_cost[at]:
                                 continue
                         for t in range(tensors):
                             around.run[t], around.counts[t], around.direct[t], closed[t] = surround(
-                                grid, order, t, firsts[c], below, factors, around.windows[t]
+                                grid, order, t, firsts[c], below, factors, slider, goes_on, around.windows[t]
                             )
+                            for a in range(grid.axis_column.shape[1]):
+                                if grid.axis_column[t, a] >= 0:
+                                    around.slid[t, a], later[t, a] = slides_on(
+                                        grid, t, a, firsts[c], below, factors, slider, goes_on
+                                    )
                         if settled:
-                            cost = least_value(labels, start, stop, around, boundary.share, 0.0, 0.0, 0.0, aim)
+                            cost = least_value(grid, labels, start, stop, around, boundary.share, 0.0, 0.0, 0.0, aim)
                             settled_cost[at] = min(settled_cost[at], cost)
                             continue
                         for m in range(start, stop):
-                            add_loops(grid, labels[m], around, closed, boundary.share, new)
+                            add_loops(grid, labels[m], around, later, closed, boundary.share, new)
                             count = insert(row, count, new, corners)
                 row_counts[row_of[at]] = count
             d = dims - 1
@@ -295,6 +337,21 @@ class Array(NamedTuple):
 
 
 @kernel
+def next_choices(choices):
+    """(choices, D): the first choice after each that differs from it in one of the dimensions up to d."""
+    count, dims = choices.shape
+    after = np.full((count, dims), count, np.int64)
+    for s in range(count - 2, -1, -1):
+        for d in range(dims):
+            if choices[s, d] != choices[s + 1, d]:
+                for e in range(d, dims):
+                    after[s, e] = s + 1
+                break
+            after[s, d] = after[s + 1, d]
+    return after
+
+
+@kernel
 def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corners):
     """Labels of the wanted tiles outside a fan-out from those inside it.
 
@@ -308,13 +365,17 @@ def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corne
     tile_count = grid.value.shape[0]
     row_of, row_counts = np.full(tile_count, -1, np.int64), np.zeros(tile_count, np.int64)
     used_rows = 0
+    after = next_choices(array.choices)
     for below in inside.tiles:
-        for s in range(array.choices.shape[0]):
+        following = 0
+        while following < array.choices.shape[0]:
+            s = following
+            following += 1
             at, product = 0, 1
             for d in range(dims):
                 p = times[d, grid.position[below, d], array.choices[s, d]]
                 if p < 0:
-                    at = -1
+                    at, following = -1, after[s, d]
                     break
                 at += p * grid.strides[d]
                 factors[d] = grid.divisors[d, array.choices[s, d]]

@@ -199,8 +199,8 @@ def _options(
     return tuple(out)
 
 
-def wanted_of(layer: Layer, name: str, *, timed: bool) -> Wanted:
-    """What a search needs of a dimension's chains; `timed` if cycles matter."""
+def wanted_of(layer: Layer, name: str) -> Wanted:
+    """What a search needs of a dimension's chains."""
     stages, problem = layer.stages, layer.problem
     size = problem.bound[name]
     tiles, exact = set(), set()
@@ -212,8 +212,7 @@ def wanted_of(layer: Layer, name: str, *, timed: bool) -> Wanted:
         mask = counted.over(name)
         into.setdefault(mask.tobytes(), mask)
 
-    if timed:
-        count(masks, Counted(layer.temporal))
+    count(masks, Counted(layer.temporal))  # cycles
     for t, tensor in enumerate(problem.data_spaces):
         c = layer.coefficient.get((t, name))
         for k in layer.kept[t]:
@@ -246,5 +245,5 @@ def wanted_of(layer: Layer, name: str, *, timed: bool) -> Wanted:
     return Wanted(
         tuple(sorted(tiles)), np.array(list(masks.values()), bool).reshape(len(masks), count_of),
         np.array(list(copies.values()), bool).reshape(len(copies), count_of), alone,
-        tuple(sorted(k for k in exact if k >= 0)), tuple(most), axes, timed and layer.limited,
+        tuple(sorted(k for k in exact if k >= 0)), tuple(most), axes, layer.limited,
     )  # fmt: skip

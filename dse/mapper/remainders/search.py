@@ -26,7 +26,7 @@ from dse.model.physical import by_iterations, physical
 from dse.workload.problem import Problem
 
 LOG = logging.getLogger("enos.mapper")
-TIE_NODES = 300_000
+TIE_NODES = 100_000
 MOST_TABLES = 4  # kept for the next candidates
 _kept_tables: dict[object, Tables] = {}
 EQUAL = 1e-9  # relative: values that differ by less are equal
@@ -129,8 +129,6 @@ def _value(aim: Aim, found: Found, spec: Spec) -> float:
 def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, value: float) -> tuple[Choice | None, bool]:
     """The best choice below a value, and whether the search was completed."""
     best, room = None, MOST_NODES
-    leaking = any(ert.storage(storage.name)["leak"] for storage in spec.storages)
-    timed = leaking or aim.kind != ENERGY or math.isfinite(aim.most_cycles)
     if not all(level.loops.permits(d, 1) for level in spec.levels for d, n in problem.bound.items() if n == 1):
         return None, True
     aim = _with_latency(aim, spec)
@@ -138,7 +136,7 @@ def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, value: float) -> tup
         if not all(any(tensor.name in kept for kept in keep.values()) for tensor in problem.data_spaces):
             continue
         try:
-            tables = _tables(spec, problem, keep, timed=timed)
+            tables = _tables(spec, problem, keep)
         except TooManyChainsError as error:
             LOG.debug("the search with remainders is not complete: %s", error)
             return best, False
@@ -157,7 +155,7 @@ def _with_latency(aim: Aim, spec: Spec) -> Aim:
     return aim._replace(latency=float(spec.network_latency), most_cycles=aim.most_cycles + spec.network_latency)
 
 
-def _tables(spec: Spec, problem: Problem, keep: MappingType[str, frozenset[str]], *, timed: bool) -> Tables:
+def _tables(spec: Spec, problem: Problem, keep: MappingType[str, frozenset[str]]) -> Tables:
     """Tables are kept for the next candidate of a layer, which may differ in energies only."""
     limits = [
         (s.capacity, s.read_bandwidth, s.write_bandwidth, s.shared_bandwidth)
@@ -165,11 +163,11 @@ def _tables(spec: Spec, problem: Problem, keep: MappingType[str, frozenset[str]]
         for s in spec.levels
     ]  # fmt: skip
     loops = [s.loops.canonical() for s in spec.levels]
-    key = (problem, repr((loops, limits)), tuple(sorted(keep.items(), key=itemgetter(0))), timed)
+    key = (problem, repr((loops, limits)), tuple(sorted(keep.items(), key=itemgetter(0))))
     if key not in _kept_tables:
         while len(_kept_tables) >= MOST_TABLES:
             _kept_tables.pop(next(iter(_kept_tables)))
-        _kept_tables[key] = Tables(layer_of(spec, problem, keep), timed=timed)
+        _kept_tables[key] = Tables(layer_of(spec, problem, keep))
     return _kept_tables[key]
 
 
@@ -189,7 +187,7 @@ def _fastest(choice: Choice, answer: Found, ert: Ert, aim: Aim) -> Choice:
     spec, problem = choice.tables.layer.spec, choice.tables.layer.problem
     limited = _with_latency(aim, spec)._replace(kind=DELAY, most_energy=choice.value * (1 + EQUAL))
     try:
-        tables = _tables(spec, problem, _keep(choice), timed=True)
+        tables = _tables(spec, problem, _keep(choice))
         solver = Solver(tables, ert, limited, float(answer.evaluation.cycles), TIE_NODES)
     except TooManyChainsError:
         return choice

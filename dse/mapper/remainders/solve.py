@@ -15,9 +15,10 @@ from dse.mapper.kernels.products import Goal, least, least_below, possible
 from dse.mapper.remainders.behaviours import Option
 from dse.mapper.remainders.chains import Flags, Ints
 from dse.mapper.remainders.columns import Floats, Group
-from dse.mapper.remainders.tables import Tables, Terms
+from dse.mapper.remainders.tables import Tables, Terms, Tree
 
 FIRST_LOOK = 3000  # nodes of a search for a first good value
+MOST_ANSWERS = 3  # to similar questions, which give a first value
 QUICK_LOOK = 1000  # nodes of a search that decides whether to look closer
 MOST_NODES = 10_000_000  # of a search; beyond it its best choice so far is returned, not as optimal
 
@@ -47,9 +48,9 @@ class Solver:
         self.tables, self.ert, self.aim, self.value, self.room = tables, ert, aim, value, room
         self.looked = 0
         self.best: Choice | None = None
-        timed = aim.kind != ENERGY or math.isfinite(aim.most_cycles)
-        self.timed = timed
+        self.timed = aim.kind != ENERGY or math.isfinite(aim.most_cycles)
         self.proven = True
+        self.trees: tuple[Tree, ...] = ()
         self.nothing_below: set[tuple[Option | None, ...]] = set()
 
     def run(self) -> None:
@@ -59,12 +60,17 @@ class Solver:
         """
         if self.tables.empty:
             return
+        self.trees = self.tables.trees(timed=self.timed)
         options = [tuple(options) for options in self.tables.layer.options]
         if self.aim.kind == DELAY and math.isinf(self.aim.most_energy) and not self.tables.layer.limited:
             # Orders do not change the cycles of the array: any that asks for nothing will do.
             options = [(min(of_stage, key=lambda o: len(o.without)),) for of_stage in options]
+        for rows, of_stages in self.tables.answers:
+            self._search([(option,) for option in of_stages], self.room, any_will_do=False, only=rows)
         for room in (FIRST_LOOK, self.room):
             self._fix(options, 0, room)
+        if self.best is not None:
+            self.tables.answers[:] = [(self.best.rows, self.best.options), *self.tables.answers][:MOST_ANSWERS]
 
     def _fix(self, options: list[tuple[Option, ...]], k: int, room: int) -> None:
         """Searches below some options, in `room` nodes each, unless this has been done."""
@@ -84,10 +90,24 @@ class Solver:
         for option in options[k]:
             self._fix([*options[:k], (option,), *options[k + 1 :]], k + 1, room)
 
-    def _search(self, options: list[tuple[Option, ...]], room: int, *, any_will_do: bool) -> _Look:
-        """Looks for a choice below the best value; only where every option is fixed it is one, and taken."""
+    def _search(
+        self,
+        options: list[tuple[Option, ...]],
+        room: int,
+        *,
+        any_will_do: bool,
+        only: MappingType[str, int] | None = None,
+    ) -> _Look:
+        """Looks for a choice below the best value; only where every option is fixed it is one, and taken.
+
+        Args:
+            only: looks at one choice, an answer to a similar question.
+        """
         tables, aim = self.tables, self.aim
         present = [_present(group, options) for group in tables.groups]
+        if only is not None:
+            for group, p in zip(tables.groups, present, strict=True):
+                p &= np.arange(group.size) == group.member([only[d] for d in group.names])
         if not all(p.any() for p in present):
             return _Look(successful=False, ended=True)
         terms = Terms()
@@ -103,9 +123,10 @@ class Solver:
         columns = [np.stack([column[g] for column in terms.columns], axis=1) for g in range(len(tables.groups))]
         if not _restrict(columns, present, rows_and_limits):
             return _Look(successful=False, ended=True)
-        arrays, members = _packed(tables, columns, rows_and_limits[0], present)
+        arrays, members = _packed(self.trees, tables.perfect, columns, rows_and_limits[0], present)
         chosen = np.zeros(len(tables.groups), np.int64)
-        value, nodes = least(*rows_and_limits, *arrays, chosen, room, any_will_do)
+        arguments: list[Any] = [*rows_and_limits, *arrays, chosen, room, any_will_do]
+        value, nodes = least(*arguments)
         self.looked += nodes
         look = _Look(value < self.value, nodes <= room)
         self.proven = self.looked <= self.room
@@ -148,17 +169,20 @@ def _restrict(columns: list[Floats], present: list[Flags], rows_and_limits: tupl
             for h, b in enumerate(best):
                 if h != g:
                     rest = rest * b
-            possible(table, rest, *rows_and_limits, p)
+            arguments: list[Any] = [table, rest, *rows_and_limits, p]
+            possible(*arguments)
         before, left = left, sum(int(p.sum()) for p in present)
         if left > 0.9 * before:
             return all(p.any() for p in present)
 
 
-def _packed(tables: Tables, columns: list[Floats], signs: Floats, present: list[Flags]) -> tuple[tuple[Any, ...], Ints]:
+def _packed(
+    trees: tuple[Tree, ...], perfect: tuple[Flags, ...], columns: list[Floats], signs: Floats, present: list[Flags]
+) -> tuple[tuple[Any, ...], Ints]:
     """The arrays of `least` about the trees, and the member at each tree leaf."""
     parts: list[list[Any]] = [[] for _ in range(6)]
     offset, at = [], 0
-    for table, p, plain, tree in zip(columns, present, tables.perfect, tables.trees, strict=True):
+    for table, p, plain, tree in zip(columns, present, perfect, trees, strict=True):
         used = len(tree.left)
         low, high, only_plain = np.empty((used, len(signs))), np.empty((used, len(signs))), np.empty(used, bool)
         left, right, member = (np.empty(used, np.int64) for _ in range(3))

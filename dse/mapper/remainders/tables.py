@@ -69,11 +69,13 @@ class Tree:
 class Tables:
     """The columns of a layer whose levels keep certain tensors."""
 
-    def __init__(self, layer: Layer, *, timed: bool) -> None:
+    def __init__(self, layer: Layer) -> None:
         self.layer = layer
         problem = layer.problem
-        wanted = {d: wanted_of(layer, d, timed=timed) for d in layer.dims}
-        chains = {d: chains_of(d, problem.bound[d], layer.stages, wanted[d]) for d in layer.dims}
+        self._wanted = {d: wanted_of(layer, d) for d in layer.dims}
+        chains = {d: chains_of(d, problem.bound[d], layer.stages, self._wanted[d]) for d in layer.dims}
+        self._trees: dict[bool, tuple[Tree, ...]] = {}
+        self.answers: list[tuple[Mapping[str, int], tuple[Option, ...]]] = []  # to recent questions
         self.empty = any(len(c.factors) == 0 for c in chains.values())
         self.groups = tuple(Group(tuple(chains[d] for d in names)) for names in layer.members)
         self.windows = {
@@ -82,14 +84,16 @@ class Tables:
             for t in range(len(problem.data_spaces))
             if (t, names) in layer.windows
         }
-        self.trees = (
-            ()
-            if self.empty
-            else tuple(_tree(group, wanted, np.array(layer.temporal) if timed else None) for group in self.groups)
-        )
         self.perfect = tuple(
             group.spread([self._is_perfect(c).astype(np.float64) for c in group.chains]) > 0 for group in self.groups
         )
+
+    def trees(self, *, timed: bool) -> tuple[Tree, ...]:
+        """A tree for each group; `timed` if cycles matter more than what chains are wanted for otherwise."""
+        if timed not in self._trees:
+            temporal = np.array(self.layer.temporal) if timed else None
+            self._trees[timed] = tuple(_tree(group, self._wanted, temporal) for group in self.groups)
+        return self._trees[timed]
 
     def _is_perfect(self, c: Chains) -> Flags:
         """(chains,) that have no remainder, and exact factors as they are."""
