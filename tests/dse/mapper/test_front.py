@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,13 +17,18 @@ from hypothesis import strategies as st
 from dse.core.errors import InputError
 from dse.hardware.candidates import load_candidates
 from dse.hardware.constraints import searchable
+from dse.hardware.energy.ert import Ert
 from dse.hardware.instance import instance_for, library_for, read_arch
-from dse.mapper import branch_and_bound, search
+from dse.hardware.spec import Fanout, Spec
+from dse.mapper import PERFECT, REMAINDERS, branch_and_bound, search
 from dse.mapper.front import Front, fastest_within, front
 from dse.mapper.kernels.labels import DELAY, ENERGY, Aim
+from dse.mapper.remainders.search import best_under
 from dse.mapper.slack import check_slack, read_slack
+from dse.model.physical import physical
 from dse.workload.problem import conv_problem
 from tests.dse.mapper.brute_force import CompiledModel, every_mapping
+from tests.dse.mapper.brute_force_remainders import every_mapping_with_remainders
 from tests.dse.mapper.small_cases import Case, Pick, draw_case
 from tests.dse.mapper.test_optimal import chip
 
@@ -64,7 +72,7 @@ CASES = settings(max_examples=60, deadline=None, suppress_health_check=list(Heal
 def test_the_front_is_that_of_all_mappings(data: st.DataObject) -> None:
     case = drawn(data)
     expected = pareto(every_cost(case))
-    found = front(case.spec, case.problem, case.ert, None)
+    found = front(case.spec, case.problem, case.ert, None, remainders=False)
     assert costs_of(found) == [pytest.approx(cost, rel=EQUAL) for cost in expected]
     assert found.complete == bool(expected) and all(point.optimal for point in found.points)
     assert bool(found.reason) == (not expected)
@@ -76,7 +84,7 @@ def test_a_shortened_front_has_both_ends_and_points_of_the_whole_one(data: st.Da
     case = drawn(data)
     expected = pareto(every_cost(case))
     assume(expected)
-    found = front(case.spec, case.problem, case.ert, most)
+    found = front(case.spec, case.problem, case.ert, most, remainders=False)
     costs = costs_of(found)
     assert len(costs) == min(most, len(expected))
     assert costs[0] == pytest.approx(expected[0]) and costs[-1] == pytest.approx(expected[-1])
@@ -89,7 +97,7 @@ def test_a_shortened_front_has_both_ends_and_points_of_the_whole_one(data: st.Da
 def test_the_fastest_mapping_within_a_slack_is_that_of_all_mappings(data: st.DataObject, slack: float) -> None:
     case = drawn(data)
     costs = every_cost(case)
-    found = fastest_within(case.spec, case.problem, case.ert, slack)
+    found = fastest_within(case.spec, case.problem, case.ert, slack, remainders=False)
     if not costs:
         assert found.mapping is None and found.reason
         return
@@ -127,10 +135,118 @@ def test_limits_of_energy_and_cycles_are_kept_exactly(data: st.DataObject) -> No
     assert least(DELAY, math.inf) == min(c for _, c in costs)
 
 
+# Sizes with prime numbers on an array of 4, with and without energy for leakage and a bandwidth.
+SMALL = [
+    ({"P": 13}, 0.0, None),
+    ({"P": 13, "M": 2}, 0.0, None),
+    ({"C": 7, "M": 3}, 0.0, None),
+    ({"P": 7, "C": 2}, 0.02, None),
+    ({"C": 5, "M": 3}, 0.0, 2.0),
+    ({"P": 5, "R": 2}, 0.0, None),
+]
+EXACT = range(len(SMALL) - 1)  # of the last one, whose window slides over PEs, energies are bounded in the search
+
+
+def with_first(spec: Spec, **change: Any) -> Spec:
+    """A specification whose outermost memory is changed."""
+    return replace(spec, levels=(replace(spec.levels[0], **change), *spec.levels[1:]))
+
+
+def small(sizes: dict[str, int], leak: float, bandwidth: float | None) -> Case:
+    problem = conv_problem(sizes)
+    spec, ert = chip(problem)
+    ert = Ert({**ert.tables, "dram": {"read": 4.0, "write": 4.0, "update": 4.0, "leak": leak}})
+    if bandwidth is not None:
+        spec = with_first(spec, read_bandwidth=bandwidth)
+    return Case(spec, problem, ert, "energy", ({}, {}))
+
+
+@functools.cache
+def every_cost_with_remainders(number: int) -> tuple[Cost, ...]:
+    """Energy and cycles of every mapping of `SMALL[number]` that fits, perfect or with remainders, by the models."""
+    case = small(*SMALL[number])
+    mappings = itertools.chain(
+        every_mapping(case.spec, case.problem), every_mapping_with_remainders(case.spec, case.problem)
+    )
+    costs = set()
+    for mapping in mappings:
+        with contextlib.suppress(InputError):  # a tile that does not fit
+            evaluation = physical(case.spec, case.problem, mapping, case.ert)
+            costs.add((evaluation.energy_pj, evaluation.cycles))
+    return tuple(costs)
+
+
+@pytest.mark.parametrize("number", EXACT)
+def test_the_front_with_remainders_is_that_of_all_mappings(number: int) -> None:
+    case = small(*SMALL[number])
+    costs = list(every_cost_with_remainders(number))
+    expected = pareto(costs)
+    found = front(case.spec, case.problem, case.ert, None)
+    assert costs_of(found) == [pytest.approx(cost, rel=EQUAL) for cost in expected]
+    assert found.complete and found.mapspace == REMAINDERS and all(point.optimal for point in found.points)
+    perfect = front(case.spec, case.problem, case.ert, None, remainders=False)
+    assert perfect.complete and perfect.mapspace == PERFECT and costs_of(perfect) != costs_of(found)
+
+
+@pytest.mark.parametrize("slack", [0.0, 0.001, 0.01, 0.05, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("number", EXACT)
+def test_the_fastest_mapping_within_a_slack_may_have_remainders(number: int, slack: float) -> None:
+    case = small(*SMALL[number])
+    costs = every_cost_with_remainders(number)
+    limit = min(energy for energy, _ in costs) * (1 + slack)
+    fewest, energy = min((cycles, energy) for energy, cycles in costs if energy <= limit * (1 + EQUAL))
+    found = fastest_within(case.spec, case.problem, case.ert, slack)
+    assert found.optimal and found.mapspace == REMAINDERS and found.evaluation is not None
+    assert (found.evaluation.cycles, found.evaluation.energy_pj) == (fewest, pytest.approx(energy, rel=EQUAL))
+    if slack:
+        assert search(case.spec, case.problem, case.ert, slack=slack) == found
+
+
+def test_what_the_search_with_remainders_does_not_prove_is_not_called_optimal() -> None:
+    case = small(*SMALL[-1])
+    costs = every_cost_with_remainders(len(SMALL) - 1)
+    expected = pareto(list(costs))
+    found = front(case.spec, case.problem, case.ert, None)
+    assert found.points and found.mapspace == REMAINDERS
+    assert costs_of(found) != expected and not found.complete
+    for point, cost in zip(found.points, costs_of(found), strict=True):
+        assert any(cost == pytest.approx(one, rel=EQUAL) for one in (expected if point.optimal else costs))
+
+
+@pytest.mark.parametrize("latency", [0, 7])
+def test_limits_of_cycles_are_without_those_of_networks_with_remainders_too(latency: int) -> None:
+    case = small(*SMALL[0])
+    spec = searchable(with_first(case.spec, network_latency=latency), case.problem)
+    macs = float(case.problem.macs)
+    for limit in (13, 12, 7, 4, 3):
+        costs = [e for e, cycles in every_cost_with_remainders(0) if cycles <= limit]
+        aim = Aim(ENERGY, macs, most_cycles=limit + 0.5)
+        found = best_under(spec, case.problem, case.ert, aim, remainders=True)
+        assert found.optimal
+        if not costs:
+            assert found.mapping is None
+            continue
+        assert found.evaluation is not None and found.evaluation.cycles <= limit + latency
+        assert found.evaluation.energy_pj == pytest.approx(min(costs), rel=EQUAL)
+
+
+def test_where_nothing_perfect_fits_a_front_has_remainders() -> None:
+    problem = conv_problem({"P": 13})
+    spec, ert = chip(problem)
+    memory, array, *rest = spec.levels
+    assert isinstance(array, Fanout)
+    spec = replace(spec, levels=(memory, replace(array, spatial=replace(array.spatial, factors={"P": 4})), *rest))
+    assert search(spec, problem, ert, remainders=False).mapspace == REMAINDERS
+    found = front(spec, problem, ert, None, remainders=False)
+    assert found == front(spec, problem, ert, None)
+    assert found.points and found.mapspace == REMAINDERS
+    assert fastest_within(spec, problem, ert, 0.5, remainders=False) == fastest_within(spec, problem, ert, 0.5)
+
+
 def test_a_long_front_is_shortened_in_even_steps_of_log_cycles() -> None:
     arch, problem = read_arch(), conv_problem({"C": 96, "M": 16, "P": 32, "Q": 32})
     shipped = instance_for(arch, load_candidates()[0], problem, library_for(arch))
-    whole, short = (costs_of(front(shipped.spec, problem, shipped.ert, most)) for most in (None, 3))
+    whole, short = (costs_of(front(shipped.spec, problem, shipped.ert, most, remainders=False)) for most in (None, 3))
     assert len(whole) > len(short) == 3 and {short[0], short[-1]} == {whole[0], whole[-1]}
     # The least energy of all that are at least as fast as the middle of the ends.
     middle = math.sqrt(short[0][1] * short[-1][1])
@@ -157,9 +273,10 @@ def test_a_front_that_was_cut_short_is_not_called_complete(monkeypatch: pytest.M
     spec, ert = chip(problem)
     module = importlib.import_module("dse.mapper.branch_and_bound")
     monkeypatch.setattr(module._Walk.explore, "__defaults__", (1,))
-    found = front(spec, problem, ert)
-    assert found.points and not found.complete and not all(point.optimal for point in found.points)
-    assert not fastest_within(spec, problem, ert, 0.1).optimal
+    for remainders in (False, True):
+        found = front(spec, problem, ert, remainders=remainders)
+        assert found.points and not found.complete and not all(point.optimal for point in found.points)
+        assert not fastest_within(spec, problem, ert, 0.1, remainders=remainders).optimal
 
 
 def test_a_front_of_what_does_not_fit_says_why() -> None:
