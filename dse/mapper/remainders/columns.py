@@ -43,10 +43,6 @@ class Group:
             size *= len(chains.factors)
         return size
 
-    def member(self, rows: Sequence[int]) -> int:
-        """The number of the member that has these chains."""
-        return rows[0] if len(rows) == 1 else rows[0] * len(self.chains[1].factors) + rows[1]
-
     def spread(self, columns: Sequence[Floats]) -> Floats:
         """The product of a column for each dimension as one column of the members."""
         if len(columns) == 1:

@@ -90,11 +90,12 @@ def improved(spec: Spec, problem: Problem, ert: Ert, aim: Aim, perfect: Found) -
     answer = _evaluated(choice, ert)
     if aim.kind == ENERGY:
         answer = _evaluated(_fastest(choice, answer, ert, aim), ert)
-    # What bandwidths and leakage add together is bounded, not counted, in the search.
+    # What bandwidths and leakage add together is bounded, not counted, in the search, as is what the children of a
+    # fan-out share of a window.
     exact = math.isclose(_value(aim, answer, spec), choice.value, rel_tol=10 * EQUAL)
     kept = _within_limits(aim, answer, spec)
     if not kept or (not exact and not _value(aim, answer, spec) < _value(aim, perfect, spec)):
-        return replace(perfect, optimal=False, mapspace=REMAINDERS)
+        return perfect
     return replace(answer, optimal=proven and exact and (perfect.optimal or perfect.mapping is None))
 
 

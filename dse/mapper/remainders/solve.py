@@ -18,7 +18,6 @@ from dse.mapper.remainders.columns import Floats, Group
 from dse.mapper.remainders.tables import Tables, Terms, Tree
 
 FIRST_LOOK = 3000  # nodes of a search for a first good value
-MOST_ANSWERS = 3  # to similar questions, which give a first value
 QUICK_LOOK = 1000  # nodes of a search that decides whether to look closer
 MOST_NODES = 10_000_000  # of a search; beyond it its best choice so far is returned, not as optimal
 
@@ -65,12 +64,8 @@ class Solver:
         if self.aim.kind == DELAY and math.isinf(self.aim.most_energy) and not self.tables.layer.limited:
             # Orders do not change the cycles of the array: any that asks for nothing will do.
             options = [(min(of_stage, key=lambda o: len(o.without)),) for of_stage in options]
-        for rows, of_stages in self.tables.answers:
-            self._search([(option,) for option in of_stages], self.room, any_will_do=False, only=rows)
         for room in (FIRST_LOOK, self.room):
             self._fix(options, 0, room)
-        if self.best is not None:
-            self.tables.answers[:] = [(self.best.rows, self.best.options), *self.tables.answers][:MOST_ANSWERS]
 
     def _fix(self, options: list[tuple[Option, ...]], k: int, room: int) -> None:
         """Searches below some options, in `room` nodes each, unless this has been done."""
@@ -90,24 +85,10 @@ class Solver:
         for option in options[k]:
             self._fix([*options[:k], (option,), *options[k + 1 :]], k + 1, room)
 
-    def _search(
-        self,
-        options: list[tuple[Option, ...]],
-        room: int,
-        *,
-        any_will_do: bool,
-        only: MappingType[str, int] | None = None,
-    ) -> _Look:
-        """Looks for a choice below the best value; only where every option is fixed it is one, and taken.
-
-        Args:
-            only: looks at one choice, an answer to a similar question.
-        """
+    def _search(self, options: list[tuple[Option, ...]], room: int, *, any_will_do: bool) -> _Look:
+        """Looks for a choice below the best value; only where every option is fixed it is one, and taken."""
         tables, aim = self.tables, self.aim
         present = [_present(group, options) for group in tables.groups]
-        if only is not None:
-            for group, p in zip(tables.groups, present, strict=True):
-                p &= np.arange(group.size) == group.member([only[d] for d in group.names])
         if not all(p.any() for p in present):
             return _Look(successful=False, ended=True)
         terms = Terms()

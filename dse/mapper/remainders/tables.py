@@ -75,7 +75,6 @@ class Tables:
         self._wanted = {d: wanted_of(layer, d) for d in layer.dims}
         chains = {d: chains_of(d, problem.bound[d], layer.stages, self._wanted[d]) for d in layer.dims}
         self._trees: dict[bool, tuple[Tree, ...]] = {}
-        self.answers: list[tuple[Mapping[str, int], tuple[Option, ...]]] = []  # to recent questions
         self.empty = any(len(c.factors) == 0 for c in chains.values())
         self.groups = tuple(Group(tuple(chains[d] for d in names)) for names in layer.members)
         self.windows = {
