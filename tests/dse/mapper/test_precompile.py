@@ -49,7 +49,6 @@ def test_searches_call_kernels_with_the_types_that_are_compiled_ahead(objective:
     for kernel, arguments in KERNELS:
         compiled = set(kernel.signatures)
         assert compiled - before[kernel.__name__] <= {types_of(arguments)}, kernel.__name__
-        assert types_of(arguments) in compiled or not compiled, kernel.__name__
 
 
 KERNEL = """
