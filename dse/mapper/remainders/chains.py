@@ -102,6 +102,11 @@ class Wanted:
     most: tuple[int, ...]
     axes: tuple[tuple[bool, bool], ...]
 
+    def key(self) -> tuple[object, ...]:
+        """Equal for equal wants."""
+        masks = tuple((flags.shape, flags.tobytes()) for flags in (self.masks, self.copies))
+        return (self.tiles, masks, self.alone, self.exact, self.most, self.axes)
+
 
 def chains_of(name: str, size: int, stages: tuple[Storage | Fanout, ...], wanted: Wanted) -> Chains:
     """The chains of a dimension that no other is as good as in everything that is wanted.
@@ -138,9 +143,9 @@ def chains_of(name: str, size: int, stages: tuple[Storage | Fanout, ...], wanted
         on_y[:, k] = np.concatenate([np.full(len(rows), y) for rows, _, y in parts])
         covered = np.minimum(size, covered[chosen] * n)
         below[:, k + 1 :] = covered[:, None]
-        begun = Chains(name, size, factors, on_y, below)
-        keep = _undominated(begun, wanted, k, covered)
-        factors, on_y, below, covered = factors[keep], on_y[keep], below[keep], covered[keep]
+        if (factors[:, k] > 1).any():  # where nothing loops, nothing has changed
+            keep = _undominated(Chains(name, size, factors, on_y, below), wanted, k, covered)
+            factors, on_y, below, covered = factors[keep], on_y[keep], below[keep], covered[keep]
     whole = covered == size if len(factors) else np.zeros(0, bool)
     return Chains(name, size, factors[whole], on_y[whole], below[whole])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +66,7 @@ class Layer:
     kept: tuple[tuple[int, ...], ...]  # for each tensor the stages that keep it
     options: tuple[tuple[Option, ...], ...]  # for each stage what its loops may do to all tensors
 
-    @property
+    @cached_property
     def temporal(self) -> tuple[bool, ...]:
         return tuple(isinstance(s, Storage) for s in self.stages)
 

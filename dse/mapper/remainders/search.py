@@ -9,16 +9,15 @@ import logging
 import math
 from collections.abc import Mapping as MappingType
 from dataclasses import replace
-from operator import itemgetter
 
 from dse.core.errors import InputError
 from dse.hardware.energy.ert import Ert
-from dse.hardware.spec import Fanout, Spec
+from dse.hardware.spec import Fanout, Spec, Storage
 from dse.mapper import REMAINDERS, Found, branch_and_bound
 from dse.mapper.kernels.labels import DELAY, ENERGY, ENERGY_DELAY, Aim
 from dse.mapper.mapspace import keep_choices
 from dse.mapper.remainders.chains import TooManyChainsError
-from dse.mapper.remainders.layer import UnsupportedError, layer_of
+from dse.mapper.remainders.layer import UnsupportedError, layer_of, wanted_of
 from dse.mapper.remainders.solve import MOST_NODES, Choice, Solver
 from dse.mapper.remainders.tables import Tables
 from dse.model.mapping import Loops, Mapping
@@ -158,13 +157,16 @@ def _with_latency(aim: Aim, spec: Spec) -> Aim:
 
 def _tables(spec: Spec, problem: Problem, keep: MappingType[str, frozenset[str]]) -> Tables:
     """Tables are kept for the next candidate of a layer, which may differ in energies only."""
-    key = (problem, repr(spec.levels), tuple(sorted(keep.items(), key=itemgetter(0))))
+    layer = layer_of(spec, problem, keep)
+    wanted = {d: wanted_of(layer, d) for d in layer.dims}
+    loops = repr([(s.loops.canonical(), isinstance(s, Storage) or (s.mesh_x, s.mesh_y)) for s in spec.levels])
+    key = (problem, loops, layer.kept, layer.limited, tuple(w.key() for w in wanted.values()))
     if key not in _kept_tables:
         while len(_kept_tables) >= MOST_TABLES:
             _kept_tables.pop(next(iter(_kept_tables)))
-        _kept_tables[key] = Tables(layer_of(spec, problem, keep))
+        _kept_tables[key] = Tables(layer, wanted)
     tables = _kept_tables[key]
-    tables.layer = replace(tables.layer, spec=spec)  # the compute unit may be another
+    tables.layer = layer
     return tables
 
 

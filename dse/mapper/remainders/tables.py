@@ -69,11 +69,13 @@ class Tree:
 class Tables:
     """The columns of a layer whose levels keep certain tensors."""
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: Layer, wanted: Mapping[str, Wanted] | None = None) -> None:
+        """Tables serve other layers, too, whose loops may be the same and which want the same: set `layer` to it."""
         self.layer = layer
         problem = layer.problem
-        self._wanted = {d: wanted_of(layer, d) for d in layer.dims}
+        self._wanted = wanted or {d: wanted_of(layer, d) for d in layer.dims}
         chains = {d: chains_of(d, problem.bound[d], layer.stages, self._wanted[d]) for d in layer.dims}
+        self._least_of: dict[object, Columns] = {}
         self._trees: dict[bool, tuple[Tree, ...]] = {}
         self.empty = any(len(c.factors) == 0 for c in chains.values())
         self.groups = tuple(Group(tuple(chains[d] for d in names)) for names in layer.members)
@@ -238,7 +240,16 @@ class Tables:
         self, t: int, child: int, fates: Sequence[Fate], merged: tuple[int, ...], between: tuple[int, ...]
     ) -> Columns:
         """The words of a child, each number the least of all fates; fan-outs in `merged` are served by one read."""
-        which = dict.fromkeys(self.layer.counted(t, child, fate) for fate in fates)
+        which = tuple(dict.fromkeys(self.layer.counted(t, child, fate) for fate in fates))
+        key = (t, child, which, merged, between)
+        if key not in self._least_of:
+            self._least_of[key] = self._least_words(t, child, which, merged, between)
+        return self._least_of[key]
+
+    def _least_words(
+        self, t: int, child: int, which: Sequence[tuple[Counted, Slid | None]], merged: tuple[int, ...],
+        between: tuple[int, ...],
+    ) -> Columns:  # fmt: skip
         columns = [self.words(t, child, counted.without(merged), slid, between) for counted, slid in which]
         return (
             columns[0]

@@ -43,10 +43,10 @@ def test_every_kernel_that_python_calls_is_compiled_ahead() -> None:
 def test_searches_call_kernels_with_the_types_that_are_compiled_ahead(objective: str) -> None:
     arch, layer = read_arch(), conv_problem({"C": 6, "M": 8, "P": 8, "Q": 8, "R": 3, "S": 3})
     chip = instance_for(arch, load_candidates()[0], layer, library_for(arch))
-    kernel: Any
-    before = {kernel.__name__: set(kernel.signatures) for kernel, _ in KERNELS}  # other tests call with other types
+    kernels: list[Any] = [kernel for kernel, _ in KERNELS]
+    before = {kernel.__name__: set(kernel.signatures) for kernel in kernels}  # other tests call with other types
     assert search(chip.spec, layer, chip.ert, objective).optimal
-    for kernel, arguments in KERNELS:
+    for kernel, (_, arguments) in zip(kernels, KERNELS, strict=True):
         compiled = set(kernel.signatures)
         assert compiled - before[kernel.__name__] <= {types_of(arguments)}, kernel.__name__
 
