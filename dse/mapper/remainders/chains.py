@@ -19,6 +19,7 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
+MOST_COMPARED = 12_000  # beginnings that cover the same indices
 MOST_CHAINS = 200_000  # of a dimension, before those that others are as good as are left out
 
 
@@ -143,7 +144,8 @@ def chains_of(name: str, size: int, stages: tuple[Storage | Fanout, ...], wanted
         on_y[:, k] = np.concatenate([np.full(len(rows), y) for rows, _, y in parts])
         covered = np.minimum(size, covered[chosen] * n)
         below[:, k + 1 :] = covered[:, None]
-        if (factors[:, k] > 1).any():  # where nothing loops, nothing has changed
+        # Where nothing loops, nothing has changed; and leaving some out is no longer worth the comparisons of so many.
+        if (factors[:, k] > 1).any() and np.unique(covered, return_counts=True)[1].max() <= MOST_COMPARED:
             keep = _undominated(Chains(name, size, factors, on_y, below), wanted, k, covered)
             factors, on_y, below, covered = factors[keep], on_y[keep], below[keep], covered[keep]
     whole = covered == size if len(factors) else np.zeros(0, bool)
