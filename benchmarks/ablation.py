@@ -180,8 +180,13 @@ def no_windows() -> None:
             best = min(best, (n - 1.0) * slab / n)
         return best / run
 
+    @njit
+    def reuse_parts(label, run, windows, count, direct):  # type: ignore[no-untyped-def]
+        return reuse_factor(label, run, windows, count, direct), 0.0
+
     for module in (geometry, labels, upward, downward):
         module.reuse_factor = reuse_factor
+        module.reuse_parts = reuse_parts
 
 
 RULES = (

@@ -7,11 +7,12 @@ searched once, and one pool of workers does it all.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from dse.core.errors import InputError
 from dse.engines import Engine, load_engine
@@ -28,6 +29,16 @@ from dse.workload.layers import Workload, find_workload, read_workload
 from dse.workload.problem import Problem
 
 _LOG = logging.getLogger("enos.table")
+
+
+class Storable(Protocol):
+    """What a store keeps as JSON data."""
+
+    @property
+    def payload(self) -> dict[str, Any]: ...
+
+
+_Answer = TypeVar("_Answer", bound=Storable)
 
 
 @dataclass(frozen=True)
@@ -163,12 +174,7 @@ def map_plans(
             progress(report)
         # 3. Each answer is stored as it arrives.
         with closing(search_all(batches, jobs)) as answers:
-            for key, result in answers:
-                opened.write(key, result.payload)
-                results[key] = result
-                report = replace(report, computed=report.computed + 1)
-                if progress:
-                    progress(report)
+            results.update(stored(answers, opened, report, progress))
     # 4. One row for each layer and candidate.
     return [make_table(plan, results) for plan in plans]
 
@@ -316,6 +322,18 @@ def missing_batches(plans: Sequence[Plan], results: Container[str]) -> list[Batc
         for number, jobs in sorted(batches[problem].items())
         for part in ([jobs] if plans[number].engine.batches_candidates else [[job] for job in jobs])
     ]
+
+
+def stored(
+    answers: Iterable[tuple[str, _Answer]], store: Store, report: Report, progress: Progress | None
+) -> Iterator[tuple[str, _Answer]]:
+    """Answers as they are, each written to the store and reported before the next one is asked for."""
+    for key, answer in answers:
+        store.write(key, answer.payload)
+        report = replace(report, computed=report.computed + 1)
+        if progress:
+            progress(report)
+        yield key, answer
 
 
 def search_all(batches: Sequence[Batch], jobs: int) -> Generator[tuple[str, Result], None, None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from dse.core.errors import InputError
 from dse.hardware.candidates import Candidate, load_candidates
 from dse.hardware.instance import ArchLike
 from dse.table.columns import Row
-from dse.table.fill import CandidatesLike, Job, Progress, Report, WorkloadLike, make_plan
+from dse.table.fill import CandidatesLike, Job, Progress, Report, WorkloadLike, make_plan, stored
 from dse.table.result import Result, result_of
 from dse.table.rows import write_rows
 from dse.table.store import Store, content_key
@@ -168,12 +168,7 @@ def network_front(
         if progress:
             progress(report)
         with closing(_searched(left, jobs)) as answers:
-            for key, front in answers:
-                opened.write(key, front.payload)
-                known[key] = front
-                report = replace(report, computed=report.computed + 1)
-                if progress:
-                    progress(report)
+            known.update(stored(answers, opened, report, progress))
     fronts = tuple(known[keys[job.layer]] for job in plan.jobs)
     for job, front in zip(plan.jobs, fronts, strict=True):
         if not front.points:

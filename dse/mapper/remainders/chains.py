@@ -90,7 +90,7 @@ class Wanted:
         masks: (masks, K) loops whose iterations count, of all products that a search needs.
         copies: (masks, K) the same where more is better.
         alone: stages whose factor a search may want to be 1.
-        exact: stages the tile inside which must not change: windows slide over it.
+        exact: stages up to which the tile must not change: windows slide over it, or children share parts of them.
         most: indices that may be covered up to and with each stage.
         axes: for each stage whether the dimension may lie along X and along Y of a fan-out.
     """
@@ -193,7 +193,7 @@ def _factors(stages: tuple[Storage | Fanout, ...], k: int, name: str, blocks: in
 
     Only where fan-outs hold part of the dimension can it pay to let a loop run longer than the number of its runs
     asks for: the last run of a loop inside a fan-out, or of the fan-out, may then keep fewer children busy; and outside
-    of all fan-outs, if the last run is a single one (docs/mapper.md, Remainders).
+    of all fan-outs, if the last run is a single one (docs/imperfect.md).
     """
     stage = stages[k]
     most = max(stage.mesh_x, stage.mesh_y) if isinstance(stage, Fanout) else blocks

@@ -1,6 +1,6 @@
 """Factors of the words that a mapping moves: for each group of dimensions, a number for each way to cut it.
 
-The words that cross a boundary are a product over groups of dimensions (docs/mapper.md, Remainders). A group is one
+The words that cross a boundary are a product over groups of dimensions (docs/imperfect.md). A group is one
 dimension, or two that share an axis of a tensor; its members are all pairs of their chains.
 """
 

@@ -242,6 +242,11 @@ def wanted_of(layer: Layer, name: str) -> Wanted:
         for k, options in enumerate(layer.options):
             if any(o.behaviour[t] is not None and o.behaviour[t].slid == name for o in options):  # type: ignore[union-attr]
                 exact |= {k - 1, k}
+    for k, stage in enumerate(stages):
+        if isinstance(stage, Fanout) and any(
+            name in pair and all(can_loop_over(stage, d) for d in pair) for _, pair in layer.windows
+        ):
+            exact |= {k - 1, k}  # how far apart children are decides which of them need the same box
     for k in range(len(stages) - 2, -1, -1):
         most[k] = min(most[k], most[k + 1])
     count_of = len(stages)

@@ -1,6 +1,6 @@
 """The best mapping, remainders included: that of perfect factors, unless one with remainders is better.
 
-docs/mapper.md defines the mapspace and proves the search (Remainders).
+docs/imperfect.md defines the mapspace and proves the search.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dse.model.physical import by_iterations, physical
 from dse.workload.problem import Problem
 
 LOG = logging.getLogger("enos.mapper")
-TIE_NODES = 100_000
+TIE_NODES = 100_000  # of the search for the fastest of equal energy
 MOST_TABLES = 4  # kept for the next candidates
 _kept_tables: dict[object, Tables] = {}
 EQUAL = 1e-9  # relative: values that differ by less are equal
