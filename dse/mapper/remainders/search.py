@@ -129,6 +129,8 @@ def _value(aim: Aim, found: Found, spec: Spec) -> float:
 def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, value: float) -> tuple[Choice | None, bool]:
     """The best choice below a value, and whether the search was completed."""
     best, room = None, MOST_NODES
+    if all(n == 1 for n in problem.bound.values()):  # one choice of factors, and it is perfect
+        return None, True
     if not all(level.loops.permits(d, 1) for level in spec.levels for d, n in problem.bound.items() if n == 1):
         return None, True
     aim = _with_latency(aim, spec)

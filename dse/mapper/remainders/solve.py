@@ -153,7 +153,7 @@ def _restrict(columns: list[Floats], present: list[Flags], rows_and_limits: tupl
             arguments: list[Any] = [table, rest, *rows_and_limits, p]
             possible(*arguments)
         before, left = left, sum(int(p.sum()) for p in present)
-        if left > 0.9 * before:
+        if left >= 0.9 * before:  # equal where there is nothing to clear
             return all(p.any() for p in present)
 
 
