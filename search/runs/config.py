@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from annotated_types import Len
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from dse.core.documents import parse_yaml, read_text
@@ -21,6 +21,9 @@ from search.data.catalogue import NAMES
 from search.spaces import AnySpace, Space
 from search.strategies.settings import AnySearch, Bilevel
 from search.training.settings import Training
+
+PAPER_BASELINES = ("T8", "MF8", "BC8")
+"""The uniform networks that the paper's uni-operator lines go through."""
 
 EXAMPLE = Path(__file__).parents[1] / "configs" / "digits.yaml"
 """The embedded example: real digits, no download, minutes on two cores."""
@@ -44,6 +47,20 @@ def _device(value: str) -> str:
 def _operators(value: str) -> str:
     find_operators(value, "")
     return value
+
+
+def _baselines(value: Any) -> Any:
+    """A list of candidates, or a word; pydantic alone would report each form's own error."""
+    if isinstance(value, str) and value in ("all", "paper"):
+        return value
+    if not isinstance(value, list | tuple):
+        raise InputError("", f"found {value!r}", "all, paper, or a list of candidates")
+    for i, name in enumerate(value):
+        if not isinstance(name, str) or not name:
+            raise InputError(f"[{i}]", f"found {name!r}", "a candidate's name")
+        if name in value[:i]:
+            raise InputError(f"[{i}]", f"{name!r} is in the list twice")
+    return tuple(value)
 
 
 @dataclass(frozen=True, config=CONFIG)
@@ -92,7 +109,9 @@ class RunConfig:
     """Everything that decides a run's results, and `jobs` and `tensorboard`.
 
     `operators` names the file that declares the operators, shipped or one's own; `candidates` are all that it
-    declares, unless they are given, and `baselines` those of T8, MF8 and BC8 that it declares.
+    declares, unless they are given. `baselines` are the uniform networks that searched ones are compared with: a list
+    of candidates; ``all``, for nothing is known of their accuracies before they are trained; or ``paper``, the three of
+    the paper's lines (`uniform_candidates`).
     `lambdas`, `energy_budgets` and `latency_budgets` are searched one by one; more than one is a sweep. Where budgets
     are given and no lambdas, no lambda is searched. A budget is a share of the all-typical 8-bit network's energy or
     cycles, which the found network meets. `latency_weight` weighs the expected cycles beside each lambda,
@@ -119,7 +138,7 @@ class RunConfig:
     latency_weight: Annotated[float, number(0, 1e6)] = 0.0
     energy_weight: Annotated[float, number(0, 1e6)] = 0.0
     seeds: Annotated[tuple[Annotated[int, whole()], ...], Len(1), UNIQUE] = (0, 1, 2)
-    baselines: Annotated[tuple[Text, ...], UNIQUE] = ("T8", "MF8", "BC8")
+    baselines: Annotated[Literal["all", "paper"] | tuple[Text, ...], BeforeValidator(_baselines)] = "all"
     layers: Layers = Layers()
     search: AnySearch = Bilevel()
     relearn: Training = Training()
@@ -172,9 +191,9 @@ def _with_candidates(config: RunConfig, given: Mapping[str, Any], file: object) 
     names = [c.name for c in config.declared]
     if "candidates" not in given:
         config = dataclasses.replace(config, candidates=tuple(names))
-    if "baselines" not in given:
-        config = dataclasses.replace(config, baselines=tuple(name for name in config.baselines if name in names))
-    lists = {"candidates": config.candidates, "baselines": config.baselines}
+    lists = {"candidates": config.candidates}
+    if not isinstance(config.baselines, str):
+        lists["baselines"] = config.baselines
     named = {f"{which}[{i}]": name for which, found in lists.items() for i, name in enumerate(found)}
     named.update({f"pins.{layer}": name for layer, name in config.pins.items()})
     for where, name in named.items():

@@ -195,7 +195,7 @@ def check_fit(run: Run) -> None:
     config = run.config
     if config.tensorboard:
         check_installed()
-    for name in config.baselines:
+    for name in run.baselines:
         if not run.table.total_pj(uniform(run.table, name), config.transmission) < float("inf"):
             raise InputError(
                 "baselines", f"{name} has no mapping in some layer", hint="name candidates that every layer can have"

@@ -19,7 +19,7 @@ from search.data.datasets import DATASETS, Dataset
 from search.layers.mixed_layer import LayerOptions
 from search.layers.operators import Surrogates
 from search.objective import EnergyBudget, LatencyBudget, Regulariser, WeightedEnergy
-from search.runs.config import DataChoice, Layers, RunConfig
+from search.runs.config import PAPER_BASELINES, DataChoice, Layers, RunConfig
 from search.runs.records import SCHEMA, read_record
 from search.strategies.learner import Learner
 from search.strategies.modes import STRATEGIES
@@ -85,9 +85,14 @@ class Run:
             searches += [Stage("search", seed, budget=budget) for budget in c.energy_budgets]
             searches += [Stage("search", seed, latency_budget=budget) for budget in c.latency_budgets]
             found += searches
-            found += [Stage("baseline", seed, candidate=name) for name in c.baselines]
+            found += [Stage("baseline", seed, candidate=name) for name in self.baselines]
             found += [replace(search, kind="relearn", sample=n) for search in searches for n in numbers]
         return tuple(found)
+
+    @functools.cached_property
+    def baselines(self) -> tuple[str, ...]:
+        """Candidates of the uniform networks that are trained; ``all`` and ``paper`` are those that can be mapped."""
+        return baselines_of(self.config, self.table)
 
     def epochs(self, stage: Stage) -> int:
         """Number of epochs of a stage."""
@@ -230,6 +235,16 @@ def _train(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Record
     }
 
 
+def baselines_of(config: RunConfig, table: CostTable) -> tuple[str, ...]:
+    """The configured baselines; of ``all`` and ``paper``, the declared ones that every layer of the table can have."""
+    if not isinstance(config.baselines, str):
+        return config.baselines
+    names = PAPER_BASELINES if config.baselines == "paper" else tuple(c.name for c in config.declared)
+    declared = {c.name for c in config.declared} & set(table.candidates)
+    return tuple(name for name in names if name in declared
+                 and all(table.row(layer, name)["status"] == "ok" for layer in table.layers))  # fmt: skip
+
+
 def compute(config: RunConfig) -> Compute:
     """How the run's networks are computed: on a GPU as graphs, with channels last, and in bfloat16 unless `amp` says
     otherwise."""
@@ -264,7 +279,7 @@ def first_network(run: Run, seed: int) -> SearchableNetwork:
     """The run's network with the first weights of a seed; relearned networks and baselines all begin there."""
     torch.manual_seed(seed)
     config = run.config
-    trained = [*config.candidates, *config.baselines, *config.pins.values()]
+    trained = [*config.candidates, *run.baselines, *config.pins.values()]
     return searchable(network_of(config, seed).module, run.table, trained, config.transmission,
                       operators=config.declared, options=_options(config.layers))  # fmt: skip
 

@@ -67,10 +67,10 @@ operators:
 def test_the_operators_file_decides_what_candidates_there_are(tmp_path: Path) -> None:
     extended = load(tmp_path, "name: x\noperators: operators_extended")
     assert extended.candidates[-4:] == ("DS8", "DS4", "DS2", "XN1") and len(extended.candidates) == 13
-    assert extended.declared[-1].operator == "xnor" and extended.baselines == ("T8", "MF8", "BC8")
+    assert extended.declared[-1].operator == "xnor" and extended.baselines == "all"
     (tmp_path / "own.yaml").write_text(OWN, encoding="utf-8")
     own = load(tmp_path, f"name: x\noperators: {tmp_path / 'own.yaml'}")
-    assert own.candidates == ("T8", "T3") and own.baselines == ("T8",)
+    assert own.candidates == ("T8", "T3") and own.baselines == "all"
     for config in (extended, own):
         assert load(tmp_path, config_yaml(config)) == config
     chosen = "candidates: [T8, DS4]\npins: {first: XN1}\nname: x\noperators: operators_extended"
@@ -159,6 +159,12 @@ def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
         ("name: x\nlambdas: [-1]", r"lambdas\[0\]: found -1"),
         ("name: x\nlambdas: [.nan]", r"lambdas\[0\]: found nan"),
         ("name: x\njobs: 0", r"jobs: found 0 \(allowed: a whole number from 1"),
+        (
+            "name: x\nbaselines: some",
+            r"run.yaml: baselines: found 'some' \(allowed: all, paper, or a list of candidates",
+        ),
+        ("name: x\nbaselines: [T8, T8]", r"run.yaml: baselines\[1\]: 'T8' is in the list twice"),
+        ("name: x\nbaselines: [true]", r"run.yaml: baselines\[0\]: found True"),
         ("name: x\nseeds: [1, 1]", r"seeds\[1\]: 1 is in the list twice"),
         (
             "name: x\noperators: none",
