@@ -52,6 +52,14 @@ class Epoch(TypedDict):
     assigned: NotRequired[Cycle]
 
 
+class PassesOf(TypedDict):
+    """Image passes by the stages that a network's weights or its assignment came from."""
+
+    pretrain: int
+    search: int
+    relearn: int
+
+
 class SearchResult(TypedDict):
     """What a search ends with; one assignment, or as many as it samples."""
 
@@ -61,15 +69,22 @@ class SearchResult(TypedDict):
     assignments: list[Assignment]
     energies_discretised: list[float]
     probabilities: Probabilities
+    image_passes: NotRequired[int]
+    image_passes_of: NotRequired[PassesOf]
 
 
 class Trained(TypedDict):
-    """What training a decided network ends with: energy in units of the all-typical 8-bit network's, and in pJ."""
+    """What training a decided network ends with: energy in units of the all-typical 8-bit network's, and in pJ.
+
+    `image_passes` is all the training that the network has had; see `search.runs.passes`.
+    """
 
     energy: float
     energy_pj: NotRequired[float]
     validation_accuracy: float
     test_accuracy: float
+    image_passes: NotRequired[int]
+    image_passes_of: NotRequired[PassesOf]
 
 
 class SearchRecord(TypedDict):
@@ -81,7 +96,7 @@ class SearchRecord(TypedDict):
 
 
 class TrainingRecord(TypedDict):
-    """A finished relearning or baseline."""
+    """A finished pretraining, relearning or baseline."""
 
     schema_version: NotRequired[int]
     history: list[Epoch]
@@ -147,6 +162,14 @@ class Declared(TypedDict):
     bits: int
 
 
+@with_config(ConfigDict(extra="allow"))
+class PretrainedNetwork(Trained):
+    """What the searches and trainings of a seed started from: `candidate` in every layer."""
+
+    seed: int
+    candidate: str
+
+
 class Results(TypedDict):
     """``results.json``; see `search.runs.results.summarise`."""
 
@@ -157,6 +180,7 @@ class Results(TypedDict):
     unit_pj: float
     transmission: Literal["all", "on_chip"]
     mode: NotRequired[str]
+    pretrained: NotRequired[list[PretrainedNetwork]]
     networks: Annotated[list[TrainedNetwork], Field(min_length=1)]
     populations: NotRequired[list[Population]]
     pareto: NotRequired[list[TrainedNetwork]]
@@ -193,7 +217,7 @@ def read_record(file: Path, kind: str) -> dict[str, Any]:
     """The record of a finished stage, of the form of `SearchRecord` or `TrainingRecord`.
 
     Args:
-        kind: of the stage: search, relearn or baseline.
+        kind: of the stage: pretrain, search, relearn or baseline.
 
     Raises:
         InputError: a damaged file; its checkpoint is not concerned.
