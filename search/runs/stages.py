@@ -344,7 +344,7 @@ def _pretrain(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Rec
 def _decides_pretraining(config: RunConfig, seed: int) -> Record:
     """What decides a pretraining besides its network and its data: all of a configuration that is not known to be for
     something else."""
-    for_others = ("name", "network", "data", "arch", "transmission", "operators", "candidates", "space", "pins",
+    for_others = ("name", "data", "arch", "transmission", "operators", "candidates", "space", "pins",
                   "lambdas", "energy_budgets", "latency_budgets", "latency_weight", "energy_weight", "seeds",
                   "baselines", "search", "relearn", "init", "distill", "baseline_epochs", "device", "threads", "jobs",
                   "tensorboard")  # fmt: skip
