@@ -255,6 +255,25 @@ def searchable(
     return SearchableNetwork(wrapped, mixed, rows, costs)
 
 
+def plain_weights(network: nn.Module) -> dict[str, Tensor]:
+    """The weights of the plain network that a discretised one was made of, on the CPU: its state dict's names.
+
+    What the quantisers have learned is not a part of it, and quantisers are begun again from the weights.
+
+    Args:
+        network: as `SearchableNetwork.discretise` returns it.
+    """
+    mixed = [f"{n}." for n, m in network.named_modules(remove_duplicate=False) if isinstance(m, MixedLayer)]
+    found = {}
+    for name, value in network.state_dict().items():
+        owner = next((prefix for prefix in mixed if name.startswith(prefix)), None)
+        if owner is None:
+            found[name] = value.detach().cpu()
+        elif name.startswith(f"{owner}layer."):
+            found[owner + name.removeprefix(f"{owner}layer.")] = value.detach().cpu()
+    return found
+
+
 def uniform(table: CostTable, candidate: str) -> dict[str, str]:
     """The assignment of a uni-operator baseline: the same candidate in every layer of the table."""
     return dict.fromkeys(table.layers, candidate)

@@ -20,7 +20,7 @@ from dse.hardware.candidates import SHIPPED, Candidate, find_operators, load_can
 from search.data.catalogue import NAMES
 from search.spaces import AnySpace, Space
 from search.strategies.settings import AnySearch, Bilevel
-from search.training.settings import Training
+from search.training.settings import Distillation, Pretraining, Relearning, refuse_start
 
 PAPER_BASELINES = ("T8", "MF8", "BC8")
 """The uniform networks that the paper's uni-operator lines go through."""
@@ -61,6 +61,12 @@ def _baselines(value: Any) -> Any:
         if name in value[:i]:
             raise InputError(f"[{i}]", f"{name!r} is in the list twice")
     return tuple(value)
+
+
+def _baseline_epochs(value: object) -> object:
+    if value in ("equal", "relearn") or (type(value) is int and 1 <= value < 2**31):
+        return value
+    raise InputError("", f"found {value!r}", "equal, relearn, a whole number from 1")
 
 
 @dataclass(frozen=True, config=CONFIG)
@@ -117,6 +123,11 @@ class RunConfig:
     cycles, which the found network meets. `latency_weight` weighs the expected cycles beside each lambda,
     `energy_weight` the expected energy beside each latency budget. `space` and `pins` restrict `candidates`. `amp`
     trains in bfloat16 where torch's autocast does, None on a GPU only.
+    `init` is a file of weights of the plain network; with `pretrain`, the network is trained before everything else,
+    from these weights if they are given. Searches and trainings start from the pretrained weights, unless their
+    ``from`` says otherwise. `distill` makes the pretrained network a teacher. `baseline_epochs` is the length of
+    training of a baseline: a number, ``relearn`` for as long as a relearning, ``equal`` for as many image passes in all
+    as the searched networks have; None for equal if there are pretrained weights, else relearn.
     `threads` is the number of CPU threads, None for torch's own choice; sums are added in another order on another
     number of threads, and networks as small as the example's are not faster on several.
     `jobs` is the number of processes that do stages side by side, None for as many as there are cores for `threads`;
@@ -141,7 +152,11 @@ class RunConfig:
     baselines: Annotated[Literal["all", "paper"] | tuple[Text, ...], BeforeValidator(_baselines)] = "all"
     layers: Layers = Layers()
     search: AnySearch = Bilevel()
-    relearn: Training = Training()
+    relearn: Annotated[Relearning, BeforeValidator(refuse_start)] = Relearning()
+    init: Text | None = None
+    pretrain: Pretraining | None = None
+    distill: Distillation | None = None
+    baseline_epochs: Annotated[int | Literal["equal", "relearn"], BeforeValidator(_baseline_epochs)] | None = None
     device: Annotated[Text, checked(_device)] = "cpu"
     amp: Flag | None = None
     threads: Annotated[int, whole(1, 1024)] | None = None
@@ -152,6 +167,28 @@ class RunConfig:
     def declared(self) -> tuple[Candidate, ...]:
         """All candidates of the operators file, which is read once."""
         return load_candidates(self.operators)
+
+    @property
+    def trained(self) -> bool:
+        """Whether there are pretrained weights."""
+        return self.init is not None or self.pretrain is not None
+
+    @property
+    def search_from(self) -> str:
+        """What searches start from: pretrained, scratch."""
+        return self.search.start or ("pretrained" if self.trained else "scratch")
+
+    @property
+    def relearn_from(self) -> str:
+        """What relearnings start from: search, pretrained, scratch."""
+        return self.relearn.start or ("pretrained" if self.trained else "scratch")
+
+    @property
+    def baselines_from(self) -> str:
+        """What baselines start from: pretrained, scratch."""
+        if self.relearn_from == "search":
+            return "pretrained" if self.trained else "scratch"
+        return self.relearn_from
 
 
 def load_config(path: Path | str, changes: Sequence[str] = ()) -> RunConfig:
@@ -165,10 +202,17 @@ def load_config(path: Path | str, changes: Sequence[str] = ()) -> RunConfig:
         InputError: an unknown field, a wrong type or value, a missing name, an option that the search mode does not
             use; it names file, field and what is allowed.
     """
-    document = parse_yaml(read_text(path), path)
+    document = _beside(parse_yaml(read_text(path), path), Path(path).parent)
     for change in changes:
         _change(document, change)
-    return read_config(document, path)
+    return read_config(_beside(document, Path()), path)
+
+
+def _beside(document: Any, folder: Path) -> Any:
+    """The document with `init` as an absolute path: it is relative to `folder`."""
+    if isinstance(document, dict) and isinstance(init := document.get("init"), str) and init:
+        return {**document, "init": str((folder / init).absolute())}
+    return document
 
 
 def read_config(document: Any, where: object) -> RunConfig:
@@ -183,7 +227,23 @@ def read_config(document: Any, where: object) -> RunConfig:
         if getattr(config, weight) and not getattr(config, beside):
             raise InputError(f"{where}: {weight}", f"found {getattr(config, weight)!r}, and no {beside} that it "
                              "would count beside", "0")  # fmt: skip
+    _check_starts(config, where)
     return _with_candidates(config, document, where)
+
+
+def _check_starts(config: RunConfig, where: object) -> None:
+    """Refuses pretrained weights that are wanted and not there, and a pretraining that nothing starts from."""
+    for field, wanted in (("search.from", config.search.start), ("relearn.from", config.relearn.start)):
+        if wanted == "pretrained" and not config.trained:
+            raise InputError(f"{where}: {field}", "found 'pretrained', but there are no such weights",
+                             hint="give init or pretrain")  # fmt: skip
+    if config.distill is not None and not config.trained:
+        raise InputError(f"{where}: distill", "there is no pretrained network to be the teacher",
+                         hint="give init or pretrain")  # fmt: skip
+    if config.trained and not config.distill and "pretrained" not in (config.search_from, config.baselines_from):
+        field = "init" if config.pretrain is None else "pretrain"
+        raise InputError(f"{where}: {field}", "nothing starts from these weights",
+                         hint="search.from or relearn.from: pretrained")  # fmt: skip
 
 
 def _with_candidates(config: RunConfig, given: Mapping[str, Any], file: object) -> RunConfig:
@@ -195,6 +255,8 @@ def _with_candidates(config: RunConfig, given: Mapping[str, Any], file: object) 
     if not isinstance(config.baselines, str):
         lists["baselines"] = config.baselines
     named = {f"{which}[{i}]": name for which, found in lists.items() for i, name in enumerate(found)}
+    if config.pretrain is not None:
+        named["pretrain.candidate"] = config.pretrain.candidate
     named.update({f"pins.{layer}": name for layer, name in config.pins.items()})
     for where, name in named.items():
         if name not in names:
@@ -220,7 +282,10 @@ def _change(document: Any, change: str) -> None:
 
 def config_yaml(config: RunConfig) -> str:
     """The configuration with every default written out; `load_config` reads it back equal."""
-    text: str = yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True)
+    document = _plain(dataclasses.asdict(config))
+    for part in ("search", "relearn"):
+        document[part]["from"] = document[part].pop("start")
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     return text
 
 

@@ -53,6 +53,14 @@ class Epoch(TypedDict):
     assigned: NotRequired[Cycle]
 
 
+class PassesOf(TypedDict):
+    """Image passes by the stages that a network's weights or its assignment came from."""
+
+    pretrain: int
+    search: int
+    relearn: int
+
+
 class SearchResult(TypedDict):
     """What a search ends with; one assignment, or as many as it samples.
 
@@ -67,12 +75,15 @@ class SearchResult(TypedDict):
     assignments: list[Assignment]
     energies_discretised: list[float]
     probabilities: Probabilities
+    image_passes: NotRequired[int]
+    image_passes_of: NotRequired[PassesOf]
 
 
 class Trained(TypedDict):
     """What training a decided network ends with: energy in units of the all-typical 8-bit network's, and in pJ.
 
     It has accuracies, or the values of another measure (`search.runs.measures`) as `validation_metric`, `test_metric`.
+    `image_passes` is all the training that the network has had; see `search.runs.passes`.
     """
 
     energy: float
@@ -81,6 +92,8 @@ class Trained(TypedDict):
     test_accuracy: NotRequired[float]
     validation_metric: NotRequired[float]
     test_metric: NotRequired[float]
+    image_passes: NotRequired[int]
+    image_passes_of: NotRequired[PassesOf]
 
 
 class SearchRecord(TypedDict):
@@ -92,7 +105,7 @@ class SearchRecord(TypedDict):
 
 
 class TrainingRecord(TypedDict):
-    """A finished relearning or baseline."""
+    """A finished pretraining, relearning or baseline."""
 
     schema_version: NotRequired[int]
     history: list[Epoch]
@@ -106,8 +119,7 @@ class TrainedNetwork(Trained):
     `kind` is baseline, with a `candidate`; or searched, with what it was searched with: one of ``lambda``, `budget` and
     `latency_budget` is a number. `sample` and `count` are of networks that were drawn, `cycles` of sequential searches;
     `above_line` is the distance from the uni-operator line of its seed; `gain` that from the uniform network `over`,
-    the best one at no more energy, or `gain_reason` says why there is none. `image_passes` counts the training images
-    that it has seen in all.
+    the best one at no more energy, or `gain_reason` says why there is none.
     """
 
     kind: NotRequired[Literal["baseline", "searched", "sampled"]]
@@ -129,7 +141,6 @@ class TrainedNetwork(Trained):
     gain: NotRequired[float | None]
     over: NotRequired[str | None]
     gain_reason: NotRequired[str]
-    image_passes: NotRequired[float]
     assignment: NotRequired[Assignment]
     probabilities: NotRequired[Probabilities]
     cycles: NotRequired[list[Cycle]]
@@ -173,6 +184,14 @@ class Metric(TypedDict):
     percent: bool
 
 
+@with_config(ConfigDict(extra="allow"))
+class PretrainedNetwork(Trained):
+    """What the searches and trainings of a seed started from: `candidate` in every layer."""
+
+    seed: int
+    candidate: str
+
+
 class Results(TypedDict):
     """``results.json``; see `search.runs.results.summarise`."""
 
@@ -184,6 +203,7 @@ class Results(TypedDict):
     transmission: Literal["all", "on_chip"]
     mode: NotRequired[str]
     metric: NotRequired[Metric]
+    pretrained: NotRequired[list[PretrainedNetwork]]
     networks: Annotated[list[TrainedNetwork], Field(min_length=1)]
     populations: NotRequired[list[Population]]
     pareto: NotRequired[list[TrainedNetwork]]
@@ -228,7 +248,7 @@ def read_record(file: Path, kind: str) -> dict[str, Any]:
     """The record of a finished stage, of the form of `SearchRecord` or `TrainingRecord`.
 
     Args:
-        kind: of the stage: search, relearn or baseline.
+        kind: of the stage: pretrain, search, relearn or baseline.
 
     Raises:
         InputError: a damaged file; its checkpoint is not concerned.

@@ -23,7 +23,8 @@ from search.costs import share
 from search.layers.mixed_layer import LayerOptions, MixedLayer
 from search.spaces import Space
 from search.supernet import uniform
-from tests.search.conftest import RELATIVE
+from tests.search.conftest import RELATIVE, synthetic_table
+from tests.search.tiny import tiny
 
 
 class Block(nn.Module):
@@ -359,3 +360,18 @@ def test_transmission_decides_which_levels_count(table: CostTable) -> None:
     for model in (everything, on_chip):
         set_all(model, "BC8")
     assert on_chip.energy().item() < everything.energy().item()
+
+
+def test_a_searchable_network_keeps_the_weights_and_statistics_that_the_network_had() -> None:
+    module = tiny().module
+    with torch.no_grad():
+        for value in module.state_dict().values():
+            value.copy_(torch.rand(value.shape) + 1)  # as of no fresh network
+    for latent in ("shared", "own"):
+        model = searchable(module, synthetic_table(tiny()), options=LayerOptions(latent=latent))
+        for i in range(len(model.choices()[0][0].candidates)):
+            assert torch.equal(model.choices()[0][0].latent(i), module.get_parameter("conv.weight"))
+        single = model.discretise(uniform(synthetic_table(tiny()), "T8")).state_dict()
+        for name, value in module.state_dict().items():
+            inner = name.replace("conv.", "conv.layer.").replace("fc.", "fc.layer.")
+            assert torch.equal(single[inner], value), name

@@ -16,7 +16,7 @@ from search.runs.config import (
 )
 from search.strategies.modes import STRATEGIES
 from search.strategies.settings import MODES, Sequential, Variational
-from search.training.settings import Training
+from search.training.settings import Distillation, Pretraining, Relearning
 
 
 def load(tmp_path: Path, text: str) -> RunConfig:
@@ -198,9 +198,71 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_the_manual_names_every_option() -> None:
     text = (Path(__file__).parents[3] / "docs" / "search.md").read_text(encoding="utf-8")
-    for kind, prefix in [(RunConfig, ""), (NetworkChoice, "network."), (DataChoice, "data."), (Training, "relearn.")]:
+    for kind, prefix in [(RunConfig, ""), (NetworkChoice, "network."), (DataChoice, "data."), (Relearning, "relearn.")]:
         for field in dataclasses.fields(kind):
-            assert f"`{prefix}{field.name}`" in text or dataclasses.is_dataclass(field.default), field.name
+            name = "from" if field.name == "start" else field.name
+            assert f"`{prefix}{name}`" in text or dataclasses.is_dataclass(field.default), field.name
     for mode, settings in MODES.items():
         assert f"`{mode}`" in text
-        assert all(f"`{field.name}`" in text for field in dataclasses.fields(settings)), mode
+        names = ["from" if field.name == "start" else field.name for field in dataclasses.fields(settings)]
+        assert all(f"`{name}`" in text for name in names), mode
+    for part in (Pretraining, Distillation):
+        assert all(f"`{field.name}`" in text for field in dataclasses.fields(part)), part
+
+
+def test_weights_are_beside_the_configuration_and_those_of_a_change_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    given = load(tmp_path, "name: x\ninit: a.pt")
+    assert given.init == str(tmp_path / "a.pt")
+    assert load(tmp_path, config_yaml(given)) == given
+    assert load_config(tmp_path / "run.yaml", ["init=b.pt"]).init == str(tmp_path / "elsewhere" / "b.pt")
+
+
+STARTS = [
+    ("", ("scratch", "scratch", "scratch")),
+    ("init: a.pt", ("pretrained", "pretrained", "pretrained")),
+    ("pretrain: {epochs: 2}", ("pretrained", "pretrained", "pretrained")),
+    ("pretrain: {}\nsearch: {from: scratch}", ("scratch", "pretrained", "pretrained")),
+    ("pretrain: {}\nrelearn: {from: scratch}", ("pretrained", "scratch", "scratch")),
+    ("pretrain: {}\nrelearn: {from: search}", ("pretrained", "search", "pretrained")),
+    ("relearn: {from: search}", ("scratch", "search", "scratch")),
+]
+
+
+@pytest.mark.parametrize(("text", "starts"), STARTS)
+def test_what_is_started_from(tmp_path: Path, text: str, starts: tuple[str, str, str]) -> None:
+    config = load(tmp_path, f"name: x\n{text}")
+    assert (config.search_from, config.relearn_from, config.baselines_from) == starts
+    assert load(tmp_path, config_yaml(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("search: {from: pretrained}", "search.from: found 'pretrained', but there are no such weights"),
+        ("relearn: {from: pretrained}", "relearn.from: found 'pretrained', but there are no such weights"),
+        ("search: {from: search}", r"search.from: found 'search'.* \(allowed: pretrained, scratch\)"),
+        ("search: {start: scratch}", "search: unknown field 'start'; it is called from"),
+        ("relearn: {start: scratch}", "relearn: unknown field 'start'; it is called from"),
+        ("distill: {}", "distill: there is no pretrained network to be the teacher"),
+        ("distill: {weight: 0}\ninit: a.pt", r"distill.weight: found 0 \(allowed: a number above 0 up to 1\)"),
+        ("distill: {temperature: true}\ninit: a.pt", "distill.temperature: found True"),
+        ("pretrain: {candidate: T9}", "pretrain.candidate: unknown candidate 'T9'"),
+        ("pretrain: {epochs: true}", "pretrain.epochs: found True"),
+        ("pretrain: {}\nsearch: {from: scratch}\nrelearn: {from: scratch}", "pretrain: nothing starts from these"),
+        ("init: a.pt\nsearch: {from: scratch}\nrelearn: {from: scratch}", "init: nothing starts from these"),
+        ("init: 3", r"init: found 3 \(allowed: a text\)"),
+        ("relearn: {schedule: step}", r"relearn.schedule: found 'step' \(allowed: cosine, constant\)"),
+        ("baseline_epochs: true", r"baseline_epochs: found True \(allowed: equal, relearn, a whole number from 1\)"),
+        ("baseline_epochs: 0", "baseline_epochs: found 0"),
+        ("baseline_epochs: 1.0", "baseline_epochs: found 1.0"),
+        ("baseline_epochs: equl", "baseline_epochs: found 'equl'"),
+    ],
+)
+def test_starts_that_cannot_be_are_one_line(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(InputError, match=f"run.yaml: {problem}") as found:
+        load(tmp_path, f"name: x\n{text}")
+    assert "\n" not in str(found.value)
