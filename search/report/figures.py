@@ -17,8 +17,8 @@ from dse.page.colours import hue as hue_of
 from dse.page.colours import shades
 from dse.table.breakdown import breakdown
 from dse.table.cost_table import CostTable
-from search.runs.measures import ACCURACY, Measure
 from search.runs.results import Label, Point, labels, means, setting, staircase, uni_operator_line
+from search.training.measures import ACCURACY, Measure
 
 INK = "#1d2733"
 """Text and axes."""

@@ -8,9 +8,9 @@ from typing import Any
 from dse.page import indices
 from dse.table.cost_table import CostTable
 from search.report.figures import corners
-from search.runs.measures import ACCURACY, Measure, measure_of
 from search.runs.records import SEARCH_KEYS, search_of
 from search.runs.results import Label, Point, means, setting, staircase, uni_operator_line
+from search.training.measures import ACCURACY, Measure, measure_of
 
 Json = dict[str, Any]
 

@@ -19,7 +19,6 @@ from dse.table.cost_table import CostTable, Transmission
 from search.report import figures
 from search.report.page_data import run_data
 from search.report.text import data_line
-from search.runs.measures import ACCURACY, Measure, measure_of
 from search.runs.records import read_results
 from search.runs.results import (
     NO_UNIFORM,
@@ -32,6 +31,7 @@ from search.runs.results import (
     unequal_passes,
     with_gains,
 )
+from search.training.measures import ACCURACY, Measure, measure_of
 
 
 def write_report(folder: Path, output: Path | None = None, sweep: Path | None = None) -> Path:

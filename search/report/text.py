@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dse.core.text import text_table
-from search.runs.measures import ACCURACY, Measure, measure_of
 from search.runs.results import NO_UNIFORM, Point, better_throughout, setting, unequal_passes
+from search.training.measures import ACCURACY, Measure, measure_of
 
 
 def details(results: Mapping[str, Any]) -> list[str]:

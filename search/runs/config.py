@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ from dse.hardware.candidates import SHIPPED, Candidate, find_operators, load_can
 from search.data.catalogue import NAMES
 from search.spaces import AnySpace, Space
 from search.strategies.settings import AnySearch, Bilevel
+from search.training.measures import LOSSES, METRICS
 from search.training.settings import Distillation, Pretraining, Relearning, refuse_start
 
 PAPER_BASELINES = ("T8", "MF8", "BC8")
@@ -42,6 +43,25 @@ def _device(value: str) -> str:
     if kind not in ("cpu", "cuda") or (index and not (index.isascii() and index.isdigit() and len(index) < 4)):
         raise InputError("", f"found {value!r}", "cpu, cuda, cuda:N")
     return value
+
+
+def _function_name(value: str) -> str:
+    module, colon, name = value.partition(":")
+    if not (module and colon and name):
+        raise InputError("", f"found {value!r}", "package.module:function")
+    return value
+
+
+def _loss(value: str) -> str:
+    return value if value in LOSSES or ":" in value else _unnamed(value, LOSSES)
+
+
+def _metric(value: str) -> str:
+    return value if value in METRICS or ":" in value else _unnamed(value, METRICS)
+
+
+def _unnamed(value: str, names: Iterable[str]) -> str:
+    raise InputError("", f"found {value!r}", ", ".join([*names, "package.module:function"]))
 
 
 def _operators(value: str) -> str:
@@ -79,19 +99,38 @@ class NetworkChoice:
 
 @dataclass(frozen=True, config=CONFIG)
 class DataChoice:
-    """Data set.
+    """Data set: one that `name` names, digits without any; or one's own.
 
+    Own data are what `factory`, ``package.module:function``, returns when it is called with `args`, or are read from
+    `path`, a folder of images or a .npz file; see `search.data.own`.
     `dir` is the folder that holds its official files (not for digits). `subset` is a number of training and validation
     images to keep; official test images are kept whole (digits have none: theirs are in the number too).
     `validation` is the share of the images not for test that theta does not learn from (a tenth; of digits 2/7).
     With `augment`, training images are shifted a little and, where their class allows, mirrored.
     """
 
-    name: Annotated[str, one_of(NAMES)] = "digits"
+    name: Annotated[str, one_of(NAMES)] | None = None
+    factory: Annotated[Text, checked(_function_name)] | None = None
+    args: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    path: Text | None = None
     dir: Text | None = None
     subset: Annotated[int, whole(30)] | None = None
     validation: Annotated[float, number(0.01, 0.9)] | None = None
     augment: Flag = True
+
+    def __post_init__(self) -> None:
+        given = [field for field in ("name", "factory", "path") if getattr(self, field) is not None]
+        if len(given) > 1:
+            raise InputError(given[1], f"is given beside {given[0]}", "one of name, factory, path")
+        if self.args and self.factory is None:
+            raise InputError("args", "are given without factory", "a factory that is called with them")
+        if not given:
+            object.__setattr__(self, "name", "digits")
+
+    @property
+    def label(self) -> str:
+        """What results call the data set."""
+        return self.name or self.factory or Path(str(self.path)).name
 
 
 @dataclass(frozen=True, config=CONFIG)
@@ -118,6 +157,7 @@ class RunConfig:
     declares, unless they are given. `baselines` are the uniform networks that searched ones are compared with: a list
     of candidates; ``all``, for nothing is known of their accuracies before they are trained; or ``paper``, the three of
     the paper's lines (`uniform_candidates`).
+    `loss` is what networks learn from and `metric` what decides between them; see `search.training.metrics`.
     `lambdas`, `energy_budgets` and `latency_budgets` are searched one by one; more than one is a sweep. Where budgets
     are given and no lambdas, no lambda is searched. A budget is a share of the all-typical 8-bit network's energy or
     cycles, which the found network meets. `latency_weight` weighs the expected cycles beside each lambda,
@@ -148,6 +188,8 @@ class RunConfig:
     latency_budgets: Annotated[tuple[Annotated[float, number(0, 1e6, above=True)], ...], UNIQUE] = ()
     latency_weight: Annotated[float, number(0, 1e6)] = 0.0
     energy_weight: Annotated[float, number(0, 1e6)] = 0.0
+    loss: Annotated[Text, checked(_loss)] = "cross_entropy"
+    metric: Annotated[Text, checked(_metric)] = "accuracy"
     seeds: Annotated[tuple[Annotated[int, whole()], ...], Len(1), UNIQUE] = (0, 1, 2)
     baselines: Annotated[Literal["all", "paper"] | tuple[Text, ...], BeforeValidator(_baselines)] = "all"
     layers: Layers = Layers()
@@ -228,6 +270,8 @@ def read_config(document: Any, where: object) -> RunConfig:
             raise InputError(f"{where}: {weight}", f"found {getattr(config, weight)!r}, and no {beside} that it "
                              "would count beside", "0")  # fmt: skip
     _check_starts(config, where)
+    if config.distill is not None and config.loss != "cross_entropy":
+        raise InputError(f"{where}: distill", f"found with the loss {config.loss!r}", "the loss cross_entropy")
     return _with_candidates(config, document, where)
 
 

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, with_config
 from dse.core.documents import read_json
 from dse.core.errors import InputError
 from dse.core.schema import validated
-from search.runs.measures import measure_of
+from search.training.measures import measure_of
 
 if sys.version_info >= (3, 12):
     from typing import TypedDict
@@ -82,7 +82,7 @@ class SearchResult(TypedDict):
 class Trained(TypedDict):
     """What training a decided network ends with: energy in units of the all-typical 8-bit network's, and in pJ.
 
-    It has accuracies, or the values of another measure (`search.runs.measures`) as `validation_metric`, `test_metric`.
+    It has accuracies, or `validation_metric` and `test_metric` of another measure (`search.training.measures`).
     `image_passes` is all the training that the network has had; see `search.runs.passes`.
     """
 
@@ -177,7 +177,7 @@ class Declared(TypedDict):
 
 
 class Metric(TypedDict):
-    """What networks were judged by, if it was not accuracy; see `search.runs.measures.Measure`."""
+    """What networks were judged by, if it was not accuracy; see `search.training.measures.Measure`."""
 
     name: str
     higher_is_better: bool

@@ -12,8 +12,8 @@ from dse.hardware.candidates import load_candidates
 from dse.table.cost_table import CostTable
 from search.costs import expected_share, reference_pj, share
 from search.runs.config import RunConfig
-from search.runs.measures import ACCURACY, Measure
 from search.runs.records import SCHEMA
+from search.training.measures import ACCURACY, Measure, discretised_key
 
 Point = dict[str, Any]
 """A network of the results; its keys are those of `search.runs.records.TrainedNetwork`."""
@@ -98,7 +98,7 @@ def summarise(
         if search.kind != "search":
             continue
         networks_of = {s: r for s, r in done.items() if s.kind == "relearn" and _search_of(s) == _search_of(search)}
-        population = merged([_searched(s, record, r, table) for s, r in networks_of.items()])
+        population = merged([_searched(s, record, r, table, measure) for s, r in networks_of.items()])
         for point in population:
             line = uni_operator_line([b for b in baselines if b["seed"] == point["seed"]], declared, measure)
             point["above_line"] = above_line(point, line, measure)
@@ -343,7 +343,8 @@ def _baseline(stage: StageLike, record: Mapping[str, Any], table: CostTable) -> 
             "latency": latency}  # fmt: skip
 
 
-def _searched(stage: StageLike, search: Mapping[str, Any], relearned: Mapping[str, Any], table: CostTable) -> Point:
+def _searched(stage: StageLike, search: Mapping[str, Any], relearned: Mapping[str, Any], table: CostTable,
+              measure: Measure) -> Point:  # fmt: skip
     found = search["result"]
     assignment = found["assignments"][(stage.sample or 1) - 1]
     latency = share(table, assignment, "latency")
@@ -353,7 +354,7 @@ def _searched(stage: StageLike, search: Mapping[str, Any], relearned: Mapping[st
         "sample": stage.sample,
         "energy_expected": found["energy_expected"],
         "energy_discretised": found["energies_discretised"][(stage.sample or 1) - 1],
-        "validation_accuracy_discretised": found["validation_accuracies_discretised"][(stage.sample or 1) - 1],
+        f"{measure.key('validation')}_discretised": found[discretised_key(measure)][(stage.sample or 1) - 1],
         "latency_expected": expected_share(table, found["probabilities"], "latency"),
         "latency_discretised": latency,
         **relearned["result"],

@@ -55,6 +55,7 @@ from search.runs.tensorboard import check_installed, event_files
 from search.runs.workers import Lock, do_side_by_side
 from search.supernet import uniform
 from search.training.checkpoint import Record
+from search.training.metrics import check_targets, measure_named
 from search.training.weights import load_weights, read_weights
 
 WORKERS_END_S = 30.0
@@ -147,7 +148,7 @@ def do_run(run: Run, on_progress: OnProgress, jobs: int | None = None, limit: Li
         _do_stages(run, on_progress, default_jobs(run.config) if jobs is None else jobs, lock, limit or Limit())
         done = {stage: run.record(stage) for stage in run.stages}
         _write_metrics(run, done)  # once more, for several workers report in any order
-        results = summarise(run.config, run.table, data, done)
+        results = summarise(run.config, run.table, data, done, measure_named(run.config.metric))
         pretrained = [(stage, record["result"]) for stage, record in done.items() if stage.kind == "pretrain"]
         if pretrained:
             results["pretrained"] = [{"seed": s.seed, "candidate": s.candidate, **found} for s, found in pretrained]
@@ -239,7 +240,7 @@ def check_fit(run: Run) -> None:
             )
     data, network = dataset(config, config.seeds[0]), network_of(config)
     if network.input_shape[1:] != data.image_shape:
-        raise InputError("network", f"takes images of {network.input_shape[1:]}, but {config.data.name} has "
+        raise InputError("network", f"takes images of {network.input_shape[1:]}, but {config.data.label} has "
                          f"{data.image_shape}", hint="give network.args that fit the data")  # fmt: skip
     model = search_network(run, config.seeds[0])
     if not model.undecided():
@@ -261,9 +262,7 @@ def check_fit(run: Run) -> None:
         pretrained_network(run, config.seeds[0])
     with torch.no_grad():
         scores = model(data.train.prepared(data.train.images[:2]).cpu())
-    if scores.shape != (2, data.classes):
-        raise InputError("network", f"gives {tuple(scores.shape)} for 2 images of {config.data.name}",
-                         f"(2, {data.classes}): one score a class")  # fmt: skip
+    check_targets(data, scores, config.loss, config.metric, config.data.label)
     _check_origin(config, network, run.table)
 
 

@@ -17,6 +17,7 @@ from dse.table.cost_table import CostTable
 from dse.workload.networks import Network, load_network
 from search.costs import reference_pj, share
 from search.data.datasets import DATASETS, Dataset
+from search.data.own import from_factory, from_path
 from search.layers.mixed_layer import LayerOptions
 from search.layers.operators import Surrogates
 from search.objective import EnergyBudget, LatencyBudget, Regulariser, WeightedEnergy
@@ -30,8 +31,11 @@ from search.strategies.settings import Search, Sequential, SingleLevel, Stochast
 from search.strategies.stochastic import population
 from search.supernet import SearchableNetwork, plain_weights, searchable, uniform
 from search.training.checkpoint import Checkpoint, Record
+from search.training.functions import own_function
+from search.training.measures import discretised_key
+from search.training.metrics import Metric, criterion_of, metric_of
 from search.training.pretrained import Pretrained, keep_pretrained, pretraining_key, read_pretrained
-from search.training.train import Compute, accuracy, batches, learn, renew_statistics
+from search.training.train import Compute, batches, learn, renew_statistics
 from search.training.weights import load_weights, read_weights
 
 NORMALISED_WITH = 256
@@ -278,15 +282,15 @@ def _search(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Recor
     learner = Learner(model, data, config.search, regulariser, stage.seed, run.checkpoint(stage), on_epoch,
                       compute(config))  # fmt: skip
     history = STRATEGIES[config.search.mode](learner)
-    assignments = _assignments(run, stage, model, regulariser)
+    assignments, metric = _assignments(run, stage, model, regulariser), compute(config).metric
     for i, assignment in enumerate(assignments):
         sample = "" if samples_of(config.search) is None else f"-sample{i + 1}"
         text = yaml.safe_dump(assignment, sort_keys=False)
         write_text(run.folder / "assignments" / f"seed{stage.seed}-{stage.setting}{sample}.yaml", text)
     result = {
         "energy_expected": float(model.energy().detach()),
-        "mixture_validation_accuracy": accuracy(model, data.validation),
-        "validation_accuracies_discretised": [_discretised_accuracy(model, a, data, stage.seed) for a in assignments],
+        f"mixture_{metric.measure.key('validation')}": metric.of(model, data.validation),
+        discretised_key(metric.measure): [_discretised_value(metric, model, a, data, stage.seed) for a in assignments],
         "assignments": assignments,
         "energies_discretised": [share(run.table, a, "energy", config.transmission) for a in assignments],
         "probabilities": model.probabilities(),
@@ -294,11 +298,13 @@ def _search(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Recor
     return {"schema_version": SCHEMA, "history": history, "result": result}
 
 
-def _discretised_accuracy(model: SearchableNetwork, assignment: dict[str, str], data: Dataset, seed: int) -> float:
-    """Validation accuracy of an assignment with the weights of the search, before it is relearnt."""
+def _discretised_value(
+    metric: Metric, model: SearchableNetwork, assignment: dict[str, str], data: Dataset, seed: int
+) -> float:
+    """The metric on validation images of an assignment with the weights of the search, before it is relearnt."""
     network = model.discretise(assignment)
     renew_statistics(network, batches(data.train, NORMALISED_WITH, seed, 0))
-    return accuracy(network, data.validation)
+    return metric.of(network, data.validation)
 
 
 def _regulariser(run: Run, stage: Stage) -> Regulariser:
@@ -416,14 +422,15 @@ def _first(run: Run, stage: Stage, assignment: dict[str, str]) -> nn.Module:
 def _trained_record(run: Run, assignment: dict[str, str], network: nn.Module, data: Dataset,
                     history: list[Record]) -> Record:  # fmt: skip
     energy_pj = run.table.total_pj(assignment, run.config.transmission)
+    measured = compute(run.config).measured
     return {
         "schema_version": SCHEMA,
         "history": history,
         "result": {
             "energy": energy_pj / reference_pj(run.table, run.config.transmission),
             "energy_pj": energy_pj,
-            "validation_accuracy": accuracy(network, data.validation),
-            "test_accuracy": accuracy(network, data.test),
+            **measured(network, data.validation, "validation"),
+            **measured(network, data.test, "test"),
         },
     }
 
@@ -442,7 +449,8 @@ def compute(config: RunConfig) -> Compute:
     """How the run's networks are computed: on a GPU as graphs, with channels last, and in bfloat16 unless `amp` says
     otherwise."""
     gpu = config.device != "cpu"
-    return Compute(config.device, channels_last=gpu, amp=gpu if config.amp is None else config.amp, graphs=gpu)
+    return Compute(config.device, channels_last=gpu, amp=gpu if config.amp is None else config.amp, graphs=gpu,
+                   criterion=criterion_of(config.loss), metric=metric_of(config.metric, config.loss))  # fmt: skip
 
 
 def search_epochs(run: Run) -> int:
@@ -508,7 +516,14 @@ def _options(layers: Layers) -> LayerOptions:
 def _read_data(chosen: DataChoice, seed: int, device: str) -> Dataset:
     check_device(device)
     folder = Path(chosen.dir) if chosen.dir else None
-    data = DATASETS[chosen.name](folder, chosen.subset, seed, chosen.validation).to(device)
+    if chosen.factory is not None:
+        function = own_function(chosen.factory, "data.factory")
+        data = from_factory(function, chosen.factory, chosen.args, chosen.subset, seed, chosen.validation)
+    elif chosen.path is not None:
+        data = from_path(Path(chosen.path), chosen.subset, seed, chosen.validation)
+    else:
+        data = DATASETS[str(chosen.name)](folder, chosen.subset, seed, chosen.validation)
+    data = data.to(device)
     return data if chosen.augment else replace(data, augmentation=None)
 
 
@@ -531,5 +546,5 @@ def dataset(config: RunConfig, seed: int) -> Dataset:
 def data_record(config: RunConfig) -> Record:
     """What results say of the data set: the sizes of its splits, which all seeds share, and its notice."""
     data = dataset(config, config.seeds[0])
-    return {"name": config.data.name, "train": len(data.train), "validation": len(data.validation),
+    return {"name": config.data.label, "train": len(data.train), "validation": len(data.validation),
             "test": len(data.test), "subset": config.data.subset, "notice": data.notice}  # fmt: skip

@@ -16,7 +16,7 @@ from search.strategies.settings import Search
 from search.supernet import SearchableNetwork
 from search.training.checkpoint import Checkpoint, Record, Stateful
 from search.training.cuda_graphs import laid_out
-from search.training.train import PLAIN, Batch, Compute, Epoch, OnEpoch, accuracy, batches, epochs
+from search.training.train import PLAIN, Batch, Compute, Epoch, OnEpoch, batches, epochs
 
 S_co = TypeVar("S_co", bound=Search, covariant=True)
 
@@ -114,7 +114,7 @@ class Learner(Generic[S_co]):
 
     def _measure(self) -> Record:
         return {
-            "validation_accuracy": accuracy(self.model, self.data.validation),
+            **self.compute.measured(self.model, self.data.validation, "validation"),
             **self.regulariser.report(self.model),
         }
 

@@ -16,6 +16,8 @@ from torch.nn import functional
 from search.data.datasets import Augmentation, Dataset, Split
 from search.training.checkpoint import Checkpoint, Record, Stateful
 from search.training.cuda_graphs import GraphedLoss
+from search.training.measures import SplitName
+from search.training.metrics import ACCURACY_METRIC, CROSS_ENTROPY, Criterion, Metric
 from search.training.settings import Distillation, Schedule, Training
 
 OnEpoch = Callable[[Record], None]
@@ -35,6 +37,8 @@ class Compute:
             same as in float32; of one candidate they are multiplied exactly (`search.layers.fused`).
         graphs: compute loss and gradients as a CUDA graph, where the device is one.
         distil: how a network learns from the scores of a teacher, if batches have them.
+        criterion: the loss.
+        metric: what epochs' records and results say of a network.
     """
 
     device: str = "cpu"
@@ -42,6 +46,8 @@ class Compute:
     amp: bool = False
     graphs: bool = False
     distil: Distillation | None = None
+    criterion: Criterion = CROSS_ENTROPY
+    metric: Metric = ACCURACY_METRIC
 
     @property
     def on_cuda(self) -> bool:
@@ -67,12 +73,16 @@ class Compute:
         return functools.partial(self.loss, network)
 
     def loss(self, network: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        """L_acc of Eq. 2a on a batch: the mean cross entropy; with a teacher's scores, distilled."""
+        """L_acc of Eq. 2a on a batch, the `criterion`; with a teacher's scores, distilled."""
         images, labels, *taught = batch
         with self._precision():
             scores = network(self._laid_out(images))
-            found = functional.cross_entropy(scores, labels)
+            found = self.criterion(scores, labels)
             return distilled(found, scores, taught[0], self.distil) if taught and self.distil else found
+
+    def measured(self, network: nn.Module, split: Split, name: SplitName) -> Record:
+        """The metric's value on a split under the key that records have it."""
+        return {self.metric.measure.key(name): self.metric.of(network, split)}
 
     @torch.no_grad()
     def taught(self, batch: Batch, teacher: nn.Module) -> Batch:
@@ -203,7 +213,7 @@ def learn(
     parts: dict[str, Stateful] = {"network": network, "optimiser": optimiser}
 
     def measure() -> Record:
-        return {"validation_accuracy": accuracy(network, data.validation)}
+        return compute.measured(network, data.validation, "validation")
 
     for epoch in epochs(training.epochs, seed, checkpoint, keep, measure, parts):
         network.train()

@@ -9,7 +9,6 @@ import pytest
 
 from dse.table.cost_table import CostTable
 from search.runs.config import RunConfig, config_yaml, load_config
-from search.runs.measures import ACCURACY, Measure, measure_of
 from search.runs.results import (
     NO_UNIFORM,
     NONE_AS_CHEAP,
@@ -25,6 +24,7 @@ from search.runs.results import (
     with_gains,
 )
 from search.runs.stages import Run
+from search.training.measures import ACCURACY, Measure, measure_of
 from tests.search.tiny import tiny
 
 MSE = Measure("mse", higher_is_better=False, percent=False)

@@ -69,3 +69,24 @@ def measure_of(results: Mapping[str, Any]) -> Measure:
     """The measure that the networks of ``results.json`` were judged by; accuracy where none is named."""
     named = results.get("metric")
     return Measure(**named) if named else ACCURACY
+
+
+def discretised_key(measure: Measure) -> str:
+    """Key, in the record of a search, of the values of its discretised networks."""
+    return "validation_accuracies_discretised" if measure == ACCURACY else "validation_metrics_discretised"
+
+
+OWN = "own"
+"""Targets of any kind."""
+
+LOSSES = {"cross_entropy": "labels", "next_token": "labels", "mse": "numbers", "l1": "numbers", "bce": "numbers"}
+"""Losses by name, and the kind of their targets: labels (whole numbers) or numbers."""
+
+METRICS = {
+    "accuracy": ACCURACY,
+    "mean_iou": Measure("mean_iou"),
+    "mse": Measure("mse", higher_is_better=False, percent=False),
+    "mae": Measure("mae", higher_is_better=False, percent=False),
+    "perplexity": Measure("perplexity", higher_is_better=False, percent=False),
+}
+"""Metrics by name."""
