@@ -123,6 +123,28 @@ class SearchableNetwork(nn.Module):
             for layer in layers:
                 layer.relaxed = None
 
+    @contextmanager
+    def some_paths(self, number: int) -> Iterator[None]:
+        """Meanwhile each undecided layer computes `number` of its candidates only, drawn without replacement.
+
+        The chances are softmax(alpha), or in `relaxed` the shares, of which the largest are taken. The outputs are
+        weighted with the shares of the candidates that were drawn, scaled to a sum of 1; the operator weights of the
+        others get no gradient of the loss. The energy stays the expected one of all candidates. Draws come from torch's
+        random state.
+
+        Args:
+            number: from 2: the gradient of one candidate's share alone is zero.
+        """
+        layers = [layer for layer in self._mixed.values() if layer.alpha is not None and layer.fixed is None]
+        try:
+            for layer in layers:
+                if len(layer.candidates) > number:
+                    layer.sampled = _drawn(layer, number)
+            yield
+        finally:
+            for layer in layers:
+                layer.sampled = None
+
     def sample(self, generator: torch.Generator, budget: float | None = None, quantity: Quantity = "energy",
                *, spent: bool = True) -> dict[str, str]:  # fmt: skip
         """An assignment drawn from softmax(alpha), each layer for itself (Algorithm 3, step 2).
@@ -277,6 +299,18 @@ def plain_weights(network: nn.Module) -> dict[str, Tensor]:
 def uniform(table: CostTable, candidate: str) -> dict[str, str]:
     """The assignment of a uni-operator baseline: the same candidate in every layer of the table."""
     return dict.fromkeys(table.layers, candidate)
+
+
+@torch.no_grad()
+def _drawn(layer: MixedLayer, number: int) -> tuple[int, ...]:
+    """Candidates that `layer` computes, in their order: the largest of alpha plus Gumbel noise, or of its sample."""
+    if layer.relaxed is not None:
+        scores = layer.relaxed.cpu()
+    else:
+        assert layer.alpha is not None
+        noise = -torch.empty(len(layer.candidates)).exponential_().log()  # the CPU's: as on any device
+        scores = layer.alpha.cpu() + noise
+    return tuple(sorted(scores.topk(number).indices.tolist()))
 
 
 def _log_weights(layer: MixedLayer) -> FloatArray:

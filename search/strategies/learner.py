@@ -80,8 +80,11 @@ class Learner(Generic[S_co]):
         return epoch.index >= self.settings.warmup_epochs
 
     def loss(self, batch: Batch) -> Tensor:
-        """L_acc of Eq. 2a."""
-        return self._loss(batch)
+        """L_acc of Eq. 2a; of `paths` candidates a layer, if the settings say so."""
+        if self.settings.paths is None:
+            return self._loss(batch)
+        with self.model.some_paths(self.settings.paths):
+            return self._loss(batch)
 
     def update_alpha(self, loss: Tensor) -> None:
         """Descends `loss` and the regulariser in alpha."""

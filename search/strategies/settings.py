@@ -18,7 +18,8 @@ class Search:
     """What every search mode is given; alpha stays untouched in the first `warmup_epochs`.
 
     `lr` is of theta, `alpha_lr` of alpha. ``from``: the weights that theta starts from; None for pretrained ones if
-    there are such. Each mode is a class of its own, with what it needs besides.
+    there are such. `paths` is the number of candidates that each layer computes in a step, drawn with the chances
+    softmax(alpha); None for all. Each mode is a class of its own, with what it needs besides.
     """
 
     mode: str = ""
@@ -27,6 +28,7 @@ class Search:
     lr: Annotated[float, number(0, 10, above=True)] = 0.003
     alpha_lr: Annotated[float, number(0, 10, above=True)] = 0.1
     start: Literal["pretrained", "scratch"] | None = Field(default=None, alias="from")
+    paths: Annotated[int, whole(2, 1000)] | None = None
 
 
 @dataclass(frozen=True, config=FROM)
@@ -47,6 +49,12 @@ class Bilevel(SingleLevel):
 
     mode: Literal["bilevel"] = "bilevel"  # type: ignore[assignment]
     second_order: Flag = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.second_order and self.paths is not None:
+            raise InputError("paths", f"found {self.paths}, but second_order compares losses of the same candidates",
+                             "null")  # fmt: skip
 
 
 @dataclass(frozen=True, config=FROM)

@@ -68,7 +68,7 @@ class GraphedLoss:
 
     def _state(self, batch: Batch) -> Hashable:
         shapes = tuple((tuple(t.shape), t.dtype) for t in batch)
-        return shapes, self._network.training, tuple((m.fixed, m.relaxed is None) for m in self._mixed)
+        return shapes, self._network.training, tuple((m.fixed, m.relaxed is None, m.sampled) for m in self._mixed)
 
     def _shares(self) -> list[Tensor]:
         return [m.relaxed for m in self._mixed if m.relaxed is not None]

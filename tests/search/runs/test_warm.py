@@ -18,12 +18,14 @@ from dse.table.cost_table import CostTable
 from search.runs import stages as stages_module
 from search.runs.config import RunConfig, load_config
 from search.runs.forecast import describe, plan
+from search.runs.limit import OutOfTimeError
 from search.runs.records import read_results
 from search.runs.run import do_run, open_run
-from search.runs.stages import Run, Stage, dataset, network_of
+from search.runs.stages import Run, Stage, dataset, do_stage, network_of
 from search.strategies.settings import MODES
 from search.training.train import accuracy
 from search.training.weights import read_weights
+from tests.search.runs.test_limit import After
 from tests.search.runs.test_run import ROOT, Process, assert_same, start
 
 WARM = """
@@ -130,14 +132,31 @@ def test_killed_at_any_moment_and_started_again_gives_the_same(
     table.save(folder / "table.csv")
     start(changed(folder), table, folder / "whole")
     monkeypatch.setenv("ENOS_STORE", str(folder / "other" / "store.sqlite"))  # where no pretraining is kept
-    # Within the pretraining, behind its last epoch and its record, within the search and within a baseline.
-    for line in (2, 3, 4, 6, 9):
+    for line in (2, 3, 6):  # within the pretraining, behind its last epoch but before its record, within a search
         killed = Process(folder, 1, line)
         assert killed.stop(signal.SIGKILL) == -signal.SIGKILL
         assert not (killed.run / "results.json").exists()
     start(changed(folder), table, killed.run)
     assert_same(killed.run, folder / "whole")
     assert list((folder / "other" / "pretrained").iterdir())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_search_of_drawn_candidates_that_is_resumed_finds_the_same(folder: Path, table: CostTable, mode: str) -> None:
+    epochs = [] if mode == "sequential" else ["search.epochs=3"]
+    config = changed(folder, "search=null", f"search.mode={mode}", "search.warmup_epochs=1", "search.batch_size=40",
+                     *epochs, "search.paths=2", "baselines=[]", "energy_budgets=[0.5]", "lambdas=[]")  # fmt: skip
+    whole, _ = start(config, table, folder / "whole")
+    for entries in (5, 2):  # behind the first epoch of the search, which is reported again, and the second
+        with pytest.raises(OutOfTimeError):
+            do_run(open_run(folder / "run", config, table), lambda *_: None, 1, After(entries))
+    resumed, _ = start(config, table, folder / "run")
+    assert resumed == whole
+    every, _ = start(replace(config, search=replace(config.search, paths=None)), table, folder / "every")
+    assert every["networks"][0]["image_passes"] == whole["networks"][0]["image_passes"]
+    runs = (Run(folder / name, config, table) for name in ("whole", "every"))
+    drawn, all_of_them = (run.record(of_kind(run, "search"))["history"][0]["loss"] for run in runs)
+    assert drawn != all_of_them
 
 
 def test_workers_wait_for_the_pretraining_and_find_the_same(folder: Path, table: CostTable) -> None:
@@ -170,20 +189,25 @@ def test_a_pretraining_is_done_once_for_all_runs(folder: Path, table: CostTable,
     again, worked = start(config, table, folder / "b")
     assert trainings.count(config.pretrain) == 1
     assert again == first and worked.count("seed0-pretrain-T8") == 3
+    trainings.clear()
     others = ["lambdas=[0.1]", "baselines=[T4]", "relearn.epochs=1", "search.mode=single_level", "name=z", "distill={}",
               "transmission=on_chip", "candidates=[T8, BC8]"]  # fmt: skip
     for i, change in enumerate(others):
-        start(changed(folder, change), table, folder / f"same{i}")
-    assert trainings.count(config.pretrain) == 1
+        pretrain(changed(folder, change), table, folder / f"same{i}")
+    assert not trainings
     # The last but one makes the same network, but arguments may change what no weight shows.
     changes = ["pretrain.lr=0.03", "pretrain.epochs=2", "pretrain.candidate=T4", "pretrain.schedule=constant",
                "seeds=[1]", "data.subset=300", "data.augment=true", "layers.quantiser=lsq",
                "network.args={width: 6, image: 8}", "amp=true"]  # fmt: skip
     for i, change in enumerate(changes):
-        own = changed(folder, change)
-        before = trainings.count(own.pretrain)
-        start(own, table, folder / f"other{i}")
-        assert trainings.count(own.pretrain) == before + 1, change
+        pretrain(changed(folder, change), table, folder / f"other{i}")
+        assert len(trainings) == i + 1, change
+
+
+def pretrain(config: RunConfig, table: CostTable, folder: Path) -> None:
+    """The first stage of a run."""
+    run = open_run(folder, config, table)
+    do_stage(run, run.stages[0], lambda record: None)
 
 
 def test_damaged_entries_are_computed_again(folder: Path, table: CostTable, trainings: list[object]) -> None:
