@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from dse.core.errors import InputError, unknown
 from dse.hardware.candidates import Candidate, load_candidates
 from dse.table.cost_table import CostTable, FloatArray, Transmission
-from search.costs import Quantity, shares
+from search.costs import Quantity, excluded_layers, excluded_rows, module_name, reference_candidate, shares
 from search.expected_cost import ExpectedCost
 from search.knapsack import TOLERANCE, check_budget, choose
-from search.layers.mixed_layer import LayerOptions, MixedLayer
+from search.layers.mixed_layer import LayerOptions, MixedLayer, PlainLayer
 from search.spaces import Space, pinned
 
 
@@ -227,6 +227,7 @@ def searchable(
     pins: Mapping[str, str] | None = None,
     operators: Path | str | Sequence[Candidate] | None = None,
     options: LayerOptions | None = None,
+    exclude: Sequence[str] = (),
 ) -> SearchableNetwork:
     """Wraps every layer of `model` that the table has energies for; `model` itself is left as it is.
 
@@ -240,6 +241,8 @@ def searchable(
         pins: layers that have one candidate from the start, by name, ``first`` or ``last``; any of the table's.
         operators: where candidates are declared: an operators file, or the candidates; None for the shipped file.
         options: quantisers, latent weights, scales and surrogate gradients of the layers.
+        exclude: layers that stay as they are, in floating point, by name or pattern (``blocks.0.*``). Their energy
+            counts as that of the typical operator at 8 bits if the table has rows for them, else not at all.
 
     Raises:
         InputError: naming a layer of the model that the table lacks, or one that only the table has; an unknown
@@ -255,6 +258,11 @@ def searchable(
         raise InputError("candidates", "is empty", table.candidates)
     wrapped = copy.deepcopy(model)
     layers = {n: m for n, m in wrapped.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    plain = excluded_layers(exclude, [*layers, *table.layers])
+    for name in [name for name in layers if name in plain and not _rows_of(name, table)]:
+        del layers[name]  # without rows: nothing is known of its energy
+    if not any(name not in plain for name in layers):
+        raise InputError("exclude", "leaves no layer to search", hint="leave out fewer layers")
     rows = _module_of_each_row(table, layers)
     known = _candidates(table, candidates, operators)
     if space is not None:
@@ -262,6 +270,9 @@ def searchable(
     own = _pinned_candidates(table, rows, pins or {}, operators)
     mixed: dict[str, MixedLayer] = {}
     for name, module in layers.items():
+        if name in plain:
+            mixed[name] = PlainLayer(module, _candidates(table, [reference_candidate(table)], operators))
+            continue
         mapped = [
             c
             for c in own.get(name, known)
@@ -296,9 +307,17 @@ def plain_weights(network: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def uniform(table: CostTable, candidate: str) -> dict[str, str]:
-    """The assignment of a uni-operator baseline: the same candidate in every layer of the table."""
-    return dict.fromkeys(table.layers, candidate)
+def uniform(table: CostTable, candidate: str, exclude: Sequence[str] = ()) -> dict[str, str]:
+    """The assignment of a uni-operator baseline: the same candidate in every layer of the table.
+
+    Args:
+        exclude: as for `searchable`; these layers have what their energy is counted as.
+    """
+    return {**dict.fromkeys(table.layers, candidate), **excluded_rows(table, exclude)}
+
+
+def _rows_of(module: str, table: CostTable) -> list[str]:
+    return [row for row in table.layers if module in (row, module_name(row))]
 
 
 @torch.no_grad()

@@ -221,3 +221,19 @@ class MixedLayer(nn.Module):
                 target: tuple[int, View] = (candidate.act_bits, "value" if plain else name)
                 summed[target] = torch.addcmul(summed[target], tensor, unit) if target in summed else tensor * unit
         return summed, apart_unit
+
+
+class PlainLayer(MixedLayer):
+    """A layer that is left out of the search: it computes in floating point, as it was.
+
+    Its one candidate is what its energy is counted as.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.layer(x)
+        return result
+
+    def single(self, candidate: Candidate) -> MixedLayer:
+        """A copy of the layer."""
+        self.candidates.index(candidate)
+        return copy.deepcopy(self)

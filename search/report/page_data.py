@@ -26,7 +26,7 @@ def run_data(results: Mapping[str, Any], table: CostTable, declared: Sequence[La
         declared: the run's candidates, `search.runs.results.labels`.
         shown: the network that the page shows first, one of `results`.
     """
-    measure = measure_of(results)
+    measure, left_out = measure_of(results), results.get("excluded", {})
     weights: list[list[list[float | None]]] = []
     networks: list[Json] = []
     found = {search_of(p): p for p in results["networks"] if p["kind"] == "searched"}
@@ -36,7 +36,7 @@ def run_data(results: Mapping[str, Any], table: CostTable, declared: Sequence[La
             weights.append(_weights(point, table))
         if point is shown:
             start = len(networks)
-        networks.append(_network(point, table, results["transmission"], measure))
+        networks.append(_network(point, table, results["transmission"], measure, left_out))
         networks[-1]["weights"] = len(weights) - 1 if point["kind"] == "searched" else None
     of_search = {search: i for i, search in enumerate(found)}
     populations = []
@@ -51,7 +51,7 @@ def run_data(results: Mapping[str, Any], table: CostTable, declared: Sequence[La
                 continue
             point = {**member, "kind": "sampled", **{k: population.get(k) for k in SEARCH_KEYS}}
             own.append(len(networks))
-            networks.append(_network(point, table, results["transmission"], measure))
+            networks.append(_network(point, table, results["transmission"], measure, left_out))
             networks[-1] |= {"weights": of_search[search_of(population)], "selected": False}
         title = f"Population of {setting(population)}, seed {population['seed']}"
         populations.append({"title": title, "networks": own})
@@ -103,9 +103,9 @@ def name_of(point: Point) -> str:
     return f"searched, {setting(point)}, seed {point['seed']}{sample}"
 
 
-def _network(point: Point, table: CostTable, transmission: Any, measure: Measure) -> Json:
+def _network(point: Point, table: CostTable, transmission: Any, measure: Measure, left_out: Mapping[str, str]) -> Json:
     uniform = point["kind"] == "baseline"
-    uniformly: dict[str, str] = dict.fromkeys(table.layers, str(point.get("candidate")))
+    uniformly: dict[str, str] = {**dict.fromkeys(table.layers, str(point.get("candidate"))), **left_out}
     assignment: Mapping[str, str] = uniformly if uniform else point["assignment"]
     network = {
         "label": name_of(point),

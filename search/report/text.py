@@ -20,6 +20,11 @@ def details(results: Mapping[str, Any]) -> list[str]:
     """
     measure = measure_of(results)
     found = [data_line(results["data"])]
+    if left_out := results.get("excluded"):
+        (counted,) = set(left_out.values())
+        found.append(
+            f"note: left out of the search, in floating point, and counted as {counted}: {', '.join(left_out)}"
+        )
     searched = [p for p in results["networks"] if p["kind"] == "searched"]
     for name in dict.fromkeys(map(setting, searched)):
         own = [p for p in searched if setting(p) == name]

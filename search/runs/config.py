@@ -161,7 +161,8 @@ class RunConfig:
     `lambdas`, `energy_budgets` and `latency_budgets` are searched one by one; more than one is a sweep. Where budgets
     are given and no lambdas, no lambda is searched. A budget is a share of the all-typical 8-bit network's energy or
     cycles, which the found network meets. `latency_weight` weighs the expected cycles beside each lambda,
-    `energy_weight` the expected energy beside each latency budget. `space` and `pins` restrict `candidates`. `amp`
+    `energy_weight` the expected energy beside each latency budget. `space` and `pins` restrict `candidates`;
+    `exclude` leaves layers out of the search, which stay as they are in floating point. `amp`
     trains in bfloat16 where torch's autocast does, None on a GPU only.
     `init` is a file of weights of the plain network; with `pretrain`, the network is trained before everything else,
     from these weights if they are given. Searches and trainings start from the pretrained weights, unless their
@@ -183,6 +184,7 @@ class RunConfig:
     candidates: Annotated[tuple[Text, ...], Len(1), UNIQUE] = tuple(c.name for c in load_candidates())
     space: AnySpace = Space()
     pins: dict[str, Text] = Field(default_factory=dict)
+    exclude: Annotated[tuple[Text, ...], UNIQUE] = ()
     lambdas: Annotated[tuple[Annotated[float, number(0, 1e6)], ...], UNIQUE] = (1.0,)
     energy_budgets: Annotated[tuple[Annotated[float, number(0, 1e6, above=True)], ...], UNIQUE] = ()
     latency_budgets: Annotated[tuple[Annotated[float, number(0, 1e6, above=True)], ...], UNIQUE] = ()

@@ -203,6 +203,7 @@ class Results(TypedDict):
     transmission: Literal["all", "on_chip"]
     mode: NotRequired[str]
     metric: NotRequired[Metric]
+    excluded: NotRequired[Assignment]
     pretrained: NotRequired[list[PretrainedNetwork]]
     networks: Annotated[list[TrainedNetwork], Field(min_length=1)]
     populations: NotRequired[list[Population]]

@@ -10,7 +10,7 @@ import numpy as np
 
 from dse.hardware.candidates import load_candidates
 from dse.table.cost_table import CostTable
-from search.costs import expected_share, reference_pj, share
+from search.costs import excluded_rows, expected_share, reference_pj, share
 from search.runs.config import RunConfig
 from search.runs.records import SCHEMA
 from search.training.measures import ACCURACY, Measure, discretised_key
@@ -86,13 +86,17 @@ def summarise(
         energy, and its candidate ``over``, or a ``gain_reason`` why there is none (see `with_gains`); ``above_line``,
         their distance from the uni-operator line of their seed, None outside its left end; and ``cycles`` if the mode
         assigns layer by layer.
+        ``excluded``: layers that were left out of the search, and the candidate that their energy is counted as.
         ``metric``: name and direction of the measure, if it is not accuracy.
         ``populations``: the distinct networks of each search that samples them, with how often each was drawn.
         ``pareto``: per seed, the searched networks that no other one of the seed beats in energy and in validation
         accuracy, cheapest first.
     """
+    left_out = excluded_rows(table, config.exclude)
     declared = [Label(c.name, c.operator, c.bits) for c in config.declared]
-    baselines = [_baseline(stage, record, table) for stage, record in done.items() if stage.kind == "baseline"]
+    baselines = [
+        _baseline(stage, record, table, left_out) for stage, record in done.items() if stage.kind == "baseline"
+    ]
     searched, populations, relearned = [], [], []
     for search, record in done.items():
         if search.kind != "search":
@@ -114,6 +118,7 @@ def summarise(
         "schema_version": SCHEMA,
         "name": config.name,
         **named,
+        **({"excluded": left_out} if left_out else {}),
         "data": dict(data),
         "candidates": list(map(asdict, declared)),
         "unit_pj": reference_pj(table, config.transmission),
@@ -337,8 +342,8 @@ def _search_of(stage: StageLike) -> Point:
     return {"seed": stage.seed, "lambda": stage.lam, "budget": stage.budget, "latency_budget": stage.latency_budget}
 
 
-def _baseline(stage: StageLike, record: Mapping[str, Any], table: CostTable) -> Point:
-    latency = share(table, dict.fromkeys(table.layers, str(stage.candidate)), "latency")
+def _baseline(stage: StageLike, record: Mapping[str, Any], table: CostTable, left_out: Mapping[str, str]) -> Point:
+    latency = share(table, {**dict.fromkeys(table.layers, str(stage.candidate)), **left_out}, "latency")
     return {"kind": "baseline", "seed": stage.seed, "candidate": stage.candidate, **record["result"],
             "latency": latency}  # fmt: skip
 

@@ -21,7 +21,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,6 +37,7 @@ from dse.table.cost_table import CostTable
 from dse.table.provenance import check_architecture, check_network, check_operators
 from dse.workload.networks import Network
 from dse.workload.trace import export_network
+from search.costs import excluded_layers
 from search.runs.config import RunConfig, config_yaml, load_config
 from search.runs.limit import Limit
 from search.runs.results import summarise
@@ -234,7 +235,7 @@ def check_fit(run: Run) -> None:
     if config.tensorboard:
         check_installed()
     for name in run.baselines:
-        if not run.table.total_pj(uniform(run.table, name), config.transmission) < float("inf"):
+        if not run.table.total_pj(uniform(run.table, name, config.exclude), config.transmission) < float("inf"):
             raise InputError(
                 "baselines", f"{name} has no mapping in some layer", hint="name candidates that every layer can have"
             )
@@ -256,7 +257,7 @@ def check_fit(run: Run) -> None:
     first_network(run, config.seeds[0])  # relearning and the baselines begin there
     if config.pretrain is not None:
         name = config.pretrain.candidate
-        if not run.table.total_pj(uniform(run.table, name), config.transmission) < float("inf"):
+        if not run.table.total_pj(uniform(run.table, name, config.exclude), config.transmission) < float("inf"):
             raise InputError("pretrain.candidate", f"{name} has no mapping in some layer",
                              hint="name a candidate that every layer can have")  # fmt: skip
         pretrained_network(run, config.seeds[0])
@@ -269,6 +270,10 @@ def check_fit(run: Run) -> None:
 def _check_origin(config: RunConfig, network: Network, table: CostTable) -> None:
     """Refuses energies of another architecture, of other operators, or of other layers of the same names."""
     workload = export_network(network)
+    left_out = excluded_layers(config.exclude, [layer.name for layer in workload.layers])
+    counted = [x for x in workload.layers if x.name in table.layers or (x.name.rpartition("#")[0] not in left_out
+               and x.name not in left_out)]  # fmt: skip
+    workload = replace(workload, layers=tuple(counted))
     if table.provenance:
         named = [candidate for candidate in config.declared if candidate.name in table.candidates]
         check_architecture(table.provenance, SpecFile.read(find_arch(config.arch)), "table")

@@ -187,7 +187,7 @@ class Run:
         """What a baseline or a relearning trains; what it needs (`before`) is finished."""
         search = self.before(stage)
         if search is None:
-            return uniform(self.table, str(stage.candidate))
+            return uniform(self.table, str(stage.candidate), self.config.exclude)
         found: list[dict[str, str]] = self.record(search)["result"]["assignments"]
         return found[(stage.sample or 1) - 1]
 
@@ -349,7 +349,7 @@ def _pretrain(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Rec
             on_epoch(entry)
     kept_weights = {"state_dict": plain_weights(network), "network": state}
     write_atomically(run.weights_file(stage.seed), lambda file: torch.save(kept_weights, file))
-    return _trained_record(run, uniform(run.table, settings.candidate), network, data, history)
+    return _trained_record(run, uniform(run.table, settings.candidate, config.exclude), network, data, history)
 
 
 def _decides_pretraining(config: RunConfig, seed: int) -> Record:
@@ -485,7 +485,7 @@ def first_network(run: Run, seed: int, start: str = "scratch") -> SearchableNetw
     config = run.config
     trained = [*config.candidates, *run.baselines, *config.pins.values()]
     return searchable(_module(run, seed, start), run.table, trained, config.transmission, operators=config.declared,
-                      options=_options(config.layers))  # fmt: skip
+                      options=_options(config.layers), exclude=config.exclude)  # fmt: skip
 
 
 def search_network(run: Run, seed: int, start: str = "scratch") -> SearchableNetwork:
@@ -493,7 +493,7 @@ def search_network(run: Run, seed: int, start: str = "scratch") -> SearchableNet
     config = run.config
     return searchable(_module(run, seed, start), run.table, config.candidates, config.transmission,
                       space=config.space, pins=config.pins, operators=config.declared,
-                      options=_options(config.layers))  # fmt: skip
+                      options=_options(config.layers), exclude=config.exclude)  # fmt: skip
 
 
 def _module(run: Run, seed: int, start: str) -> nn.Module:
