@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fnmatch
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -30,7 +31,7 @@ def shares(table: CostTable, quantity: Quantity = "energy", transmission: Transm
     """
     if quantity == "energy":
         return table.energy_pj(transmission) / reference_pj(table, transmission)
-    name = _reference(table)
+    name = reference_candidate(table)
     cycles = np.array([[_cycles(table, layer, c) for c in table.candidates] for layer in table.layers])
     return cycles / float(cycles[:, table.candidates.index(name)].sum())
 
@@ -89,10 +90,44 @@ def reference_pj(table: CostTable, transmission: Transmission = "all") -> float:
         >>> f"{reference_pj(CostTable.load('table.csv')) / 1e6:.0f} uJ"
         '648 uJ'
     """
-    return table.total_pj(dict.fromkeys(table.layers, _reference(table)), transmission)
+    return table.total_pj(dict.fromkeys(table.layers, reference_candidate(table)), transmission)
 
 
-def _reference(table: CostTable) -> str:
+def excluded_rows(table: CostTable, exclude: Sequence[str]) -> dict[str, str]:
+    """Layers of the table that are left out of a search -> the candidate that their energy is counted as."""
+    found = excluded_layers(exclude, table.layers, strict=False)
+    return {row: reference_candidate(table) for row in table.layers if row in found or module_name(row) in found}
+
+
+def excluded_layers(exclude: Sequence[str], layers: Sequence[str], *, strict: bool = True) -> set[str]:
+    """The layers that names or patterns mean; a layer ``name#2`` is that of the module ``name``.
+
+    Args:
+        strict: refuse a pattern that means none.
+
+    Raises:
+        InputError: naming that pattern.
+
+    Example:
+        >>> sorted(excluded_layers(["stem", "head.*"], ["stem", "body", "head.a", "head.b"]))
+        ['head.a', 'head.b', 'stem']
+    """
+    names = list(dict.fromkeys(map(module_name, layers)))
+    found: set[str] = set()
+    for i, pattern in enumerate(exclude):
+        of_pattern = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+        if not of_pattern and strict:
+            raise InputError(f"exclude[{i}]", f"no layer is called {pattern!r}", names)
+        found.update(of_pattern)
+    return found
+
+
+def module_name(row: str) -> str:
+    """The module that computes a layer of the table: ``name`` of its further call ``name#2`` as well."""
+    return row.rpartition("#")[0] or row
+
+
+def reference_candidate(table: CostTable) -> str:
     """Name of the typical operator at 8 bits, which every layer has a mapping for."""
     name = next((r["candidate"] for r in table.rows if (r["operator"], r["bits"]) == ("typical", 8)), None)
     if name is None:

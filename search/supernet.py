@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from dse.core.errors import InputError, unknown
 from dse.hardware.candidates import Candidate, load_candidates
 from dse.table.cost_table import CostTable, FloatArray, Transmission
-from search.costs import Quantity, shares
+from search.costs import Quantity, excluded_layers, excluded_rows, module_name, reference_candidate, shares
 from search.expected_cost import ExpectedCost
 from search.knapsack import TOLERANCE, check_budget, choose
-from search.layers.mixed_layer import LayerOptions, MixedLayer
+from search.layers.mixed_layer import LayerOptions, MixedLayer, PlainLayer
 from search.spaces import Space, pinned
 
 
@@ -123,6 +123,28 @@ class SearchableNetwork(nn.Module):
             for layer in layers:
                 layer.relaxed = None
 
+    @contextmanager
+    def some_paths(self, number: int) -> Iterator[None]:
+        """Meanwhile each undecided layer computes `number` of its candidates only, drawn without replacement.
+
+        The chances are softmax(alpha), or in `relaxed` the shares, of which the largest are taken. The outputs are
+        weighted with the shares of the candidates that were drawn, scaled to a sum of 1; the operator weights of the
+        others get no gradient of the loss. The energy stays the expected one of all candidates. Draws come from torch's
+        random state.
+
+        Args:
+            number: from 2: the gradient of one candidate's share alone is zero.
+        """
+        layers = [layer for layer in self._mixed.values() if layer.alpha is not None and layer.fixed is None]
+        try:
+            for layer in layers:
+                if len(layer.candidates) > number:
+                    layer.sampled = _drawn(layer, number)
+            yield
+        finally:
+            for layer in layers:
+                layer.sampled = None
+
     def sample(self, generator: torch.Generator, budget: float | None = None, quantity: Quantity = "energy",
                *, spent: bool = True) -> dict[str, str]:  # fmt: skip
         """An assignment drawn from softmax(alpha), each layer for itself (Algorithm 3, step 2).
@@ -205,6 +227,7 @@ def searchable(
     pins: Mapping[str, str] | None = None,
     operators: Path | str | Sequence[Candidate] | None = None,
     options: LayerOptions | None = None,
+    exclude: Sequence[str] = (),
 ) -> SearchableNetwork:
     """Wraps every layer of `model` that the table has energies for; `model` itself is left as it is.
 
@@ -218,6 +241,8 @@ def searchable(
         pins: layers that have one candidate from the start, by name, ``first`` or ``last``; any of the table's.
         operators: where candidates are declared: an operators file, or the candidates; None for the shipped file.
         options: quantisers, latent weights, scales and surrogate gradients of the layers.
+        exclude: layers that stay as they are, in floating point, by name or pattern (``blocks.0.*``). Their energy
+            counts as that of the typical operator at 8 bits if the table has rows for them, else not at all.
 
     Raises:
         InputError: naming a layer of the model that the table lacks, or one that only the table has; an unknown
@@ -233,6 +258,11 @@ def searchable(
         raise InputError("candidates", "is empty", table.candidates)
     wrapped = copy.deepcopy(model)
     layers = {n: m for n, m in wrapped.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    plain = excluded_layers(exclude, [*layers, *table.layers])
+    for name in [name for name in layers if name in plain and not _rows_of(name, table)]:
+        del layers[name]  # without rows: nothing is known of its energy
+    if not any(name not in plain for name in layers):
+        raise InputError("exclude", "leaves no layer to search", hint="leave out fewer layers")
     rows = _module_of_each_row(table, layers)
     known = _candidates(table, candidates, operators)
     if space is not None:
@@ -240,6 +270,9 @@ def searchable(
     own = _pinned_candidates(table, rows, pins or {}, operators)
     mixed: dict[str, MixedLayer] = {}
     for name, module in layers.items():
+        if name in plain:
+            mixed[name] = PlainLayer(module, _candidates(table, [reference_candidate(table)], operators))
+            continue
         mapped = [
             c
             for c in own.get(name, known)
@@ -255,9 +288,48 @@ def searchable(
     return SearchableNetwork(wrapped, mixed, rows, costs)
 
 
-def uniform(table: CostTable, candidate: str) -> dict[str, str]:
-    """The assignment of a uni-operator baseline: the same candidate in every layer of the table."""
-    return dict.fromkeys(table.layers, candidate)
+def plain_weights(network: nn.Module) -> dict[str, Tensor]:
+    """The weights of the plain network that a discretised one was made of, on the CPU: its state dict's names.
+
+    What the quantisers have learned is not a part of it, and quantisers are begun again from the weights.
+
+    Args:
+        network: as `SearchableNetwork.discretise` returns it.
+    """
+    mixed = [f"{n}." for n, m in network.named_modules(remove_duplicate=False) if isinstance(m, MixedLayer)]
+    found = {}
+    for name, value in network.state_dict().items():
+        owner = next((prefix for prefix in mixed if name.startswith(prefix)), None)
+        if owner is None:
+            found[name] = value.detach().cpu()
+        elif name.startswith(f"{owner}layer."):
+            found[owner + name.removeprefix(f"{owner}layer.")] = value.detach().cpu()
+    return found
+
+
+def uniform(table: CostTable, candidate: str, exclude: Sequence[str] = ()) -> dict[str, str]:
+    """The assignment of a uni-operator baseline: the same candidate in every layer of the table.
+
+    Args:
+        exclude: as for `searchable`; these layers have what their energy is counted as.
+    """
+    return {**dict.fromkeys(table.layers, candidate), **excluded_rows(table, exclude)}
+
+
+def _rows_of(module: str, table: CostTable) -> list[str]:
+    return [row for row in table.layers if module in (row, module_name(row))]
+
+
+@torch.no_grad()
+def _drawn(layer: MixedLayer, number: int) -> tuple[int, ...]:
+    """Candidates that `layer` computes, in their order: the largest of alpha plus Gumbel noise, or of its sample."""
+    if layer.relaxed is not None:
+        scores = layer.relaxed.cpu()
+    else:
+        assert layer.alpha is not None
+        noise = -torch.empty(len(layer.candidates)).exponential_().log()  # the CPU's: as on any device
+        scores = layer.alpha.cpu() + noise
+    return tuple(sorted(scores.topk(number).indices.tolist()))
 
 
 def _log_weights(layer: MixedLayer) -> FloatArray:

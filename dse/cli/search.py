@@ -234,7 +234,9 @@ def done_with_bar(config: RunConfig, table: CostTable, folder: Path, jobs: int |
 
 
 def _describe(stage: Stage) -> str:
-    if stage.candidate:
+    if stage.kind == "pretrain":
+        what = f"pretraining with {stage.candidate}"
+    elif stage.candidate:
         what = f"baseline {stage.candidate}"
     elif stage.lam is not None:
         what = f"{stage.kind} with lambda {stage.lam:g}"

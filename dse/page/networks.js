@@ -16,11 +16,16 @@ function makeNetworks(data, on) {
   function draw() {
     const faded = { colour: "var(--soft)", dashed: true };
     chart.draw({
-      label: "Test accuracy against energy: one point for each trained network",
+      label: `Test ${measureOf(data).name} against energy: one point for each trained network`,
       pinnable: true,
       x: { label: "energy per image / all layers T8" },
-      y: { label: "test accuracy (%)", to: 100 },
-      lines: (data.run?.lines ?? []).map((line) => ({ ...line, ...faded, faint: line.seed !== null })),
+      y: measureOf(data).percent
+        ? { label: `test ${measureOf(data).name} (%)`, to: 100 }
+        : { label: `test ${measureOf(data).name}` },
+      lines: [
+        ...(data.run?.stairs ?? []).map((line) => ({ ...line, colour: "var(--soft)", faint: line.seed !== null })),
+        ...(data.run?.lines ?? []).map((line) => ({ ...line, ...faded, faint: line.seed !== null })),
+      ],
       marks: data.networks.map((network, id) => ({ id, ...markOf(data, settings, network) })),
     });
   }
@@ -37,11 +42,22 @@ function makeNetworks(data, on) {
   return { plane, table, draw: trained ? draw : () => {}, state, buttons };
 }
 
+/** What networks are judged by: accuracy, unless the run has another measure. */
+function measureOf(data) {
+  return data.run?.measure ?? { name: "accuracy", percent: true };
+}
+
+/** A value of the measure, and a difference of two as text. */
+const valueText = (data, v) => (measureOf(data).percent ? percent(v) : String(Number(v.toPrecision(4))));
+function gainText(data, v) {
+  return measureOf(data).percent ? signed(100 * v) : `${v < 0 ? "−" : "+"}${Number(Math.abs(v).toPrecision(3))}`;
+}
+
 function markOf(data, settings, network) {
   const figures = figureTexts(data, network).map((pair) => pair.join(" "));
   return {
     x: network.energy,
-    y: 100 * network.test,
+    y: measureOf(data).percent ? 100 * network.test : network.test,
     title: `${network.label}: ${figures.join(", ")}`,
     shape: network.setting ? shapeOf(settings.indexOf(network.setting)) : "circle",
     hollow: network.kind === "sampled",
@@ -61,6 +77,7 @@ function signs(data, settings) {
     some("baseline") && { text: "one operator throughout", shape: "circle", ...soft },
     ...settings.map((text, i) => ({ text: `searched, ${text}`, shape: shapeOf(i), ...found })),
     some("sampled") && { text: "hollow: other networks of a population", shape: shapeOf(0), hollow: true, ...found },
+    data.run?.stairs?.length && { text: "best uniform network at no more energy: mean, and each seed", ...soft },
     data.run?.lines.length && { text: "uni-operator line: mean, and each seed", dashed: true, ...soft },
   ].filter(Boolean);
 }
@@ -84,13 +101,23 @@ function figureTexts(data, network) {
     ["energy", totalText(data, network.energy_pj)],
     ["of all T8", known("energy", (v) => v.toFixed(3))],
     ["expected before discretisation", known("expected", (v) => v.toFixed(3))],
-    ["validation", known("validation", percent)],
-    ["test", known("test", percent)],
-    ["above the uni-operator line", known("above_line", (v) => `${signed(100 * v)} points`)],
-    ["validation before relearning", known("validation_before", percent)],
+    ["validation", known("validation", (v) => valueText(data, v))],
+    ["test", known("test", (v) => valueText(data, v))],
+    ["gain over the best uniform one at no more energy", gainOver(data, network)],
+    ["above the uni-operator line", known("above_line", (v) => gainText(data, v) + pointsOf(data))],
+    ["validation before relearning", known("validation_before", (v) => valueText(data, v))],
+    ["image passes in all", known("passes", whole)],
     ["cycles, of all T8", known("latency", (v) => v.toFixed(3))],
     ["drawn", known("count", (v) => (v === 1 ? "once" : `${v} times`))],
   ];
+}
+
+const pointsOf = (data) => (measureOf(data).percent ? " points" : "");
+
+/** The gain and the uniform network that it is over, or why there is none. */
+function gainOver(data, network) {
+  if (network.gain != null) return `${gainText(data, network.gain)}${pointsOf(data)}, over all ${network.over}`;
+  return network.gain_reason ?? "–";
 }
 
 /** A button that pins a network. A network may have several. */
@@ -112,15 +139,22 @@ function networkButton(network, id, buttons, on, text = network.label) {
   return button;
 }
 
-/** Distance from the uni-operator line in points, coloured by its sign; without colour if it rounds to 0. */
-function gapOf(network) {
-  if (network.above_line == null) return "";
-  const text = signed(100 * network.above_line);
+/** A difference in points, coloured by its sign; without colour if it rounds to 0. */
+function gapOf(data, difference) {
+  if (difference == null) return "";
+  const text = gainText(data, difference);
   return h("span", { class: Number(text.slice(1)) === 0 ? "" : text[0] === "+" ? "good" : "bad" }, text);
+}
+
+/** The cell of a gain: its value and what it is over; for networks that are cheaper than all uniform ones, that. */
+function gainCell(data, network) {
+  if (network.gain != null) return h("span", {}, gapOf(data, network.gain), ` (${network.over})`);
+  return network.kind !== "baseline" && network.gain_reason ? "none as cheap" : "";
 }
 
 function networkTable(data, trained, buttons, on) {
   const own = data.networks.map((network, id) => [network, id]).filter(([network]) => network.kind !== "sampled");
+  const passes = data.networks.some((network) => network.passes != null);
   const of = (format) => (value) => (value == null ? "" : format(value));
   const rows = own.map(([network, id]) => {
     const sum = totals(data, network.assignment);
@@ -132,9 +166,11 @@ function networkTable(data, trained, buttons, on) {
           totalText(data, network.energy_pj),
           network.energy.toFixed(3),
           of((v) => v.toFixed(3))(network.expected),
-          percent(network.validation),
-          percent(network.test),
-          gapOf(network),
+          valueText(data, network.validation),
+          valueText(data, network.test),
+          gainCell(data, network),
+          gapOf(data, network.above_line),
+          ...(passes ? [of(whole)(network.passes)] : []),
           miniStrip(data, network.assignment),
         ]
       : [
@@ -147,7 +183,10 @@ function networkTable(data, trained, buttons, on) {
         ];
   });
   const head = trained
-    ? ["network", "seed", "energy", "of all T8", "expected", "validation", "test", "above the line", "assignment"]
+    ? [
+        ...["network", "seed", "energy", "of all T8", "expected", "validation", "test", "gain over uniform"],
+        ...["above the line", ...(passes ? ["image passes"] : []), "assignment"],
+      ]
     : ["network", "energy", "of all T8", "compute", "transmission", "cycles"];
   return tableOf("Networks", head, rows);
 }

@@ -88,15 +88,16 @@ function populationTable(data, population, buttons, on) {
       String(network.count),
       totalText(data, network.energy_pj),
       network.energy.toFixed(3),
-      percent(network.validation),
-      percent(network.test),
-      gapOf(network),
+      valueText(data, network.validation),
+      valueText(data, network.test),
+      gainCell(data, network),
+      gapOf(data, network.above_line),
       miniStrip(data, network.assignment),
     ];
   });
   return tableOf(
     population.title,
-    ["network", "drawn", "energy", "of all T8", "validation", "test", "above the line", "assignment"],
+    ["network", "drawn", "energy", "of all T8", "validation", "test", "gain over uniform", "above the line", "assignment"],
     rows,
   );
 }

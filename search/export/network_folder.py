@@ -18,6 +18,7 @@ from dse.workload.trace import export_network
 from search.export.qdq import write_onnx
 from search.runs.run import read_run
 from search.runs.stages import Run, Stage, first_network, network_of
+from search.training.metrics import measure_named
 
 
 def export_run(folder: Path, out: Path, stage: str | None = None, onnx: bool = True) -> tuple[str, list[Path]]:
@@ -98,7 +99,8 @@ def _chosen(run: Run, name: str | None) -> Stage:
     relearned = [stage for stage in trained if stage.kind == "relearn"]
     for stage in relearned:
         _check_done(run, stage)
-    return max(relearned, key=lambda stage: run.record(stage)["result"]["validation_accuracy"])
+    measure = measure_named(run.config.metric)
+    return max(relearned, key=lambda stage: measure.rank(measure.of(run.record(stage)["result"], "validation")))
 
 
 def _check_done(run: Run, stage: Stage) -> None:

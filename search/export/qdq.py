@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from dse.core.errors import InputError
 from search.export.integer_weights import InputWords, Term, as_words
-from search.layers.mixed_layer import MixedLayer
+from search.layers.mixed_layer import MixedLayer, PlainLayer
 from search.layers.operators import View
 
 OPSET = 21
@@ -87,7 +87,10 @@ def quantised_layers(network: nn.Module) -> nn.Module:
     """
     result = copy.deepcopy(network).cpu().eval()
     for name, module in list(result.named_modules()):
-        if isinstance(module, MixedLayer):
+        if isinstance(module, PlainLayer):
+            parent, _, child = name.rpartition(".")
+            setattr(result.get_submodule(parent), child, module.layer)
+        elif isinstance(module, MixedLayer):
             parent, _, child = name.rpartition(".")
             inputs, terms = as_words(module, f"layer {name!r}")
             setattr(result.get_submodule(parent), child, QdqLayer(module.layer, inputs, terms))

@@ -72,6 +72,7 @@ class MixedLayer(nn.Module):
         self.alpha = nn.Parameter(zeros) if count > 1 else None
         self.fixed: int | None = None
         self.relaxed: Tensor | None = None
+        self.sampled: tuple[int, ...] | None = None
         self.log_scale = nn.Parameter(zeros.clone()) if options.learned_scales else None
         additional = count - 1 if options.latent == "own" else 0  # the first candidate uses the layer's weights
         self.latents = nn.ParameterList(
@@ -98,12 +99,22 @@ class MixedLayer(nn.Module):
         return self.alpha.softmax(0)
 
     def computed(self) -> Sequence[int]:
-        """Indices of the candidates that are computed: all, or the fixed one."""
-        return range(len(self.candidates)) if self.fixed is None else (self.fixed,)
+        """Indices of the candidates that are computed: the fixed one, those `sampled` if it is set, or all."""
+        if self.fixed is not None:
+            return (self.fixed,)
+        return range(len(self.candidates)) if self.sampled is None else self.sampled
 
     def shares(self) -> Tensor:
-        """The weights of the candidates' outputs: the sample `relaxed` if it is set, else softmax(alpha)."""
-        return self.probabilities() if self.relaxed is None else self.relaxed
+        """The weights of the candidates' outputs: the sample `relaxed` if it is set, else softmax(alpha).
+
+        If only some are computed, their weights are scaled to a sum of 1, and those of the others are 0.
+        """
+        if self.sampled is None or self.fixed is not None or self.alpha is None:
+            return self.probabilities() if self.relaxed is None else self.relaxed
+        logs = self.alpha if self.relaxed is None else self.relaxed.log()
+        absent = torch.ones_like(logs, dtype=torch.bool)
+        absent[list(self.sampled)] = False
+        return logs.masked_fill(absent, -torch.inf).softmax(0)
 
     def get_extra_state(self) -> dict[str, Any]:
         return {"fixed": self.fixed}
@@ -210,3 +221,19 @@ class MixedLayer(nn.Module):
                 target: tuple[int, View] = (candidate.act_bits, "value" if plain else name)
                 summed[target] = torch.addcmul(summed[target], tensor, unit) if target in summed else tensor * unit
         return summed, apart_unit
+
+
+class PlainLayer(MixedLayer):
+    """A layer that is left out of the search: it computes in floating point, as it was.
+
+    Its one candidate is what its energy is counted as.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.layer(x)
+        return result
+
+    def single(self, candidate: Candidate) -> MixedLayer:
+        """A copy of the layer."""
+        self.candidates.index(candidate)
+        return copy.deepcopy(self)

@@ -17,7 +17,8 @@ from dse.page.colours import hue as hue_of
 from dse.page.colours import shades
 from dse.table.breakdown import breakdown
 from dse.table.cost_table import CostTable
-from search.runs.results import Label, Point, labels, setting, uni_operator_line
+from search.runs.results import Label, Point, labels, means, setting, staircase, uni_operator_line
+from search.training.measures import ACCURACY, Measure
 
 INK = "#1d2733"
 """Text and axes."""
@@ -115,38 +116,60 @@ def draw_operator_map(info: OperatorMap) -> Figure:
 class TradeOff:
     """Points (energy, test accuracy in percent), in the order of `seeds`.
 
-    `line` joins the means of the uni-operator networks; `colours` are those of the candidates in `baselines`.
+    `line` joins the means of the uni-operator networks at the widest precision, as the paper draws it; `stairs` has the
+    corners of the best uniform network at no more energy, of the means too (`search.runs.results.staircase`).
+    `colours` are those of the candidates in `baselines`. Values of a measure that is no share are not in percent.
     """
 
     seeds: tuple[int, ...]
 
     line: tuple[tuple[float, float], ...]
+    stairs: tuple[tuple[float, float], ...]
     baselines: Mapping[str, tuple[tuple[float, float], ...]]
     colours: Mapping[str, str]
     searched: Mapping[str, tuple[tuple[float, float], ...]]
+    label: str = "test accuracy (%)"
+    higher_is_better: bool = True
 
 
-def trade_off_info(networks: Sequence[Point], declared: Sequence[Label]) -> TradeOff:
+def trade_off_info(networks: Sequence[Point], declared: Sequence[Label], measure: Measure = ACCURACY) -> TradeOff:
     """All seeds' points, grouped by candidate and by what was searched with."""
+    scale = 100 if measure.percent else 1
     baselines: dict[str, list[tuple[float, float]]] = {}
     searched: dict[str, list[tuple[float, float]]] = {}
     for p in networks:
-        point = (p["energy"], 100 * p["test_accuracy"])
+        point = (p["energy"], scale * measure.of(p, "test"))
         if p["kind"] == "baseline":
             baselines.setdefault(p["candidate"], []).append(point)
         else:
             searched.setdefault(setting(p), []).append(point)
-    means = [
-        {"candidate": name, "energy": points[0][0], "test_accuracy": float(np.mean([a for _, a in points]))}
-        for name, points in baselines.items()
-    ]
+    uniform = means(networks, measure)
+    line = uni_operator_line(uniform, declared, measure)
+    stairs = corners(staircase(uniform, measure), max(p["energy"] for p in networks))
     return TradeOff(
         tuple(dict.fromkeys(p["seed"] for p in networks)),
-        tuple(uni_operator_line(means, declared)),
+        tuple((energy, scale * value) for energy, value in line),
+        tuple((energy, scale * value) for energy, value in stairs),
         {name: tuple(points) for name, points in baselines.items()},
         {name: colour(name, declared) for name in baselines},
         {name: tuple(points) for name, points in searched.items()},
+        f"test {measure.name} (%)" if measure.percent else f"test {measure.name}",
+        measure.higher_is_better,
     )
+
+
+def corners(steps: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:
+    """The corners of a staircase to draw: each step's height holds until the next step, the last one's until `end`.
+
+    Example:
+        >>> corners([(0.3, 40), (0.5, 60)], 1.0)
+        [(0.3, 40), (0.5, 40), (0.5, 60), (1.0, 60)]
+    """
+    found: list[tuple[float, float]] = []
+    for i, (energy, value) in enumerate(steps):
+        until = steps[i + 1][0] if i + 1 < len(steps) else max(end, energy)
+        found += [(energy, value), (until, value)]
+    return found
 
 
 def draw_trade_off(info: TradeOff) -> Figure:
@@ -156,6 +179,14 @@ def draw_trade_off(info: TradeOff) -> Figure:
         if info.line:
             axes.plot(
                 *zip(*info.line, strict=True), color=INK, linewidth=1, linestyle="--", label="uni-operator (mean)"
+            )
+        if info.stairs:
+            axes.plot(
+                *zip(*info.stairs, strict=True),
+                color="#7f8a94",
+                linewidth=1.6,
+                label="best uniform at no more energy (mean)",
+                zorder=1,
             )
         for name, points in info.baselines.items():
             x, y = zip(*points, strict=True)
@@ -174,9 +205,9 @@ def draw_trade_off(info: TradeOff) -> Figure:
             )
             for seed, point in zip(info.seeds, points, strict=True):
                 axes.annotate(str(seed), point, (6, -3), textcoords="offset points", fontsize=8)
-        axes.set(xlabel="energy per image / all layers T8", ylabel="test accuracy (%)")
+        axes.set(xlabel="energy per image / all layers T8", ylabel=info.label)
         axes.grid(alpha=0.25)
-        axes.legend(fontsize=8, loc="lower right")
+        axes.legend(fontsize=8, loc="lower right" if info.higher_is_better else "upper right")
         return figure
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from dse.page import indices
 from dse.table.cost_table import CostTable
+from search.report.figures import corners
 from search.runs.records import SEARCH_KEYS, search_of
-from search.runs.results import Label, Point, setting, uni_operator_line
+from search.runs.results import Label, Point, means, setting, staircase, uni_operator_line
+from search.training.measures import ACCURACY, Measure, measure_of
 
 Json = dict[str, Any]
 
@@ -26,6 +26,7 @@ def run_data(results: Mapping[str, Any], table: CostTable, declared: Sequence[La
         declared: the run's candidates, `search.runs.results.labels`.
         shown: the network that the page shows first, one of `results`.
     """
+    measure, left_out = measure_of(results), results.get("excluded", {})
     weights: list[list[list[float | None]]] = []
     networks: list[Json] = []
     found = {search_of(p): p for p in results["networks"] if p["kind"] == "searched"}
@@ -35,7 +36,7 @@ def run_data(results: Mapping[str, Any], table: CostTable, declared: Sequence[La
             weights.append(_weights(point, table))
         if point is shown:
             start = len(networks)
-        networks.append(_network(point, table, results["transmission"]))
+        networks.append(_network(point, table, results["transmission"], measure, left_out))
         networks[-1]["weights"] = len(weights) - 1 if point["kind"] == "searched" else None
     of_search = {search: i for i, search in enumerate(found)}
     populations = []
@@ -50,7 +51,7 @@ def run_data(results: Mapping[str, Any], table: CostTable, declared: Sequence[La
                 continue
             point = {**member, "kind": "sampled", **{k: population.get(k) for k in SEARCH_KEYS}}
             own.append(len(networks))
-            networks.append(_network(point, table, results["transmission"]))
+            networks.append(_network(point, table, results["transmission"], measure, left_out))
             networks[-1] |= {"weights": of_search[search_of(population)], "selected": False}
         title = f"Population of {setting(population)}, seed {population['seed']}"
         populations.append({"title": title, "networks": own})
@@ -58,7 +59,9 @@ def run_data(results: Mapping[str, Any], table: CostTable, declared: Sequence[La
         "networks": networks,
         "start": start,
         "run": {
-            "lines": uni_operator_lines(results["networks"], declared),
+            "measure": {"name": measure.name, "percent": measure.percent},
+            "lines": uni_operator_lines(results["networks"], declared, measure),
+            "stairs": staircases(results["networks"], measure),
             "weights": weights,
             "cycles": [_cycles(p, table) for p in results["networks"] if "cycles" in p],
             "populations": populations,
@@ -66,20 +69,30 @@ def run_data(results: Mapping[str, Any], table: CostTable, declared: Sequence[La
     }
 
 
-def uni_operator_lines(networks: Sequence[Point], declared: Sequence[Label]) -> list[Json]:
+def uni_operator_lines(networks: Sequence[Point], declared: Sequence[Label], measure: Measure = ACCURACY) -> list[Json]:
     """The line of each seed, if there are several, and that of their means; points are (energy, percent)."""
+    lines = [(seed, uni_operator_line(group, declared, measure)) for seed, group in _uniform_groups(networks, measure)]
+    return [_drawn(seed, line, measure) for seed, line in lines if len(line) > 1]
+
+
+def staircases(networks: Sequence[Point], measure: Measure = ACCURACY) -> list[Json]:
+    """What the best uniform network at no more energy reaches: corners, of each seed and of the means, as the lines."""
+    end = max(p["energy"] for p in networks)
+    stairs = [(seed, corners(staircase(group, measure), end)) for seed, group in _uniform_groups(networks, measure)]
+    return [_drawn(seed, line, measure) for seed, line in stairs if line]
+
+
+def _uniform_groups(networks: Sequence[Point], measure: Measure) -> list[tuple[int | None, list[Point]]]:
     baselines = [p for p in networks if p["kind"] == "baseline"]
-    means = [
-        {**own[0], "test_accuracy": float(np.mean([p["test_accuracy"] for p in own]))}
-        for name in dict.fromkeys(p["candidate"] for p in baselines)
-        for own in [[p for p in baselines if p["candidate"] == name]]
-    ]
     seeds = list(dict.fromkeys(p["seed"] for p in baselines))
-    groups: list[tuple[int | None, list[Point]]] = [(None, means)]
+    groups: list[tuple[int | None, list[Point]]] = [(None, means(networks, measure))]
     if len(seeds) > 1:
         groups = [*((seed, [p for p in baselines if p["seed"] == seed]) for seed in seeds), *groups]
-    lines = [(seed, uni_operator_line(group, declared)) for seed, group in groups]
-    return [{"seed": seed, "points": [[e, 100 * a] for e, a in line]} for seed, line in lines if len(line) > 1]
+    return groups
+
+
+def _drawn(seed: int | None, line: Sequence[tuple[float, float]], measure: Measure) -> Json:
+    return {"seed": seed, "points": [[e, 100 * a if measure.percent else a] for e, a in line]}
 
 
 def name_of(point: Point) -> str:
@@ -90,9 +103,9 @@ def name_of(point: Point) -> str:
     return f"searched, {setting(point)}, seed {point['seed']}{sample}"
 
 
-def _network(point: Point, table: CostTable, transmission: Any) -> Json:
+def _network(point: Point, table: CostTable, transmission: Any, measure: Measure, left_out: Mapping[str, str]) -> Json:
     uniform = point["kind"] == "baseline"
-    uniformly: dict[str, str] = dict.fromkeys(table.layers, str(point.get("candidate")))
+    uniformly: dict[str, str] = {**dict.fromkeys(table.layers, str(point.get("candidate"))), **left_out}
     assignment: Mapping[str, str] = uniformly if uniform else point["assignment"]
     network = {
         "label": name_of(point),
@@ -103,13 +116,17 @@ def _network(point: Point, table: CostTable, transmission: Any) -> Json:
         "assignment": indices(table, assignment, transmission),
         "energy_pj": table.total_pj(assignment, transmission),
         "energy": float(point["energy"]),
-        "validation": float(point["validation_accuracy"]),
-        "test": float(point["test_accuracy"]),
+        "validation": measure.of(point, "validation"),
+        "test": measure.of(point, "test"),
     }
     more = {
         "expected": "energy_expected",
         "above_line": "above_line",
-        "validation_before": "validation_accuracy_discretised",
+        "gain": "gain",
+        "over": "over",
+        "gain_reason": "gain_reason",
+        "passes": "image_passes",
+        "validation_before": f"{measure.key('validation')}_discretised",
         "latency": "latency",
         "count": "count",
         "sample": "sample",

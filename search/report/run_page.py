@@ -20,7 +20,18 @@ from search.report import figures
 from search.report.page_data import run_data
 from search.report.text import data_line
 from search.runs.records import read_results
-from search.runs.results import Label, Point, better_throughout, labels, setting
+from search.runs.results import (
+    NO_UNIFORM,
+    NONE_AS_CHEAP,
+    Label,
+    Point,
+    better_throughout,
+    labels,
+    setting,
+    unequal_passes,
+    with_gains,
+)
+from search.training.measures import ACCURACY, Measure, measure_of
 
 
 def write_report(folder: Path, output: Path | None = None, sweep: Path | None = None) -> Path:
@@ -36,17 +47,19 @@ def write_report(folder: Path, output: Path | None = None, sweep: Path | None = 
     if not (folder / "results.json").is_file():
         raise InputError(folder, "holds no finished run", hint="give the folder of a run that has a results.json")
     results = read_results(folder / "results.json")
+    measure = measure_of(results)
+    results = with_gains(results, measure)
     table, config = CostTable.load(folder / "table.csv"), read_text(folder / "config.yaml")
     curves = sweep_data(sweep) if sweep else None
     declared = labels(results)
-    shown = best(results["networks"])
+    shown = best(results["networks"], measure)
     data = page_data(table, results["transmission"]) | run_data(results, table, declared, shown) | {"sweep": curves}
-    drawn = _figures(table, results["networks"], declared, shown)
+    drawn = _figures(table, results["networks"], declared, shown, measure)
     page = render(
         data,
         title=f"ENOS: {results['name']}",
         subtitle=_subtitle(results, table),
-        findings=findings(results["networks"], table, results["transmission"]),
+        findings=findings(results["networks"], table, results["transmission"], measure),
         commands=_commands(folder, results["name"], output, sweep),
         config=config,
     )
@@ -61,31 +74,40 @@ def _save_figures(drawn: Mapping[str, Any], folder: Path) -> None:
             (folder / f"{name}.png").write_bytes(figures.to_png(figure))
 
 
-def _figures(table: CostTable, networks: Sequence[Point], declared: Sequence[Label], shown: Point) -> dict[str, Any]:
+def _figures(
+    table: CostTable, networks: Sequence[Point], declared: Sequence[Label], shown: Point, measure: Measure
+) -> dict[str, Any]:
     return {
-        "trade_off": figures.draw_trade_off(figures.trade_off_info(networks, declared)),
+        "trade_off": figures.draw_trade_off(figures.trade_off_info(networks, declared, measure)),
         "operator_map": figures.draw_operator_map(figures.operator_map_info(shown, declared)),
         "breakdown": figures.draw_breakdown(figures.breakdown_info(table, shown["assignment"])),
     }
 
 
-def best(networks: Sequence[Point]) -> Point:
-    """The searched network that the page shows in detail: the one with the highest validation accuracy."""
-    return max((p for p in networks if p["kind"] == "searched"), key=lambda p: float(p["validation_accuracy"]))
+def best(networks: Sequence[Point], measure: Measure = ACCURACY) -> Point:
+    """The searched network that the page shows in detail: the one that is best on the validation images."""
+    searched = (p for p in networks if p["kind"] == "searched")
+    return max(searched, key=lambda p: measure.rank(measure.of(p, "validation")))
 
 
 def summary(results: Mapping[str, Any]) -> str:
     """The run's networks as a table of text, for a terminal."""
-    return text_table(_NETWORK_HEAD, [_network_row(p) for p in results["networks"]])
+    measure = measure_of(results)
+    networks = with_gains(results, measure)["networks"]
+    passes = any(p.get("image_passes") is not None for p in networks)
+    head = (*_NETWORK_HEAD, "image passes") if passes else _NETWORK_HEAD
+    return text_table(head, [_network_row(p, measure, passes) for p in networks])
 
 
-def findings(networks: Sequence[Point], table: CostTable, transmission: Transmission = "all") -> list[str]:
-    """What was found and why, as sentences: savings, distance from the uni-operator line, the costliest layers."""
+def findings(
+    networks: Sequence[Point], table: CostTable, transmission: Transmission = "all", measure: Measure = ACCURACY
+) -> list[str]:
+    """What was found and why, as sentences: savings, gain over uniform networks, the costliest layers."""
     texts = []
     searched = [p for p in networks if p["kind"] == "searched"]
     for name in dict.fromkeys(map(setting, searched)):
-        texts.append(_about_setting(name, [p for p in searched if setting(p) == name], networks))
-    shown = best(networks)
+        texts.append(_about_setting(name, [p for p in searched if setting(p) == name], networks, measure))
+    shown = best(networks, measure)
     reference = dict(zip(table.layers, _reference(table, transmission), strict=True))
     energy = dict(zip(table.layers, _energy(table, shown["assignment"], transmission), strict=True))
     total = sum(reference.values())
@@ -102,45 +124,76 @@ def findings(networks: Sequence[Point], table: CostTable, transmission: Transmis
     return texts
 
 
-def _about_setting(name: str, points: Sequence[Point], networks: Sequence[Point]) -> str:
-    energy, accuracy = (float(np.mean([p[k] for p in points])) for k in ("energy", "test_accuracy"))
+def _about_setting(name: str, points: Sequence[Point], networks: Sequence[Point], measure: Measure) -> str:
+    energy, value = (float(np.mean([p[k] for p in points])) for k in ("energy", measure.key("test")))
     expected = float(np.mean([p["energy_expected"] for p in points]))
     text = (
         f"With {name} the searched networks need {energy:.2f} of the all-T8 energy (expected before "
-        f"discretisation: {expected:.2f}) and reach {accuracy:.1%} on the test images (mean over seeds: {len(points)})."
+        f"discretisation: {expected:.2f}) and reach {_valued(measure, value)} on the test images (mean over seeds: "
+        f"{len(points)})."
     )
     for candidate in dict.fromkeys(p["candidate"] for p in networks if p["kind"] == "baseline"):
         same = [p for p in networks if p.get("candidate") == candidate]
-        text += f" All {candidate}: {np.mean([p['test_accuracy'] for p in same]):.1%} at {same[0]['energy']:.2f}."
-    if better := better_throughout(points, networks):
+        tested = float(np.mean([measure.of(p, "test") for p in same]))
+        text += f" All {candidate}: {measure.text(tested)} at {same[0]['energy']:.2f}."
+    text += _about_gain(points, networks, measure)
+    if better := better_throughout(points, networks, measure):
         text += (
             f" Nothing was gained by searching: all {' and all '.join(better)} cost no more and did better on the "
             "validation images."
         )
-    gaps = [p["above_line"] for p in points if p["above_line"] is not None]
+    gaps = [p["above_line"] for p in points if p.get("above_line") is not None]
     if gaps:
         above = sum(gap > 0 for gap in gaps)
         text += (
             f" {above} of {len(gaps)} lie above the line through the uni-operator networks of their seed; the mean "
-            f"distance is {100 * np.mean(gaps):+.1f} percentage points."
+            f"distance is {measure.gain_text(float(np.mean(gaps)))} {measure.unit}."
         )
     return text
 
 
-_NETWORK_HEAD = ("network", "seed", "energy", "expected", "validation", "test", "above the line")
+def _about_gain(points: Sequence[Point], networks: Sequence[Point], measure: Measure) -> str:
+    """The gain over the best uniform network at no more energy, or why there is none; and whether passes are equal."""
+    compared = [p for p in points if p.get("gain") is not None]
+    text = ""
+    if compared:
+        gain = float(np.mean([p["gain"] for p in compared]))
+        over = " and ".join(f"all {name}" for name in dict.fromkeys(p["over"] for p in compared))
+        text = (
+            f" Over the uniform network that is best on validation images at no more energy ({over}), the gain on "
+            f"test images is {measure.gain_text(gain)} {measure.unit}"
+        )
+        text += f" (mean of {len(compared)} of {len(points)})." if len(points) > 1 else "."
+    for reason in (NONE_AS_CHEAP, NO_UNIFORM):
+        if count := sum(p.get("gain_reason") == reason for p in points):
+            text += f" For {count} of {len(points)} there is no such gain: {reason}."
+    if passes := unequal_passes(compared, networks):
+        text += f" {passes}"
+    return text
 
 
-def _network_row(p: Point) -> list[str]:
-    gap = p.get("above_line")
-    return [
+def _valued(measure: Measure, value: float) -> str:
+    return measure.text(value) if measure == ACCURACY else f"a {measure.name} of {measure.text(value)}"
+
+
+_NETWORK_HEAD = ("network", "seed", "energy", "expected", "validation", "test", "gain over uniform", "above the line")
+
+
+def _network_row(p: Point, measure: Measure, passes: bool) -> list[str]:
+    gap, gain = p.get("above_line"), p.get("gain")
+    reason = {NONE_AS_CHEAP: "none as cheap", NO_UNIFORM: ""}.get(str(p.get("gain_reason")), "")
+    row = [
         f"all {p['candidate']}" if p["kind"] == "baseline" else f"searched, {setting(p)}",
         str(p["seed"]),
         f"{p['energy']:.3f}",
         f"{p['energy_expected']:.3f}" if "energy_expected" in p else "",
-        f"{p['validation_accuracy']:.1%}",
-        f"{p['test_accuracy']:.1%}",
-        "" if gap is None else f"{100 * gap:+.1f}",
+        measure.text(measure.of(p, "validation")),
+        measure.text(measure.of(p, "test")),
+        reason if gain is None else f"{measure.gain_text(gain)} ({p['over']})",
+        "" if gap is None else measure.gain_text(gap),
     ]
+    total = p.get("image_passes")
+    return [*row, "" if total is None else f"{total:,.0f}"] if passes else row
 
 
 def _name(p: Point) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dse.core.text import text_table
-from search.runs.results import Point, better_throughout, setting
+from search.runs.results import NO_UNIFORM, Point, better_throughout, setting, unequal_passes
+from search.training.measures import ACCURACY, Measure, measure_of
 
 
 def details(results: Mapping[str, Any]) -> list[str]:
@@ -17,10 +18,21 @@ def details(results: Mapping[str, Any]) -> list[str]:
 
     The Pareto set is that of several searches a seed.
     """
+    measure = measure_of(results)
     found = [data_line(results["data"])]
+    if left_out := results.get("excluded"):
+        (counted,) = set(left_out.values())
+        found.append(
+            f"note: left out of the search, in floating point, and counted as {counted}: {', '.join(left_out)}"
+        )
     searched = [p for p in results["networks"] if p["kind"] == "searched"]
     for name in dict.fromkeys(map(setting, searched)):
-        if better := better_throughout([p for p in searched if setting(p) == name], results["networks"]):
+        own = [p for p in searched if setting(p) == name]
+        if all(p.get("gain_reason") == NO_UNIFORM for p in own):
+            found.append(f"note: nothing is said of the gain of what was searched with {name}: {NO_UNIFORM}")
+        if passes := unequal_passes(own, results["networks"]):
+            found.append(f"note: {name}: {passes}")
+        if better := better_throughout(own, results["networks"], measure):
             found.append(f"note: all {' and all '.join(better)} cost no more than what was searched with {name}, "
                          "and did better on the validation images")  # fmt: skip
     if any(abs(p["latency"] - 1) > 1e-9 for p in results["networks"]):
@@ -30,9 +42,9 @@ def details(results: Mapping[str, Any]) -> list[str]:
     ]
     for population in results["populations"]:
         title = f"Population of seed {population['seed']}, {setting(population)}"
-        found.append(f"\n{title}; * is best on the validation images:\n{population_table(population)}")
+        found.append(f"\n{title}; * is best on the validation images:\n{population_table(population, measure)}")
     if len({setting(p) for p in results["networks"] if p["kind"] == "searched"}) > 1:
-        found.append(f"\nPareto set (energy, validation accuracy) of each seed:\n{pareto_table(results)}")
+        found.append(f"\nPareto set (energy, validation {measure.name}) of each seed:\n{pareto_table(results)}")
     return found
 
 
@@ -64,15 +76,15 @@ def cycle_table(point: Point) -> str:
     return text_table(("cycle", "layer", "candidate", "weight"), rows)
 
 
-def population_table(population: Mapping[str, Any]) -> str:
+def population_table(population: Mapping[str, Any], measure: Measure = ACCURACY) -> str:
     """A column a distinct network, under the sample it was drawn as first: how often, its figures, its candidates."""
     networks: list[Point] = population["networks"]
     head = [f"{p['sample']}{'*' if p['sample'] == population['selected'] else ''}" for p in networks]
     rows = [
         ["drawn", *(str(p["count"]) for p in networks)],
         ["energy", *(f"{p['energy']:.3f}" for p in networks)],
-        ["validation", *(f"{p['validation_accuracy']:.1%}" for p in networks)],
-        ["test", *(f"{p['test_accuracy']:.1%}" for p in networks)],
+        ["validation", *(measure.text(measure.of(p, "validation")) for p in networks)],
+        ["test", *(measure.text(measure.of(p, "test")) for p in networks)],
         *([layer, *(p["assignment"][layer] for p in networks)] for layer in networks[0]["assignment"]),
     ]
     return text_table(("sample", *head), rows)
@@ -80,14 +92,15 @@ def population_table(population: Mapping[str, Any]) -> str:
 
 def pareto_table(results: Mapping[str, Any]) -> str:
     """A row a network of the Pareto set."""
+    measure = measure_of(results)
     rows = [
         [
             str(p["seed"]),
             setting(p),
             "" if p["sample"] is None else str(p["sample"]),
             f"{p['energy']:.3f}",
-            f"{p['validation_accuracy']:.1%}",
-            f"{p['test_accuracy']:.1%}",
+            measure.text(measure.of(p, "validation")),
+            measure.text(measure.of(p, "test")),
         ]
         for p in results["pareto"]
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from search.runs.passes import Parts
 from search.runs.progress import in_words
 from search.runs.stages import Run, Stage, dataset
 from search.training.checkpoint import Record
@@ -13,13 +14,17 @@ from search.training.train import batches_per_epoch
 
 @dataclass(frozen=True)
 class Planned:
-    """A stage with its epochs, those of them that are done, and the steps and images of one epoch."""
+    """A stage with its epochs, those of them that are done, and the steps and images of one epoch.
+
+    `image_passes` is all the training that the stage's network has had at its end, by where it came from.
+    """
 
     stage: Stage
     epochs: int
     done: int
     steps: int
     images: int
+    image_passes: Parts
     seconds: float | None  # of one epoch, measured; None where no epoch of its kind has been
 
 
@@ -35,10 +40,12 @@ def plan(run: Run) -> list[Planned]:
     found = []
     for stage in run.stages:
         searching = stage.kind == "search"
-        batch_size = (run.config.search if searching else run.config.relearn).batch_size
+        settings = {"search": run.config.search, "pretrain": run.config.pretrain}.get(stage.kind) or run.config.relearn
+        batch_size = settings.batch_size
         steps = batches_per_epoch(train, batch_size)
         images = steps * min(batch_size, len(train))
-        found.append(Planned(stage, run.epochs(stage), len(records[stage]), steps, images, measured.get(searching)))
+        found.append(Planned(stage, run.epochs(stage), len(records[stage]), steps, images, run.image_passes(stage),
+                             measured.get(searching)))  # fmt: skip
     return found
 
 
@@ -51,6 +58,10 @@ def describe(planned: Sequence[Planned], minutes: float | None = None) -> list[s
         known = known and (p.seconds is not None or not todo)
         left += todo * (p.seconds or 0.0)
         text = f"{p.stage.name:{width}}  {p.done} of {p.epochs} epochs done, {p.steps} steps, {p.images:,} images each"
+        parts = {name: number for name, number in p.image_passes.items() if number}
+        text += f", {sum(parts.values()):,} image passes"
+        if len(parts) > 1:
+            text += f" ({', '.join(f'{name} {number:,}' for name, number in parts.items())})"
         if todo:
             text += _when(p, left if known else None, minutes)
         lines.append(text)

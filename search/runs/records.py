@@ -7,7 +7,7 @@ had none, lack what was added since.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, with_config
 from dse.core.documents import read_json
 from dse.core.errors import InputError
 from dse.core.schema import validated
+from search.training.measures import measure_of
 
 if sys.version_info >= (3, 12):
     from typing import TypedDict
@@ -52,24 +53,47 @@ class Epoch(TypedDict):
     assigned: NotRequired[Cycle]
 
 
+class PassesOf(TypedDict):
+    """Image passes by the stages that a network's weights or its assignment came from."""
+
+    pretrain: int
+    search: int
+    relearn: int
+
+
 class SearchResult(TypedDict):
-    """What a search ends with; one assignment, or as many as it samples."""
+    """What a search ends with; one assignment, or as many as it samples.
+
+    A measure other than accuracy has `mixture_validation_metric` and `validation_metrics_discretised` instead.
+    """
 
     energy_expected: float
-    mixture_validation_accuracy: float
-    validation_accuracies_discretised: list[float]
+    mixture_validation_accuracy: NotRequired[float]
+    validation_accuracies_discretised: NotRequired[list[float]]
+    mixture_validation_metric: NotRequired[float]
+    validation_metrics_discretised: NotRequired[list[float]]
     assignments: list[Assignment]
     energies_discretised: list[float]
     probabilities: Probabilities
+    image_passes: NotRequired[int]
+    image_passes_of: NotRequired[PassesOf]
 
 
 class Trained(TypedDict):
-    """What training a decided network ends with: energy in units of the all-typical 8-bit network's, and in pJ."""
+    """What training a decided network ends with: energy in units of the all-typical 8-bit network's, and in pJ.
+
+    It has accuracies, or `validation_metric` and `test_metric` of another measure (`search.training.measures`).
+    `image_passes` is all the training that the network has had; see `search.runs.passes`.
+    """
 
     energy: float
     energy_pj: NotRequired[float]
-    validation_accuracy: float
-    test_accuracy: float
+    validation_accuracy: NotRequired[float]
+    test_accuracy: NotRequired[float]
+    validation_metric: NotRequired[float]
+    test_metric: NotRequired[float]
+    image_passes: NotRequired[int]
+    image_passes_of: NotRequired[PassesOf]
 
 
 class SearchRecord(TypedDict):
@@ -81,7 +105,7 @@ class SearchRecord(TypedDict):
 
 
 class TrainingRecord(TypedDict):
-    """A finished relearning or baseline."""
+    """A finished pretraining, relearning or baseline."""
 
     schema_version: NotRequired[int]
     history: list[Epoch]
@@ -94,7 +118,8 @@ class TrainedNetwork(Trained):
 
     `kind` is baseline, with a `candidate`; or searched, with what it was searched with: one of ``lambda``, `budget` and
     `latency_budget` is a number. `sample` and `count` are of networks that were drawn, `cycles` of sequential searches;
-    `above_line` is the distance from the uni-operator line of its seed.
+    `above_line` is the distance from the uni-operator line of its seed; `gain` that from the uniform network `over`,
+    the best one at no more energy, or `gain_reason` says why there is none.
     """
 
     kind: NotRequired[Literal["baseline", "searched", "sampled"]]
@@ -108,10 +133,14 @@ class TrainedNetwork(Trained):
     energy_expected: NotRequired[float]
     energy_discretised: NotRequired[float]
     validation_accuracy_discretised: NotRequired[float]
+    validation_metric_discretised: NotRequired[float]
     latency: NotRequired[float]
     latency_expected: NotRequired[float]
     latency_discretised: NotRequired[float]
     above_line: NotRequired[float | None]
+    gain: NotRequired[float | None]
+    over: NotRequired[str | None]
+    gain_reason: NotRequired[str]
     assignment: NotRequired[Assignment]
     probabilities: NotRequired[Probabilities]
     cycles: NotRequired[list[Cycle]]
@@ -147,6 +176,22 @@ class Declared(TypedDict):
     bits: int
 
 
+class Metric(TypedDict):
+    """What networks were judged by, if it was not accuracy; see `search.training.measures.Measure`."""
+
+    name: str
+    higher_is_better: bool
+    percent: bool
+
+
+@with_config(ConfigDict(extra="allow"))
+class PretrainedNetwork(Trained):
+    """What the searches and trainings of a seed started from: `candidate` in every layer."""
+
+    seed: int
+    candidate: str
+
+
 class Results(TypedDict):
     """``results.json``; see `search.runs.results.summarise`."""
 
@@ -157,6 +202,9 @@ class Results(TypedDict):
     unit_pj: float
     transmission: Literal["all", "on_chip"]
     mode: NotRequired[str]
+    metric: NotRequired[Metric]
+    excluded: NotRequired[Assignment]
+    pretrained: NotRequired[list[PretrainedNetwork]]
     networks: Annotated[list[TrainedNetwork], Field(min_length=1)]
     populations: NotRequired[list[Population]]
     pareto: NotRequired[list[TrainedNetwork]]
@@ -170,18 +218,26 @@ def read_results(file: Path) -> dict[str, Any]:
     """
     hint = "run the same configuration again: it writes this file from the finished stages"
     results: dict[str, Any] = _read(Results, file, hint)
+    measure = measure_of(results)
+    values = (measure.key("validation"), measure.key("test"))
     for i, point in enumerate(results["networks"]):
         needed = ("seed", "candidate") if point.get("kind") == "baseline" else ("seed", "assignment", "probabilities")
-        lacking = [key for key in ("kind", *needed) if key not in point]
-        if lacking:
-            raise InputError(f"{file}: networks[{i}]", f"field {lacking[0]!r} is missing", hint=hint)
+        _need(point, ("kind", *needed, *values), f"{file}: networks[{i}]", hint)
     searches = [search_of(point) for point in results["networks"] if point["kind"] == "searched"]
     if not searches:
         raise InputError(f"{file}: networks", "none of them was searched", hint=hint)
     for i, population in enumerate(results.get("populations", [])):
         if search_of(population) not in searches:
             raise InputError(f"{file}: populations[{i}]", "belongs to none of the searches in networks", hint=hint)
+        for j, point in enumerate(population["networks"]):
+            _need(point, values, f"{file}: populations[{i}].networks[{j}]", hint)
     return {"populations": [], **results}
+
+
+def _need(point: Mapping[str, Any], keys: Iterable[str], where: str, hint: str) -> None:
+    for key in keys:
+        if key not in point:
+            raise InputError(where, f"field {key!r} is missing", hint=hint)
 
 
 def search_of(point: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -193,13 +249,17 @@ def read_record(file: Path, kind: str) -> dict[str, Any]:
     """The record of a finished stage, of the form of `SearchRecord` or `TrainingRecord`.
 
     Args:
-        kind: of the stage: search, relearn or baseline.
+        kind: of the stage: pretrain, search, relearn or baseline.
 
     Raises:
         InputError: a damaged file; its checkpoint is not concerned.
     """
     record: Any = SearchRecord if kind == "search" else TrainingRecord
-    return dict(_read(record, file, "remove this file: the stage is finished again from its checkpoint"))
+    hint = "remove this file: the stage is finished again from its checkpoint"
+    found: dict[str, Any] = dict(_read(record, file, hint))
+    if kind != "search" and "test_metric" not in found["result"]:
+        _need(found["result"], ("validation_accuracy", "test_accuracy"), f"{file}: result", hint)
+    return found
 
 
 def _read(kind: Any, file: Path, hint: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a run found: its networks as points of accuracy and energy, and how they lie to the uni-operator line."""
+"""What a run found: its networks as points of accuracy and energy, and how they compare with uniform networks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ import numpy as np
 
 from dse.hardware.candidates import load_candidates
 from dse.table.cost_table import CostTable
-from search.costs import expected_share, reference_pj, share
+from search.costs import excluded_rows, expected_share, reference_pj, share
 from search.runs.config import RunConfig
 from search.runs.records import SCHEMA
+from search.training.measures import ACCURACY, Measure, discretised_key
 
 Point = dict[str, Any]
 """A network of the results; its keys are those of `search.runs.records.TrainedNetwork`."""
+
+NO_UNIFORM = "no uniform network was trained"
+NONE_AS_CHEAP = "no uniform network is as cheap"
+SAME_ENERGY = 1e-9
+"""By how much, relatively, energies differ that are the same but for the order of their sums."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,11 @@ class StageLike(Protocol):
 
 
 def summarise(
-    config: RunConfig, table: CostTable, data: Mapping[str, Any], done: Mapping[Any, Mapping[str, Any]]
+    config: RunConfig,
+    table: CostTable,
+    data: Mapping[str, Any],
+    done: Mapping[Any, Mapping[str, Any]],
+    measure: Measure = ACCURACY,
 ) -> dict[str, Any]:
     """The content of ``results.json``.
 
@@ -65,38 +75,50 @@ def summarise(
         table: energies and cycles of the run.
         data: what is said of the data set.
         done: finished stages and their records; a search counts with its relearning only.
+        measure: what decides between networks; its values are under its keys in the records.
 
     Returns:
         ``candidates``: name, operator and bits of what the operators file declares; ``unit_pj``: energy in pJ of the
         network with the typical operator at 8 bits everywhere.
         ``networks``: the baselines, and of each search the network that did best on the validation set, with
         accuracies from 0 to 1, energies in units of ``unit_pj`` and latencies in cycles of the same network; searched
-        networks carry ``above_line`` too, their distance from the uni-operator line of their seed, and ``cycles`` if
-        the mode assigns layer by layer.
+        networks carry ``gain`` over the uniform network of their seed that is best on the validation set at no more
+        energy, and its candidate ``over``, or a ``gain_reason`` why there is none (see `with_gains`); ``above_line``,
+        their distance from the uni-operator line of their seed, None outside its left end; and ``cycles`` if the mode
+        assigns layer by layer.
+        ``excluded``: layers that were left out of the search, and the candidate that their energy is counted as.
+        ``metric``: name and direction of the measure, if it is not accuracy.
         ``populations``: the distinct networks of each search that samples them, with how often each was drawn.
         ``pareto``: per seed, the searched networks that no other one of the seed beats in energy and in validation
         accuracy, cheapest first.
     """
+    left_out = excluded_rows(table, config.exclude)
     declared = [Label(c.name, c.operator, c.bits) for c in config.declared]
-    baselines = [_baseline(stage, record, table) for stage, record in done.items() if stage.kind == "baseline"]
+    baselines = [
+        _baseline(stage, record, table, left_out) for stage, record in done.items() if stage.kind == "baseline"
+    ]
     searched, populations, relearned = [], [], []
     for search, record in done.items():
         if search.kind != "search":
             continue
         networks_of = {s: r for s, r in done.items() if s.kind == "relearn" and _search_of(s) == _search_of(search)}
-        population = merged([_searched(s, record, r, table) for s, r in networks_of.items()])
+        population = merged([_searched(s, record, r, table, measure) for s, r in networks_of.items()])
         for point in population:
-            line = uni_operator_line([b for b in baselines if b["seed"] == point["seed"]], declared)
-            point["above_line"] = point["test_accuracy"] - line_accuracy(line, point["energy"]) if line else None
+            line = uni_operator_line([b for b in baselines if b["seed"] == point["seed"]], declared, measure)
+            point["above_line"] = above_line(point, line, measure)
+            point.update(gain_over_uniform(point, baselines, measure))
         relearned += population
-        best = most_accurate(population)
+        best = most_accurate(population, measure)
         searched.append({k: v for k, v in best.items() if k not in ("sample", "count")})
         if any(stage.sample is not None for stage in networks_of):
             drawn = [_without_shares(p) for p in population]
             populations.append({**_search_of(search), "selected": best["sample"], "networks": drawn})
+    named = {} if measure == ACCURACY else {"metric": asdict(measure)}
     return {
         "schema_version": SCHEMA,
         "name": config.name,
+        **named,
+        **({"excluded": left_out} if left_out else {}),
         "data": dict(data),
         "candidates": list(map(asdict, declared)),
         "unit_pj": reference_pj(table, config.transmission),
@@ -104,8 +126,110 @@ def summarise(
         "mode": config.search.mode,
         "networks": [*baselines, *searched],
         "populations": populations,
-        "pareto": pareto(relearned),
+        "pareto": pareto(relearned, measure),
     }
+
+
+def best_uniform(point: Point, networks: Sequence[Point], measure: Measure = ACCURACY) -> Point | None:
+    """The uniform network of the point's seed at no more energy that is best on validation images; None without one.
+
+    Of equals it is the cheaper.
+
+    Args:
+        networks: any of the run; those that are not baselines are ignored.
+    """
+    limit = point["energy"] * (1 + SAME_ENERGY)
+    fit = [b for b in _baselines_of(networks, point["seed"]) if b["energy"] <= limit]
+    return min(fit, key=lambda b: (-measure.rank(measure.of(b, "validation")), b["energy"])) if fit else None
+
+
+def gain_over_uniform(point: Point, networks: Sequence[Point], measure: Measure = ACCURACY) -> Point:
+    """``gain`` on test images over `best_uniform`, its candidate ``over``; or both None, and the ``gain_reason``.
+
+    Example:
+        >>> uniform = [{"kind": "baseline", "seed": 0, "candidate": name, "energy": energy,
+        ...             "validation_accuracy": validation, "test_accuracy": 0.5}
+        ...            for name, energy, validation in [("T8", 1.0, 0.9), ("T4", 0.5, 0.8), ("BC4", 0.4, 0.7)]]
+        >>> gain_over_uniform({"seed": 0, "energy": 0.6, "test_accuracy": 0.75}, uniform)
+        {'gain': 0.25, 'over': 'T4'}
+        >>> gain_over_uniform({"seed": 0, "energy": 0.3, "test_accuracy": 0.75}, uniform)
+        {'gain': None, 'over': None, 'gain_reason': 'no uniform network is as cheap'}
+    """
+    uniform = best_uniform(point, networks, measure)
+    if uniform is None:
+        reason = NONE_AS_CHEAP if _baselines_of(networks, point["seed"]) else NO_UNIFORM
+        return {"gain": None, "over": None, "gain_reason": reason}
+    gain = measure.gain(measure.of(point, "test"), measure.of(uniform, "test"))
+    return {"gain": gain, "over": uniform["candidate"]}
+
+
+def with_gains(results: Mapping[str, Any], measure: Measure = ACCURACY) -> dict[str, Any]:
+    """Results of any version with the gain of each searched network, and no ``above_line`` left of the line."""
+    networks, declared = results["networks"], labels(results)
+
+    def compared(point: Point, seed: int) -> Point:
+        found = {**point, **({} if "gain" in point else gain_over_uniform({**point, "seed": seed}, networks, measure))}
+        line = uni_operator_line(_baselines_of(networks, seed), declared, measure)
+        if line and _left_of(line, point["energy"]) and "above_line" in point:
+            found["above_line"] = None
+        return found
+
+    populations = [
+        {**population, "networks": [compared(p, population["seed"]) for p in population["networks"]]}
+        for population in results.get("populations", [])
+    ]
+    searched = [p if p["kind"] == "baseline" else compared(p, p["seed"]) for p in networks]
+    return {**results, "networks": searched, "populations": populations}
+
+
+def staircase(baselines: Sequence[Point], measure: Measure = ACCURACY) -> list[tuple[float, float]]:
+    """What a uniform network reaches at no more than an energy: (energy, value on test images) of each step, cheapest
+    first.
+
+    A step is a network that is better on validation images than all cheaper ones, which is how `best_uniform` chooses;
+    so on test images a step may go down.
+
+    Args:
+        baselines: the uniform networks of one seed, or the means of several.
+    """
+    steps: list[tuple[float, float]] = []
+    best = -float("inf")
+    for b in sorted(baselines, key=lambda b: (b["energy"], -measure.rank(measure.of(b, "validation")))):
+        if (rank := measure.rank(measure.of(b, "validation"))) > best:
+            best = rank
+            steps.append((float(b["energy"]), measure.of(b, "test")))
+    return steps
+
+
+def means(networks: Sequence[Point], measure: Measure = ACCURACY) -> list[Point]:
+    """One point for each candidate of the uniform networks: the means over their seeds."""
+    baselines = [p for p in networks if p["kind"] == "baseline"]
+    found = []
+    for name in dict.fromkeys(p["candidate"] for p in baselines):
+        own = [p for p in baselines if p["candidate"] == name]
+        values = {measure.key(split): _mean(own, measure.key(split)) for split in ("validation", "test")}
+        found.append({**own[0], **values})
+    return found
+
+
+def unequal_passes(points: Sequence[Point], networks: Sequence[Point]) -> str | None:
+    """Says that searched networks and the uniform ones they are compared with have not had equal image passes.
+
+    None where they have, and where results of earlier versions do not tell.
+    """
+    for point in points:
+        uniform = next((b for b in _baselines_of(networks, point["seed"]) if b["candidate"] == point.get("over")), {})
+        own, other = point.get("image_passes"), uniform.get("image_passes")
+        if own is not None and other is not None and own != other:
+            return (
+                f"Image passes are not equal: {own:,.0f} in all for the searched network of seed {point['seed']}, "
+                f"{other:,.0f} for all {uniform['candidate']}."
+            )
+    return None
+
+
+def _baselines_of(networks: Sequence[Point], seed: int) -> list[Point]:
+    return [p for p in networks if p.get("kind") == "baseline" and p["seed"] == seed]
 
 
 def setting(point: Mapping[str, Any]) -> str:
@@ -129,24 +253,23 @@ def merged(population: Sequence[Point]) -> list[Point]:
     return found
 
 
-def most_accurate(population: Sequence[Point]) -> Point:
-    """The optimal choice of Algorithm 3, step 3: the most accurate on the validation set, of equals the cheaper."""
-    return max(population, key=lambda p: (p["validation_accuracy"], -p["energy"]))
+def most_accurate(population: Sequence[Point], measure: Measure = ACCURACY) -> Point:
+    """The optimal choice of Algorithm 3, step 3: the best on the validation set, of equals the cheaper."""
+    return max(population, key=lambda p: (measure.rank(measure.of(p, "validation")), -p["energy"]))
 
 
-def pareto(points: Sequence[Point]) -> list[Point]:
+def pareto(points: Sequence[Point], measure: Measure = ACCURACY) -> list[Point]:
     """The Pareto set of each seed over energy and validation accuracy, for seeds have different validation sets.
 
     Test accuracies are in it and decide nothing. Networks found several times are named once.
     """
     found: list[Point] = []
     for seed in dict.fromkeys(p["seed"] for p in points):
-        best = -1.0
-        for p in sorted(
-            (p for p in points if p["seed"] == seed), key=lambda p: (p["energy"], -p["validation_accuracy"])
-        ):
-            if p["validation_accuracy"] > best:
-                best = p["validation_accuracy"]
+        best = -float("inf")
+        own = [(p, measure.rank(measure.of(p, "validation"))) for p in points if p["seed"] == seed]
+        for p, rank in sorted(own, key=lambda pair: (pair[0]["energy"], -pair[1])):
+            if rank > best:
+                best = rank
                 names = (
                     "seed",
                     "lambda",
@@ -154,15 +277,15 @@ def pareto(points: Sequence[Point]) -> list[Point]:
                     "latency_budget",
                     "sample",
                     "energy",
-                    "validation_accuracy",
-                    "test_accuracy",
+                    measure.key("validation"),
+                    measure.key("test"),
                     "assignment",
                 )
                 found.append({name: p[name] for name in names})
     return found
 
 
-def better_throughout(points: Sequence[Point], networks: Sequence[Point]) -> list[str]:
+def better_throughout(points: Sequence[Point], networks: Sequence[Point], measure: Measure = ACCURACY) -> list[str]:
     """Candidates that beat searched networks when every layer has them: not more expensive, more accurate on validation
     images.
 
@@ -174,8 +297,8 @@ def better_throughout(points: Sequence[Point], networks: Sequence[Point]) -> lis
     found = []
     for name in dict.fromkeys(p["candidate"] for p in networks if p["kind"] == "baseline"):
         own = [p for p in networks if p.get("candidate") == name and p["seed"] in seeds]
-        energy, accuracy = ((_mean(own, k), _mean(points, k)) for k in ("energy", "validation_accuracy"))
-        if own and energy[0] <= energy[1] and accuracy[0] > accuracy[1]:
+        energy, value = ((_mean(own, k), _mean(points, k)) for k in ("energy", measure.key("validation")))
+        if own and energy[0] <= energy[1] and measure.gain(*value) > 0:
             found.append(str(name))
     return found
 
@@ -184,7 +307,9 @@ def _mean(points: Sequence[Point], key: str) -> float:
     return float(np.mean([p[key] for p in points])) if points else float("nan")
 
 
-def uni_operator_line(baselines: Sequence[Point], declared: Sequence[Label] | None = None) -> list[tuple[float, float]]:
+def uni_operator_line(
+    baselines: Sequence[Point], declared: Sequence[Label] | None = None, measure: Measure = ACCURACY
+) -> list[tuple[float, float]]:
     """(energy, test accuracy) of the uni-operator networks at the widest precision among them, cheapest first.
 
     Args:
@@ -192,7 +317,7 @@ def uni_operator_line(baselines: Sequence[Point], declared: Sequence[Label] | No
     """
     bits = {c.name: c.bits for c in (labels({}) if declared is None else declared)}
     widest = max((bits[b["candidate"]] for b in baselines), default=0)
-    return sorted((b["energy"], b["test_accuracy"]) for b in baselines if bits[b["candidate"]] == widest)
+    return sorted((b["energy"], measure.of(b, "test")) for b in baselines if bits[b["candidate"]] == widest)
 
 
 def line_accuracy(line: Sequence[tuple[float, float]], energy: float) -> float:
@@ -200,18 +325,31 @@ def line_accuracy(line: Sequence[tuple[float, float]], energy: float) -> float:
     return float(np.interp(energy, [p[0] for p in line], [p[1] for p in line]))
 
 
+def above_line(point: Point, line: Sequence[tuple[float, float]], measure: Measure = ACCURACY) -> float | None:
+    """Distance from the line on test images; None without a line, and left of its cheapest network, where it says
+    nothing."""
+    if not line or _left_of(line, point["energy"]):
+        return None
+    return measure.gain(measure.of(point, "test"), line_accuracy(line, point["energy"]))
+
+
+def _left_of(line: Sequence[tuple[float, float]], energy: float) -> bool:
+    return energy * (1 + SAME_ENERGY) < line[0][0]
+
+
 def _search_of(stage: StageLike) -> Point:
     """Which search a stage belongs to."""
     return {"seed": stage.seed, "lambda": stage.lam, "budget": stage.budget, "latency_budget": stage.latency_budget}
 
 
-def _baseline(stage: StageLike, record: Mapping[str, Any], table: CostTable) -> Point:
-    latency = share(table, dict.fromkeys(table.layers, str(stage.candidate)), "latency")
+def _baseline(stage: StageLike, record: Mapping[str, Any], table: CostTable, left_out: Mapping[str, str]) -> Point:
+    latency = share(table, {**dict.fromkeys(table.layers, str(stage.candidate)), **left_out}, "latency")
     return {"kind": "baseline", "seed": stage.seed, "candidate": stage.candidate, **record["result"],
             "latency": latency}  # fmt: skip
 
 
-def _searched(stage: StageLike, search: Mapping[str, Any], relearned: Mapping[str, Any], table: CostTable) -> Point:
+def _searched(stage: StageLike, search: Mapping[str, Any], relearned: Mapping[str, Any], table: CostTable,
+              measure: Measure) -> Point:  # fmt: skip
     found = search["result"]
     assignment = found["assignments"][(stage.sample or 1) - 1]
     latency = share(table, assignment, "latency")
@@ -221,7 +359,7 @@ def _searched(stage: StageLike, search: Mapping[str, Any], relearned: Mapping[st
         "sample": stage.sample,
         "energy_expected": found["energy_expected"],
         "energy_discretised": found["energies_discretised"][(stage.sample or 1) - 1],
-        "validation_accuracy_discretised": found["validation_accuracies_discretised"][(stage.sample or 1) - 1],
+        f"{measure.key('validation')}_discretised": found[discretised_key(measure)][(stage.sample or 1) - 1],
         "latency_expected": expected_share(table, found["probabilities"], "latency"),
         "latency_discretised": latency,
         **relearned["result"],

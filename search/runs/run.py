@@ -8,6 +8,7 @@ A run that is killed and started again does its remaining stages, and the interr
     metrics.jsonl    one line per epoch, and one with the result of each stage
     assignments/     what each search chose, as YAML: layer -> candidate; a file a sample where it samples several
     results.json     every trained network: accuracies, energies
+    weights/         the weights that were given, and the pretrained ones of each seed, as state dicts
     stages/          finished stages; checkpoints/  weights and state of each stage after its last epoch
     tensorboard/     the metrics as event files, if the configuration asks for them
 """
@@ -20,7 +21,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,14 +37,27 @@ from dse.table.cost_table import CostTable
 from dse.table.provenance import check_architecture, check_network, check_operators
 from dse.workload.networks import Network
 from dse.workload.trace import export_network
+from search.costs import excluded_layers
 from search.runs.config import RunConfig, config_yaml, load_config
 from search.runs.limit import Limit
 from search.runs.results import summarise
-from search.runs.stages import Run, Stage, data_record, dataset, do_stage, first_network, network_of, search_network
+from search.runs.stages import (
+    Run,
+    Stage,
+    data_record,
+    dataset,
+    do_stage,
+    first_network,
+    network_of,
+    pretrained_network,
+    search_network,
+)
 from search.runs.tensorboard import check_installed, event_files
 from search.runs.workers import Lock, do_side_by_side
 from search.supernet import uniform
 from search.training.checkpoint import Record
+from search.training.metrics import check_targets, measure_named
+from search.training.weights import load_weights, read_weights
 
 WORKERS_END_S = 30.0
 """How long a run waits for the workers of a killed process; they end within a second unless the machine is stuck."""
@@ -75,13 +89,34 @@ def open_run(folder: Path, config: RunConfig, table: CostTable) -> Run:
     if kept_operators.exists() and load_candidates(kept_operators) != config.declared:
         raise InputError(kept_operators, "the run was begun with other operators",
                          hint="take another name or folder for a new run")  # fmt: skip
-    for part in ("stages", "checkpoints", "assignments"):
+    for part in ("stages", "checkpoints", "assignments", "weights"):
         (folder / part).mkdir(parents=True, exist_ok=True)
+    _keep_init(Run(folder, config, table))
     write_text(kept, config_yaml(config))
     if not kept_table.exists():
         write_atomically(kept_table, table.save)
     write_text(kept_operators, read_text(find_operators(config.operators)))
     return Run(folder, config, table)
+
+
+def _keep_init(run: Run) -> None:
+    """Copies the weights that are given into the run's folder; a run that has its copy needs the file no more.
+
+    Raises:
+        InputError: the file has changed since.
+    """
+    if run.config.init is None:
+        return
+    given, kept = Path(run.config.init), run.folder / "weights" / "init.pt"
+    if kept.exists() and not given.exists():
+        return
+    weights = read_weights(given)
+    if not kept.exists():
+        write_atomically(kept, lambda file: torch.save(weights, file))
+        return
+    before = read_weights(kept)
+    if before.keys() != weights.keys() or not all(torch.equal(before[name], weights[name]) for name in before):
+        raise InputError(given, "is not what the run was begun with", hint="take another name for a new run")
 
 
 def read_run(folder: Path) -> Run:
@@ -110,10 +145,14 @@ def do_run(run: Run, on_progress: OnProgress, jobs: int | None = None, limit: Li
     """
     with _alone(run.folder) as lock:
         data = data_record(run.config)
+        _ = run.passes_each  # is then known to workers, which need not read the data of the first seed for it
         _do_stages(run, on_progress, default_jobs(run.config) if jobs is None else jobs, lock, limit or Limit())
         done = {stage: run.record(stage) for stage in run.stages}
         _write_metrics(run, done)  # once more, for several workers report in any order
-        results = summarise(run.config, run.table, data, done)
+        results = summarise(run.config, run.table, data, done, measure_named(run.config.metric))
+        pretrained = [(stage, record["result"]) for stage, record in done.items() if stage.kind == "pretrain"]
+        if pretrained:
+            results["pretrained"] = [{"seed": s.seed, "candidate": s.candidate, **found} for s, found in pretrained]
         write_json(run.folder / "results.json", results)
         return results
 
@@ -195,14 +234,14 @@ def check_fit(run: Run) -> None:
     config = run.config
     if config.tensorboard:
         check_installed()
-    for name in config.baselines:
-        if not run.table.total_pj(uniform(run.table, name), config.transmission) < float("inf"):
+    for name in run.baselines:
+        if not run.table.total_pj(uniform(run.table, name, config.exclude), config.transmission) < float("inf"):
             raise InputError(
                 "baselines", f"{name} has no mapping in some layer", hint="name candidates that every layer can have"
             )
     data, network = dataset(config, config.seeds[0]), network_of(config)
     if network.input_shape[1:] != data.image_shape:
-        raise InputError("network", f"takes images of {network.input_shape[1:]}, but {config.data.name} has "
+        raise InputError("network", f"takes images of {network.input_shape[1:]}, but {config.data.label} has "
                          f"{data.image_shape}", hint="give network.args that fit the data")  # fmt: skip
     model = search_network(run, config.seeds[0])
     if not model.undecided():
@@ -213,18 +252,28 @@ def check_fit(run: Run) -> None:
         model.check_budget(budget)
     for budget in config.latency_budgets:
         model.check_budget(budget, "latency")
+    if run.init_file is not None:
+        load_weights(network.module, read_weights(run.init_file), run.init_file)
     first_network(run, config.seeds[0])  # relearning and the baselines begin there
+    if config.pretrain is not None:
+        name = config.pretrain.candidate
+        if not run.table.total_pj(uniform(run.table, name, config.exclude), config.transmission) < float("inf"):
+            raise InputError("pretrain.candidate", f"{name} has no mapping in some layer",
+                             hint="name a candidate that every layer can have")  # fmt: skip
+        pretrained_network(run, config.seeds[0])
     with torch.no_grad():
         scores = model(data.train.prepared(data.train.images[:2]).cpu())
-    if scores.shape != (2, data.classes):
-        raise InputError("network", f"gives {tuple(scores.shape)} for 2 images of {config.data.name}",
-                         f"(2, {data.classes}): one score a class")  # fmt: skip
+    check_targets(data, scores, config.loss, config.metric, config.data.label)
     _check_origin(config, network, run.table)
 
 
 def _check_origin(config: RunConfig, network: Network, table: CostTable) -> None:
     """Refuses energies of another architecture, of other operators, or of other layers of the same names."""
     workload = export_network(network)
+    left_out = excluded_layers(config.exclude, [layer.name for layer in workload.layers])
+    counted = [x for x in workload.layers if x.name in table.layers or (x.name.rpartition("#")[0] not in left_out
+               and x.name not in left_out)]  # fmt: skip
+    workload = replace(workload, layers=tuple(counted))
     if table.provenance:
         named = [candidate for candidate in config.declared if candidate.name in table.candidates]
         check_architecture(table.provenance, SpecFile.read(find_arch(config.arch)), "table")
@@ -241,7 +290,9 @@ def _check_origin(config: RunConfig, network: Network, table: CostTable) -> None
 def _check_same_config(kept: Path, config: RunConfig) -> None:
     before, now = asdict(load_config(kept)), asdict(config)
     for name, value in before.items():
-        if name not in ("jobs", "tensorboard") and value != now[name]:  # those decide no results
+        # The first two decide no results. The weights themselves are compared, wherever their file is now.
+        same = name in ("jobs", "tensorboard") or (name == "init" and None not in (value, now[name]))
+        if not same and value != now[name]:
             raise InputError(kept, f"the run was begun with {name} = {value!r}, now it is {now[name]!r}",
                              hint="take the same configuration, or another name for a new run")  # fmt: skip
 

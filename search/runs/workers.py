@@ -93,7 +93,7 @@ def _ready(run: Run, waiting: Sequence[Stage], busy: Sequence[Stage]) -> Stage |
     """The first stage whose needs are met, and which no worker trains already under another name."""
     unfinished = {*waiting, *busy}
     for stage in waiting:
-        if run.before(stage) not in unfinished and not run.twins(stage, busy):
+        if unfinished.isdisjoint(run.needs(stage)) and not run.twins(stage, busy):
             return stage
     return None
 

@@ -16,7 +16,7 @@ from search.strategies.settings import Search
 from search.supernet import SearchableNetwork
 from search.training.checkpoint import Checkpoint, Record, Stateful
 from search.training.cuda_graphs import laid_out
-from search.training.train import PLAIN, Batch, Compute, Epoch, OnEpoch, accuracy, batches, epochs
+from search.training.train import PLAIN, Batch, Compute, Epoch, OnEpoch, batches, epochs
 
 S_co = TypeVar("S_co", bound=Search, covariant=True)
 
@@ -80,8 +80,11 @@ class Learner(Generic[S_co]):
         return epoch.index >= self.settings.warmup_epochs
 
     def loss(self, batch: Batch) -> Tensor:
-        """L_acc of Eq. 2a."""
-        return self._loss(batch)
+        """L_acc of Eq. 2a; of `paths` candidates a layer, if the settings say so."""
+        if self.settings.paths is None:
+            return self._loss(batch)
+        with self.model.some_paths(self.settings.paths):
+            return self._loss(batch)
 
     def update_alpha(self, loss: Tensor) -> None:
         """Descends `loss` and the regulariser in alpha."""
@@ -114,7 +117,7 @@ class Learner(Generic[S_co]):
 
     def _measure(self) -> Record:
         return {
-            "validation_accuracy": accuracy(self.model, self.data.validation),
+            **self.compute.measured(self.model, self.data.validation, "validation"),
             **self.regulariser.report(self.model),
         }
 

@@ -9,14 +9,17 @@ from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from dse.core.errors import InputError, did_you_mean
-from dse.core.schema import CONFIG, Flag, number, whole
+from dse.core.schema import Flag, number, whole
+from search.training.settings import FROM, refuse_start
 
 
-@dataclass(frozen=True, config=CONFIG)
+@dataclass(frozen=True, config=FROM)
 class Search:
     """What every search mode is given; alpha stays untouched in the first `warmup_epochs`.
 
-    `lr` is of theta, `alpha_lr` of alpha. Each mode is a class of its own, with what it needs besides.
+    `lr` is of theta, `alpha_lr` of alpha. ``from``: the weights that theta starts from; None for pretrained ones if
+    there are such. `paths` is the number of candidates that each layer computes in a step, drawn with the chances
+    softmax(alpha); None for all. Each mode is a class of its own, with what it needs besides.
     """
 
     mode: str = ""
@@ -24,9 +27,11 @@ class Search:
     batch_size: Annotated[int, whole(2)] = 64
     lr: Annotated[float, number(0, 10, above=True)] = 0.003
     alpha_lr: Annotated[float, number(0, 10, above=True)] = 0.1
+    start: Literal["pretrained", "scratch"] | None = Field(default=None, alias="from")
+    paths: Annotated[int, whole(2, 1000)] | None = None
 
 
-@dataclass(frozen=True, config=CONFIG)
+@dataclass(frozen=True, config=FROM)
 class SingleLevel(Search):
     """Alpha and theta learn together on the training set for `epochs`, the warm-up included."""
 
@@ -38,15 +43,21 @@ class SingleLevel(Search):
             raise InputError("warmup_epochs", f"found {self.warmup_epochs}", f"fewer than epochs, {self.epochs}")
 
 
-@dataclass(frozen=True, config=CONFIG)
+@dataclass(frozen=True, config=FROM)
 class Bilevel(SingleLevel):
     """Algorithm 1: alpha on the validation set; with `second_order`, through a step of theta."""
 
     mode: Literal["bilevel"] = "bilevel"  # type: ignore[assignment]
     second_order: Flag = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.second_order and self.paths is not None:
+            raise InputError("paths", f"found {self.paths}, but second_order compares losses of the same candidates",
+                             "null")  # fmt: skip
 
-@dataclass(frozen=True, config=CONFIG)
+
+@dataclass(frozen=True, config=FROM)
 class Stochastic(Bilevel):
     """Algorithm 3: bi-level learning, then `samples` networks from softmax(alpha), of which the best is kept."""
 
@@ -54,7 +65,7 @@ class Stochastic(Bilevel):
     samples: Annotated[int, whole(1, 10_000)] = 6
 
 
-@dataclass(frozen=True, config=CONFIG)
+@dataclass(frozen=True, config=FROM)
 class Sequential(Search):
     """Algorithm 2: `cycle_epochs` for every layer; `restart_alpha` opens the undecided ones again in each cycle."""
 
@@ -63,7 +74,7 @@ class Sequential(Search):
     restart_alpha: Flag = False
 
 
-@dataclass(frozen=True, config=CONFIG)
+@dataclass(frozen=True, config=FROM)
 class Variational(SingleLevel):
     """Relaxed samples, from `temperature` to `temperature_end`; `kl` weighs the divergence from a uniform choice.
 
@@ -92,17 +103,23 @@ def _of_its_mode(document: Any) -> Any:
     if not isinstance(document, dict):
         if isinstance(document, Search):
             return document
-        names = ", ".join(field.name for field in dataclasses.fields(Bilevel))
+        names = ", ".join(_names(Bilevel))
         raise InputError("", f"found {document!r}", f"a mapping with {names}")
     mode = document.get("mode", "bilevel")
     if not isinstance(mode, str) or mode not in MODES:
         near = did_you_mean(str(mode), MODES)
         raise InputError("mode", f"found {mode!r}{near}", MODES)
-    options = {name: [field.name for field in dataclasses.fields(kind)] for name, kind in MODES.items()}
+    refuse_start(document)
+    options = {name: _names(kind) for name, kind in MODES.items()}
     for key in document:
         if key not in options[mode] and any(key in names for names in options.values()):
             raise InputError(str(key), f"mode {mode} does not use it", options[mode])
     return {"mode": mode, **document}
+
+
+def _names(kind: type[Search]) -> list[str]:
+    """The fields of a mode as files name them."""
+    return ["from" if field.name == "start" else field.name for field in dataclasses.fields(kind)]
 
 
 AnySearch = Annotated[

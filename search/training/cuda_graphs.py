@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from search.layers.mixed_layer import MixedLayer
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 EAGER_STEPS = 3
 """Steps computed as usual before a capture: they choose kernels, decide signs of inputs, and warm the allocator."""
 
@@ -68,14 +68,14 @@ class GraphedLoss:
 
     def _state(self, batch: Batch) -> Hashable:
         shapes = tuple((tuple(t.shape), t.dtype) for t in batch)
-        return shapes, self._network.training, tuple((m.fixed, m.relaxed is None) for m in self._mixed)
+        return shapes, self._network.training, tuple((m.fixed, m.relaxed is None, m.sampled) for m in self._mixed)
 
     def _shares(self) -> list[Tensor]:
         return [m.relaxed for m in self._mixed if m.relaxed is not None]
 
     def _capture(self, batch: Batch) -> _Captured:
         torch.cuda.synchronize()
-        inputs = (batch[0].clone(memory_format=torch.preserve_format), batch[1].clone())
+        inputs = tuple(t.clone(memory_format=torch.preserve_format) for t in batch)
         relaxed = [m for m in self._mixed if m.relaxed is not None]
         before = [m.relaxed for m in relaxed]
         shares = [share.detach().clone().requires_grad_() for share in self._shares()]

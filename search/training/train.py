@@ -16,11 +16,13 @@ from torch.nn import functional
 from search.data.datasets import Augmentation, Dataset, Split
 from search.training.checkpoint import Checkpoint, Record, Stateful
 from search.training.cuda_graphs import GraphedLoss
-from search.training.settings import Training
+from search.training.measures import SplitName
+from search.training.metrics import ACCURACY_METRIC, CROSS_ENTROPY, Criterion, Metric
+from search.training.settings import Distillation, Schedule, Training
 
 OnEpoch = Callable[[Record], None]
-Batch = tuple[Tensor, Tensor]
-"""Images and their labels."""
+Batch = tuple[Tensor, ...]
+"""Images and their labels; and the teacher's scores, if there is a teacher."""
 Loss = Callable[[Batch], Tensor]
 
 
@@ -34,12 +36,18 @@ class Compute:
         amp: products in bfloat16 (autocast), what lies between the layers in float32. Words of the quantisers are the
             same as in float32; of one candidate they are multiplied exactly (`search.layers.fused`).
         graphs: compute loss and gradients as a CUDA graph, where the device is one.
+        distil: how a network learns from the scores of a teacher, if batches have them.
+        criterion: the loss.
+        metric: what epochs' records and results say of a network.
     """
 
     device: str = "cpu"
     channels_last: bool = False
     amp: bool = False
     graphs: bool = False
+    distil: Distillation | None = None
+    criterion: Criterion = CROSS_ENTROPY
+    metric: Metric = ACCURACY_METRIC
 
     @property
     def on_cuda(self) -> bool:
@@ -65,16 +73,50 @@ class Compute:
         return functools.partial(self.loss, network)
 
     def loss(self, network: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        """L_acc of Eq. 2a on a batch: the mean cross entropy."""
-        images, labels = batch
-        if self.channels_last and images.dim() == 4:
-            images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.amp):
-            return functional.cross_entropy(network(images), labels)
+        """L_acc of Eq. 2a on a batch, the `criterion`; with a teacher's scores, distilled."""
+        images, labels, *taught = batch
+        with self._precision():
+            scores = network(self._laid_out(images))
+            found = self.criterion(scores, labels)
+            return distilled(found, scores, taught[0], self.distil) if taught and self.distil else found
+
+    def measured(self, network: nn.Module, split: Split, name: SplitName) -> Record:
+        """The metric's value on a split under the key that records have it."""
+        return {self.metric.measure.key(name): self.metric.of(network, split)}
+
+    @torch.no_grad()
+    def taught(self, batch: Batch, teacher: nn.Module) -> Batch:
+        """The batch with the scores of `teacher`, as it is in evaluation."""
+        with self._precision():
+            return *batch, teacher(self._laid_out(batch[0]))
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        wanted = self.channels_last and images.dim() == 4
+        return images.contiguous(memory_format=torch.channels_last) if wanted else images
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.amp)
 
 
 PLAIN = Compute()
 """On the CPU, in float32."""
+
+
+def distilled(loss: Tensor, scores: Tensor, taught: Tensor, distil: Distillation) -> Tensor:
+    """(1 - weight) * loss + weight * temperature ** 2 * KL(teacher || network), the mean over the images.
+
+    Args:
+        scores, taught: of the network and of its teacher, shape (images, classes).
+
+    Example:
+        >>> scores = torch.tensor([[1.0, 0.0]])
+        >>> float(distilled(torch.tensor(2.0), scores, scores, Distillation(weight=0.25)))
+        1.5
+    """
+    t = distil.temperature
+    ours, theirs = (scores.float() / t).log_softmax(1), (taught.float() / t).log_softmax(1)
+    divergence = functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    return (1 - distil.weight) * loss + distil.weight * t * t * divergence
 
 
 @dataclass
@@ -89,13 +131,19 @@ class Epoch:
     """Share of all epochs that is done, 0 to 1."""
 
     def batches(
-        self, data: Dataset, batch_size: int, seed: int, optimiser: torch.optim.Optimizer, lr: float
+        self,
+        data: Dataset,
+        batch_size: int,
+        seed: int,
+        optimiser: torch.optim.Optimizer,
+        lr: float,
+        schedule: Schedule = "cosine",
     ) -> Iterator[Batch]:
         """Training batches; before each, `optimiser` gets the learning rate of this moment of the schedule."""
         steps = batches_per_epoch(data.train, batch_size)
         for i, batch in enumerate(batches(data.train, batch_size, seed, self.index, data.augmentation)):
             self.progress = (self.index * steps + i) / (self.of * steps)
-            set_lr(optimiser, lr, self.progress)
+            set_lr(optimiser, lr, self.progress, schedule)
             yield batch
 
 
@@ -139,12 +187,15 @@ def learn(
     checkpoint: Checkpoint,
     on_epoch: OnEpoch,
     compute: Compute = PLAIN,
+    teacher: nn.Module | None = None,
 ) -> list[Record]:
-    """Trains `network` in place with Adam and a cosine learning rate; continues from the checkpoint if there is one.
+    """Trains `network` in place with Adam; continues from the checkpoint if there is one.
 
     Args:
+        training: epochs, batches, learning rate and its schedule.
         seed: decides the order of the images.
         on_epoch: see `epochs`.
+        teacher: a trained network whose scores `network` learns from as well, as `compute.distil` says.
 
     Returns:
         One record an epoch: epoch, loss (training, mean), validation_accuracy (0 to 1), seconds.
@@ -156,16 +207,18 @@ def learn(
         on_epoch(record)
 
     compute.place(network)
+    if teacher is not None:
+        compute.place(teacher.eval())
     optimiser, loss_of = compute.adam(network.parameters(), training.lr), compute.losses(network)
     parts: dict[str, Stateful] = {"network": network, "optimiser": optimiser}
 
     def measure() -> Record:
-        return {"validation_accuracy": accuracy(network, data.validation)}
+        return compute.measured(network, data.validation, "validation")
 
     for epoch in epochs(training.epochs, seed, checkpoint, keep, measure, parts):
         network.train()
-        for batch in epoch.batches(data, training.batch_size, seed, optimiser, training.lr):
-            loss = loss_of(batch)
+        for batch in epoch.batches(data, training.batch_size, seed, optimiser, training.lr, training.schedule):
+            loss = loss_of(batch if teacher is None else compute.taught(batch, teacher))
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -200,9 +253,15 @@ def _stream(seed: int, epoch: int) -> int:
     return seed * 100_003 + epoch
 
 
-def set_lr(optimiser: torch.optim.Optimizer, lr: float, progress: float) -> None:
-    """A linear warm-up over the first 5 % of training, then half a cosine to zero; `progress` runs from 0 to 1."""
-    factor = min(1.0, progress / 0.05 + 0.1) * 0.5 * (1 + math.cos(math.pi * progress))
+def set_lr(optimiser: torch.optim.Optimizer, lr: float, progress: float, schedule: Schedule = "cosine") -> None:
+    """A linear warm-up over the first 5 % of training, then half a cosine to zero, or `lr` if `schedule` is constant.
+
+    Args:
+        progress: runs from 0 to 1.
+    """
+    factor = min(1.0, progress / 0.05 + 0.1)
+    if schedule == "cosine":
+        factor *= 0.5 * (1 + math.cos(math.pi * progress))
     for group in optimiser.param_groups:
         group["lr"] = lr * factor
 

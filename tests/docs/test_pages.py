@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dse.engines.timeloop.installation import find
-from tests.docs.blocks import DOCS, ROOT
+from tests.docs.blocks import DOCS, ROOT, blocks
 from tests.docs.runner import Runner
 
 
@@ -23,6 +23,15 @@ def test_the_tutorial(runner: Runner) -> None:
     assert runner.page(DOCS / "tutorial.md") > 15
     for file in ("breakdown.png", "mine.png", "sweep/pareto.png", "points.csv", "runs/first/report.html"):
         assert (runner.folder / file).stat().st_size > 0
+
+
+def test_data_of_ones_own(runner: Runner) -> None:
+    """The section's blocks; the page's others need data that are downloaded."""
+    text = (DOCS / "data.md").read_text(encoding="utf-8")
+    section = text[text.index("## Your own data") : text.index("### A reader")]
+    assert sum(runner._block(block, f"docs/data.md, block {i}") for i, block in enumerate(blocks(section))) == 5
+    assert (runner.folder / "runs" / "shapes" / "report.html").stat().st_size > 0
+    assert "metric: found 'mse', but the targets of shapes:data are labels" in runner.printed
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from search.costs import share
 from search.layers.mixed_layer import LayerOptions, MixedLayer
 from search.spaces import Space
 from search.supernet import uniform
-from tests.search.conftest import RELATIVE
+from tests.search.conftest import RELATIVE, synthetic_table
+from tests.search.tiny import tiny
 
 
 class Block(nn.Module):
@@ -359,3 +360,75 @@ def test_transmission_decides_which_levels_count(table: CostTable) -> None:
     for model in (everything, on_chip):
         set_all(model, "BC8")
     assert on_chip.energy().item() < everything.energy().item()
+
+
+def test_a_searchable_network_keeps_the_weights_and_statistics_that_the_network_had() -> None:
+    module = tiny().module
+    with torch.no_grad():
+        for value in module.state_dict().values():
+            value.copy_(torch.rand(value.shape) + 1)  # as of no fresh network
+    for latent in ("shared", "own"):
+        model = searchable(module, synthetic_table(tiny()), options=LayerOptions(latent=latent))
+        for i in range(len(model.choices()[0][0].candidates)):
+            assert torch.equal(model.choices()[0][0].latent(i), module.get_parameter("conv.weight"))
+        single = model.discretise(uniform(synthetic_table(tiny()), "T8")).state_dict()
+        for name, value in module.state_dict().items():
+            inner = name.replace("conv.", "conv.layer.").replace("fc.", "fc.layer.")
+            assert torch.equal(single[inner], value), name
+
+
+def test_drawn_candidates_are_computed_alone_and_their_shares_are_scaled() -> None:
+    torch.manual_seed(0)
+    model = searchable(tiny().module, synthetic_table(tiny()), ["T8", "T2", "BC8", "MF8"]).eval()
+    x = torch.rand(4, 1, 8, 8)
+    model(x)
+    with torch.no_grad():
+        for alpha in model.alphas():
+            alpha.copy_(torch.tensor([0.5, -1.0, 2.0, 0.3]))
+        before = model(x)
+    (conv, _), _ = model.choices()
+    with model.some_paths(2):
+        drawn = conv.sampled
+        assert drawn is not None and len(drawn) == 2 and conv.computed() == drawn
+        shares = conv.shares()
+        found = conv(x)
+        (gradient,) = torch.autograd.grad(found.square().sum(), [conv.alpha], retain_graph=True)
+    assert conv.sampled is None and len(conv.computed()) == 4
+    full = conv.probabilities()[list(drawn)]
+    assert torch.allclose(shares[list(drawn)], full / full.sum()) and shares.sum().item() == pytest.approx(1)
+    expected = sum(shares[i] * conv.single(conv.candidates[i]).eval()(x) for i in drawn)
+    assert torch.allclose(found, expected, atol=1e-5)
+    absent = [i for i in range(4) if i not in drawn]
+    assert (gradient[absent] == 0).all() and (gradient[list(drawn)] != 0).all()
+    assert torch.equal(model(x), before)  # all candidates again
+
+
+def test_candidates_are_drawn_with_the_chances_of_their_weights() -> None:
+    torch.manual_seed(0)
+    model = searchable(tiny().module, synthetic_table(tiny()), ["T8", "T2", "BC8", "MF8"])
+    p = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    with torch.no_grad():
+        for alpha in model.alphas():
+            alpha.copy_(p.log())
+    counts = torch.zeros(4, 4)
+    for _ in range(4000):
+        with model.some_paths(2):
+            i, j = model.choices()[0][0].sampled or (0, 0)
+            counts[i, j] += 1
+    for i in range(4):
+        for j in range(i + 1, 4):  # first one, then the other among those that are left
+            expected = float(p[i] * p[j] / (1 - p[i]) + p[j] * p[i] / (1 - p[j]))
+            assert counts[i, j] / 4000 == pytest.approx(expected, abs=0.03)
+
+
+def test_relaxed_samples_keep_their_largest_shares_and_decided_layers_their_candidate() -> None:
+    model = searchable(tiny().module, synthetic_table(tiny()), ["T8", "T2", "BC8"])
+    share = torch.tensor([0.1, 0.6, 0.3])
+    model.fix("fc", "T2")
+    conv, fc = (layer for layer, _ in model.choices())
+    with model.relaxed([share, share]), model.some_paths(2):
+        assert conv.sampled == (1, 2)
+        assert torch.allclose(conv.shares(), torch.tensor([0, 2 / 3, 1 / 3]))
+        assert fc.sampled is None and list(fc.computed()) == [1]
+    with model.some_paths(3):
+        assert conv.sampled is None  # as many as there are

@@ -13,10 +13,10 @@ from dse.core.errors import InputError
 from dse.table.cost_table import CostTable
 from search.networks.squeezenet import squeezenet_cifar
 from search.report.figures import breakdown_info, colour, operator_map_info, trade_off_info
-from search.report.page_data import run_data, uni_operator_lines
+from search.report.page_data import run_data, staircases, uni_operator_lines
 from search.report.run_page import best, findings, summary, write_report
 from search.report.text import details
-from search.runs.results import better_throughout, labels, line_accuracy, uni_operator_line
+from search.runs.results import better_throughout, labels, line_accuracy, uni_operator_line, with_gains
 from tests.search.conftest import COMPUTE_SHARE, PJ_PER_MAC, RELATIVE
 
 DECLARED = labels({})
@@ -93,6 +93,9 @@ def test_trade_off_keeps_every_seed_and_joins_means(networks: list[dict[str, Any
     assert info.line == tuple((e, pytest.approx(a)) for e, a in ((0.49, 87), (0.69, 91), (1.0, 95)))
     assert info.baselines["T4"] == ((0.53, pytest.approx(93)), (0.53, pytest.approx(95)))
     assert len(info.searched["lambda 0.5"]) == 2 and info.seeds == (0, 1)
+    # BC8, T4, T8: all MF8 (91) is beaten by all T4 (94), which is cheaper
+    corners = [(0.49, 87), (0.53, 87), (0.53, 94), (1.0, 94), (1.0, 95), (1.0, 95)]
+    assert info.stairs == tuple((e, pytest.approx(a)) for e, a in corners)
 
 
 def test_colours_are_distinct() -> None:
@@ -194,6 +197,60 @@ def test_a_line_for_each_seed_and_for_the_means(networks: list[dict[str, Any]]) 
     assert lines[0]["points"] == [[0.49, 88], [0.69, 90], [1.0, 96]]
     assert lines[2]["points"] == [[e, pytest.approx(a)] for e, a in ((0.49, 87), (0.69, 91), (1.0, 95))]
     assert uni_operator_lines([p for p in networks if p["kind"] == "searched"], DECLARED) == []
+
+
+def test_a_staircase_for_each_seed_and_for_the_means(networks: list[dict[str, Any]]) -> None:
+    stairs = staircases(networks)
+    assert [s["seed"] for s in stairs] == [0, 1, None]
+    # of seed 1, all T4 is better than all T8: there is no step at 1
+    assert stairs[1]["points"] == [[0.49, 86], [0.53, 86], [0.53, 95], [1.0, 95]]
+    assert staircases([p for p in networks if p["kind"] == "searched"]) == []
+
+
+def test_the_gain_over_the_best_uniform_network_is_said(table: CostTable, networks: list[dict[str, Any]]) -> None:
+    results = results_of(networks)
+    lines = summary(results).splitlines()
+    assert "gain over uniform" in lines[0] and "+7.0 (BC8)" in lines[-2] and "-1.0 (BC8)" in lines[-1]
+    text = " ".join(findings(with_gains(results)["networks"], table))
+    assert "no more energy (all BC8), the gain on test images is +3.0 percentage points (mean of 2 of 2)" in text
+    cheap = with_gains(results_of([{**p, "energy": 0.2} if p["kind"] == "searched" else p for p in networks]))
+    text = " ".join(findings(cheap["networks"], table))
+    assert "For 2 of 2 there is no such gain: no uniform network is as cheap." in text
+    assert "lie above the line" not in text and "the gain on test" not in text
+    assert "none as cheap" in summary(cheap).splitlines()[-1]
+    alone = with_gains(results_of([p for p in networks if p["kind"] == "searched"]))
+    assert "there is no such gain: no uniform network was trained" in " ".join(findings(alone["networks"], table))
+    assert any("no uniform network was trained" in t for t in
+               details({**alone, "networks": [{**p, "latency": 1.0} for p in alone["networks"]]}))  # fmt: skip
+
+
+def test_image_passes_are_shown_where_they_are_known(table: CostTable, networks: list[dict[str, Any]]) -> None:
+    assert "image passes" not in summary(results_of(networks))
+    own = [{**p, "image_passes": 40_000 if p["kind"] == "baseline" else 60_000} for p in networks]
+    lines = summary(results_of(own)).splitlines()
+    assert lines[0].rstrip().endswith("image passes") and lines[-1].rstrip().endswith("60,000")
+    text = " ".join(findings(with_gains(results_of(own))["networks"], table))
+    assert "Image passes are not equal: 60,000 in all for the searched network of seed 0, 40,000 for all BC8." in text
+    equal = with_gains(results_of([{**p, "image_passes": 40_000} for p in networks]))
+    assert "not equal" not in " ".join(findings(equal["networks"], table))
+    assert run_data(equal, table, DECLARED, networks[8])["networks"][0]["passes"] == 40_000
+
+
+def test_a_run_of_another_measure_is_shown_in_its_unit(folder: Path) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    for p in results["networks"]:
+        for split in ("validation", "test"):
+            p[f"{split}_metric"] = 10 * (1 - p.pop(f"{split}_accuracy"))
+    results["metric"] = {"name": "mse", "higher_is_better": False, "percent": False}
+    (folder / "results.json").write_text(json.dumps(results))
+    page = write_report(folder)
+    text, data = page.read_text(encoding="utf-8"), data_of(page)
+    assert "reach a mse of 1 on the test images" in text  # 0.5 and 1.5
+    assert "the gain on test images is +0.3 in mse (mean of 2 of 2)" in text  # 0.7 and -0.1
+    assert data["run"]["measure"] == {"name": "mse", "percent": False}
+    assert data["start"] == 8  # the smaller error is shown first
+    assert data["run"]["lines"][0]["points"][0] == [0.49, pytest.approx(1.2)]
+    assert "+0.7 (BC8)" in summary(results)
 
 
 def test_folders_without_a_finished_run_are_refused(tmp_path: Path) -> None:

@@ -88,6 +88,13 @@ def figures(browser: Browser) -> dict[str, str]:
     return {n.text: v.text for n, v in zip(names, values, strict=True)}
 
 
+def test_the_gain_of_a_found_network_names_what_it_is_over(browser: Browser) -> None:
+    browser.hover(mark(browser, "searched, lambda 0.5, seed 0"))
+    # T8 and MF4 cost less than all T8 and more than all MF8, which has 90 % on seed 0
+    assert figures(browser)["gain over the best uniform one at no more energy"] == "+3.0 points, over all MF8"
+    assert "+3.0 (MF8)" in browser.text("#networks")
+
+
 def strip(browser: Browser) -> list[str]:
     return [column.get_attribute("aria-label").split(",")[0] for column in browser.all("#network [role=option]")]
 
@@ -99,7 +106,7 @@ def total(browser: Browser) -> float:
 def test_it_opens_with_the_best_network_and_without_errors(browser: Browser, page: Path, table: CostTable) -> None:
     assert browser.problems() == [] and browser.requests() == [page.as_uri()]
     assert browser.run("return document.title") == "ENOS: <b>small</b>"
-    assert len(browser.all("#plane .mark")) == 9 and len(browser.all("#plane .line")) >= 3
+    assert len(browser.all("#plane .mark")) == 9 and len(browser.all("#plane .line")) >= 6  # lines and staircases
     assert strip(browser) == ["conv: T8", "fc: MF4"]
     assert total(browser) == table.total_pj({"conv": "T8", "fc": "MF4"})
     assert "lie above the line" in browser.text("#findings")
@@ -116,7 +123,8 @@ def test_a_point_shows_its_figures_and_its_assignment_while_it_is_pointed_at(
     assert number(shown["energy"]) == pytest.approx(table.total_pj(assignment) / 1e3, rel=5e-3)
     assert shown["of all T8"] == f"{table.total_pj(assignment) / unit:.3f}"
     assert (shown["test"], shown["validation"], shown["drawn"]) == ("80.0 %", "81.0 %", "once")
-    assert shown["above the uni-operator line"] == "−10.0 points"
+    assert shown["gain over the best uniform one at no more energy"] == "no uniform network is as cheap"
+    assert shown["above the uni-operator line"] == "–"  # cheaper than all that the line goes through
     assert strip(browser) == ["conv: BC2", "fc: BC4"]
     browser.hover(browser.one("h1"))
     assert strip(browser) == ["conv: T8", "fc: MF4"]

@@ -16,7 +16,7 @@ from search.runs.config import (
 )
 from search.strategies.modes import STRATEGIES
 from search.strategies.settings import MODES, Sequential, Variational
-from search.training.settings import Training
+from search.training.settings import Distillation, Pretraining, Relearning
 
 
 def load(tmp_path: Path, text: str) -> RunConfig:
@@ -67,10 +67,10 @@ operators:
 def test_the_operators_file_decides_what_candidates_there_are(tmp_path: Path) -> None:
     extended = load(tmp_path, "name: x\noperators: operators_extended")
     assert extended.candidates[-4:] == ("DS8", "DS4", "DS2", "XN1") and len(extended.candidates) == 13
-    assert extended.declared[-1].operator == "xnor" and extended.baselines == ("T8", "MF8", "BC8")
+    assert extended.declared[-1].operator == "xnor" and extended.baselines == "all"
     (tmp_path / "own.yaml").write_text(OWN, encoding="utf-8")
     own = load(tmp_path, f"name: x\noperators: {tmp_path / 'own.yaml'}")
-    assert own.candidates == ("T8", "T3") and own.baselines == ("T8",)
+    assert own.candidates == ("T8", "T3") and own.baselines == "all"
     for config in (extended, own):
         assert load(tmp_path, config_yaml(config)) == config
     chosen = "candidates: [T8, DS4]\npins: {first: XN1}\nname: x\noperators: operators_extended"
@@ -159,6 +159,12 @@ def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
         ("name: x\nlambdas: [-1]", r"lambdas\[0\]: found -1"),
         ("name: x\nlambdas: [.nan]", r"lambdas\[0\]: found nan"),
         ("name: x\njobs: 0", r"jobs: found 0 \(allowed: a whole number from 1"),
+        (
+            "name: x\nbaselines: some",
+            r"run.yaml: baselines: found 'some' \(allowed: all, paper, or a list of candidates",
+        ),
+        ("name: x\nbaselines: [T8, T8]", r"run.yaml: baselines\[1\]: 'T8' is in the list twice"),
+        ("name: x\nbaselines: [true]", r"run.yaml: baselines\[0\]: found True"),
         ("name: x\nseeds: [1, 1]", r"seeds\[1\]: 1 is in the list twice"),
         (
             "name: x\noperators: none",
@@ -171,6 +177,13 @@ def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
         ("name: x\nenergy_weight: -1", r"run.yaml: energy_weight: found -1"),
         ("name: x\ncandidates: [T8, T9]", r"candidates\[1\]: unknown candidate 'T9' \(allowed: T8"),
         ("name: x\ndata: {name: mnist}", r"data.name: found 'mnist' \(allowed: digits, cifar10, cifar100, emn"),
+        ("name: x\ndata: {name: digits, path: a}", r"data.path: is given beside name \(allowed: one of name, fac"),
+        ("name: x\ndata: {factory: mine}", r"data.factory: found 'mine' \(allowed: package.module:function\)"),
+        ("name: x\ndata: {args: {n: 3}}", r"data.args: are given without factory"),
+        ("name: x\nloss: mean", r"loss: found 'mean' \(allowed: cross_entropy, next_token, mse, l1, bce, package"),
+        ("name: x\nmetric: true", r"metric: found True"),
+        ("name: x\nmetric: iou", r"metric: found 'iou' \(allowed: accuracy, mean_iou, mse, mae, perplexity, pack"),
+        ("name: x\nloss: mse\ninit: w.pt\ndistill: {weight: 0.5}", r"distill: found with the loss 'mse'"),
         ("name: x\ndata: {augment: 1}", r"data.augment: found 1 \(allowed: true, false\)"),
         ("name: x\ndevice: tpu", r"device: found 'tpu' \(allowed: cpu, cuda"),
         ("name: x\ntransmission: some", r"transmission: found 'some' \(allowed: all, on_chip\)"),
@@ -192,9 +205,74 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_the_manual_names_every_option() -> None:
     text = (Path(__file__).parents[3] / "docs" / "search.md").read_text(encoding="utf-8")
-    for kind, prefix in [(RunConfig, ""), (NetworkChoice, "network."), (DataChoice, "data."), (Training, "relearn.")]:
+    for kind, prefix in [(RunConfig, ""), (NetworkChoice, "network."), (DataChoice, "data."), (Relearning, "relearn.")]:
         for field in dataclasses.fields(kind):
-            assert f"`{prefix}{field.name}`" in text or dataclasses.is_dataclass(field.default), field.name
+            name = "from" if field.name == "start" else field.name
+            assert f"`{prefix}{name}`" in text or dataclasses.is_dataclass(field.default), field.name
     for mode, settings in MODES.items():
         assert f"`{mode}`" in text
-        assert all(f"`{field.name}`" in text for field in dataclasses.fields(settings)), mode
+        names = ["from" if field.name == "start" else field.name for field in dataclasses.fields(settings)]
+        assert all(f"`{name}`" in text for name in names), mode
+    for part in (Pretraining, Distillation):
+        assert all(f"`{field.name}`" in text for field in dataclasses.fields(part)), part
+
+
+def test_weights_are_beside_the_configuration_and_those_of_a_change_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    given = load(tmp_path, "name: x\ninit: a.pt")
+    assert given.init == str(tmp_path / "a.pt")
+    assert load(tmp_path, config_yaml(given)) == given
+    assert load_config(tmp_path / "run.yaml", ["init=b.pt"]).init == str(tmp_path / "elsewhere" / "b.pt")
+
+
+STARTS = [
+    ("", ("scratch", "scratch", "scratch")),
+    ("init: a.pt", ("pretrained", "pretrained", "pretrained")),
+    ("pretrain: {epochs: 2}", ("pretrained", "pretrained", "pretrained")),
+    ("pretrain: {}\nsearch: {from: scratch}", ("scratch", "pretrained", "pretrained")),
+    ("pretrain: {}\nrelearn: {from: scratch}", ("pretrained", "scratch", "scratch")),
+    ("pretrain: {}\nrelearn: {from: search}", ("pretrained", "search", "pretrained")),
+    ("relearn: {from: search}", ("scratch", "search", "scratch")),
+]
+
+
+@pytest.mark.parametrize(("text", "starts"), STARTS)
+def test_what_is_started_from(tmp_path: Path, text: str, starts: tuple[str, str, str]) -> None:
+    config = load(tmp_path, f"name: x\n{text}")
+    assert (config.search_from, config.relearn_from, config.baselines_from) == starts
+    assert load(tmp_path, config_yaml(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("search: {from: pretrained}", "search.from: found 'pretrained', but there are no such weights"),
+        ("relearn: {from: pretrained}", "relearn.from: found 'pretrained', but there are no such weights"),
+        ("search: {from: search}", r"search.from: found 'search'.* \(allowed: pretrained, scratch\)"),
+        ("search: {start: scratch}", "search: unknown field 'start'; it is called from"),
+        ("relearn: {start: scratch}", "relearn: unknown field 'start'; it is called from"),
+        ("distill: {}", "distill: there is no pretrained network to be the teacher"),
+        ("distill: {weight: 0}\ninit: a.pt", r"distill.weight: found 0 \(allowed: a number above 0 up to 1\)"),
+        ("distill: {temperature: true}\ninit: a.pt", "distill.temperature: found True"),
+        ("pretrain: {candidate: T9}", "pretrain.candidate: unknown candidate 'T9'"),
+        ("pretrain: {epochs: true}", "pretrain.epochs: found True"),
+        ("pretrain: {}\nsearch: {from: scratch}\nrelearn: {from: scratch}", "pretrain: nothing starts from these"),
+        ("init: a.pt\nsearch: {from: scratch}\nrelearn: {from: scratch}", "init: nothing starts from these"),
+        ("search: {paths: 1}", r"search.paths: found 1 \(allowed: a whole number from 2"),
+        ("search: {paths: true}", "search.paths: found True"),
+        ("search: {paths: 2, second_order: true}", "search.paths: found 2, but second_order compares"),
+        ("init: 3", r"init: found 3 \(allowed: a text\)"),
+        ("relearn: {schedule: step}", r"relearn.schedule: found 'step' \(allowed: cosine, constant\)"),
+        ("baseline_epochs: true", r"baseline_epochs: found True \(allowed: equal, relearn, a whole number from 1\)"),
+        ("baseline_epochs: 0", "baseline_epochs: found 0"),
+        ("baseline_epochs: 1.0", "baseline_epochs: found 1.0"),
+        ("baseline_epochs: equl", "baseline_epochs: found 'equl'"),
+    ],
+)
+def test_starts_that_cannot_be_are_one_line(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(InputError, match=f"run.yaml: {problem}") as found:
+        load(tmp_path, f"name: x\n{text}")
+    assert "\n" not in str(found.value)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ import torch
 from search.data.datasets import digits
 from search.networks.squeezenet import squeezenet_cifar
 from search.training.checkpoint import Checkpoint
-from search.training.settings import Training
-from search.training.train import batches, learn, renew_statistics, set_lr
+from search.training.settings import Distillation, Training
+from search.training.train import Compute, batches, distilled, learn, renew_statistics, set_lr
 from tests.search.tiny import tiny
 
 
@@ -38,6 +39,40 @@ def test_the_learning_rate_warms_up_and_ends_at_zero() -> None:
         rates.append(optimiser.param_groups[0]["lr"])
     assert rates[0] < rates[1] and rates[1] == pytest.approx(2, rel=0.01)
     assert rates[2] == pytest.approx(1) and rates[3] == pytest.approx(0)
+
+
+def test_a_constant_learning_rate_stays_behind_its_rise() -> None:
+    optimiser = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    rates = []
+    for progress in (0, 0.02, 0.05, 0.5, 1):
+        set_lr(optimiser, 2.0, progress, "constant")
+        rates.append(optimiser.param_groups[0]["lr"])
+    assert rates[0] == pytest.approx(0.2) and rates[0] < rates[1] < 2 and rates[2:] == [2, 2, 2]
+
+
+def test_distillation_is_the_weighted_divergence_from_the_teacher() -> None:
+    torch.manual_seed(0)
+    scores, taught = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3)
+    distil = Distillation(weight=0.3, temperature=2.0)
+    p, q = (taught / 2).softmax(1), (scores / 2).softmax(1)
+    expected = 0.7 * 1.5 + 0.3 * 4 * (p * (p / q).log()).sum(1).mean()
+    assert distilled(torch.tensor(1.5), scores, taught, distil).item() == pytest.approx(expected.item(), rel=1e-5)
+    (gradient,) = torch.autograd.grad(distilled(torch.tensor(1.5), scores, scores.detach(), distil), scores)
+    assert gradient.abs().max() < 1e-6  # nothing to learn from a teacher that says the same
+
+
+def test_a_network_learns_from_a_teacher_alone(tmp_path: Path) -> None:
+    data = digits(subset=400)
+    torch.manual_seed(0)
+    teacher, network = tiny().module, tiny().module
+    learn(teacher, data, Training(epochs=8, batch_size=20, lr=0.03), 0, Checkpoint(tmp_path / "t.pt"), lambda r: None)
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    wrong = replace(data, train=replace(data.train, labels=torch.zeros_like(data.train.labels)))  # labels say nothing
+    how = Compute(distil=Distillation(weight=1.0, temperature=2.0))
+    training = Training(epochs=8, batch_size=20, lr=0.03)
+    records = learn(network, wrong, training, 0, Checkpoint(tmp_path / "n.pt"), lambda r: None, how, teacher)
+    assert records[-1]["validation_accuracy"] > 0.7
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
 
 
 def test_statistics_are_those_of_the_first_batches() -> None:

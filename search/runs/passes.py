@@ -1,0 +1,58 @@
+"""Image passes: how much training each network of a run has had, so that networks are compared at equal totals.
+
+An image pass is one image through the network, forwards and backwards, in a batch that weights or operator weights
+learn from. Images that are only evaluated do not count.
+"""
+
+from __future__ import annotations
+
+import math
+
+from search.data.sets import Dataset, Split
+from search.strategies.settings import Bilevel, Search, Variational
+from search.training.train import batches_per_epoch
+
+Parts = dict[str, int]
+"""Image passes of a network by where its weights or its assignment came from: pretrain, search, relearn."""
+
+
+def epoch_passes(train: Split, batch_size: int) -> int:
+    """Image passes of an epoch of training: the images behind the last whole batch are left out.
+
+    Example:
+        >>> import torch
+        >>> epoch_passes(Split(torch.zeros(103, 1, 2, 2), torch.zeros(103)), 10)
+        100
+    """
+    return batches_per_epoch(train, batch_size) * min(batch_size, len(train))
+
+
+def search_passes(settings: Search, epochs: int, data: Dataset) -> int:
+    """Image passes of a search.
+
+    Behind the warm-up, modes that learn alpha on validation images take a validation batch for each training batch.
+    The second order computes the training batch three times more: for the step of theta, and on both sides of it for
+    the difference.
+
+    Args:
+        epochs: of the search, the warm-up included.
+    """
+    steps = batches_per_epoch(data.train, settings.batch_size)
+    train, held_out = (min(settings.batch_size, len(split)) for split in (data.train, data.validation))
+    both = epochs - settings.warmup_epochs
+    extra = 0
+    if isinstance(settings, Bilevel | Variational):
+        extra = held_out
+        if isinstance(settings, Bilevel) and settings.second_order:
+            extra += 3 * train  # the step of theta, and both sides of the difference
+    return steps * (epochs * train + max(0, both) * extra)
+
+
+def epochs_of_equal_passes(total: int, had: int, an_epoch: int) -> int:
+    """The least number of epochs, at least 1, with which a network that `had` some passes reaches `total`.
+
+    Example:
+        >>> epochs_of_equal_passes(total=1000, had=300, an_epoch=200)
+        4
+    """
+    return max(1, math.ceil((total - had) / an_epoch))

@@ -1,0 +1,65 @@
+"""Image passes are those that are done: the images of every batch that something learns from are counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from search.data.datasets import digits
+from search.objective import WeightedEnergy
+from search.runs.passes import epoch_passes, search_passes
+from search.strategies.learner import Learner
+from search.strategies.modes import STRATEGIES
+from search.strategies.sequential import sequential_epochs
+from search.strategies.settings import MODES, Bilevel, Search, Sequential, SingleLevel
+from search.supernet import searchable
+from search.training.checkpoint import Checkpoint
+from search.training.settings import Training
+from search.training.train import Compute, learn
+from tests.search.conftest import synthetic_table
+from tests.search.tiny import tiny
+
+DATA = digits(subset=200)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of images of every loss that is computed."""
+    found: list[int] = []
+    loss = Compute.loss
+
+    def counting(self: Compute, network: Any, batch: Any) -> Any:
+        assert torch.is_grad_enabled()
+        found.append(len(batch[0]))
+        return loss(self, network, batch)
+
+    monkeypatch.setattr(Compute, "loss", counting)
+    return found
+
+
+SETTINGS = [
+    *(kind(batch_size=30, warmup_epochs=1) if kind is Sequential else kind(batch_size=30, warmup_epochs=1, epochs=3)  # type: ignore[call-arg]
+      for kind in MODES.values()),
+    Bilevel(batch_size=30, warmup_epochs=1, epochs=3, second_order=True),
+    Bilevel(batch_size=60, warmup_epochs=0, epochs=2),  # more than there are validation images
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: f"{s.mode}-{s.batch_size}")
+def test_the_passes_of_a_search_are_those_that_it_does(settings: Search, counted: list[int], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = searchable(tiny().module, synthetic_table(tiny()), ["T8", "BC8"])
+    epochs = settings.epochs if isinstance(settings, SingleLevel) else sequential_epochs(model, settings)  # type: ignore[arg-type]
+    learner = Learner(model, DATA, settings, WeightedEnergy(0.1), 0, Checkpoint(tmp_path / "x.pt"), lambda record: None)
+    STRATEGIES[settings.mode](learner)
+    assert sum(counted) == search_passes(settings, epochs, DATA)
+
+
+@pytest.mark.parametrize("batch_size", [30, 1000])
+def test_the_passes_of_a_training_are_those_that_it_does(batch_size: int, counted: list[int], tmp_path: Path) -> None:
+    training = Training(epochs=2, batch_size=batch_size)
+    learn(tiny().module, DATA, training, 0, Checkpoint(tmp_path / "x.pt"), lambda record: None)
+    assert sum(counted) == 2 * epoch_passes(DATA.train, batch_size)
