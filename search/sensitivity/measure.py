@@ -1,0 +1,243 @@
+"""Measures sensitivities: each layer with each candidate in turn, on held-out images, without training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dse.core.errors import unknown
+from search.layers.mixed_layer import MixedLayer
+from search.sensitivity.replay import Replay
+from search.sensitivity.sensitivities import Sensitivities
+from search.supernet import SearchableNetwork
+
+Batch = tuple[Tensor, Tensor]
+LossOf = Callable[[Tensor, Tensor], Tensor]
+Calibrated = dict[str, dict[str, Tensor]]
+"""Module -> candidate -> weights of the layer, fitted for this candidate."""
+
+
+def right(scores: Tensor, labels: Tensor) -> Tensor:
+    """The share of the images that are classified right, a scalar: the metric of classification."""
+    return (scores.argmax(1) == labels).float().mean()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is measured of a network's output.
+
+    Attributes:
+        loss: of outputs and labels, a scalar, the mean over the images.
+        metric: likewise; the higher, the better.
+    """
+
+    loss: LossOf = functional.cross_entropy
+    metric: LossOf = right
+
+
+@dataclass
+class Sums:
+    """What a measurement has added up so far, over batches of images; resumes where it stopped.
+
+    Attributes:
+        batches: number of batches that are in the sums.
+        images: number of images in them.
+        reference: loss and metric of the reference, each times the number of images.
+        layers: module -> candidate -> the same.
+    """
+
+    batches: int = 0
+    images: int = 0
+    reference: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    layers: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+
+class Subject:
+    """A searchable network under measurement: one candidate per layer, statistics of the batch at hand.
+
+    Normalisation statistics, and the scales of inputs that quantisers keep, are those of each batch: they are renewed
+    for whatever is measured, without passes over other images. Batches should have 64 images or more.
+
+    Args:
+        model: stays as it is outside `measured`.
+        reference: the candidate that layers have unless they are changed; layers that cannot have it have their first.
+        calibrated: weights that a layer has with a candidate, instead of its own.
+
+    Raises:
+        InputError: a reference that no layer has.
+    """
+
+    def __init__(self, model: SearchableNetwork, reference: str = "T8", calibrated: Calibrated | None = None) -> None:
+        self.model, self.reference, self.calibrated = model, reference, calibrated or {}
+        self.layers = mixed_layers(model)
+        names = dict.fromkeys(c.name for layer in self.layers.values() for c in layer.candidates)
+        if reference not in names:
+            raise unknown("reference", "candidate", reference, names)
+        self._own = {name: layer.layer.weight.detach().clone() for name, layer in self.layers.items()}
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Inside, the network computes what is measured; afterwards its state is what it was."""
+        state = {k: v.clone() if isinstance(v, Tensor) else v for k, v in self.model.state_dict().items()}
+        training = {m: m.training for m in self.model.modules()}
+        norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        fixed = {name: layer.fixed for name, layer in self.layers.items()}
+        momenta = [(norm, norm.momentum) for norm in norms]
+        scales = [(layer.scale, layer.scale.momentum) for layer in self.layers.values()]
+        self.model.eval()
+        try:
+            for norm in norms:
+                norm.train()
+            for scale, _ in scales:
+                scale.train()
+                scale.momentum = 1.0
+            self.assign({})
+            yield
+        finally:
+            for module, momentum in [*momenta, *scales]:
+                module.momentum = momentum
+            for module, flag in training.items():
+                module.training = flag
+            for name, layer in self.layers.items():
+                layer.fixed = fixed[name]
+            self.model.load_state_dict(state)
+
+    def set(self, name: str, candidate: str) -> None:
+        """Gives a layer a candidate, with the weights that were calibrated for it if there are such."""
+        layer = self.layers[name]
+        layer.fixed = [c.name for c in layer.candidates].index(candidate)
+        weight = self.calibrated.get(name, {}).get(candidate, self._own[name])
+        if layer.layer.weight.data_ptr() != weight.data_ptr():
+            layer.layer.weight.data = weight
+
+    def reference_of(self, name: str) -> str:
+        names = [c.name for c in self.layers[name].candidates]
+        return self.reference if self.reference in names else names[0]
+
+    def assign(self, candidates: Mapping[str, str]) -> None:
+        """Gives each layer its candidate in `candidates`, by module; the reference where it has none there."""
+        for name in self.layers:
+            self.set(name, candidates.get(name, self.reference_of(name)))
+
+
+def measure(
+    subject: Subject,
+    batches: Sequence[Batch],
+    task: Task | None = None,
+    sums: Sums | None = None,
+    on_layer: Callable[[Sums, int, int], None] | None = None,
+    name: str = "network",
+    settings: Mapping[str, Any] | None = None,
+) -> Sensitivities:
+    """Loss and metric on `batches` for each layer and candidate, all other layers having the reference.
+
+    Args:
+        batches: held-out images as the network reads them, and labels.
+        sums: of batches that are done already; continued in place.
+        on_layer: is called with the sums, the batch and the number of layers that are done of it. Only after the last
+            layer, the sums are complete and can be kept.
+        name, settings: of the result.
+
+    Example:
+        >>> subject = Subject(searchable(network, table))
+        >>> measure(subject, [(images, labels)]).increases()
+    """
+    task, sums = task or Task(), sums or Sums()
+    order: list[str] = []
+    with subject.measured(), torch.no_grad():
+        replay = Replay(subject.model.network)
+        with replay.patched():
+            for i, (images, labels) in enumerate(batches):
+                if i < sums.batches and order:
+                    continue
+                reference = _measured(task, replay.record(images), labels)
+                order = order or replay.order(subject.layers)
+                if i < sums.batches:
+                    continue
+                found: dict[str, dict[str, list[float]]] = {}
+                for done, layer in enumerate(order):
+                    found[layer] = {}
+                    for candidate in subject.layers[layer].candidates:
+                        if candidate.name == subject.reference_of(layer):
+                            found[layer][candidate.name] = reference
+                            continue
+                        subject.set(layer, candidate.name)
+                        scores = replay.run(images, subject.layers[layer])
+                        found[layer][candidate.name] = _measured(task, scores, labels)
+                    subject.set(layer, subject.reference_of(layer))
+                    if on_layer is not None and done + 1 < len(order):
+                        on_layer(sums, i, done + 1)
+                _add(sums, reference, found, len(images))
+                if on_layer is not None:
+                    on_layer(sums, i, len(order))
+    return _sensitivities(subject, sums, order, name, dict(settings or {}))
+
+
+def joint(subject: Subject, batches: Sequence[Batch], candidates: Mapping[str, str], task: Task | None = None
+          ) -> tuple[float, float]:  # fmt: skip
+    """Loss and metric of a whole assignment, measured as `measure` does.
+
+    Args:
+        candidates: module -> candidate.
+    """
+    task, total, images_seen = task or Task(), [0.0, 0.0], 0
+    with subject.measured(), torch.no_grad():
+        subject.assign(candidates)
+        for images, labels in batches:
+            for i, value in enumerate(_measured(task, subject.model.network(images), labels)):
+                total[i] += value * len(images)
+            images_seen += len(images)
+    return total[0] / images_seen, total[1] / images_seen
+
+
+def mixed_layers(model: SearchableNetwork) -> dict[str, MixedLayer]:
+    """Module name in the plain network -> its mixed layer."""
+    return {name: layer for name, layer in model.network.named_modules() if isinstance(layer, MixedLayer)}
+
+
+def rows_of(model: SearchableNetwork) -> dict[str, str]:
+    """Layer of the table -> module."""
+    return dict(model._rows)
+
+
+_WORST = 1e6
+"""Stands for a loss that is not a number: such a candidate is never better than one that works."""
+
+
+def _measured(task: Task, scores: Tensor, labels: Tensor) -> list[float]:
+    values = [float(task.loss(scores, labels)), float(task.metric(scores, labels))]
+    return values if all(map(math.isfinite, values)) else [_WORST, 0.0]
+
+
+def _add(sums: Sums, reference: list[float], found: dict[str, dict[str, list[float]]], images: int) -> None:
+    sums.batches += 1
+    sums.images += images
+    for i in (0, 1):
+        sums.reference[i] += reference[i] * images
+        for layer, candidates in found.items():
+            for candidate, values in candidates.items():
+                sums.layers.setdefault(layer, {}).setdefault(candidate, [0.0, 0.0])[i] += values[i] * images
+
+
+def _sensitivities(
+    subject: Subject, sums: Sums, order: Sequence[str], name: str, settings: dict[str, Any]
+) -> Sensitivities:
+    names = dict.fromkeys(c.name for layer in subject.layers.values() for c in layer.candidates)
+    losses = np.full((len(order), len(names)), math.inf)
+    accuracies = np.full((len(order), len(names)), math.nan)
+    for i, layer in enumerate(order):
+        for j, candidate in enumerate(names):
+            if candidate in sums.layers[layer]:
+                losses[i, j], accuracies[i, j] = (v / sums.images for v in sums.layers[layer][candidate])
+    rows = rows_of(subject.model)
+    reference_loss, reference_metric = (v / sums.images for v in sums.reference)
+    return Sensitivities(name, subject.reference, reference_loss, reference_metric, tuple(order), tuple(names),
+                         losses, accuracies, rows, sums.images, settings)  # fmt: skip
