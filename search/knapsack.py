@@ -181,8 +181,8 @@ def front(values: Sequence[FloatArray], costs: Sequence[FloatArray]) -> Front:
     for layer in range(len(costs) - 1, -1, -1):
         choices[:, layer] = chosen[layer][at]
         at -= raised[layer][choices[:, layer]]
-    total_cost = sum(c[choices[:, i]] for i, c in enumerate(costs))
-    total_value = sum(v[choices[:, i]] for i, v in enumerate(values))
+    total_cost = np.sum([c[choices[:, i]] for i, c in enumerate(costs)], axis=0)
+    total_value = np.sum([v[choices[:, i]] for i, v in enumerate(values)], axis=0)
     order = np.lexsort((total_value, total_cost))
     kept, lowest = [], np.inf
     for i in order:

@@ -102,8 +102,10 @@ class Subject:
             self.assign({})
             yield
         finally:
-            for module, momentum in [*momenta, *scales]:
-                module.momentum = momentum
+            for norm, momentum in momenta:
+                norm.momentum = momentum
+            for scale, share in scales:
+                scale.momentum = share
             for module, flag in training.items():
                 module.training = flag
             for name, layer in self.layers.items():

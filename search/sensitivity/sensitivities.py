@@ -134,8 +134,8 @@ class Sensitivities:
         for layer in d.layers:
             if layer not in d.rows.values():
                 raise InputError(f"{path}: rows", f"lacks layer {layer!r}")
-        for layer, row in zip(d.layers, d.losses, strict=True):
-            if all(loss is None for loss in row):
+        for layer, losses in zip(d.layers, d.losses, strict=True):
+            if all(loss is None for loss in losses):
                 raise InputError(f"{path}: losses", f"layer {layer!r} has no candidate")
         return Sensitivities(
             d.network, d.reference, d.reference_loss, d.reference_accuracy, d.layers, d.candidates,
