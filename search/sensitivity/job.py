@@ -14,7 +14,7 @@ import csv
 import functools
 import io
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,11 @@ import yaml
 from torch import Tensor, nn
 
 from dse.core.documents import read_json
-from dse.core.errors import InputError
 from dse.core.files import system_errors, write_atomically, write_json, write_text
 from dse.table.cost_table import CostTable, Transmission
 from dse.table.store import content_key
 from search.costs import Quantity, shares
-from search.data.sets import Dataset, Split
+from search.data.sets import Dataset
 from search.knapsack import Front, check_budget, front
 from search.sensitivity.calibrate import calibrate, wanted
 from search.sensitivity.correct import Choice, Measured, Measurements, correct, uniform_choices
