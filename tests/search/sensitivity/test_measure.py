@@ -193,7 +193,7 @@ def test_all_but_fine_typical_candidates_are_calibrated() -> None:
 
 
 def test_a_reference_that_no_layer_has() -> None:
-    with pytest.raises(InputError, match="^reference: unknown candidate 'T16'"):
+    with pytest.raises(InputError, match=r"^reference: unknown candidate 'T16'"):
         Subject(branches(), "T16")
 
 

@@ -15,7 +15,8 @@ from search.sensitivity.sensitivities import Sensitivities
 
 FOUND = Sensitivities(
     network="net", reference="T8", reference_loss=1.0, reference_accuracy=0.5, layers=("a", "b"),
-    candidates=("T8", "BC2"), losses=np.array([[1.0, 1.5], [1.0, np.inf]]), accuracies=np.array([[0.5, 0.4], [0.5, np.nan]]),
+    candidates=("T8", "BC2"), losses=np.array([[1.0, 1.5], [1.0, np.inf]]),
+    accuracies=np.array([[0.5, 0.4], [0.5, np.nan]]),
     rows={"a": "a", "b": "b", "b#2": "b"}, images=100, settings={"seed": 0},
 )  # fmt: skip
 
