@@ -92,6 +92,7 @@ class Subject:
         fixed = {name: layer.fixed for name, layer in self.layers.items()}
         momenta = [(norm, norm.momentum) for norm in norms]
         scales = [(layer.scale, layer.scale.momentum) for layer in self.layers.values()]
+        weights = [(layer.layer.weight, layer.layer.weight.data) for layer in self.layers.values()]
         self.model.eval()
         try:
             for norm in norms:
@@ -108,6 +109,8 @@ class Subject:
                 scale.momentum = share
             for module, flag in training.items():
                 module.training = flag
+            for parameter, own in weights:
+                parameter.data = own  # before the state is loaded, which would write into calibrated weights
             for name, layer in self.layers.items():
                 layer.fixed = fixed[name]
             self.model.load_state_dict(state)

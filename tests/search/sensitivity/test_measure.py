@@ -167,6 +167,11 @@ def test_calibrated_weights_are_measured_and_put_back() -> None:
     found = measure(Subject(model, calibrated={"stem": weights}), some(1, 256))
     at = (found.layers.index("stem"), found.candidates.index("MF4"))
     assert found.losses[at] < plain.losses[at]
+    subject, kept = Subject(model, calibrated={"stem": weights}), weights["MF4"].clone()
+    names = dict.fromkeys(found.layers, "T8") | {"stem": "MF4"}
+    for _ in range(2):  # what is measured last leaves the calibrated weights as they were
+        assert joint(subject, some(1, 256), names)[0] == pytest.approx(found.losses[at])
+    assert torch.equal(weights["MF4"], kept)
     others = np.ones_like(found.losses, bool)
     others[at] = False
     assert np.array_equal(found.losses[others], plain.losses[others])
