@@ -20,9 +20,9 @@ BATCH = 64
 """Images in a step."""
 
 
-def wanted(layer: MixedLayer, bits: int = 2) -> list[str]:
-    """Candidates of a layer that are calibrated: all but the typical operator above `bits` bits."""
-    return [c.name for c in layer.candidates if c.operator != "typical" or c.bits <= bits]
+def wanted(layer: MixedLayer) -> list[str]:
+    """Candidates of a layer that are calibrated: all but those of the typical operator."""
+    return [c.name for c in layer.candidates if c.operator != "typical"]
 
 
 def calibrate(

@@ -32,7 +32,7 @@ from search.data.sets import Dataset
 from search.knapsack import Front, check_budget, front
 from search.sensitivity.calibrate import calibrate, wanted
 from search.sensitivity.correct import Choice, Measured, Measurements, correct, uniform_choices
-from search.sensitivity.measure import Batch, Calibrated, Subject, Sums, joint, measure, rows_of
+from search.sensitivity.measure import Batch, Calibrated, Subject, Sums, helpful, joint, measure, rows_of
 from search.sensitivity.sensitivities import FloatArray, Sensitivities
 from search.supernet import SearchableNetwork
 from search.training.checkpoint import Checkpoint, Record
@@ -154,7 +154,7 @@ class Job:
 
     @functools.cached_property
     def calibrated(self) -> Calibrated:
-        """Weights by module and candidate."""
+        """Weights by module and candidate, all that were fitted."""
         file = self.folder / "calibrated.pt"
         kept: dict[str, Any] = {}
         if file.exists():
@@ -178,13 +178,15 @@ class Job:
 
     @functools.cached_property
     def subject(self) -> Subject:
-        return Subject(self.model, self.settings.reference, self.calibrated)
+        """The network with the calibrated weights that lower the loss."""
+        assert self.sensitivities.images
+        return Subject(self.model, self.settings.reference, helpful(self.calibrated, self._sums))
 
     @functools.cached_property
     def sensitivities(self) -> Sensitivities:
         """Measured, or read if they have been measured."""
         file, partial = self.folder / "sensitivities.json", self.folder / "partial.json"
-        subject, sums = self.subject, Sums()
+        subject, sums = Subject(self.model, self.settings.reference, self.calibrated), Sums()
         if partial.exists():
             document = read_json(partial)
             if isinstance(document, dict) and document.get("key") == self._key:
@@ -200,6 +202,7 @@ class Job:
         settings.pop("images")
         found = measure(subject, self.batches, None, sums, keep, self.name, settings)
         found.save(file)
+        self._sums = sums
         return found
 
     @functools.cached_property
@@ -251,7 +254,7 @@ class Job:
     def network(self, assignment: Mapping[str, str]) -> nn.Module:
         """The network of an assignment with the calibrated weights and renewed statistics: fine-tuning starts here."""
         network = self.model.discretise(assignment)
-        load_calibrated(network, assignment, rows_of(self.model), self.calibrated)
+        load_calibrated(network, assignment, rows_of(self.model), self.subject.calibrated)
         renew_statistics(network, batches(self.data.train, min(256, len(self.data.train)), self.settings.seed, 0))
         return network
 

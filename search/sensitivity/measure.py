@@ -23,6 +23,8 @@ Batch = tuple[Tensor, Tensor]
 LossOf = Callable[[Tensor, Tensor], Tensor]
 Calibrated = dict[str, dict[str, Tensor]]
 """Module -> candidate -> weights of the layer, fitted for this candidate."""
+Losses = dict[str, dict[str, list[float]]]
+"""Module -> candidate -> loss and metric."""
 
 
 def right(scores: Tensor, labels: Tensor) -> Tensor:
@@ -51,13 +53,20 @@ class Sums:
         batches: number of batches that are in the sums.
         images: number of images in them.
         reference: loss and metric of the reference, each times the number of images.
-        layers: module -> candidate -> the same.
+        layers: module -> candidate -> the same, with the layer's own weights.
+        calibrated: the same with calibrated weights, where there are such.
     """
 
     batches: int = 0
     images: int = 0
     reference: list[float] = field(default_factory=lambda: [0.0, 0.0])
     layers: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    calibrated: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def helps(self, layer: str, candidate: str) -> bool:
+        """Whether the loss is lower with calibrated weights."""
+        own, fitted = self.layers[layer][candidate], self.calibrated.get(layer, {}).get(candidate)
+        return fitted is not None and fitted[0] < own[0]
 
 
 class Subject:
@@ -115,11 +124,12 @@ class Subject:
                 layer.fixed = fixed[name]
             self.model.load_state_dict(state)
 
-    def set(self, name: str, candidate: str) -> None:
-        """Gives a layer a candidate, with the weights that were calibrated for it if there are such."""
+    def set(self, name: str, candidate: str, *, calibrated: bool = True) -> None:
+        """Gives a layer a candidate, with the weights that were calibrated for it if there are such and they count."""
         layer = self.layers[name]
         layer.fixed = [c.name for c in layer.candidates].index(candidate)
-        weight = self.calibrated.get(name, {}).get(candidate, self._own[name])
+        fitted = self.calibrated.get(name, {}) if calibrated else {}
+        weight = fitted.get(candidate, self._own[name])
         if layer.layer.weight.data_ptr() != weight.data_ptr():
             layer.layer.weight.data = weight
 
@@ -144,6 +154,9 @@ def measure(
 ) -> Sensitivities:
     """Loss and metric on `batches` for each layer and candidate, all other layers having the reference.
 
+    Where a layer has calibrated weights, both are measured and the lower loss counts: to fit a layer's output is not
+    always to lower the loss. `helpful` says which weights these are.
+
     Args:
         batches: held-out images as the network reads them, and labels.
         sums: of batches that are done already; continued in place.
@@ -167,23 +180,33 @@ def measure(
                 order = order or replay.order(subject.layers)
                 if i < sums.batches:
                     continue
-                found: dict[str, dict[str, list[float]]] = {}
+                own: Losses = {}
+                fitted: Losses = {}
                 for done, layer in enumerate(order):
-                    found[layer] = {}
-                    for candidate in subject.layers[layer].candidates:
-                        if candidate.name == subject.reference_of(layer):
-                            found[layer][candidate.name] = reference
-                            continue
-                        subject.set(layer, candidate.name)
-                        scores = replay.run(images, subject.layers[layer])
-                        found[layer][candidate.name] = _measured(task, scores, labels)
+                    own[layer], fitted[layer] = {subject.reference_of(layer): reference}, {}
+                    for candidate in (c.name for c in subject.layers[layer].candidates):
+                        for calibrated, found in ((False, own[layer]), (True, fitted[layer])):
+                            if candidate in own[layer] and not calibrated:
+                                continue
+                            if calibrated and candidate not in subject.calibrated.get(layer, {}):
+                                continue
+                            subject.set(layer, candidate, calibrated=calibrated)
+                            found[candidate] = _measured(task, replay.run(images, subject.layers[layer]), labels)
                     subject.set(layer, subject.reference_of(layer))
                     if on_layer is not None and done + 1 < len(order):
                         on_layer(sums, i, done + 1)
-                _add(sums, reference, found, len(images))
+                _add(sums, reference, own, fitted, len(images))
                 if on_layer is not None:
                     on_layer(sums, i, len(order))
     return _sensitivities(subject, sums, order, name, dict(settings or {}))
+
+
+def helpful(calibrated: Calibrated, sums: Sums) -> Calibrated:
+    """Those of the calibrated weights with which the loss was lower than with the layer's own."""
+    return {
+        layer: {name: weight for name, weight in fitted.items() if sums.helps(layer, name)}
+        for layer, fitted in calibrated.items()
+    }
 
 
 def joint(subject: Subject, batches: Sequence[Batch], candidates: Mapping[str, str], task: Task | None = None
@@ -222,14 +245,15 @@ def _measured(task: Task, scores: Tensor, labels: Tensor) -> list[float]:
     return values if all(map(math.isfinite, values)) else [_WORST, 0.0]
 
 
-def _add(sums: Sums, reference: list[float], found: dict[str, dict[str, list[float]]], images: int) -> None:
+def _add(sums: Sums, reference: list[float], own: Losses, fitted: Losses, images: int) -> None:
     sums.batches += 1
     sums.images += images
-    for i in (0, 1):
-        sums.reference[i] += reference[i] * images
+    sums.reference = [total + value * images for total, value in zip(sums.reference, reference, strict=True)]
+    for total, found in ((sums.layers, own), (sums.calibrated, fitted)):
         for layer, candidates in found.items():
             for candidate, values in candidates.items():
-                sums.layers.setdefault(layer, {}).setdefault(candidate, [0.0, 0.0])[i] += values[i] * images
+                before = total.setdefault(layer, {}).get(candidate, [0.0, 0.0])
+                total[layer][candidate] = [b + v * images for b, v in zip(before, values, strict=True)]
 
 
 def _sensitivities(
@@ -241,7 +265,8 @@ def _sensitivities(
     for i, layer in enumerate(order):
         for j, candidate in enumerate(names):
             if candidate in sums.layers[layer]:
-                losses[i, j], accuracies[i, j] = (v / sums.images for v in sums.layers[layer][candidate])
+                chosen = sums.calibrated if sums.helps(layer, candidate) else sums.layers
+                losses[i, j], accuracies[i, j] = (v / sums.images for v in chosen[layer][candidate])
     rows = rows_of(subject.model)
     reference_loss, reference_metric = (v / sums.images for v in sums.reference)
     return Sensitivities(name, subject.reference, reference_loss, reference_metric, tuple(order), tuple(names),
