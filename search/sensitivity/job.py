@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import functools
 import io
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,15 +31,12 @@ from search.data.sets import Dataset
 from search.knapsack import Front, check_budget, front
 from search.sensitivity.calibrate import calibrate, wanted
 from search.sensitivity.correct import Choice, Measured, Measurements, correct, uniform_choices
-from search.sensitivity.measure import Batch, Calibrated, Subject, Sums, helpful, joint, measure, rows_of
+from search.sensitivity.measure import BATCH, Calibrated, Subject, Sums, held_out, helpful, joint, measure, rows_of
 from search.sensitivity.sensitivities import FloatArray, Sensitivities
 from search.supernet import SearchableNetwork
 from search.training.checkpoint import Checkpoint, Record
 from search.training.settings import Training
 from search.training.train import accuracy, batches, learn, renew_statistics
-
-BATCH = 250
-"""Held-out images that are measured at once; normalisation statistics are theirs."""
 
 OPERATIONS = 2.5e12
 """Multiplications that a measurement may take if the number of images is not given."""
@@ -107,15 +103,6 @@ def default_images(model: SearchableNetwork, table: CostTable) -> int:
     return int(max(FEWEST, min(MOST, OPERATIONS / max(total, 1.0))))
 
 
-def held_out(data: Dataset, images: int, size: int = BATCH) -> list[Batch]:
-    """The first validation images in batches of equal size, as nearly as possible; the labels beside them."""
-    split = data.validation
-    count = min(images, len(split))
-    parts = max(1, count // size)
-    bounds = [round(i * count / parts) for i in range(parts + 1)]
-    return [(split.prepared(split.images[a:b]), split.labels[a:b]) for a, b in itertools.pairwise(bounds)]
-
-
 @dataclass
 class Job:
     """Sensitivities and solutions of one network, kept in a folder.
@@ -143,9 +130,9 @@ class Job:
         with system_errors(self.folder, "cannot be made"):
             (self.folder / "assignments").mkdir(parents=True, exist_ok=True)
         count = self.settings.images or default_images(self.model, self.table)
-        self.batches = held_out(self.data, count)
+        self.batches = held_out(self.data.validation, count, BATCH)
         self._key = content_key({
-            "identity": dict(self.identity), "images": sum(len(y) for _, y in self.batches),
+            "identity": dict(self.identity), "images": [len(y) for _, y in self.batches],
             "reference": self.settings.reference, "steps": self.settings.calibration_steps,
             "from": self.settings.calibration_images, "seed": self.settings.seed,
             "candidates": {n: [c.name for c in layer.candidates] for n, layer in Subject(

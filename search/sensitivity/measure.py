@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,12 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dse.core.errors import unknown
+from search.data.sets import Split
 from search.layers.mixed_layer import MixedLayer
 from search.sensitivity.replay import Replay
 from search.sensitivity.sensitivities import Sensitivities
 from search.supernet import SearchableNetwork
 
 Batch = tuple[Tensor, Tensor]
+BATCH = 250
+"""Held-out images that are measured at once; normalisation statistics are theirs."""
+
 LossOf = Callable[[Tensor, Tensor], Tensor]
 Calibrated = dict[str, dict[str, Tensor]]
 """Module -> candidate -> weights of the layer, fitted for this candidate."""
@@ -207,6 +212,14 @@ def helpful(calibrated: Calibrated, sums: Sums) -> Calibrated:
         layer: {name: weight for name, weight in fitted.items() if sums.helps(layer, name)}
         for layer, fitted in calibrated.items()
     }
+
+
+def held_out(split: Split, images: int, size: int = BATCH) -> list[Batch]:
+    """The first `images` of a split as the network reads them, with labels, in batches of about `size`."""
+    count = min(images, len(split))
+    parts = max(1, round(count / size))
+    bounds = [round(i * count / parts) for i in range(parts + 1)]
+    return [(split.prepared(split.images[a:b]), split.labels[a:b]) for a, b in itertools.pairwise(bounds)]
 
 
 def joint(subject: Subject, batches: Sequence[Batch], candidates: Mapping[str, str], task: Task | None = None

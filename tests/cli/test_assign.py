@@ -93,6 +93,7 @@ def test_what_is_done_is_not_done_again(files: Path, tmp_path: Path, run: Any, m
     monkeypatch.setattr(job, "calibrate", fail)
     assert run(*arguments(files, tmp_path / "b", "--images", 128, "--budget", 0.4, "--json"))[0] == 0
     assert written == [1]
+    monkeypatch.setattr(job, "BATCH", 250)
     whole = run(*arguments(files, tmp_path / "a", "--budget", 0.4, "--images", 128, "--json"))
     assert whole == once  # calibrated weights and sums are kept
     monkeypatch.undo()
