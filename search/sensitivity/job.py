@@ -13,8 +13,9 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from dse.table.store import content_key
 from search.costs import Quantity, shares
 from search.data.sets import Dataset
 from search.knapsack import Front, check_budget, front
+from search.layers.mixed_layer import MixedLayer
 from search.sensitivity.calibrate import calibrate, wanted
 from search.sensitivity.correct import Choice, Measured, Measurements, correct, uniform_choices
 from search.sensitivity.measure import BATCH, Calibrated, Subject, Sums, held_out, helpful, joint, measure, rows_of
@@ -185,7 +187,7 @@ class Job:
             self.on_progress("measuring", batch * len(subject.layers) + layers,
                              len(self.batches) * len(subject.layers))  # fmt: skip
 
-        settings = {**vars(self.settings), **self.identity, "energies": dict(self.table.provenance or {})}
+        settings = {**vars(self.settings), **self.identity, "energies": _origin(self.table)}
         settings.pop("images")
         found = measure(subject, self.batches, None, sums, keep, self.name, settings)
         found.save(file)
@@ -265,6 +267,11 @@ class Job:
         return Solution(name, budget, self.sensitivities.assignment(m.choice), m.cost, m.predicted, m.loss, m.accuracy)
 
 
+def _origin(table: CostTable) -> dict[str, Any]:
+    """Which chip the candidates of the layers were mapped on; empty for a table that does not say."""
+    return {} if table.provenance is None else json.loads(json.dumps(asdict(table.provenance), default=str))
+
+
 def load_calibrated(
     network: nn.Module, assignment: Mapping[str, str], rows: Mapping[str, str], calibrated: Calibrated
 ) -> None:
@@ -276,8 +283,10 @@ def load_calibrated(
     for row, module in rows.items():
         weight: Tensor | None = calibrated.get(module, {}).get(assignment[row])
         if weight is not None:
+            layer = network.get_submodule(module)
+            assert isinstance(layer, MixedLayer)
             with torch.no_grad():
-                network.get_submodule(module).layer.weight.copy_(weight)
+                layer.layer.weight.copy_(weight)
 
 
 def _any(model: SearchableNetwork) -> str:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from dse.core.files import write_json
 from dse.table.cost_table import CostTable
 from search.costs import share
 from search.data.datasets import digits
@@ -77,7 +78,7 @@ def test_what_is_done_is_not_done_again(files: Path, tmp_path: Path, run: Any, m
     # A kill between two batches: the sums of the first are kept.
     from search.sensitivity import job
 
-    first, written = job.write_json, []
+    first, written = write_json, []
 
     def dying(path: Path, document: Any) -> None:
         first(path, document)

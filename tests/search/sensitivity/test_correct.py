@@ -50,9 +50,14 @@ def test_corrections_find_what_the_prediction_misses() -> None:
 
 
 def test_nothing_is_measured_twice() -> None:
-    measure, calls = problem(0), []
-    inner = measure._evaluate
-    measure._evaluate = lambda choice: (calls.append(choice), inner(choice))[1]
+    measure = problem(0)
+    inner, calls = measure._evaluate, []
+
+    def counting(choice: tuple[int, ...]) -> tuple[float, float]:
+        calls.append(choice)
+        return inner(choice)
+
+    measure._evaluate = counting
     for budget in (0.5, 0.6, 0.5):
         correct(measure, budget * sum(float(c[0]) for c in measure.costs), 20)
     assert len(calls) == len(set(calls)) == len(measure.known)

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 from dse.core.errors import InputError
+from dse.table.cost_table import CostTable
+from search.sensitivity.job import _origin
 from search.sensitivity.sensitivities import Sensitivities
+
+ROOT = Path(__file__).parents[3]
 
 FOUND = Sensitivities(
     network="net", reference="T8", reference_loss=1.0, reference_accuracy=0.5, layers=("a", "b"),
@@ -93,3 +97,9 @@ def test_a_file_is_read_without_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert done.stdout.strip() == "False"
+
+
+def test_the_origin_of_energies_is_kept() -> None:
+    table = CostTable.load(ROOT / "results" / "squeezenet_cifar" / "table.csv")
+    assert _origin(table)["arch"] == table.provenance.arch
+    assert _origin(CostTable(table.rows)) == {}
