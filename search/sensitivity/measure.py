@@ -33,7 +33,12 @@ Losses = dict[str, dict[str, list[float]]]
 
 
 def right(scores: Tensor, labels: Tensor) -> Tensor:
-    """The share of the images that are classified right, a scalar: the metric of classification."""
+    """The share of the images that are classified right, a scalar: the metric of classification.
+
+    Example:
+        >>> float(right(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])))
+        0.5
+    """
     return (scores.argmax(1) == labels).float().mean()
 
 
@@ -169,9 +174,8 @@ def measure(
             layer, the sums are complete and can be kept.
         name, settings: of the result.
 
-    Example:
-        >>> subject = Subject(searchable(network, table))
-        >>> measure(subject, [(images, labels)]).increases()
+    With a network, its cost table and a data set: ``subject = Subject(searchable(network, table))``, then
+    ``measure(subject, held_out(data.validation, 500)).increases()``.
     """
     task, sums = task or Task(), sums or Sums()
     order: list[str] = []

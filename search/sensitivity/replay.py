@@ -45,7 +45,7 @@ class Replay:
         ...     before = replay.record(x)
         ...     network[1].bias.data += 1
         ...     after = replay.run(x, network[1])  # does not compute network[0]
-        >>> (after - before).tolist()
+        >>> (after - before).round(decimals=3).tolist()
         [[1.0, 1.0]]
     """
 
