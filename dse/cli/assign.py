@@ -111,7 +111,8 @@ def assign(
         return
     click.echo("\n".join(_lines(job, uniforms, found)))
     for file in ("front.csv", "sensitivities.json", "front.png"):
-        click.echo(f"{file.partition('.')[0].capitalize()}: {out / file}")
+        title = "Figure" if file.endswith(".png") else file.partition(".")[0].capitalize()
+        click.echo(f"{title}: {out / file}")
     if found:
         click.echo(f"Assignments: {out / 'assignments'}")
 
@@ -218,17 +219,19 @@ def _lines(job: Job, uniforms: Sequence[Solution], found: Sequence[Solution]) ->
         row = [title, f"{solution.cost:.3f}", f"{s.reference_loss + solution.predicted:.3f}", f"{solution.loss:.3f}",
                f"{100 * solution.accuracy:.1f} %"]  # fmt: skip
         rows.append(row + ([f"{100 * solution.trained['test_accuracy']:.1f} %"] if trained else []))
-    lines = [
+    measured = "with the statistics of each batch"
+    title = f"Not trained, {measured}:"
+    if trained:
+        title = f"Before training, {measured}; and after {uniforms[0].trained['passes']:,.0f} image passes:"
+    return [
         f"{s.network}: {len(s.layers)} layers, {len(s.candidates)} candidates, {s.images} held-out images; "
         f"all {s.reference}: loss {s.reference_loss:.3f}, accuracy {100 * s.reference_accuracy:.1f} %",
         f"Front: {len(job.front)} assignments of {what} {job.front.costs[0]:.3f} to {job.front.costs[-1]:.3f}",
         "",
-        "Before training, with renewed statistics:" if not trained else
-        f"Before training, with renewed statistics; fine-tuned with {uniforms[0].trained['passes']:,.0f} image passes:",
+        title,
         text_table(header, rows),
         "",
-    ]  # fmt: skip
-    return lines
+    ]
 
 
 def _document(job: Job, uniforms: Sequence[Solution], found: Sequence[Solution]) -> dict[str, Any]:
