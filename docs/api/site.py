@@ -32,7 +32,19 @@ INTERNAL = ("dse/cli", "dse/mapper/kernels")
 """Packages without a page in the reference: commands have their own help, and kernels are parts of functions."""
 
 MENU = {
-    "Use": ["tutorial", "table", "sweeps", "search", "budgets", "data", "report", "reproduce", "gpu", "limits"],
+    "Use": [
+        "tutorial",
+        "table",
+        "sweeps",
+        "assign",
+        "search",
+        "budgets",
+        "data",
+        "report",
+        "reproduce",
+        "gpu",
+        "limits",
+    ],
     "Understand": ["energy", "model", "conventions", "mapper", "imperfect", "operators", "timeloop", "accelergy"],
     "Extend": ["extending"],
 }

@@ -37,6 +37,7 @@ _COMMANDS = {
     "check": "dse.cli.check:check",
     "doctor": "dse.cli.doctor:doctor",
     "schema": "dse.cli.schema:schema",
+    "assign": "dse.cli.assign:assign",
     "search": "dse.cli.search:search",
     "run": "dse.cli.search:run",
     "report": "dse.cli.report:report",

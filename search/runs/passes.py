@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 from search.data.sets import Dataset, Split
-from search.strategies.settings import Bilevel, Search, Variational
+from search.sensitivity.calibrate import BATCH
+from search.strategies.settings import Bilevel, Search, Sensitivity, Variational
 from search.training.train import batches_per_epoch
 
 Parts = dict[str, int]
@@ -37,6 +38,8 @@ def search_passes(settings: Search, epochs: int, data: Dataset) -> int:
     Args:
         epochs: of the search, the warm-up included.
     """
+    if isinstance(settings, Sensitivity):  # each layer is fitted once to the candidate that it is given
+        return settings.calibration_steps * BATCH
     steps = batches_per_epoch(data.train, settings.batch_size)
     train, held_out = (min(settings.batch_size, len(split)) for split in (data.train, data.validation))
     both = epochs - settings.warmup_epochs

@@ -234,6 +234,9 @@ def check_fit(run: Run) -> None:
     config = run.config
     if config.tensorboard:
         check_installed()
+    if config.search.mode == "sensitivity" and config.search_from != "pretrained":
+        raise InputError("search.mode", "sensitivity measures trained weights, and there are none",
+                         hint="give init or pretrain")  # fmt: skip
     for name in run.baselines:
         if not run.table.total_pj(uniform(run.table, name, config.exclude), config.transmission) < float("inf"):
             raise InputError(

@@ -27,7 +27,7 @@ from search.runs.records import SCHEMA, read_record
 from search.strategies.learner import Learner
 from search.strategies.modes import STRATEGIES
 from search.strategies.sequential import sequential_epochs
-from search.strategies.settings import Search, Sequential, SingleLevel, Stochastic, Variational
+from search.strategies.settings import Search, Sensitivity, Sequential, SingleLevel, Stochastic, Variational
 from search.strategies.stochastic import population
 from search.supernet import SearchableNetwork, plain_weights, searchable, uniform
 from search.training.checkpoint import Checkpoint, Record
@@ -458,6 +458,8 @@ def search_epochs(run: Run) -> int:
     settings = run.config.search
     if isinstance(settings, Sequential):
         return sequential_epochs(search_network(run, run.config.seeds[0]), settings)
+    if isinstance(settings, Sensitivity):
+        return 1
     assert isinstance(settings, SingleLevel)
     return settings.epochs
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from search.strategies.bilevel import bilevel
 from search.strategies.learner import Learner
+from search.strategies.sensitivity import sensitivity
 from search.strategies.sequential import sequential
 from search.strategies.single_level import single_level
 from search.strategies.stochastic import stochastic
@@ -25,4 +26,5 @@ STRATEGIES: dict[str, Strategy] = {
     "sequential": sequential,
     "stochastic": stochastic,
     "variational": variational,
+    "sensitivity": sensitivity,
 }

@@ -88,12 +88,27 @@ class Variational(SingleLevel):
     samples: Annotated[int, whole(1, 10_000)] | None = None
 
 
+@dataclass(frozen=True, config=FROM)
+class Sensitivity(Search):
+    """Nothing is trained: each layer is measured alone on `images` validation images, with trained weights.
+
+    Operators other than the typical one are fitted to the layer's output in `calibration_steps` before. `corrections`
+    whole assignments are measured around the solution. Nothing else that `Search` is given has an effect.
+    """
+
+    mode: Literal["sensitivity"] = "sensitivity"
+    images: Annotated[int, whole(32)] = 1000
+    calibration_steps: Annotated[int, whole(0, 10_000)] = 20
+    corrections: Annotated[int, whole(0, 10_000)] = 16
+
+
 MODES: dict[str, type[Search]] = {
     "single_level": SingleLevel,
     "bilevel": Bilevel,
     "sequential": Sequential,
     "stochastic": Stochastic,
     "variational": Variational,
+    "sensitivity": Sensitivity,
 }
 """Search modes by their name in a configuration."""
 
@@ -123,7 +138,7 @@ def _names(kind: type[Search]) -> list[str]:
 
 
 AnySearch = Annotated[
-    SingleLevel | Bilevel | Sequential | Stochastic | Variational,
+    SingleLevel | Bilevel | Sequential | Stochastic | Variational | Sensitivity,
     Field(discriminator="mode"),
     BeforeValidator(_of_its_mode),
 ]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dse.core.errors import InputError
-from search.knapsack import STEPS, choose
+from search.knapsack import STEPS, choose, front
 
 Problem = tuple[list[np.ndarray], list[np.ndarray]]
 
@@ -125,3 +125,49 @@ def test_a_budget_that_cannot_be_spent_is_not_exceeded() -> None:
 def test_what_has_no_mapping_or_no_weight_is_never_chosen() -> None:
     log_weights, costs = [np.array([0.0, -5.0, -np.inf])], [np.array([np.inf, 0.2, 0.1])]
     assert choose(log_weights, costs, 0.5) == [1]
+
+
+@given(problems())
+@settings(deadline=None, max_examples=60)
+def test_the_front_is_that_of_brute_force_up_to_its_tolerance(problem: Problem) -> None:
+    values, costs = [-w for w in problem[0]], problem[1]
+    found, choices = front(values, costs), [(c, -w) for c, w in every_choice(problem)]
+    assert (np.diff(found.costs) > 0).all() and (np.diff(found.values) < 0).all()
+    for i, choice in enumerate(found.choices.tolist()):
+        assert total(costs, choice) == pytest.approx(found.costs[i])
+        assert total(values, choice) == pytest.approx(found.values[i])
+    for cost, value in choices:  # each choice is dominated by a point that costs no more than the tolerance above it
+        inside = found.values[found.costs <= cost + found.tolerance + 1e-9]
+        assert len(inside) and inside.min() <= value + 1e-9
+    assert found.costs[0] == pytest.approx(min(c for c, _ in choices))
+    assert found.values[-1] == pytest.approx(min(v for _, v in choices))
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=60)
+def test_the_front_of_whole_numbers_is_exact(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 5))
+    costs = [np.array(data.draw(st.lists(st.integers(1, 9), min_size=3, max_size=3)), dtype=float) for _ in range(n)]
+    values = [np.array(data.draw(st.lists(st.integers(0, 9), min_size=3, max_size=3)), dtype=float) for _ in range(n)]
+    found = front(values, costs)
+    everything = [(c, -w) for c, w in every_choice(([-v for v in values], costs))]
+    pareto = sorted({(c, v) for c, v in everything
+                     if not any((a <= c and b < v) or (a < c and b <= v) for a, b in everything)})  # fmt: skip
+    assert list(zip(found.costs.tolist(), found.values.tolist(), strict=True)) == pareto
+
+
+def test_the_front_agrees_with_single_budgets() -> None:
+    log_weights, costs = squeezenet_like(26, 9, seed=2)
+    found = front([-w for w in log_weights], costs)
+    for budget in (0.3, 0.4, 0.5, 0.7):
+        cost, weight = (total(arrays, found.within(budget)) for arrays in (costs, log_weights))
+        assert cost <= budget
+        assert weight >= total(log_weights, choose(log_weights, costs, budget - found.tolerance, 1.0)) - 1e-9
+    with pytest.raises(InputError, match=r"^energy budget: 0.1 is below the cheapest"):
+        found.within(0.1)
+
+
+def test_a_front_needs_a_choice_in_every_layer() -> None:
+    with pytest.raises(InputError, match=r"^layer 1: has no candidate"):
+        front([np.zeros(2), np.array([0.0, np.inf])], [np.ones(2), np.array([np.inf, 1.0])])
+    assert front([np.zeros(1)], [np.zeros(1)]).costs.tolist() == [0.0]

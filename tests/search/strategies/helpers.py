@@ -27,7 +27,7 @@ SMALL = {"warmup_epochs": 1, "batch_size": 20, "alpha_lr": 0.2, "lr": 0.01}
 
 
 def settings_of(mode: str, epochs: int = 3, **more: Any) -> Any:
-    length = {} if mode == "sequential" else {"epochs": epochs}
+    length = {} if mode in ("sequential", "sensitivity") else {"epochs": epochs}
     return MODES[mode](**{**SMALL, **length, **more})
 
 

@@ -23,6 +23,8 @@ from search.training.checkpoint import Record
 from tests.search.strategies.helpers import DATA, TABLE, learnt, make_learner, settings_of, small_model
 
 MODES = list(STRATEGIES)
+LEARNING = [mode for mode in MODES if mode != "sensitivity"]
+"""Modes that learn alpha and theta, in several epochs."""
 LAYERS = TABLE.layers
 
 
@@ -33,7 +35,7 @@ def test_a_larger_lambda_finds_a_cheaper_network(mode: str, tmp_path: Path) -> N
     assert costly.assignment() == dict.fromkeys(LAYERS, "BC2") != free.assignment()
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", LEARNING)
 def test_operator_weights_stay_untouched_in_the_warm_up(mode: str, tmp_path: Path) -> None:
     alphas: list[bool] = []
 
@@ -45,7 +47,7 @@ def test_operator_weights_stay_untouched_in_the_warm_up(mode: str, tmp_path: Pat
     assert alphas[0] is False and all(alphas[1:]) and len(alphas) == 3
 
 
-@pytest.mark.parametrize(("mode", "reads"), [(mode, mode not in ("single_level", "sequential")) for mode in MODES])
+@pytest.mark.parametrize(("mode", "reads"), [(mode, mode not in ("single_level", "sequential")) for mode in LEARNING])
 def test_alpha_learns_on_the_validation_set_where_the_paper_says_so(mode: str, reads: bool, tmp_path: Path) -> None:
     held_out = DATA.validation
     other = replace(DATA, validation=Split(held_out.images, held_out.labels.flip(0)))
@@ -76,7 +78,7 @@ def result(mode: str, path: Path, records: list[Record], **more: Any) -> Any:
     return [{k: v for k, v in r.items() if k != "seconds"} for r in history], learner.model.state_dict()
 
 
-@pytest.mark.parametrize(("mode", "more"), [*((m, {}) for m in MODES), ("bilevel", {"second_order": True})])
+@pytest.mark.parametrize(("mode", "more"), [*((m, {}) for m in LEARNING), ("bilevel", {"second_order": True})])
 def test_a_stop_in_any_epoch_changes_nothing(
     mode: str, more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
