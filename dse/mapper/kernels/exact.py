@@ -252,7 +252,7 @@ def exact_counts(nest, coefficient, keep, mesh_x, link_allowed, has_shared_axis)
     partition = np.zeros(stages, np.int64)
     used = np.zeros(stages, np.int64)
     kinds = loops + 2  # of steps that neighbours may serve differently, and the first visit
-    stats = np.zeros((stages, 2 * kinds * most_groups(fanout.max()), ACCESSES))
+    stats = np.empty((stages, 2 * kinds * most_groups(fanout.max()), ACCESSES))  # large, and hardly used
     for t in range(tensors):
         inside = np.ones(dims, np.int64)
         extents = np.ones((stages, axes), np.int64)
