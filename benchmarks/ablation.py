@@ -117,10 +117,6 @@ def no_unserved() -> None:
     prices._unserved = lambda space, _fanout, choices, *_: np.zeros((len(choices), len(space.tensors)))
 
 
-def no_least_apart() -> None:
-    tilings.Evaluator._least_apart = lambda *_: None  # type: ignore[method-assign]
-
-
 def no_outermost() -> None:
     prices._outward = lambda space, _: (-1, np.zeros(len(space.dims), bool))
 
@@ -208,9 +204,6 @@ RULES = (
     Rule("dominance", "kernels.labels.insert", no_dominance, compiled=True),
     Rule("limit on labels", "bounds.lift", no_limit),
     Rule("least cost further out", "prices.build_stages", no_outside),
-    Rule("tiles further out", "prices._least_outside", no_tiles_outside),
-    Rule("what neighbours cannot serve", "prices._unserved", no_unserved),
-    Rule("tensors of a tiling apart", "tilings.Evaluator._least_apart", no_least_apart),
     Rule("steps of windows", "kernels.geometry.reuse_factor", no_windows, compiled=True),
     Rule("settled labels as one number", "kernels.upward.lift_storage", no_settled_shortcut),
     Rule("tiles that constraints leave", "mapspace._reach", no_reach),
@@ -219,6 +212,8 @@ RULES = (
     Rule("boundaries counted exactly", "tilings.Evaluator.least_boundary", no_exact_boundaries),
     Rule("a good mapping first", "branch_and_bound._Walk.good", no_first_answer),
     Rule("dive", "branch_and_bound._Walk._dive", no_dive),
+    Rule("tiles further out", "prices._least_outside", no_tiles_outside),
+    Rule("what neighbours cannot serve", "prices._unserved", no_unserved),
 )
 
 
