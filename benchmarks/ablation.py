@@ -97,13 +97,24 @@ def no_outside() -> None:
 
     def without(space: Any, spec: Any, ert: Any, keep: Any, base: float) -> Any:
         stages = build(space, spec, ert, keep, base)
-        lowest = min((stage.beyond for stage in stages.stages), default=base)
+        lowest = min((float(stage.beyond.min()) for stage in stages.stages), default=base)
+        least = min(base, lowest)
         return replace(stages, stages=tuple(
-            replace(s, beyond=min(base, lowest), outside=np.where(np.isinf(s.outside), np.inf, min(base, lowest)))
+            replace(s, beyond=np.full_like(s.beyond, least), outside=np.where(np.isinf(s.outside), np.inf, least))
             for s in stages.stages
         ))  # fmt: skip
 
     branch_and_bound.build_stages = without
+
+
+def no_tiles_outside() -> None:
+    """What further levels cost at least is the least of any tile, also of those that cannot lie around a label's."""
+    prices._least_outside = lambda _space, costs, _allowed: np.full(len(costs), costs.min())
+
+
+def no_unserved() -> None:
+    """Neighbours may serve every compute unit in every step that does not move a tensor."""
+    prices._unserved = lambda space, _fanout, choices, *_: np.zeros((len(choices), len(space.tensors)))
 
 
 def no_outermost() -> None:
@@ -201,6 +212,8 @@ RULES = (
     Rule("boundaries counted exactly", "tilings.Evaluator.least_boundary", no_exact_boundaries),
     Rule("a good mapping first", "branch_and_bound._Walk.good", no_first_answer),
     Rule("dive", "branch_and_bound._Walk._dive", no_dive),
+    Rule("tiles further out", "prices._least_outside", no_tiles_outside),
+    Rule("what neighbours cannot serve", "prices._unserved", no_unserved),
 )
 
 

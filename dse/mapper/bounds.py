@@ -82,12 +82,14 @@ def _promising(
     """The labels of a stage that may still lead below the limit."""
     floors = _floors(space, labels, offsets, stage.share_outside, stage.linkable)
     values = np.empty(len(labels))
-    values_of(aim, floors, stage.beyond, labels, stage.least_idle, values)
+    tile_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    values_of(aim, floors + stage.beyond[tile_of], 0.0, labels, stage.least_idle, values)
     good = values < limit
     if beam is not None and good.sum() > beam:
+        nearest = float(stage.beyond.min())  # the same for all: with what each tile leaves, the best are too much alike
+        values_of(aim, floors, nearest, labels, stage.least_idle, values)
         good &= values <= np.partition(values[good], beam - 1)[beam - 1]
-    tile_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[good]
-    counts = np.bincount(tile_of, minlength=len(offsets) - 1)
+    counts = np.bincount(tile_of[good], minlength=len(offsets) - 1)
     return _table(np.ascontiguousarray(labels[good]), np.concatenate([[0], np.cumsum(counts)]), floors[good])
 
 

@@ -35,6 +35,7 @@ from dse.workload.problem import Problem
 LOG = logging.getLogger("enos.mapper")
 MOST_NODES = 50_000  # of a search; beyond it the best mapping so far is returned, not as optimal
 TOLERANCE = 1e-11  # relative: bounds and energies are sums of floats in different orders
+MOST_BYTES = 64 << 20  # of the labels of all choices of what levels keep that are held until their turn
 BEAM = 64  # labels of a stage in the narrow search for a first good mapping
 FIRST_LOOK = 100  # nodes of that search
 ROOM = 1e-9  # relative: a first good mapping is a limit only, so that its history does not choose between equal ones
@@ -183,19 +184,37 @@ def _stops(problem: Problem) -> str:
 
 
 def _best(spec: Spec, problem: Problem, ert: Ert, aim: Aim, effort: Effort) -> Best:
-    """The best mapping of all choices of which levels keep which tensors."""
+    """The best mapping of all choices of which levels keep which tensors.
+
+    The choice of the least bound comes first, since its mapping leaves the least to do in the others. Of mappings that
+    are equally good, that of the first choice in the order of `keep_choices` is the answer, as if they came in turn.
+    """
     best, space, fallback = Best(), mapspace(spec, problem), Best()
     timed = _alone(spec, space)
-    for walk in _walks(spec, space, ert, aim, effort):
-        if best.mapping is None:
+    best_place, kept = math.inf, 0
+    ranked: list[tuple[float, int, _Walk, list[Inside] | None]] = []
+    for place, walk in enumerate(_walks(spec, space, ert, aim, effort)):
+        if math.isinf(best.value):
+            fallback = walk.good()
+            best.value = min(best.value, fallback.value * (1 + ROOM))
+        tables = lift(space, walk.stages, aim, best.value * (1 - TOLERANCE), timed=timed)
+        kept += sum(table.labels.nbytes for table in tables)
+        ranked.append((walk.least(tables), place, walk, tables if kept < MOST_BYTES else None))
+    ranked.sort(key=lambda r: r[:2])
+    for _, place, walk, lifted in ranked:
+        if best.mapping is None and len(ranked) > 1 and place > 0:
             good = walk.good()
             fallback = good if good.value < fallback.value else fallback
             best.value = min(best.value, good.value * (1 + ROOM))
-        before = best.value
-        tables = lift(space, walk.stages, aim, best.value * (1 - TOLERANCE), timed=timed)
-        walk.explore(tables, best)
-        if best.value < before:
+        earlier = best.mapping is not None and place < best_place
+        here = Best(best.value * (1 + ROOM) if earlier else best.value)
+        tables = lifted or lift(space, walk.stages, aim, here.value * (1 - TOLERANCE), timed=timed)
+        walk.explore(tables, here)
+        proven, bound = best.proven and here.proven, min(best.bound, here.bound)
+        if here.mapping is not None and (not earlier or here.value <= best.value * (1 + TOLERANCE)):
+            best, best_place = here, place
             best.within = (walk, tables)
+        best.proven, best.bound = proven, bound
     if best.mapping is None and fallback.mapping is not None:
         assert not best.proven, "a mapping was found that the bounds exclude"
         best = replace(
@@ -281,7 +300,10 @@ class _Walk:
 
     def root_value(self) -> float:
         """The bound of all mappings."""
-        tables = lift(self.space, self.stages, self.aim, math.inf)
+        return self.least(lift(self.space, self.stages, self.aim, math.inf))
+
+    def least(self, tables: list[Inside]) -> float:
+        """The bound that labels give of all mappings."""
         whole = tables[-1].offsets[-2:]
         label = tables[-1].labels[whole[0] : whole[1]]
         energy = self.base + np.min(label[:, SETTLED], initial=math.inf)

@@ -81,6 +81,7 @@ class Mapspace:
     reach: tuple[Flags, ...]  # reach[k + 1]: the tiles at stage k that the constraints further out can leave
     answers: list[Tiling] = field(default_factory=list)  # recent ones; a candidate's is often good for the next
     boundaries: dict[object, dict[object, BoundaryCounts]] = field(default_factory=dict)  # counted so far
+    unserved: dict[object, Floats] = field(default_factory=dict)  # of compute units by neighbours, see `prices`
 
 
 _spaces: dict[object, Mapspace] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,12 @@ from dse.hardware.energy.ert import Ert
 from dse.hardware.residence import resident_words
 from dse.hardware.spec import Fanout, Spec, Storage
 from dse.mapper.kernels.geometry import Order
-from dse.mapper.kernels.slots import Flags, Floats
+from dse.mapper.kernels.slots import Flags, Floats, Ints
 from dse.mapper.kernels.upward import Array, Boundary, boundary_floors
 from dse.mapper.mapspace import Constraint, Mapspace
+from dse.mapper.orders import mesh_arrangements
+
+MOST_ARRANGEMENTS = 2000  # on the mesh, that are looked at for what neighbours have in common
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,8 @@ class Stage:
     array: Array | None
     linkable: Flags  # (T,) the next stage is a fan-out whose children may pass the tensor on
     share_outside: Floats  # (T,) least fraction that the fan-outs from here to the next keeping level can leave
-    beyond: float  # pJ that everything further out costs at least
-    outside: Floats  # (tiles,) the same with what the tile above the stage adds
+    beyond: Floats  # (tiles,) pJ that everything further out costs at least, given the tile above the stage
+    outside: Floats  # (tiles,) the same with what that tile adds
     least_idle: float  # inverse of the largest fan-out further out
 
 
@@ -94,13 +97,14 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
     outermost, outward = _outward(space, levels)
     resident = resident_words(spec, space.problem, keep)
     stages: list[Stage] = []
-    rest, least_idle = base, 1.0  # of everything further out
+    least_idle = 1.0  # of everything further out
+    beyond = np.where(space.reach[-1], base, np.inf)  # pJ of everything further out, for each tile above the stage
     for k in range(count - 1, -1, -1):
         level, loops = levels[k], space.stages[k]
         next_level = levels[k + 1] if k + 1 < count else None
         wanted = space.reach[k + 1]
         boundary, order, array = None, None, None
-        linkable, beyond = np.zeros(tensors, bool), rest
+        linkable = np.zeros(tensors, bool)
         if isinstance(next_level, Fanout):
             linkable = kept[k] & _passing(space, next_level)
         if isinstance(level, Fanout):
@@ -108,12 +112,13 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
             passing = _passing(space, level)
             most_shared = np.minimum(mesh[k], np.where(space.grid.relevant, 1, space.grid.bounds).prod(axis=1))
             most_shared = np.where(overlapping, mesh[k], most_shared)
-            rest -= float((saved_inside[k] * (most_shared - 1)).sum())
+            saved_here = float((saved_inside[k] * (most_shared - 1)).sum())
             array = Array(
                 loops.choices, holds & passing, (~holds & shared & passing) | space.coarse, saved_inside[k],
-                least_share[k + 1], linkable, k == 0, float(leak[k:].sum()) if k == last_fanout else 0.0,
+                least_share[k + 1], linkable, _unserved(space, level, loops.choices, passing, k == 0),
+                float(leak[k:].sum()) if k == last_fanout else 0.0,
             )  # fmt: skip
-            outside_here = np.where(wanted, rest, np.inf)
+            outside_here = np.where(wanted, beyond - saved_here, np.inf)
         else:
             if level.capacity is not None:
                 lives = np.array([resident.get(level.name, {}).get(t, 0) for t in space.tensors])
@@ -125,15 +130,111 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
             order = Order(loops.inner, loops.outer, loops.free, outward & (k == outermost))
             outside_here = np.empty(len(wanted))
             boundary_floors(space.grid, boundary, wanted, least_share[k + 1], linkable, space.label_width, outside_here)
-            least = float(outside_here.min())
-            outside_here += rest
-            rest += least
+            outside_here += beyond
+        allowed = _without(loops, outward) if k < outermost else loops.allowed
         stages.insert(0, Stage(
-            level, loops, _without(loops, outward) if k < outermost else loops.allowed, wanted, boundary, order, array,
-            linkable, least_share[k + 1], beyond, outside_here, least_idle,
+            level, loops, allowed, wanted, boundary, order, array, linkable, least_share[k + 1], beyond, outside_here,
+            least_idle,
         ))  # fmt: skip
+        beyond = _least_outside(space, outside_here, _steps(space, loops.choices) if array else allowed)
         least_idle /= mesh[k]
     return Stages(kept, tuple(stages), compute_price, leak, least_share[0], last_fanout)
+
+
+def _steps(space: Mapspace, choices: Ints) -> Flags:
+    """(D, max count, max count): divisor positions (at, below) that some use of a fan-out spans in a dimension."""
+    quotient = space.grid.quotient
+    width = quotient.shape[1]
+    allowed = np.zeros(quotient.shape, bool)
+    for d in range(len(quotient)):
+        for p in np.unique(choices[:, d]):
+            below = quotient[d, :, p]
+            at = np.flatnonzero((below >= 0) & (np.arange(width) < space.grid.counts[d]))
+            allowed[d, at, below[at]] = True
+    return allowed
+
+
+def _least_outside(space: Mapspace, costs: Floats, allowed: Flags) -> Floats:
+    """(tiles,) the least cost of the tiles from which a stage's loops lead to each tile."""
+    counts = space.grid.counts.tolist()
+    least = costs.reshape(counts)
+    for d, n in enumerate(counts):
+        outside = np.moveaxis(least, d, -1)
+        inside = np.full_like(outside, np.inf)
+        for below in range(n):
+            at = np.flatnonzero(allowed[d, :n, below])
+            if len(at):
+                inside[..., below] = outside[..., at].min(axis=-1)
+        least = np.moveaxis(inside, -1, d)
+    return np.ascontiguousarray(least).ravel()
+
+
+def _unserved(space: Mapspace, fanout: Fanout, choices: Ints, passing: Flags, innermost: bool) -> Floats:
+    """(choices, T) the least fraction of the boxes of compute units that come from no neighbour in any step.
+
+    In a step that does not move a tensor a unit is served by a neighbour that needs the same word. Where the spatial
+    loops do not reach along an axis on which the tensor slides, no neighbour serves it in any other step. The least is
+    taken over all arrangements on the mesh; 0 where nothing is known, also where there are too many of them.
+    """
+    grid = space.grid
+    fractions = np.zeros((len(choices), len(space.tensors)))
+    if not innermost:
+        return fractions
+    key = (fanout.mesh_x, fanout.mesh_y, repr(fanout.loops.canonical()))
+    if key not in space.unserved:
+        arrangements = 0
+        for s, choice in enumerate(choices):
+            factors = grid.divisors[np.arange(len(choice)), choice]
+            sliding = ((grid.axis_of >= 0) & (factors > 1)).any(axis=1)
+            if (factors == 1).all():
+                fractions[s] = 1.0
+                continue
+            least = np.where(sliding | space.coarse, 0.0, 1.0)
+            repeated = (~grid.relevant & (factors > 1)).any(axis=1)  # some units need the same word
+            if (least[repeated] > 0.0).any():
+                for on_x, on_y in mesh_arrangements(fanout, space.problem, space.dims, factors, True):
+                    arrangements += 1
+                    if arrangements > MOST_ARRANGEMENTS:
+                        least[repeated] = 0.0
+                        break
+                    loops = [(space.dims.index(d), n) for d, n in (*on_x, *on_y)]
+                    for t in np.flatnonzero(repeated & (least > 0.0)):
+                        moves = [(n, bool(grid.relevant[t, d])) for d, n in loops]
+                        least[t] = min(least[t], _left(moves, fanout.mesh_x))
+                    if not (least[repeated] > 0.0).any():
+                        break
+            fractions[s] = least
+        space.unserved[key] = fractions
+    fractions = space.unserved[key].copy()
+    fractions[:, ~passing & ~space.coarse] = 1.0
+    return fractions
+
+
+def _left(loops: Sequence[tuple[int, bool]], width: int) -> float:
+    """The fraction of different boxes that some unit without a neighbour of the same box needs.
+
+    Args:
+        loops: iterations of each spatial loop and whether it moves the tensor, innermost first.
+        width: units in a row of the mesh.
+
+    >>> _left([(3, False), (8, True)], 8)  # triples of units across rows of 8: two lose a unit at the end of a row
+    0.25
+    >>> _left([(4, False), (8, True)], 8)
+    0.0
+    >>> _left([(2, True), (2, False)], 1)  # neighbours of one column need different words
+    1.0
+    """
+    boxes, different = np.zeros(1, np.int64), 1
+    for n, moves in loops:
+        boxes = np.concatenate([boxes + different * i * moves for i in range(n)])
+        different *= n if moves else 1
+    served = np.zeros(len(boxes), bool)
+    in_row = np.arange(len(boxes) - 1) % width < width - 1  # the next unit is in the same row
+    for distance, beside in ((1, in_row), (width, True)):
+        same = (boxes[distance:] == boxes[:-distance]) & beside
+        served[distance:] |= same
+        served[:-distance] |= same
+    return len(np.unique(boxes[~served])) / different
 
 
 def _passing(space: Mapspace, fanout: Fanout) -> Flags:

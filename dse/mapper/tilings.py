@@ -22,6 +22,7 @@ from dse.mapper.orders import CLOSED, OPEN, SLID, loop_orders, mesh_arrangements
 from dse.model.mapping import Loops, Mapping
 
 MOST_ORDERS = 256  # that a boundary is counted in
+FEW_ORDERS = 8  # of a tiling, that are tried without a bound of them all
 MOST_BOUNDARIES = 20_000  # whose counts are kept
 
 
@@ -103,6 +104,7 @@ class Evaluator:
         self.boundaries = space.boundaries.setdefault((self.kept.tobytes(), self.link_allowed.tobytes()), {})
         self.moved: dict[tuple[int, int], list[int]] = {}
         self.one_tensor = [self._of_one(t) for t in range(len(names))]
+        self.one_price = [self._price_of_one(t) for t in range(len(names))]
 
     def _rounding(self) -> tuple[Floats, Floats]:
         """pJ by which rounded averages can undercut the bounds, which do not round: (K, T) of writes and of reads.
@@ -147,24 +149,16 @@ class Evaluator:
         """Evaluates a tiling in all orders that start with its innermost loops."""
         if self.least_energy.get((tiling.tiles, tiling.firsts), 0.0) > aim.most_energy:
             return
-        tiles, outermost = tiling.tiles, len(self.levels) - 1
         everyone = range(len(self.space.tensors))
-        # What loops further in have done to the tiles of each tensor, one for each level whose accesses they decide.
-        seen = [[SLID] if isinstance(self.levels[0], Fanout) else [] for _ in everyone]
-        per_stage: list[list[_Arrangement]] = []
-        for k in range(len(self.levels)):
-            outside, inside = tiles[outermost - k], tiles[outermost - k + 1]
-            state = tuple(map(_worst, seen))
-            per_stage.insert(0, self._arrangements(k, outside, inside, tiling.firsts[outermost - k], state, everyone))
-            if isinstance(self.levels[k], Storage):
-                for t in everyone:
-                    seen[t] = [self._after(s, t, outside, inside) for s in seen[t]]
-            for t in everyone:
-                if self.kept[k, t] or self._scales(k, t):
-                    seen[t].append(self.start[t])
+        per_stage = self._per_stage(tiling, everyone)
+        if aim.kind != BOUND_DELAY and math.prod(map(len, per_stage)) > FEW_ORDERS:
+            least = self._least_apart(tiling, aim, best.value * (1 - 1e-12))
+            if least is not None:
+                self.least_energy[tiling.tiles, tiling.firsts] = least
+                return
         least = math.inf
         for choice in itertools.product(*per_stage):
-            nest = np.concatenate([arrangement.rows for arrangement in reversed(choice)])
+            nest = np.concatenate([arrangement.rows for arrangement in choice])
             counts = exact_counts(
                 nest, self.space.grid.coefficient, self.kept, self.mesh_x, self.link_allowed, self.shared_axis,
             )  # fmt: skip
@@ -182,12 +176,56 @@ class Evaluator:
                 best.mapping, best.tiling = self._mapping(choice), tiling
         self.least_energy[tiling.tiles, tiling.firsts] = least
 
+    def _per_stage(self, tiling: Tiling, tensors: Sequence[int]) -> list[list[_Arrangement]]:
+        """The orders of every stage's loops, innermost stage first, that some of the tensors can tell apart."""
+        outermost = len(self.levels) - 1
+        # What loops further in have done to the tiles of each tensor, one for each level whose accesses they decide.
+        seen = {t: [SLID] if isinstance(self.levels[0], Fanout) else [] for t in tensors}
+        per_stage: list[list[_Arrangement]] = []
+        for k in range(len(self.levels)):
+            depth = outermost - k
+            outside, inside = tiling.tiles[depth], tiling.tiles[depth + 1]
+            state = tuple(_worst(seen[t]) if t in seen else CLOSED for t in range(len(self.space.tensors)))
+            per_stage.append(self._arrangements(k, outside, inside, tiling.firsts[depth], state, tensors))
+            for t in tensors:
+                if isinstance(self.levels[k], Storage):
+                    seen[t] = [self._after(s, t, outside, inside) for s in seen[t]]
+                if self.kept[k, t] or self._scales(k, t):
+                    seen[t].append(self.start[t])
+        return per_stage
+
+    def _least_apart(self, tiling: Tiling, aim: Aim, limit: float) -> float | None:
+        """pJ that a tiling costs at least, if this excludes that any order of its loops comes below a limit; else None.
+
+        Each tensor is counted in the order that is the best for it alone.
+        """
+        energy, cycles = self.compute_energy, 0.0
+        for t in range(len(self.space.tensors)):
+            least, fewest = math.inf, math.inf
+            for choice in itertools.product(*self._per_stage(tiling, [t])):
+                counts = exact_counts(np.concatenate([arrangement.rows for arrangement in choice]), *self.one_tensor[t])
+                pj, taken = priced(counts, *self.one_price[t])
+                if not math.isinf(pj):  # Timeloop does not stop
+                    least, fewest = min(least, pj), min(fewest, float(taken))
+            energy, cycles = energy + least, max(cycles, fewest)
+            if value_of(aim, energy, cycles / aim.macs) >= limit:
+                return energy
+        return None
+
     def _of_one(self, t: int) -> tuple[Any, ...]:
         """What `exact_counts` needs to know of one tensor alone."""
         one = slice(t, t + 1)
         return (
             self.space.grid.coefficient[one], np.ascontiguousarray(self.kept[:, one]), self.mesh_x,
             np.ascontiguousarray(self.link_allowed[:, one]), self.shared_axis[one],
+        )  # fmt: skip
+
+    def _price_of_one(self, t: int) -> tuple[Any, ...]:
+        """What `priced` needs to know of one tensor alone; leakage is that of the first."""
+        one = slice(t, t + 1)
+        return (
+            self.space.read_write[one], np.ascontiguousarray(self.kept[:, one]), self.read, self.fill, self.update,
+            self.block, self.leak if t == 0 else np.zeros_like(self.leak), self.bandwidth,
         )  # fmt: skip
 
     def _accesses(self, words: float, k: int) -> float:
@@ -287,7 +325,7 @@ class Evaluator:
             state: what the loops further in have done to each tensor; CLOSED if it need not tell them apart.
             tensors: those to which neighbours in a fan-out matter.
         """
-        key = (k, outside, inside, first, state, len(tensors))
+        key = (k, outside, inside, first, state, tuple(tensors))
         if key in self.arrangements:
             return self.arrangements[key]
         names, level = self.space.dims, self.levels[k]
@@ -309,7 +347,7 @@ class Evaluator:
         temporal: dict[str, Loops] = {}
         x: dict[str, Loops] = {}
         y: dict[str, Loops] = {}
-        for level, arrangement in zip(reversed(self.levels), choice, strict=True):
+        for level, arrangement in zip(self.levels, choice, strict=True):
             if isinstance(level, Fanout):
                 x[level.name], y[level.name] = arrangement.loops, arrangement.on_y
             else:

@@ -17,7 +17,7 @@ from dse.mapper.kernels.geometry import (
     tile_inside,
 )
 from dse.mapper.kernels.jit import kernel
-from dse.mapper.kernels.labels import ENERGY, least_value, value_of
+from dse.mapper.kernels.labels import ENERGY, close_unserved, least_value, value_of
 from dse.mapper.kernels.slots import EXTENT, SPAN
 
 
@@ -111,6 +111,8 @@ def expand_fanout(grid, at, inside, array, around, share, leak, fixed, idle, aim
             shares[t] *= share[t]
         labels = inside.labels[inside.offsets[below] : inside.offsets[below + 1]].copy()
         for m in range(labels.shape[0]):
+            for t in range(tensors):
+                close_unserved(labels[m], t, array.unserved[s, t])
             set_spans(grid, below, factors, array.linked, labels[m])
         cost = least_value(grid, labels, 0, labels.shape[0], around, shares, leak / product, here, idle / product, aim)
         if cost < limit:

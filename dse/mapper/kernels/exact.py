@@ -84,6 +84,26 @@ def _group(keys, count, multicast, boxes):
     return groups
 
 
+MOST_DISTANCES = 32  # between neighbours that are told apart; of more, any move may lead to a neighbour's box
+
+
+@kernel
+def _distances(keys, mesh_x, apart):
+    """Fills `apart` with the distances between neighbours' boxes; returns how many there are, no more than fit."""
+    found = 0
+    for c in range(keys.shape[0]):
+        for other in (c + 1, c + mesh_x):
+            if other < keys.shape[0] and found < apart.shape[0]:
+                distance = abs(keys[other] - keys[c])
+                j = 0
+                while j < found and apart[j] != distance:
+                    j += 1
+                if j == found:
+                    apart[found] = distance
+                    found += 1
+    return found
+
+
 @kernel
 def _add(stats, used, multicast, boxes, words):
     """Adds accesses to the entry of (multicast, boxes), kept in order; returns the number of entries."""
@@ -106,23 +126,40 @@ def _children_accesses(extents, times, shifts, outside, spatial_n, spatial_shift
                        may_link, weights, stats):  # fmt: skip
     """Accesses by (multicast, boxes) into `stats` and words passed between neighbours; see dse.model.child_accesses."""
     axes = extents.shape[0]
-    count = 1
+    count, shared, plain = 1, 1, True
     for j in range(spatial):
         count *= spatial_n[j]
-    keys = np.zeros(count, np.int64)
-    size = 1
-    for j in range(spatial):
-        step = 0
+        moved = 0
         for a in range(axes):
-            step += spatial_shift[j, a] * weights[a]
-        for k in range(spatial_n[j] - 1, -1, -1):
-            for i in range(size):
-                keys[k * size + i] = keys[i] + k * step
-        size *= spatial_n[j]
+            if spatial_shift[j, a] != 0:
+                moved += 1
+                for i in range(j):
+                    plain = plain and spatial_shift[i, a] == 0
+        plain = plain and moved <= 1
+        if moved == 0:
+            shared *= spatial_n[j]
+    linking = may_link and count > 1
     most = most_groups(count)
     multicast = np.zeros(most, np.int64)
     boxes = np.zeros(most, np.int64)
-    groups = _group(keys, count, multicast, boxes)
+    groups = 1
+    keys = np.zeros(count if linking or not plain else 0, np.int64)
+    if linking or not plain:
+        size = 1
+        for j in range(spatial):
+            step = 0
+            for a in range(axes):
+                step += spatial_shift[j, a] * weights[a]
+            for k in range(spatial_n[j] - 1, -1, -1):
+                for i in range(size):
+                    keys[k * size + i] = keys[i] + k * step
+            size *= spatial_n[j]
+    if plain:  # each axis has one loop at most: boxes coincide where only loops that do not move the tensor differ
+        multicast[0], boxes[0] = shared, count // shared
+    else:
+        groups = _group(keys, count, multicast, boxes)
+    apart = np.zeros(MOST_DISTANCES, np.int64)
+    distances = _distances(keys, mesh_x, apart) if linking else 0
 
     moves = np.zeros((outside + 1, axes), np.int64)
     steps = np.zeros((2 * (outside + 1), 4), np.int64)
@@ -136,10 +173,17 @@ def _children_accesses(extents, times, shifts, outside, spatial_n, spatial_shift
         repeat, needed = steps[i, TIMES], steps[i, NEEDED]
         if needed == 0 or repeat == 0:
             continue
-        if may_link and steps[i, COMPARABLE] and count > 1:
+        if linking and steps[i, COMPARABLE]:
             move = 0
             for a in range(axes):
                 move += moves[steps[i, KIND], a] * weights[a]
+            possible = distances == MOST_DISTANCES
+            for j in range(distances):
+                possible = possible or apart[j] == abs(move)
+            if not possible:
+                for k in range(groups):
+                    used = _add(stats, used, multicast[k], boxes[k], float(boxes[k]) * needed * repeat)
+                continue
             remaining = 0  # children that no neighbour serves
             for c in range(count):
                 served = False
@@ -208,7 +252,7 @@ def exact_counts(nest, coefficient, keep, mesh_x, link_allowed, has_shared_axis)
     partition = np.zeros(stages, np.int64)
     used = np.zeros(stages, np.int64)
     kinds = loops + 2  # of steps that neighbours may serve differently, and the first visit
-    stats = np.zeros((stages, 2 * kinds * most_groups(fanout.max()), ACCESSES))
+    stats = np.empty((stages, 2 * kinds * most_groups(fanout.max()), ACCESSES))  # large, and hardly used
     for t in range(tensors):
         inside = np.ones(dims, np.int64)
         extents = np.ones((stages, axes), np.int64)

@@ -176,6 +176,13 @@ def settle(label, t, least_share):
 
 
 @kernel
+def close_unserved(label, t, fraction):
+    """Closes the reads that compute units make in every step, whatever the loops outside are: no neighbour has them."""
+    label[closed_slot(t)] += fraction * label[read_slot(t)]
+    label[read_slot(t)] -= fraction * label[read_slot(t)]
+
+
+@kernel
 def least_value(grid, labels, start, stop, around, share, leak, fixed, idle, aim):
     """The least objective that labels `start` to `stop` allow in a given surrounding.
 

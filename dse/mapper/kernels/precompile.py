@@ -26,7 +26,7 @@ _SCALARS = {"b": numba.types.boolean, "i": numba.types.int64, "f": numba.types.f
 _TUPLES: dict[str, tuple[type[Any], str]] = {
     "aim": (Aim, "i f f f f f"),
     "around": (Around, "f1 f3 i1 b1 f2"),
-    "array": (Array, "i2 b1 b1 f1 f1 b1 b f"),
+    "array": (Array, "i2 b1 b1 f1 f1 b1 f2 f"),
     "boundary": (Boundary, "b1 b1 f1 f1 f1 f f1 f1"),
     "counts": (Counts, "f2 f2 f2 i2 i1 i"),
     "goal": (Goal, "i i f"),

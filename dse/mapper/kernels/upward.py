@@ -15,14 +15,23 @@ from dse.mapper.kernels.geometry import (
     reuse_factor,
     reuse_parts,
     set_spans,
-    sharing,
     slides_on,
     splits,
-    spread,
     surround,
 )
 from dse.mapper.kernels.jit import kernel
-from dse.mapper.kernels.labels import CAP, copy, floor_of, grown, insert, least_value, packed, settle, value_of
+from dse.mapper.kernels.labels import (
+    CAP,
+    close_unserved,
+    copy,
+    floor_of,
+    grown,
+    insert,
+    least_value,
+    packed,
+    settle,
+    value_of,
+)
 from dse.mapper.kernels.slots import (
     COLUMN,
     EXTENT,
@@ -332,7 +341,7 @@ class Array(NamedTuple):
     saved: Floats  # (T,) pJ that first writes inside save at most, for each time that the children hold the words
     share_outside: Floats  # (T,) least fraction that the fan-outs from here to the parent can leave
     linkable: Flags  # (T,) the next stage is a fan-out whose children may pass the tensor on
-    innermost: bool  # its children are the compute units
+    unserved: Floats  # (choices, T) fraction of the words of compute units, 0 above others; see `prices._unserved`
     leak_outside: float  # pJ per cycle of the levels outside if this is the outermost fan-out, else 0
 
 
@@ -359,7 +368,7 @@ def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corne
     """
     labels, tensors, dims = inside.labels, grid.relevant.shape[0], grid.bounds.shape[0]
     factors = np.ones(dims, np.int64)
-    shares, shared, more = np.ones(tensors), np.ones(tensors), np.zeros(tensors)
+    shares, more = np.ones(tensors), np.zeros(tensors)
     new = np.zeros(labels.shape[1])
     rows = np.empty((64, CAP, labels.shape[1]))
     tile_count = grid.value.shape[0]
@@ -387,7 +396,6 @@ def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corne
                 continue
             fan_shares(grid, below, factors, array.scaled, shares)
             for t in range(tensors):
-                shared[t] = sharing(grid, factors, t)
                 more[t] = array.saved[t] * (duplicates(grid, below, factors, t) - 1.0) if array.saved[t] > 0.0 else 0.0
             if row_of[at] < 0:
                 rows = grown(rows, used_rows)
@@ -401,13 +409,7 @@ def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corne
                     new[SETTLED] -= more[t]
                     new[read_slot(t)] *= shares[t]
                     new[closed_slot(t)] *= shares[t]
-                    apart = 0
-                    for a in range(grid.axis_column.shape[1]):
-                        if grid.axis_column[t, a] >= 0:
-                            apart += spread(grid, below, factors, t, a)
-                    if array.innermost and shared[t] == 1 and apart == 0:  # no neighbour ever has the same word
-                        new[closed_slot(t)] += new[read_slot(t)]
-                        new[read_slot(t)] = 0.0
+                    close_unserved(new, t, array.unserved[s, t])
                     settle(new, t, array.share_outside[t])
                 set_spans(grid, below, factors, array.linked, new)
                 new[SETTLED] += array.leak_outside * aim.macs * new[IDLE]
