@@ -22,7 +22,7 @@ TOLERANCE = 1e-9  # relative: values that differ by less are equal
 
 @kernel
 def build(features, order, left, right, start, stop):
-    """Fills a binary tree over members, halving at the median of the feature that varies most.
+    """Fills a binary tree over members, split at the mean of the feature that varies most.
 
     Node 0 is the root, and there are 2 x members - 1. A node's members are `order[start]` up to `order[stop]`.
 
@@ -47,26 +47,16 @@ def build(features, order, left, right, start, stop):
                 least, most = min(least, x), max(most, x)
             if most - least > widest:
                 widest, f = most - least, feature
-        middle = (low + high) // 2
-        first, last = low, high - 1
-        while first < last:  # until those below the median stand before it
-            pivot = features[f, order[(first + last) // 2]]
-            i, j = first, last
-            while i <= j:
-                while features[f, order[i]] < pivot:
-                    i += 1
-                while features[f, order[j]] > pivot:
-                    j -= 1
-                if i <= j:
-                    order[i], order[j] = order[j], order[i]
-                    i += 1
-                    j -= 1
-            if middle <= j:
-                last = j
-            elif middle >= i:
-                first = i
-            else:
-                break
+        mean = 0.0
+        for i in range(low, high):
+            mean += features[f, order[i]] / (high - low)
+        middle = low
+        for i in range(low, high):
+            if features[f, order[i]] < mean:
+                order[middle], order[i] = order[i], order[middle]
+                middle += 1
+        if middle in (low, high):  # nothing differs but by rounding
+            middle = (low + high) // 2
         left[node], right[node] = used, used + 1
         start[used], stop[used] = low, middle
         start[used + 1], stop[used + 1] = middle, high

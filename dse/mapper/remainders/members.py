@@ -21,7 +21,6 @@ from dse.mapper.remainders.columns import Floats
 
 ROUNDING = 1e-12  # relative: sums of the same numbers in another order
 COMPARED = 600  # members of similar columns that are compared with each other
-MANY = 8.0  # a number that is so many times the least is not split off earlier than others
 _ENOUGH = 0.9  # another round of leaving out has to reduce what is left to this share
 
 
@@ -84,8 +83,12 @@ class Members:
         best = np.where(self.subtracted, self.table.max(axis=1), self.table.min(axis=1))
         return np.asarray(best[self.which])
 
-    def keep(self, chosen: Flags | Ints) -> None:
-        self.numbers, self.table, self.perfect = self.numbers[chosen], self.table[:, chosen], self.perfect[chosen]
+    def keep(self, chosen: Ints) -> None:
+        self.numbers, self.table, self.perfect = (
+            self.numbers[chosen],
+            self.table.take(chosen, axis=1),
+            self.perfect[chosen],
+        )
 
     def sums(self, of: Sums, rest: Floats) -> Floats:
         """(rows, n) bounds of the sums with each member, where other groups give (B,) `rest` at least."""
@@ -126,7 +129,7 @@ def restrict(groups: Sequence[Members], sums: Sums, value: float) -> bool:
             values = sums.values(members.sums(sums, rest))
             kept = values * (1.0 - ROUNDING) < value
             if not kept.all():
-                members.keep(kept)
+                members.keep(np.flatnonzero(kept))
         before, left = left, sum(len(members.numbers) for members in groups)
         if left > _ENOUGH * before:
             return all(len(members.numbers) for members in groups)
@@ -176,7 +179,7 @@ def packed(groups: Sequence[Members], sums: Sums) -> Packed:
         weights = np.bincount(members.which, counts, len(members.table))[:, None]
         ratios = members.table / np.maximum(members.table.min(axis=1), 1e-300)[:, None]
         order, start, stop = np.arange(count), np.empty(2 * count - 1, np.int64), np.empty(2 * count - 1, np.int64)
-        build(weights * np.minimum(ratios - 1.0, MANY), order, left[own], right[own], start, stop)
+        build(weights * (ratios - 1.0), order, left[own], right[own], start, stop)
         least_below(
             members.table, members.perfect, order, left[own], right[own], start, members.subtracted, low[own],
             high[own], perfect[own],
