@@ -87,7 +87,7 @@ class Solver:
     def _search(self, options: list[tuple[Option, ...]], room: int, *, any_will_do: bool) -> _Look:
         """Looks for a choice below the best value; only where every option is fixed it is one, and taken."""
         tables, aim = self.tables, self.aim
-        present = [_present(group, options) for group in tables.groups]
+        present = [_present(group, tables.fitting, options) for group in tables.groups]
         if not all(p.any() for p in present):
             return _Look(successful=False, ended=True)
         terms = Terms()
@@ -130,11 +130,11 @@ class Solver:
         return look
 
 
-def _present(group: Group, options: list[tuple[Option, ...]]) -> Flags:
-    """(members,) those whose factors are 1 where a behaviour asks for it."""
+def _present(group: Group, fitting: MappingType[str, Flags], options: list[tuple[Option, ...]]) -> Flags:
+    """(members,) those of fitting chains whose factors are 1 where a behaviour asks for it."""
     masks = []
     for c in group.chains:
-        mask = np.ones(len(c.factors), bool)
+        mask = fitting[c.name].copy()
         for k, left in enumerate(options):
             if len(left) == 1 and c.name in left[0].without:
                 mask &= c.factors[:, k] == 1

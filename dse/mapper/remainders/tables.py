@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import le
 
 import numpy as np
 
@@ -58,15 +59,25 @@ class Words:
 class Tables:
     """The columns of a layer whose levels keep certain tensors."""
 
-    def __init__(self, layer: Layer, wanted: Mapping[str, Wanted] | None = None) -> None:
-        """Tables serve other layers, too, whose loops may be the same and which want the same: set `layer` to it."""
-        self.layer = layer
-        problem = layer.problem
-        self._wanted = wanted or {d: wanted_of(layer, d) for d in layer.dims}
-        chains = {d: chains_of(d, problem.bound[d], layer.stages, self._wanted[d]) for d in layer.dims}
+    def __init__(
+        self, layer: Layer, wanted: Mapping[str, Wanted] | None = None, known: Mapping[str, Chains] | None = None
+    ) -> None:
+        """Tables serve other layers, too, whose loops may be the same and which want the same: see `serve`.
+
+        Args:
+            layer: what is searched.
+            wanted: of each dimension, as `wanted_of` gives it.
+            known: chains of some dimensions, found for the same wants.
+        """
+        self.layer, problem = layer, layer.problem
+        wanted = wanted or {d: wanted_of(layer, d) for d in layer.dims}
+        known = known or {}
+        self.most = {d: w.most for d, w in wanted.items()}
+        self.chains = {
+            d: known[d] if d in known else chains_of(d, problem.bound[d], layer.stages, wanted[d]) for d in layer.dims
+        }
         self._least_of: dict[object, Columns] = {}
-        self.empty = any(len(c.factors) == 0 for c in chains.values())
-        self.groups = tuple(Group(tuple(chains[d] for d in names)) for names in layer.members)
+        self.groups = tuple(Group(tuple(self.chains[d] for d in names)) for names in layer.members)
         self.windows = {
             (t, g): Window(*(layer.coefficient[t, d] for d in names))
             for g, names in enumerate(layer.members)
@@ -76,6 +87,23 @@ class Tables:
         self.perfect = tuple(
             group.spread([self._is_perfect(c).astype(np.float64) for c in group.chains]) > 0 for group in self.groups
         )
+        self.serve(layer, wanted)
+
+    def covers(self, wanted: Mapping[str, Wanted]) -> bool:
+        """Whether they hold what is wanted, where wants are the same but for how much may be covered.
+
+        Where not all chains were compared, more would be left than are found for less room.
+        """
+        return all(
+            w.most == self.most[d] or (self.chains[d].compared and all(map(le, w.most, self.most[d])))
+            for d, w in wanted.items()
+        )
+
+    def serve(self, layer: Layer, wanted: Mapping[str, Wanted]) -> None:
+        """Takes another layer, whose wants the tables cover."""
+        self.layer = layer
+        self.fitting = {d: c.within(wanted[d].most) for d, c in self.chains.items()}
+        self.empty = not all(flags.any() for flags in self.fitting.values())
 
     def _is_perfect(self, c: Chains) -> Flags:
         """(chains,) that have no remainder, and exact factors as they are."""

@@ -24,7 +24,7 @@ from dse.mapper.mapspace import keep_choices
 from dse.mapper.remainders.behaviours import PASSES, Behaviour, Closed, options_of
 from dse.mapper.remainders.chains import Chains, runs_of
 from dse.mapper.remainders.columns import Group, Window, window_words
-from dse.mapper.remainders.layer import UnsupportedError, layer_of
+from dse.mapper.remainders.layer import UnsupportedError, layer_of, wanted_of
 from dse.mapper.remainders.members import Members, Sums, members_of, packed, restrict, without_dominated
 from dse.mapper.remainders.search import _mapping
 from dse.mapper.remainders.solve import Choice, _present
@@ -364,7 +364,7 @@ def compare_sums(spec: Spec, problem: Problem, ert: Ert, rng: random.Random, dra
                 continue
             sums, costs = [], []
             for options in itertools.product(*layer.options):
-                present = [_present(group, [(o,) for o in options]) for group in tables.groups]
+                present = [_present(group, tables.fitting, [(o,) for o in options]) for group in tables.groups]
                 if not all(p[i] for p, i in zip(present, members, strict=True)):
                     continue
                 energy, cycles, fits = sums_of(tables, ert, options, members)
@@ -458,3 +458,25 @@ def test_a_free_loop_of_one_iteration_before_a_fixed_one() -> None:
         all(as_good(x, y, ["C"]) for x, y in zip(o.behaviour, needed, strict=True))
         for o in options if "C" not in o.without
     )  # fmt: skip
+
+
+def test_chains_of_narrow_words_hold_those_of_wide_words() -> None:
+    """Tables that were made for candidates of several word widths give each the chains of its own."""
+    arch, problem = read_arch(), conv_problem({"C": 20, "M": 30, "P": 13, "Q": 13, "R": 3, "S": 3})
+    library, differ = library_for(arch), 0
+    wants = []
+    for candidate in load_candidates():
+        chip = instance_for(arch, candidate, problem, library)
+        keep = keep_choices(chip.spec, problem)[0]
+        layer = layer_of(chip.spec, problem, keep)
+        wants.append((layer, {d: wanted_of(layer, d) for d in layer.dims}))
+    for layer, wanted in wants:
+        for _, others in wants:
+            both = Tables(layer, {d: w.roomier(others[d].most) for d, w in wanted.items()})
+            assert both.covers(wanted) and both.covers(others)
+            both.serve(layer, wanted)
+            for d, own in Tables(layer, wanted).chains.items():
+                chains, fitting = both.chains[d], both.fitting[d]
+                differ += not fitting.all()
+                assert (chains.factors[fitting] == own.factors).all() and (chains.on_y[fitting] == own.on_y).all()
+    assert differ
