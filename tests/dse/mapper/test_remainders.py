@@ -462,10 +462,10 @@ def test_a_free_loop_of_one_iteration_before_a_fixed_one() -> None:
 
 def test_chains_of_narrow_words_hold_those_of_wide_words() -> None:
     """Tables that were made for candidates of several word widths give each the chains of its own."""
-    arch, problem = read_arch(), conv_problem({"C": 20, "M": 30, "P": 13, "Q": 13, "R": 3, "S": 3})
+    arch, problem = read_arch(), conv_problem({"C": 60, "M": 30, "P": 13, "Q": 13, "R": 3, "S": 3})
     library, differ = library_for(arch), 0
     wants = []
-    for candidate in load_candidates():
+    for candidate in [c for c in load_candidates() if c.name in ("T8", "T4", "T2")]:
         chip = instance_for(arch, candidate, problem, library)
         keep = keep_choices(chip.spec, problem)[0]
         layer = layer_of(chip.spec, problem, keep)
