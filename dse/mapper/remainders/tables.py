@@ -77,6 +77,7 @@ class Tables:
             d: known[d] if d in known else chains_of(d, problem.bound[d], layer.stages, wanted[d]) for d in layer.dims
         }
         self._least_of: dict[object, Columns] = {}
+        self._traffic: dict[object, list[Words]] = {}
         self.groups = tuple(Group(tuple(self.chains[d] for d in names)) for names in layer.members)
         self.windows = {
             (t, g): Window(*(layer.coefficient[t, d] for d in names))
@@ -218,6 +219,12 @@ class Tables:
         Args:
             options: of each stage, what its loops may do; where there are several, each number is the least of them.
         """
+        key = tuple(map(tuple, options))  # searches look at the same options for a moment, closely, and for equal ones
+        if key not in self._traffic:
+            self._traffic[key] = self._traffic_of(options)
+        return self._traffic[key]
+
+    def _traffic_of(self, options: Sequence[Sequence[Option]]) -> list[Words]:
         layer, out = self.layer, []
         for t, tensor in enumerate(layer.problem.data_spaces):
             kept = layer.kept[t]
