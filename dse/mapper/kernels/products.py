@@ -22,8 +22,14 @@ TOLERANCE = 1e-9  # relative: values that differ by less are equal
 
 @kernel
 def build(features, order, left, right, start, stop):
-    """Fills a binary tree over the rows of `features`, halving at the median of the feature that varies most."""
-    count, width = features.shape
+    """Fills a binary tree over members, split at the mean of the feature that varies most.
+
+    Node 0 is the root, and there are 2 x members - 1. A node's members are `order[start]` up to `order[stop]`.
+
+    Args:
+        features: (features, members)
+    """
+    width, count = features.shape
     used = 1
     start[0], stop[0] = 0, count
     node = 0
@@ -33,68 +39,54 @@ def build(features, order, left, right, start, stop):
             left[node], right[node] = -1, -1
             node += 1
             continue
-        widest, feature = -1.0, 0
-        for f in range(width):
+        widest, f = -1.0, 0
+        for feature in range(width):
             least, most = np.inf, -np.inf
             for i in range(low, high):
-                x = features[order[i], f]
+                x = features[feature, order[i]]
                 least, most = min(least, x), max(most, x)
             if most - least > widest:
-                widest, feature = most - least, f
-        part = order[low:high].copy()
-        keys = np.empty(high - low)
-        for i in range(high - low):
-            keys[i] = features[part[i], feature]
-        rank = np.argsort(keys, kind="mergesort")
-        for i in range(high - low):
-            order[low + i] = part[rank[i]]
-        middle = (low + high) // 2
+                widest, f = most - least, feature
+        mean = 0.0
+        for i in range(low, high):
+            mean += features[f, order[i]] / (high - low)
+        middle = low
+        for i in range(low, high):
+            if features[f, order[i]] < mean:
+                order[middle], order[i] = order[i], order[middle]
+                middle += 1
+        if middle in (low, high):  # nothing differs but by rounding
+            middle = (low + high) // 2
         left[node], right[node] = used, used + 1
         start[used], stop[used] = low, middle
         start[used + 1], stop[used + 1] = middle, high
         used += 2
         node += 1
-    return used
 
 
 @kernel
-def least_below(
-    columns, present, plain, order, left, right, start, signs, low, high, only_plain, lefts, rights, member
-):
-    """Fills `low[node, b]` with the least (the most where `signs[b]` < 0) of a column below each tree node.
+def least_below(table, plain, order, left, right, start, subtracted, low, high, only_plain):
+    """Fills `low[node, d]` with the least (the most where `subtracted[d]`) of a column below each tree node.
 
-    `high` is the opposite, `only_plain` whether all members are plain. Members that are not `present` are left out: a
-    node without any has `low[node, 0]` = nan, and one of whose branches none is left stands for the other branch.
-    `lefts`, `rights` and `member` are the tree that remains.
+    `high` is the opposite, `only_plain` whether all members are plain. `table` is (D, members).
     """
-    terms = columns.shape[1]
     for node in range(left.shape[0] - 1, -1, -1):
-        lefts[node], rights[node], member[node] = left[node], right[node], order[start[node]]
         if left[node] < 0:
             i = order[start[node]]
-            for b in range(terms):
-                low[node, b] = columns[i, b]
-                high[node, b] = columns[i, b]
+            for d in range(table.shape[0]):
+                low[node, d] = table[d, i]
+                high[node, d] = table[d, i]
             only_plain[node] = plain[i]
-            if not present[i]:
-                low[node, 0] = np.nan
             continue
         x, y = left[node], right[node]
-        if np.isnan(low[x, 0]) or np.isnan(low[y, 0]):
-            z = y if np.isnan(low[x, 0]) else x
-            for b in range(terms):
-                low[node, b], high[node, b] = low[z, b], high[z, b]
-            only_plain[node] = only_plain[z]
-            lefts[node], rights[node], member[node] = lefts[z], rights[z], member[z]
-            continue
         only_plain[node] = only_plain[x] and only_plain[y]
-        for b in range(terms):
-            if signs[b] < 0.0:
-                low[node, b] = max(low[x, b], low[y, b])
-                high[node, b] = min(high[x, b], high[y, b])
+        for d in range(table.shape[0]):
+            if subtracted[d]:
+                low[node, d] = max(low[x, d], low[y, d])
+                high[node, d] = min(high[x, d], high[y, d])
             else:
-                low[node, b] = min(low[x, b], low[y, b])
-                high[node, b] = max(high[x, b], high[y, b])
+                low[node, d] = min(low[x, d], low[y, d])
+                high[node, d] = max(high[x, d], high[y, d])
 
 
 class Goal(NamedTuple):
@@ -109,23 +101,26 @@ class Goal(NamedTuple):
 
 
 @kernel
-def sums_of(coefficients, row_of, floors, rest, low, node, sums):
-    """Fills `sums` (rows,) with the bounds of the rows: terms of `rest` (B,) times those of one more tree node."""
+def sums_of(coefficients, row_of, floors, rest, low, which, node, sums):
+    """Fills `sums` (rows,) with the bounds of the rows: terms of `rest` (B,) times those of one more tree node.
+
+    `which` (B,) is the column of each term in the node's group.
+    """
     for r in range(sums.shape[0]):
         sums[r] = 0.0
     for b in range(coefficients.shape[0]):
-        sums[row_of[b]] += coefficients[b] * max(rest[b] * low[node, b], floors[b])
+        sums[row_of[b]] += coefficients[b] * max(rest[b] * low[node, which[b]], floors[b])
 
 
 @kernel
-def product_without(low, here, left_out, out):
+def product_without(low, which, here, left_out, out):
     """Fills `out` (B,) with the products of the terms of one tree node for each group but one."""
     out[:] = 1.0
     for g in range(here.shape[0]):
         if g != left_out:
             node = here[g]
             for b in range(out.shape[0]):
-                out[b] *= low[node, b]
+                out[b] *= low[node, which[g, b]]
 
 
 @kernel
@@ -144,18 +139,7 @@ def value_below(sums, limits, goal):
 
 
 @kernel
-def possible(columns, rest, coefficients, row_of, floors, limits, goal, value, present):
-    """Clears `present` of the members that cannot be part of a choice below `value` within the limits."""
-    sums = np.empty(limits.shape[0])
-    for i in range(columns.shape[0]):
-        if present[i]:
-            sums_of(coefficients, row_of, floors, rest, columns, i, sums)
-            if not value_below(sums, limits, goal) < value:
-                present[i] = False
-
-
-@kernel
-def widest_group(coefficients, row_of, weights, products, low, high, left, here):
+def widest_group(coefficients, row_of, weights, products, low, high, which, left, here):
     """The group whose members differ most in what is counted; -1 if each has one member only."""
     chosen, widest = -1, -1.0
     for g in range(here.shape[0]):
@@ -164,7 +148,7 @@ def widest_group(coefficients, row_of, weights, products, low, high, left, here)
             continue
         spread = 0.0
         for b in range(coefficients.shape[0]):
-            small, large = low[node, b], high[node, b]
+            small, large = low[node, which[g, b]], high[node, which[g, b]]
             if small == large:
                 continue
             ratio = large / small if large > small else small / max(large, 1e-300)
@@ -176,7 +160,22 @@ def widest_group(coefficients, row_of, weights, products, low, high, left, here)
 
 @kernel
 def least(
-    coefficients, row_of, floors, limits, goal, value, low, high, plain, left, right, offset, best, room, any_will_do
+    coefficients,
+    row_of,
+    floors,
+    limits,
+    goal,
+    value,
+    low,
+    high,
+    which,
+    plain,
+    left,
+    right,
+    offset,
+    best,
+    room,
+    any_will_do,
 ):
     """(value, nodes): the best choice below `value` within `limits`, and how many nodes were looked at.
 
@@ -185,7 +184,8 @@ def least(
     Args:
         coefficients: (B,) of the terms; `row_of` their rows; `floors` (B,) the least that a product counts.
         limits: (rows,) that the rows must not exceed.
-        low, high: (all tree nodes, B) of `least_below`, groups one after another from `offset[g]` on.
+        low, high: (all tree nodes, most columns) of `least_below`, groups one after another from `offset[g]` on.
+        which: (groups, B) the column of each term.
         plain: (all tree nodes,) all members below a node are plain.
         best: (groups,) filled with the tree leaves of the best choice.
         any_will_do: ends with the first choice below `value`.
@@ -197,10 +197,8 @@ def least(
     looked, depth = 0, 0
     for g in range(groups):
         here[g] = offset[g]
-        if np.isnan(low[offset[g], 0]):
-            return value, looked
-    product_without(low, here, 0, rest)
-    sums_of(coefficients, row_of, floors, rest, low, here[0], sums)
+    product_without(low, which, here, 0, rest)
+    sums_of(coefficients, row_of, floors, rest, low, which[0], here[0], sums)
     bound = value_below(sums, limits, goal)
     if bound < value:
         stack[0] = here
@@ -221,16 +219,16 @@ def least(
         looked += 1
         if looked > room:
             break
-        product_without(low, here, 0, products)
-        sums_of(coefficients, row_of, floors, products, low, here[0], sums)
+        product_without(low, which, here, 0, products)
+        sums_of(coefficients, row_of, floors, products, low, which[0], here[0], sums)
         for b in range(products.shape[0]):
-            products[b] *= low[here[0], b]
+            products[b] *= low[here[0], which[0, b]]
         for r in range(rows):
             limit = limits[r]
             weights[r] = (1.0 if r <= goal.cycle_rows else 0.3) / limit if limit < np.inf else 0.0
             if (r == 0 and goal.kind != DELAY) or (0 < r <= goal.cycle_rows and goal.kind != ENERGY):
                 weights[r] = 1.0 / max(sums[r], 1e-300)
-        chosen = widest_group(coefficients, row_of, weights, products, low, high, left, here)
+        chosen = widest_group(coefficients, row_of, weights, products, low, high, which, left, here)
         if chosen < 0:
             value = bound
             best[:] = here
@@ -244,12 +242,10 @@ def least(
             stack, bounds = larger, more
         first = depth
         child[:] = here
-        product_without(low, here, chosen, rest)
+        product_without(low, which, here, chosen, rest)
         for side in range(2):
             child[chosen] = left[here[chosen]] if side == 0 else right[here[chosen]]
-            if np.isnan(low[child[chosen], 0]):
-                continue
-            sums_of(coefficients, row_of, floors, rest, low, child[chosen], sums)
+            sums_of(coefficients, row_of, floors, rest, low, which[chosen], child[chosen], sums)
             bound = value_below(sums, limits, goal)
             if bound < value * (1.0 - TOLERANCE):
                 stack[depth] = child

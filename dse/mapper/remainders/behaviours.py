@@ -7,6 +7,7 @@ that moves it may slide a window. A behaviour says this of all tensors at once f
 from __future__ import annotations
 
 import itertools
+from functools import lru_cache
 from typing import NamedTuple
 
 from dse.hardware.spec import LoopConstraint
@@ -47,7 +48,21 @@ def options_of(
         slides: for each tensor those of them that share an axis with another dimension.
         open_here: whether the tensor is kept further in, so that it matters what happens to it here.
     """
-    fixed = dims if constraint.inner or constraint.outer else ()
+    return list(_all_options(dims, constraint.inner, constraint.outer, moves, slides, open_here))
+
+
+@lru_cache(maxsize=256)
+def _all_options(
+    dims: tuple[str, ...],
+    inner: tuple[str, ...],
+    outer: tuple[str, ...],
+    moves: tuple[frozenset[str], ...],
+    slides: tuple[frozenset[str], ...],
+    open_here: tuple[bool, ...],
+) -> tuple[Option, ...]:
+    """`options_of` for an order that is fixed in part; layers and their candidates ask for the same again and again."""
+    constraint = LoopConstraint(inner=inner, outer=outer)
+    fixed = dims if inner or outer else ()
     out: dict[tuple[Behaviour, frozenset[str]], Option] = {}
     for size in range(len(fixed) + 1):
         for absent in itertools.combinations(fixed, size):
@@ -56,7 +71,7 @@ def options_of(
             for option in _options_with(left, constraint, moves, slides, open_here):
                 without = option.without | frozenset(absent)
                 out.setdefault((option.behaviour, without), option._replace(without=without))
-    return _best(list(out.values()))
+    return tuple(_best(list(out.values())))
 
 
 def _options_with(

@@ -6,7 +6,7 @@ product of the factors further in, and what a loop covers ends where the dimensi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,11 @@ class Chains:
     factors: Ints  # (chains, K)
     on_y: Flags  # (chains, K) a fan-out's factor lies along Y
     below: Ints  # (chains, K + 1) indices that all loops inside a stage cover; the whole dimension at the end
+    compared: bool = True  # no chain is there that another one is as good as: there were not too many to compare them
+
+    def within(self, most: tuple[int, ...]) -> Flags:
+        """(chains,) those that cover at most so many indices up to and with each stage."""
+        return np.asarray((self.below[:, 1:] <= np.array(most)).all(axis=1))
 
     def distinct(self, counted: Flags, within: Ints | None = None) -> Ints:
         """(chains,) tuples of iterations of the `counted` loops that occur; the other loops are merged.
@@ -104,9 +109,13 @@ class Wanted:
     axes: tuple[tuple[bool, bool], ...]
 
     def key(self) -> tuple[object, ...]:
-        """Equal for equal wants."""
+        """Equal for wants that are equal but for `most`."""
         masks = tuple((flags.shape, flags.tobytes()) for flags in (self.masks, self.copies))
-        return (self.tiles, masks, self.alone, self.exact, self.most, self.axes)
+        return (self.tiles, masks, self.alone, self.exact, self.axes)
+
+    def roomier(self, most: tuple[int, ...]) -> Wanted:
+        """The same where as many indices may be covered as here, or so many."""
+        return replace(self, most=tuple(map(max, self.most, most)))
 
 
 def chains_of(name: str, size: int, stages: tuple[Storage | Fanout, ...], wanted: Wanted) -> Chains:
@@ -115,11 +124,15 @@ def chains_of(name: str, size: int, stages: tuple[Storage | Fanout, ...], wanted
     They are built from the inside out. Two beginnings that cover the same number of indices have the same
     continuations. Only the last run of a loop further out can be cut, so a beginning counts either in whole or up to
     the rest that the dimension leaves; the one that is no worse in both, and in everything else, is enough.
+
+    Of larger `most`, the chains that keep within smaller ones are those that are found for these, in the same order, if
+    they were `compared`: `most` comes from tiles that take room, and what covers less there is as good only as what
+    covers more.
     """
     count = len(stages)
     can_loop = [can_loop_over(stage, name) for stage in stages]
     factors, on_y = np.ones((1, count), np.int64), np.zeros((1, count), bool)
-    below, covered = np.ones((1, count + 1), np.int64), np.ones(1, np.int64)
+    below, covered, compared = np.ones((1, count + 1), np.int64), np.ones(1, np.int64), True
     for k, stage in enumerate(stages):
         parts = []
         for value in np.unique(covered):
@@ -145,11 +158,15 @@ def chains_of(name: str, size: int, stages: tuple[Storage | Fanout, ...], wanted
         covered = np.minimum(size, covered[chosen] * n)
         below[:, k + 1 :] = covered[:, None]
         # Where nothing loops, nothing has changed; and leaving some out is no longer worth the comparisons of so many.
-        if (factors[:, k] > 1).any() and np.unique(covered, return_counts=True)[1].max() <= MOST_COMPARED:
+        if not (factors[:, k] > 1).any():
+            continue
+        if np.unique(covered, return_counts=True)[1].max() > MOST_COMPARED:
+            compared = False
+        else:
             keep = _undominated(Chains(name, size, factors, on_y, below), wanted, k, covered)
             factors, on_y, below, covered = factors[keep], on_y[keep], below[keep], covered[keep]
     whole = covered == size if len(factors) else np.zeros(0, bool)
-    return Chains(name, size, factors[whole], on_y[whole], below[whole])
+    return Chains(name, size, factors[whole], on_y[whole], below[whole], compared)
 
 
 def _undominated(begun: Chains, wanted: Wanted, k: int, covered: Ints) -> Ints:

@@ -249,6 +249,9 @@ def wanted_of(layer: Layer, name: str) -> Wanted:
             exact |= {k - 1, k}  # how far apart children are decides which of them need the same box
     for k in range(len(stages) - 2, -1, -1):
         most[k] = min(most[k], most[k + 1])
+    for k, stage in enumerate(stages):  # what cannot be reached is no limit: candidates that differ in it want the same
+        if not can_loop_over(stage, name):
+            most[k] = min(most[k], most[k - 1] if k else 1)
     count_of = len(stages)
     alone = tuple(k for k, options in enumerate(layer.options) if any(name in o.without for o in options))
     axes = tuple(sides_of(s, name, len(problem.dimensions)) if isinstance(s, Fanout) else NOWHERE for s in stages)

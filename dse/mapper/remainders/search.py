@@ -5,6 +5,7 @@ docs/imperfect.md defines the mapspace and proves the search.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Mapping as MappingType
@@ -16,8 +17,8 @@ from dse.hardware.spec import Fanout, Spec, Storage
 from dse.mapper import REMAINDERS, Found, branch_and_bound
 from dse.mapper.kernels.labels import DELAY, ENERGY, ENERGY_DELAY, Aim
 from dse.mapper.mapspace import keep_choices
-from dse.mapper.remainders.chains import TooManyChainsError
-from dse.mapper.remainders.layer import UnsupportedError, layer_of, wanted_of
+from dse.mapper.remainders.chains import TooManyChainsError, Wanted
+from dse.mapper.remainders.layer import Layer, UnsupportedError, layer_of, wanted_of
 from dse.mapper.remainders.solve import MOST_NODES, Choice, Solver
 from dse.mapper.remainders.tables import Tables
 from dse.model.mapping import Loops, Mapping
@@ -158,18 +159,34 @@ def _with_latency(aim: Aim, spec: Spec) -> Aim:
 
 
 def _tables(spec: Spec, problem: Problem, keep: MappingType[str, frozenset[str]]) -> Tables:
-    """Tables are kept for the next candidate of a layer, which may differ in energies only."""
+    """Tables are kept for the next candidate of a layer, which may differ in energies and word widths only."""
     layer = layer_of(spec, problem, keep)
     wanted = {d: wanted_of(layer, d) for d in layer.dims}
     loops = repr([(s.loops.canonical(), isinstance(s, Storage) or (s.mesh_x, s.mesh_y)) for s in spec.levels])
     key = (problem, loops, layer.kept, layer.limited, tuple(w.key() for w in wanted.values()))
-    if key not in _kept_tables:
-        while len(_kept_tables) >= MOST_TABLES:
-            _kept_tables.pop(next(iter(_kept_tables)))
-        _kept_tables[key] = Tables(layer, wanted)
-    tables = _kept_tables[key]
-    tables.layer = layer
+    tables = _kept_tables.pop(key, None)
+    if tables is None or not tables.covers(wanted):
+        tables = _new_tables(layer, wanted, tables)
+    else:
+        tables.serve(layer, wanted)
+    while len(_kept_tables) >= MOST_TABLES:
+        _kept_tables.pop(next(iter(_kept_tables)))
+    _kept_tables[key] = tables
     return tables
+
+
+def _new_tables(layer: Layer, wanted: dict[str, Wanted], before: Tables | None) -> Tables:
+    """Tables of what is wanted, and of what was wanted before, too, if both can be told apart again."""
+    if before is None:
+        return Tables(layer, wanted)
+    both = {d: w.roomier(before.most[d]) for d, w in wanted.items()}
+    with contextlib.suppress(TooManyChainsError):
+        known = {d: before.chains[d] for d, w in both.items() if w.most == before.most[d]}
+        tables = Tables(layer, both, known)
+        if tables.covers(wanted):
+            tables.serve(layer, wanted)
+            return tables
+    return Tables(layer, wanted, {d: before.chains[d] for d, w in wanted.items() if w.most == before.most[d]})
 
 
 def _evaluated(choice: Choice, ert: Ert) -> Found:
@@ -185,13 +202,8 @@ def _evaluated(choice: Choice, ert: Ert) -> Found:
 def _fastest(choice: Choice, answer: Found, ert: Ert, aim: Aim) -> Choice:
     """Of the choices of equal energy that keep the same tensors, the fastest that `TIE_NODES` nodes show."""
     assert answer.evaluation is not None
-    spec, problem = choice.tables.layer.spec, choice.tables.layer.problem
-    limited = _with_latency(aim, spec)._replace(kind=DELAY, most_energy=choice.value * (1 + EQUAL))
-    try:
-        tables = _tables(spec, problem, _keep(choice))
-        solver = Solver(tables, ert, limited, float(answer.evaluation.cycles), TIE_NODES)
-    except TooManyChainsError:
-        return choice
+    limited = _with_latency(aim, choice.tables.layer.spec)._replace(kind=DELAY, most_energy=choice.value * (1 + EQUAL))
+    solver = Solver(choice.tables, ert, limited, float(answer.evaluation.cycles), TIE_NODES)
     solver.run()
     return choice if solver.best is None else replace(solver.best, value=choice.value)
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from dse.hardware.energy.ert import Ert
 from dse.mapper.kernels.labels import DELAY, ENERGY, Aim
-from dse.mapper.kernels.products import Goal, least, least_below, possible
+from dse.mapper.kernels.products import Goal, least
 from dse.mapper.remainders.behaviours import Option
-from dse.mapper.remainders.chains import Flags, Ints
-from dse.mapper.remainders.columns import Floats, Group
-from dse.mapper.remainders.tables import Tables, Terms, Tree
+from dse.mapper.remainders.chains import Flags
+from dse.mapper.remainders.columns import Group
+from dse.mapper.remainders.members import Sums, members_of, packed, restrict, without_dominated
+from dse.mapper.remainders.tables import Tables, Terms
 
 FIRST_LOOK = 3000  # nodes of a search for a first good value
 QUICK_LOOK = 1000  # nodes of a search that decides whether to look closer
@@ -49,7 +50,6 @@ class Solver:
         self.best: Choice | None = None
         self.timed = aim.kind != ENERGY or math.isfinite(aim.most_cycles)
         self.proven = True
-        self.trees: tuple[Tree, ...] = ()
         self.nothing_below: set[tuple[Option | None, ...]] = set()
 
     def run(self) -> None:
@@ -59,7 +59,6 @@ class Solver:
         """
         if self.tables.empty:
             return
-        self.trees = self.tables.trees(timed=self.timed)
         options = [tuple(options) for options in self.tables.layer.options]
         if self.aim.kind == DELAY and math.isinf(self.aim.most_energy) and not self.tables.layer.limited:
             # Orders do not change the cycles of the array: any that asks for nothing will do.
@@ -88,7 +87,7 @@ class Solver:
     def _search(self, options: list[tuple[Option, ...]], room: int, *, any_will_do: bool) -> _Look:
         """Looks for a choice below the best value; only where every option is fixed it is one, and taken."""
         tables, aim = self.tables, self.aim
-        present = [_present(group, options) for group in tables.groups]
+        present = [_present(group, tables.fitting, options) for group in tables.groups]
         if not all(p.any() for p in present):
             return _Look(successful=False, ended=True)
         terms = Terms()
@@ -97,24 +96,33 @@ class Solver:
         cycle_rows = tables.cycles(terms, traffic) if self.timed else 0
         limits = [aim.most_energy, *[aim.most_cycles - aim.latency] * cycle_rows]
         limits += tables.limits(terms, len(limits))
-        rows_and_limits: tuple[Any, ...] = (
-            np.array(terms.coefficients), np.array(terms.rows), np.array(terms.floors), np.array(limits),
-            Goal(aim.kind, cycle_rows, aim.latency), self.value,
+        coefficients = np.array(terms.coefficients)
+        sums = Sums(
+            coefficients, np.array(terms.rows), np.array(terms.floors), np.array(limits),
+            Goal(aim.kind, cycle_rows, aim.latency),
         )  # fmt: skip
-        columns = [np.stack([column[g] for column in terms.columns], axis=1) for g in range(len(tables.groups))]
-        if not _restrict(columns, present, rows_and_limits):
+        groups = [
+            members_of([column[g] for column in terms.columns], coefficients, p, perfect)
+            for g, (p, perfect) in enumerate(zip(present, tables.perfect, strict=True))
+        ]
+        if not restrict(groups, sums, self.value):
             return _Look(successful=False, ended=True)
-        arrays, members = _packed(self.trees, tables.perfect, columns, rows_and_limits[0], present)
-        chosen = np.zeros(len(tables.groups), np.int64)
-        arguments: list[Any] = [*rows_and_limits, *arrays, chosen, room, any_will_do]
-        value, nodes = least(*arguments)
+        if room > FIRST_LOOK:
+            for members in groups:
+                without_dominated(members)
+        trees = packed(groups, sums)
+        chosen = np.zeros(len(groups), np.int64)
+        value, nodes = least(
+            sums.coefficients, sums.rows, sums.floors, sums.limits, sums.goal, self.value, trees.low, trees.high,
+            trees.which, trees.perfect, trees.left, trees.right, trees.offset, chosen, room, any_will_do,
+        )  # fmt: skip
         self.looked += nodes
         look = _Look(value < self.value, nodes <= room)
         self.proven = self.looked <= self.room
         if look.successful and not any_will_do:
             rows: dict[str, int] = {}
             for g, group in enumerate(tables.groups):
-                member = int(members[chosen[g]])
+                member = int(trees.leaf[chosen[g]])
                 numbers = divmod(member, len(group.chains[1].factors)) if len(group.chains) == 2 else (member,)
                 rows.update(zip(group.names, numbers, strict=True))
             self.value = value
@@ -122,71 +130,13 @@ class Solver:
         return look
 
 
-def _present(group: Group, options: list[tuple[Option, ...]]) -> Flags:
-    """(members,) those whose factors are 1 where a behaviour asks for it."""
+def _present(group: Group, fitting: MappingType[str, Flags], options: list[tuple[Option, ...]]) -> Flags:
+    """(members,) those of fitting chains whose factors are 1 where a behaviour asks for it."""
     masks = []
     for c in group.chains:
-        mask = np.ones(len(c.factors), bool)
+        mask = fitting[c.name].copy()
         for k, left in enumerate(options):
             if len(left) == 1 and c.name in left[0].without:
                 mask &= c.factors[:, k] == 1
         masks.append(mask)
     return masks[0] if len(masks) == 1 else np.logical_and.outer(*masks).ravel()
-
-
-def _restrict(columns: list[Floats], present: list[Flags], rows_and_limits: tuple[Any, ...]) -> bool:
-    """Clears members that no choice of the others makes possible, as long as that is many; False if none is left."""
-    signs = rows_and_limits[0]
-    left = sum(int(p.sum()) for p in present)
-    while True:
-        best = []
-        for table, p in zip(columns, present, strict=True):
-            if not p.any():
-                return False
-            some = table[p]
-            best.append(np.where(signs < 0, some.max(axis=0), some.min(axis=0)))
-        for g, (table, p) in enumerate(zip(columns, present, strict=True)):
-            rest = np.ones(len(signs))
-            for h, b in enumerate(best):
-                if h != g:
-                    rest = rest * b
-            arguments: list[Any] = [table, rest, *rows_and_limits, p]
-            possible(*arguments)
-        before, left = left, sum(int(p.sum()) for p in present)
-        if left >= 0.9 * before:  # equal where there is nothing to clear
-            return all(p.any() for p in present)
-
-
-def _packed(
-    trees: tuple[Tree, ...], perfect: tuple[Flags, ...], columns: list[Floats], signs: Floats, present: list[Flags]
-) -> tuple[tuple[Any, ...], Ints]:
-    """The arrays of `least` about the trees, and the member at each tree leaf."""
-    parts: list[list[Any]] = [[] for _ in range(6)]
-    offset, at = [], 0
-    for table, p, plain, tree in zip(columns, present, perfect, trees, strict=True):
-        used = len(tree.left)
-        low, high, only_plain = np.empty((used, len(signs))), np.empty((used, len(signs))), np.empty(used, bool)
-        left, right, member = (np.empty(used, np.int64) for _ in range(3))
-        least_below(
-            table,
-            p,
-            plain,
-            tree.order,
-            tree.left,
-            tree.right,
-            tree.start,
-            signs,
-            low,
-            high,
-            only_plain,
-            left,
-            right,
-            member,
-        )
-        left, right = (np.where(nodes < 0, -1, nodes + at) for nodes in (left, right))
-        for part, array in zip(parts, (low, high, only_plain, left, right, member), strict=True):
-            part.append(array)
-        offset.append(at)
-        at += used
-    low, high, only_plain, left, right, member = map(np.concatenate, parts)
-    return (low, high, only_plain, left, right, np.array(offset, np.int64)), member

@@ -7,13 +7,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import le
 
 import numpy as np
 
 from dse.hardware.energy.ert import Ert
 from dse.hardware.residence import resident_words
 from dse.hardware.spec import Storage
-from dse.mapper.kernels.products import build
 from dse.mapper.remainders.behaviours import Option
 from dse.mapper.remainders.chains import Chains, Flags, Ints, Wanted, chains_of
 from dse.mapper.remainders.columns import Floats, Group, Window, window_words
@@ -56,29 +56,29 @@ class Words:
     terms: tuple[tuple[float, Columns], ...]
 
 
-@dataclass(frozen=True)
-class Tree:
-    """A group's members in a binary tree whose neighbours are similar; node 0 is the root."""
-
-    order: Ints
-    left: Ints
-    right: Ints
-    start: Ints
-
-
 class Tables:
     """The columns of a layer whose levels keep certain tensors."""
 
-    def __init__(self, layer: Layer, wanted: Mapping[str, Wanted] | None = None) -> None:
-        """Tables serve other layers, too, whose loops may be the same and which want the same: set `layer` to it."""
-        self.layer = layer
-        problem = layer.problem
-        self._wanted = wanted or {d: wanted_of(layer, d) for d in layer.dims}
-        chains = {d: chains_of(d, problem.bound[d], layer.stages, self._wanted[d]) for d in layer.dims}
+    def __init__(
+        self, layer: Layer, wanted: Mapping[str, Wanted] | None = None, known: Mapping[str, Chains] | None = None
+    ) -> None:
+        """Tables serve other layers, too, whose loops may be the same and which want the same: see `serve`.
+
+        Args:
+            layer: what is searched.
+            wanted: of each dimension, as `wanted_of` gives it.
+            known: chains of some dimensions, found for the same wants.
+        """
+        self.layer, problem = layer, layer.problem
+        wanted = wanted or {d: wanted_of(layer, d) for d in layer.dims}
+        known = known or {}
+        self.most = {d: w.most for d, w in wanted.items()}
+        self.chains = {
+            d: known[d] if d in known else chains_of(d, problem.bound[d], layer.stages, wanted[d]) for d in layer.dims
+        }
         self._least_of: dict[object, Columns] = {}
-        self._trees: dict[bool, tuple[Tree, ...]] = {}
-        self.empty = any(len(c.factors) == 0 for c in chains.values())
-        self.groups = tuple(Group(tuple(chains[d] for d in names)) for names in layer.members)
+        self._traffic: dict[object, list[Words]] = {}
+        self.groups = tuple(Group(tuple(self.chains[d] for d in names)) for names in layer.members)
         self.windows = {
             (t, g): Window(*(layer.coefficient[t, d] for d in names))
             for g, names in enumerate(layer.members)
@@ -88,13 +88,23 @@ class Tables:
         self.perfect = tuple(
             group.spread([self._is_perfect(c).astype(np.float64) for c in group.chains]) > 0 for group in self.groups
         )
+        self.serve(layer, wanted)
 
-    def trees(self, *, timed: bool) -> tuple[Tree, ...]:
-        """A tree for each group; `timed` if cycles matter more than what chains are wanted for otherwise."""
-        if timed not in self._trees:
-            temporal = np.array(self.layer.temporal) if timed else None
-            self._trees[timed] = tuple(_tree(group, self._wanted, temporal) for group in self.groups)
-        return self._trees[timed]
+    def covers(self, wanted: Mapping[str, Wanted]) -> bool:
+        """Whether they hold what is wanted, where wants are the same but for how much may be covered.
+
+        Where not all chains were compared, more would be left than are found for less room.
+        """
+        return all(
+            w.most == self.most[d] or (self.chains[d].compared and all(map(le, w.most, self.most[d])))
+            for d, w in wanted.items()
+        )
+
+    def serve(self, layer: Layer, wanted: Mapping[str, Wanted]) -> None:
+        """Takes another layer, whose wants the tables cover."""
+        self.layer = layer
+        self.fitting = {d: c.within(wanted[d].most) for d, c in self.chains.items()}
+        self.empty = not all(flags.any() for flags in self.fitting.values())
 
     def _is_perfect(self, c: Chains) -> Flags:
         """(chains,) that have no remainder, and exact factors as they are."""
@@ -209,6 +219,12 @@ class Tables:
         Args:
             options: of each stage, what its loops may do; where there are several, each number is the least of them.
         """
+        key = tuple(map(tuple, options))  # searches look at the same options for a moment, closely, and for equal ones
+        if key not in self._traffic:
+            self._traffic[key] = self._traffic_of(options)
+        return self._traffic[key]
+
+    def _traffic_of(self, options: Sequence[Sequence[Option]]) -> list[Words]:
         layer, out = self.layer, []
         for t, tensor in enumerate(layer.problem.data_spaces):
             kept = layer.kept[t]
@@ -302,25 +318,3 @@ def _tile_of_dimension(coefficients: Mapping[str, int], k: int, c: Chains) -> In
 
 def _factor_on_side(k: int, y: bool, c: Chains) -> Ints:
     return np.where(c.on_y[:, k] == y, c.factors[:, k], 1)
-
-
-def _tree(group: Group, wanted: Mapping[str, Wanted], temporal: Flags | None) -> Tree:
-    """Members are similar where what their chains are wanted for is, above all cycles if these matter."""
-    parts = []
-    for c in group.chains:
-        w = wanted[c.name]
-        columns = [c.below[:, k + 1] for k in {*w.tiles, *w.exact}] + list(c.factors.T)
-        columns += [c.distinct(mask) for mask in w.masks]
-        features = np.log(np.stack(columns, axis=1).astype(np.float64))
-        if temporal is not None:
-            features = np.concatenate([features, 4 * np.log(c.distinct(temporal))[:, None]], axis=1)
-        parts.append(features)
-    features = parts[0]
-    if len(parts) == 2:
-        a, b = parts
-        features = np.concatenate([np.repeat(a, len(b), axis=0), np.tile(b, (len(a), 1))], axis=1)
-    count = len(features)
-    order = np.arange(count)
-    left, right, start, stop = (np.full(2 * count, -1, np.int64) for _ in range(4))
-    used = build(np.ascontiguousarray(features), order, left, right, start, stop)
-    return Tree(order, left[:used].copy(), right[:used].copy(), start[:used].copy())

@@ -24,10 +24,11 @@ from dse.mapper.mapspace import keep_choices
 from dse.mapper.remainders.behaviours import PASSES, Behaviour, Closed, options_of
 from dse.mapper.remainders.chains import Chains, runs_of
 from dse.mapper.remainders.columns import Group, Window, window_words
-from dse.mapper.remainders.layer import UnsupportedError, layer_of
+from dse.mapper.remainders.layer import UnsupportedError, layer_of, wanted_of
+from dse.mapper.remainders.members import Members, Sums, members_of, packed, restrict, without_dominated
 from dse.mapper.remainders.search import _mapping
-from dse.mapper.remainders.solve import Choice, _packed, _present
-from dse.mapper.remainders.tables import Tables, Terms, Tree
+from dse.mapper.remainders.solve import Choice, _present
+from dse.mapper.remainders.tables import Tables, Terms
 from dse.model.physical import by_iterations
 from dse.workload.problem import Problem, conv_problem
 from tests.dse.mapper.brute_force_remainders import FINE, compare
@@ -181,45 +182,75 @@ def value_of(q: Random, choice: tuple[int, ...]) -> float:
     return {ENERGY: sums[0], ENERGY_DELAY: sums[0] * cycles, DELAY: cycles}[q.goal.kind]
 
 
-def tree_of(columns: Any) -> Tree:
-    count = len(columns)
-    order = np.arange(count)
-    left, right, start, stop = (np.full(2 * count, -1, np.int64) for _ in range(4))
-    used = build(np.ascontiguousarray(columns), order, left, right, start, stop)
-    return Tree(order, left[:used].copy(), right[:used].copy(), start[:used].copy())
-
-
-def test_least_of_all_choices() -> None:
-    found_some = 0
+@pytest.mark.parametrize("dominance", [False, True])
+def test_least_of_all_choices(dominance: bool) -> None:
+    found_some = excluded = 0
     for seed in range(600):
         rng = random.Random(seed)
         q = random_question(rng)
         values = {c: value_of(q, c) for c in itertools.product(*(range(len(c)) for c in q.columns))}
         best = min(values.values())
-        trees = tuple(tree_of(c) for c in q.columns)
-        arrays, members = _packed(trees, tuple(q.plain), q.columns, q.coefficients, q.present)
         known = rng.choice([1e30, best, best * 1.01 + 0.01]) if math.isfinite(best) else 1e30
+        sums = Sums(q.coefficients, q.row_of, q.floors, q.limits, q.goal)
+        groups = []
+        for columns, present, plain in zip(q.columns, q.present, q.plain, strict=True):
+            each = [np.ascontiguousarray(column) for column in columns.T]
+            # Terms may have the same column, as array or by their numbers.
+            shared = [next(a for a in each[: i + 1] if (a == column).all()) for i, column in enumerate(each)]
+            groups.append(members_of(rng.choice([each, shared]), q.coefficients, present, plain))
+        if not restrict(groups, sums, known):
+            assert best >= known - 1e-9 * abs(known), seed
+            excluded += 1
+            continue
+        if dominance:
+            for members in groups:
+                without_dominated(members)
+        trees = packed(groups, sums)
         chosen = np.zeros(len(q.columns), np.int64)
         arguments: list[Any] = [
-            q.coefficients,
-            q.row_of,
-            q.floors,
-            q.limits,
-            q.goal,
-            known,
-            *arrays,
-            chosen,
-            10**5,
-            False,
-        ]
+            q.coefficients, q.row_of, q.floors, q.limits, q.goal, known, *trees[:-1], chosen, 10**5, False,
+        ]  # fmt: skip
         value, _ = least(*arguments)
         if best >= known - 1e-9 * abs(known):
             assert value == known, seed
             continue
         found_some += 1
         assert value == pytest.approx(best, rel=1e-8), seed
-        assert values[tuple(int(members[leaf]) for leaf in chosen)] == pytest.approx(value, rel=1e-12), seed
+        assert values[tuple(int(trees.leaf[leaf]) for leaf in chosen)] == pytest.approx(value, rel=1e-12), seed
     assert found_some > 150
+    assert excluded > 50
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_dominated_members_leave_one_that_is_as_good(seed: int) -> None:
+    rng = random.Random(seed)
+    table = np.array([[rng.choice([0.5, 1.0, 2.0]) for _ in range(60)] for _ in range(3)])
+    subtracted, plain = np.array([False, True, False]), np.array([rng.random() < 0.5 for _ in range(60)])
+    members = Members(np.arange(60), table, np.arange(3), subtracted, plain)
+    without_dominated(members)
+    assert 0 < len(members.numbers) < 60
+    sign = np.where(subtracted, -1, 1)
+    for i in range(60):
+        assert any(
+            (sign * table[:, e] <= sign * table[:, i]).all() and plain[e] <= plain[i] for e in members.numbers
+        ), i
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 50])
+def test_tree_holds_every_member_once_and_splits_the_widest_feature_at_its_mean(count: int) -> None:
+    rng = random.Random(count)
+    features = np.array([[float(rng.randrange(6)) for _ in range(count)] for _ in range(2)])
+    order, start, stop, left, right = np.arange(count), *(np.full(2 * count - 1, -1, np.int64) for _ in range(4))
+    build(features, order, left, right, start, stop)
+    assert sorted(order) == list(range(count))
+    for node in range(2 * count - 1):
+        own = features[:, order[start[node] : stop[node]]]
+        assert (stop[node] - start[node] == 1) == (left[node] < 0)
+        if left[node] >= 0:
+            one, other = (features[:, order[start[n] : stop[n]]] for n in (left[node], right[node]))
+            widest = int(np.argmax(np.ptp(own, axis=1)))
+            assert one.shape[1] + other.shape[1] == own.shape[1]
+            assert one[widest].max() <= own[widest].mean() <= other[widest].min()
 
 
 def legal_orders(loops: list[str], constraint: LoopConstraint) -> Iterator[tuple[str, ...]]:
@@ -333,7 +364,7 @@ def compare_sums(spec: Spec, problem: Problem, ert: Ert, rng: random.Random, dra
                 continue
             sums, costs = [], []
             for options in itertools.product(*layer.options):
-                present = [_present(group, [(o,) for o in options]) for group in tables.groups]
+                present = [_present(group, tables.fitting, [(o,) for o in options]) for group in tables.groups]
                 if not all(p[i] for p, i in zip(present, members, strict=True)):
                     continue
                 energy, cycles, fits = sums_of(tables, ert, options, members)
@@ -427,3 +458,25 @@ def test_a_free_loop_of_one_iteration_before_a_fixed_one() -> None:
         all(as_good(x, y, ["C"]) for x, y in zip(o.behaviour, needed, strict=True))
         for o in options if "C" not in o.without
     )  # fmt: skip
+
+
+def test_chains_of_narrow_words_hold_those_of_wide_words() -> None:
+    """Tables that were made for candidates of several word widths give each the chains of its own."""
+    arch, problem = read_arch(), conv_problem({"C": 60, "M": 30, "P": 13, "Q": 13, "R": 3, "S": 3})
+    library, differ = library_for(arch), 0
+    wants = []
+    for candidate in [c for c in load_candidates() if c.name in ("T8", "T4", "T2")]:
+        chip = instance_for(arch, candidate, problem, library)
+        keep = keep_choices(chip.spec, problem)[0]
+        layer = layer_of(chip.spec, problem, keep)
+        wants.append((layer, {d: wanted_of(layer, d) for d in layer.dims}))
+    for layer, wanted in wants:
+        for _, others in wants:
+            both = Tables(layer, {d: w.roomier(others[d].most) for d, w in wanted.items()})
+            assert both.covers(wanted) and both.covers(others)
+            both.serve(layer, wanted)
+            for d, own in Tables(layer, wanted).chains.items():
+                chains, fitting = both.chains[d], both.fitting[d]
+                differ += not fitting.all()
+                assert (chains.factors[fitting] == own.factors).all() and (chains.on_y[fitting] == own.on_y).all()
+    assert differ
