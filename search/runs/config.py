@@ -225,7 +225,9 @@ class RunConfig:
     @property
     def relearn_from(self) -> str:
         """What relearnings start from: search, pretrained, scratch."""
-        return self.relearn.start or ("pretrained" if self.trained else "scratch")
+        if self.relearn.start or not self.trained:
+            return self.relearn.start or "scratch"
+        return "search" if self.search_from == "pretrained" else "pretrained"
 
     @property
     def baselines_from(self) -> str:

@@ -230,8 +230,8 @@ def test_weights_are_beside_the_configuration_and_those_of_a_change_in_the_worki
 
 STARTS = [
     ("", ("scratch", "scratch", "scratch")),
-    ("init: a.pt", ("pretrained", "pretrained", "pretrained")),
-    ("pretrain: {epochs: 2}", ("pretrained", "pretrained", "pretrained")),
+    ("init: a.pt", ("pretrained", "search", "pretrained")),
+    ("pretrain: {epochs: 2}", ("pretrained", "search", "pretrained")),
     ("pretrain: {}\nsearch: {from: scratch}", ("scratch", "pretrained", "pretrained")),
     ("pretrain: {}\nrelearn: {from: scratch}", ("pretrained", "scratch", "scratch")),
     ("pretrain: {}\nrelearn: {from: search}", ("pretrained", "search", "pretrained")),
