@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from dse.core.text import text_table
 from dse.table.cost_table import CostTable
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dse.workload.networks import Network
     from search.data.sets import Dataset
     from search.sensitivity.job import Job, Solution
@@ -27,7 +29,8 @@ _LARGEST = 1e6
 @click.command()
 @click.argument("network")
 @click.option("--weights", type=FILE, required=True, help="Trained weights: a state dict that torch.save wrote.")
-@click.option("--data", default="digits", show_default=True, help="Data set: a name that `enos data` knows, or digits.")
+@click.option("--data", default="digits", show_default=True,
+              help="Name of a data set, folder of images, .npz file, or package.module:function.")  # fmt: skip
 @click.option("--data-dir", type=_FOLDER, help="Folder of the data set's official files.")
 @click.option("--budget", "budgets", type=float, multiple=True, metavar="SHARE",
               help="Energy as a share of the all-typical 8-bit network's, such as 0.35; repeatable.")  # fmt: skip
@@ -139,8 +142,6 @@ def _job(
     arch: Path | None, store: Path | None, candidates: str | None, images: int | None, steps: int, corrections: int,
     seed: int, out: Path, quantity: Any,
 ) -> Job:  # fmt: skip
-    import hashlib
-
     import torch
 
     from dse.table.fill import map_workload
@@ -163,11 +164,10 @@ def _job(
             costs = map_workload(export_network(network), arch=arch, store=store, progress=show)
     names = None if candidates is None else [c.strip() for c in candidates.split(",") if c.strip()]
     model = searchable(network.module, costs, names)
-    digest = hashlib.sha256()
-    for key, value in sorted(state.items()):
-        digest.update(f"{key} {tuple(value.shape)}".encode())
-        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    identity = {"weights": digest.hexdigest(), "data": data_name, "network": network.name}
+    # Of the images, those that the loss is measured on say which data these are; labels are of all splits.
+    content = [("images", data.validation.images), *((s, getattr(data, s).labels) for s in ("train", "validation"))]
+    identity = {"weights": _digest(sorted(state.items())), "data": data_name, "content": _digest(content),
+                "network": network.name}  # fmt: skip
     settings = Settings(images, "T8", steps, corrections=corrections, seed=seed)
     return Job(model, costs, data, settings, out, identity, quantity, name=network.name)
 
@@ -180,17 +180,42 @@ def _argument(text: str) -> tuple[str, Any]:
 
 
 def _data(name: str, folder: Path | None, seed: int) -> Dataset:
+    """A data set by name, path or function, as in a run's configuration (docs/data.md)."""
     from search.data.datasets import DATASETS
+    from search.data.own import from_factory, from_path
+    from search.training.functions import own_function
 
-    if name not in DATASETS:
-        raise unknown("--data", "data set", name, DATASETS)
-    return DATASETS[name](folder, None, seed, None)
+    if name in DATASETS:
+        return DATASETS[name](folder, None, seed, None)
+    if folder is not None:
+        raise InputError("--data-dir", f"goes with a data set of ENOS, and --data is {name!r}", DATASETS)
+    if Path(name).exists():
+        return from_path(Path(name), seed=seed)
+    if ":" in name:
+        return from_factory(own_function(name, "--data"), name, {}, seed=seed)
+    raise unknown("--data", "data set", name, [*DATASETS, "a folder", "an .npz file", "package.module:function"])
+
+
+def _digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Of names, shapes and values."""
+    import hashlib
+
+    import torch
+
+    digest = hashlib.sha256()
+    for key, value in tensors:
+        digest.update(f"{key} {tuple(value.shape)}".encode())
+        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _check_fit(network: Network, data: Dataset, name: str) -> None:
     """Refuses a network whose input or output does not fit the data."""
     import torch
 
+    if data.train.labels.is_floating_point() or data.train.labels.dim() != 1:
+        raise InputError(f"--data {name}", "is not of images or inputs with one class each",
+                         hint="measure other tasks in Python: search.sensitivity.measure")  # fmt: skip
     if tuple(network.input_shape[1:]) != data.image_shape:
         raise InputError("network", f"takes images of {network.input_shape[1:]}, but {name} has {data.image_shape}",
                          hint="give --arg that fit the data")  # fmt: skip

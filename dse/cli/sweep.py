@@ -35,10 +35,14 @@ from dse.table.store import default_path
 if TYPE_CHECKING:
     from dse.sweep.sweep_table import SweepTable
     from dse.table.columns import Row
+    from search.sensitivity.architectures import Architectures
+    from search.sensitivity.sensitivities import Sensitivities
 
 _SHOWN = "T8"
 _MOST_POINTS = 100  # that are printed
 _MOST_REASONS = 20
+_BUDGETS = (0.25, 0.3, 0.35, 0.4, 0.5, 0.7)  # where none is given
+_LARGEST = 1e6
 
 
 @click.command()
@@ -49,6 +53,12 @@ _MOST_REASONS = 20
 @jobs_option
 @click.option("--output", type=FILE, multiple=True, help="Rows of points, layers, candidates: .csv, .parquet, .json.")
 @click.option("--summary", type=FILE, multiple=True, help="Rows of points and candidates: .csv, .parquet, .json.")
+@click.option("--sensitivities", "measured", type=FILE,
+              help="What `enos assign` measured: finds the best assignments on every point.")  # fmt: skip
+@click.option("--budget", "budgets", type=float, multiple=True, metavar="SHARE",
+              help="Energy, as a share of the best all-typical 8-bit point's; repeatable.")  # fmt: skip
+@click.option("--front", "front_file", type=FILE,
+              help="Front of energy and loss over points and assignments: .csv, .parquet, .json.")  # fmt: skip
 @click.option("--figures", type=click.Path(file_okay=False, path_type=Path), help="Folder for figures, PNG and SVG.")
 @json_option
 def sweep(
@@ -66,6 +76,9 @@ def sweep(
     jobs: int,
     output: tuple[Path, ...],
     summary: tuple[Path, ...],
+    measured: Path | None,
+    budgets: tuple[float, ...],
+    front_file: Path | None,
     figures: Path | None,
     as_json: bool,
 ) -> None:
@@ -77,13 +90,18 @@ def sweep(
 
     What the store already has is not computed again; a sweep that was killed resumes.
 
+    With --sensitivities, what `enos assign` has measured of a trained network gives the assignment of the least
+    predicted loss on every point, within each --budget, and the front over points and assignments.
+
     \b
     Example:
       enos sweep squeezenet --set glb_ifmap.depth=1024:65536:x2 --candidate T8 --figures sweep
+      enos sweep squeezenet --set glb_ifmap.depth=1024:65536:x2 --sensitivities assign/sensitivities.json --budget 0.35
     """
     check_jobs(jobs)
-    for path in (*output, *summary):
+    for path in (*output, *summary, *([front_file] if front_file else [])):
         check_table_file(path)
+    sensitivities = _read(measured, budgets, front_file, only)
     if figures is not None:
         check_writable(figures)
     said = read_sweep(config) if config is not None else SweepConfig()
@@ -95,12 +113,14 @@ def sweep(
         combine(said.axes, [parse_set(text) for text in settings]),
         arch=arch or said.arch,
         candidates=operators or said.operators,
-        only=only or said.candidates,
+        only=only or (sensitivities.candidates if sensitivities else said.candidates),
         engine=engine,
         objective=objective or said.objective or "energy",
         remainders=(said.remainders if remainders is None else remainders) is not False,
         slack=said.slack if slack is None else slack,
     )
+    if sensitivities is not None:
+        sensitivities.check_rows([layer.name for layer in plan.workload.layers], f"workload {plan.workload.name}")
     reports: list[Report] = []
     with mapping_bar("sweeping") as show:
 
@@ -113,18 +133,90 @@ def sweep(
         found.save(path)
     for path in summary:
         found.save_summary(path)
+    assigned = None
+    if sensitivities is not None:
+        from search.sensitivity.architectures import architectures
+
+        assigned = architectures(sensitivities, found)
+        for budget in budgets:
+            assigned.best(budget)  # refuses what none can meet
+        if front_file is not None:
+            assigned.save_front(front_file)
     chosen = [c for c in found.candidates if c in (only or said.candidates)]
     shown = chosen or [_SHOWN if _SHOWN in found.candidates else found.candidates[0]]
     drawn = _draw(found, shown, figures) if figures is not None else []
     where = store or default_path()
     if as_json:
-        echo_json(_document(found, plan.arch, reports[-1], where))
+        document = _document(found, plan.arch, reports[-1], where)
+        echo_json(document if assigned is None else {**document, "assigned": _assigned_document(assigned, budgets)})
     else:
+        if assigned is not None:
+            click.echo("\n".join(_assigned_lines(found, assigned, budgets)))
         click.echo("\n".join(_lines(found, shown, reports[-1], where)))
-        for path in (*output, *summary):
+        for path in (*output, *summary, *([front_file] if front_file else [])):
             click.echo(f"Table: {path}")
         for path in drawn:
             click.echo(f"Figure: {path}")
+
+
+def _read(
+    measured: Path | None, budgets: Sequence[float], front_file: Path | None, only: Sequence[str]
+) -> Sensitivities | None:
+    """The sensitivities that are asked for; refuses what needs them, and candidates that they need."""
+    if measured is None:
+        for option, given in (("--budget", budgets), ("--front", front_file)):
+            if given:
+                raise InputError(option, "goes with --sensitivities", hint="`enos assign` writes sensitivities.json")
+        return None
+    for budget in budgets:
+        if not 0 < budget < _LARGEST:
+            raise InputError("--budget", f"found {budget}", "a number above 0")
+    from search.sensitivity.sensitivities import Sensitivities
+
+    found = Sensitivities.load(measured)
+    missing = [name for name in found.candidates if only and name not in only]
+    if missing:
+        raise InputError("--candidate", f"leaves out {missing[0]}, which {measured} has", hint="leave out --candidate")
+    return found
+
+
+def _assigned_lines(found: SweepTable, assigned: Architectures, budgets: Sequence[float]) -> list[str]:
+    """Points down, budgets across: the predicted increase of the loss."""
+    shown = sorted(set(budgets or _BUDGETS), reverse=True)
+    cells = {budget: assigned.within(budget) for budget in shown}
+    best = {budget: assigned.best(budget).point for budget in shown if cells[budget]}
+    rows = []
+    for point in found.points:
+        row = [str(point.number), *map(format_number, point.settings.values())]
+        for budget in shown:
+            own = cells[budget].get(point.number)
+            mark = "*" if best.get(budget) == point.number else " "
+            row.append("-  " if own is None else f"{own.increase:.3f} {mark}")
+        rows.append(row)
+    paths = [path.replace(".", "\n.") for path in found.points[0].settings]
+    s, joint = assigned.sensitivities, assigned.front()
+    on_front = ", ".join(map(str, sorted({a.point for a in joint})))
+    return [
+        f"Predicted increase of the loss of {s.network} within an energy (nats; * least). Energies are shares of "
+        f"{assigned.unit_pj / 1e6:.1f} uJ, all {s.reference} at point {assigned.unit_point}:",
+        text_table(["point", *paths, *(f"{budget:g}  " for budget in shown)], rows),
+        f"Front over points and assignments: {len(joint)} assignments of points {on_front}.",
+        "",
+    ]
+
+
+def _assigned_document(assigned: Architectures, budgets: Sequence[float]) -> dict[str, Any]:
+    return {
+        "unit_pj": assigned.unit_pj,
+        "unit_point": assigned.unit_point,
+        "reference": assigned.sensitivities.reference,
+        "budgets": [
+            {"budget": budget, "best": assigned.best(budget).point,
+             "points": [vars(a) for a in assigned.within(budget).values()]}
+            for budget in sorted(set(budgets), reverse=True)
+        ],
+        "front": [{"point": a.point, "energy": a.energy, "increase": a.increase} for a in assigned.front()],
+    }  # fmt: skip
 
 
 def _draw(found: SweepTable, candidates: Sequence[str], folder: Path) -> list[Path]:

@@ -69,18 +69,30 @@ class Sensitivities:
         Raises:
             InputError: a layer or a candidate that only one of both has.
         """
-        for row in rows:
-            if row not in self.rows:
-                raise unknown("table", "layer", row, self.rows)
-        for row in self.rows:
-            if row not in rows:
-                raise InputError("table", f"has no rows for layer {row!r} of the sensitivities", rows)
+        self.check_rows(rows)
         for name in self.candidates:
             if name not in candidates:
                 raise unknown("sensitivities", "candidate", name, candidates)
         columns = [list(candidates).index(name) for name in self.candidates]
         own = {layer: [i for i, row in enumerate(rows) if self.rows[row] == layer] for layer in self.layers}
         return [shares[own[layer]][:, columns].sum(0) for layer in self.layers]
+
+    def check_rows(self, rows: Sequence[str], where: str = "table") -> None:
+        """Refuses costs of other layers.
+
+        Args:
+            rows: names of the layers that costs are of.
+            where: what has them, for errors.
+
+        Raises:
+            InputError: a layer that only one of both has.
+        """
+        for row in rows:
+            if row not in self.rows:
+                raise unknown(where, "layer", row, self.rows)
+        for row in self.rows:
+            if row not in rows:
+                raise InputError(where, f"has no rows for layer {row!r} of the sensitivities", rows)
 
     def assignment(self, choice: Sequence[int]) -> dict[str, str]:
         """Layer of the table -> candidate, from the index of a candidate for each of `layers`."""

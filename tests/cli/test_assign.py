@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -151,3 +152,32 @@ def test_wrong_input_is_one_line(files: Path, tmp_path: Path, run: Any) -> None:
     ]:
         code, out, err = run(*arguments(files, tmp_path / "x", *more))
         assert code == 2 and problem in err and err.count("\n") == 1 and not out, (more, err)
+
+
+def test_data_of_ones_own(files: Path, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = digits()
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    arrays = {f"{a}_{s}": v.numpy() for s, x in splits.items() for a, v in (("x", x.images), ("y", x.labels))}
+    np.savez(tmp_path / "own.npz", **{k.replace("validation", "val"): v for k, v in arrays.items()})
+    (tmp_path / "owndata.py").write_text(
+        "import torch\nfrom search.data.datasets import digits\n"
+        "def make():\n    d = digits()\n    return d\n"
+        "def real():\n    x = digits().train.images.float()\n    pair = x, x.mean((1, 2, 3))\n    return pair, pair\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    losses = []
+    for i, name in enumerate(("digits", "owndata:make", str(tmp_path / "own.npz"))):
+        more = ("--data", name, "--budget", 0.9, "--images", 64, "--calibration-steps", 0, "--json")
+        code, text, err = run(*arguments(files, tmp_path / str(i), *more))
+        assert code == 0, err
+        losses.append(json.loads(text)["reference_loss"])
+    assert losses[0] == losses[1] and losses[2] > 0
+    for name, problem in [
+        ("owndata:real", "--data owndata:real: is not of images or inputs with one class each"),
+        ("owndata:none", "--data 'owndata:none'"),
+        (str(tmp_path / "own.npy"), "--data: unknown data set"),
+    ]:
+        code, out, err = run(*arguments(files, tmp_path / "x", "--data", name))
+        assert code == 2 and problem in err and err.count("\n") == 1 and not out, err
+    code, _, err = run(*arguments(files, tmp_path / "x", "--data", "owndata:make", "--data-dir", tmp_path))
+    assert code == 2 and "--data-dir: goes with a data set of ENOS" in err

@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from search.sensitivity.sensitivities import Sensitivities
 from tests.conftest import refused
 
 pytestmark = pytest.mark.usefixtures("own_store", "quick")
@@ -139,3 +141,55 @@ def test_wrong_arguments(run: Any, workload: Any, own_store: Any, tmp_path: Path
     assert "no such folder" in refused(run("sweep", workload, *DEPTHS, "--figures", tmp_path / "no" / "where"))
     assert "unknown engine 'guess'" in refused(run("sweep", workload, *DEPTHS, "--engine", "guess"))
     assert not own_store.exists()
+
+
+def sensitivities(folder: Path) -> Path:
+    names = ("T8", "T4", "BC2")
+    losses, layers = np.array([[1.0, 1.1, 1.5], [1.0, 1.2, 1.4]]), ("first", "second")
+    found = Sensitivities(
+        "net", "T8", 1.0, 0.9, layers, names, losses, np.full((2, 3), 0.5), {name: name for name in layers}, 100
+    )
+    found.save(folder / "s.json")
+    return folder / "s.json"
+
+
+def test_sensitivities_give_an_assignment_for_each_point_and_budget(run: Any, workload: Any, tmp_path: Path) -> None:
+    measured, table = sensitivities(tmp_path), tmp_path / "front.csv"
+    arguments = ("sweep", workload, *DEPTHS, "--sensitivities", measured, "--budget", "0.7", "--budget", "2")
+    code, out, _ = run(*arguments, "--front", table)
+    assert code == 0
+    assert out.splitlines()[0].startswith("Predicted increase of the loss of net within an energy (nats; * least).")
+    assert "Front over points and assignments: " in out and f"Table: {table}" in out
+    code, out, _ = run(*arguments, "--json")
+    document = json.loads(out)
+    assigned = document["assigned"]
+    assert [entry["budget"] for entry in assigned["budgets"]] == [2, 0.7]
+    free = assigned["budgets"][0]["points"][0]
+    assert free["assignment"] == {"first": "T8", "second": "T8"} and free["increase"] == 0
+    assert {row["candidate"] for row in document["summary"]} == {"T8", "T4", "BC2"}
+    with table.open() as file:
+        assert len(list(csv.DictReader(file))) == len(assigned["front"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--budget", "0.5"], "error: --budget: goes with --sensitivities; `enos assign` writes"),
+        (["--front", "f.csv"], "error: --front: goes with --sensitivities"),
+        (["--sensitivities", "S", "--budget", "0.01"], "error: --budget: 0.01 is below the cheapest assignment"),
+        (["--sensitivities", "S", "--budget", "nan"], "error: --budget: found nan (allowed: a number above 0)"),
+        (["--sensitivities", "S", "--candidate", "T8"], "error: --candidate: leaves out T4, which "),
+        (["--sensitivities", "S", "--front", "f.txt"], "error: f.txt: cannot write a table as '.txt'"),
+    ],
+)
+def test_wrong_use_of_sensitivities(run: Any, workload: Any, tmp_path: Path, arguments: list[str], line: str) -> None:
+    measured = sensitivities(tmp_path)
+    given = [str(measured) if a == "S" else a for a in arguments]
+    assert refused(run("sweep", workload, *DEPTHS, *given)).startswith(line)
+
+
+def test_sensitivities_of_another_network(run: Any, workload: Any, tmp_path: Path) -> None:
+    measured = sensitivities(tmp_path)
+    measured.write_text(measured.read_text().replace("second", "third"))
+    line = refused(run("sweep", workload, *DEPTHS, "--sensitivities", measured))
+    assert line.startswith("error: workload net: unknown layer 'second'")
