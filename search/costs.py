@@ -94,7 +94,13 @@ def reference_pj(table: CostTable, transmission: Transmission = "all") -> float:
 
 
 def excluded_rows(table: CostTable, exclude: Sequence[str]) -> dict[str, str]:
-    """Layers of the table that are left out of a search -> the candidate that their energy is counted as."""
+    """Layers of the table that are left out of a search -> the candidate that their energy is counted as.
+
+    Example:
+        >>> table = CostTable.load("table.csv")
+        >>> excluded_rows(table, ["conv1"])
+        {'conv1': 'T8'}
+    """
     found = excluded_layers(exclude, table.layers, strict=False)
     return {row: reference_candidate(table) for row in table.layers if row in found or module_name(row) in found}
 
@@ -123,12 +129,25 @@ def excluded_layers(exclude: Sequence[str], layers: Sequence[str], *, strict: bo
 
 
 def module_name(row: str) -> str:
-    """The module that computes a layer of the table: ``name`` of its further call ``name#2`` as well."""
+    """The module that computes a layer of the table: ``name`` of its further call ``name#2`` as well.
+
+    Example:
+        >>> module_name("head#2"), module_name("head")
+        ('head', 'head')
+    """
     return row.rpartition("#")[0] or row
 
 
 def reference_candidate(table: CostTable) -> str:
-    """Name of the typical operator at 8 bits, which every layer has a mapping for."""
+    """Name of the typical operator at 8 bits, which every layer has a mapping for.
+
+    Raises:
+        InputError: a table without it, or with a layer that it cannot be mapped for.
+
+    Example:
+        >>> reference_candidate(CostTable.load("table.csv"))
+        'T8'
+    """
     name = next((r["candidate"] for r in table.rows if (r["operator"], r["bits"]) == ("typical", 8)), None)
     if name is None:
         raise InputError("table", "has no rows for the typical operator at 8 bits, the unit of energy", "typical, 8")

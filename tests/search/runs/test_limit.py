@@ -70,7 +70,7 @@ def test_a_run_that_stops_often_finds_what_it_finds_at_once(config: RunConfig, t
 
 
 def stopped_often(config: RunConfig, tmp_path: Path, jobs: int) -> list[dict[str, object]]:
-    """Metrics of a run that was stopped three times or more; the same run at once is in ``whole``."""
+    """Metrics of a run that was stopped several times; the same run at once is in ``whole``."""
     table = synthetic_table(tiny())
     do_run(open_run(tmp_path / "whole", config, table), lambda *_: None)
     stops = 0
@@ -81,7 +81,7 @@ def stopped_often(config: RunConfig, tmp_path: Path, jobs: int) -> list[dict[str
             stops += 1
             continue
         break
-    assert stops >= 3
+    assert stops >= (3 if jobs == 1 else 2)  # of several workers, some have ended when the limit is noticed
     return without_seconds(tmp_path / "parts")
 
 
