@@ -212,6 +212,10 @@ def means(networks: Sequence[Point], measure: Measure = ACCURACY) -> list[Point]
     return found
 
 
+ROUNDED = 0.05
+"""Share by which image passes may differ because trainings are whole epochs; results do not speak of it."""
+
+
 def unequal_passes(points: Sequence[Point], networks: Sequence[Point]) -> str | None:
     """Says that searched networks and the uniform ones they are compared with have not had equal image passes.
 
@@ -220,7 +224,7 @@ def unequal_passes(points: Sequence[Point], networks: Sequence[Point]) -> str | 
     for point in points:
         uniform = next((b for b in _baselines_of(networks, point["seed"]) if b["candidate"] == point.get("over")), {})
         own, other = point.get("image_passes"), uniform.get("image_passes")
-        if own is not None and other is not None and own != other:
+        if own is not None and other is not None and abs(own - other) > ROUNDED * max(own, other):
             return (
                 f"Image passes are not equal: {own:,.0f} in all for the searched network of seed {point['seed']}, "
                 f"{other:,.0f} for all {uniform['candidate']}."
