@@ -212,10 +212,10 @@ def done_with_bar(config: RunConfig, table: CostTable, folder: Path, jobs: int |
     Raises:
         OutOfTimeError: the limit is reached; what is done is kept.
     """
+    from search.runs.inputs import dataset
     from search.runs.limit import Limit
     from search.runs.progress import Remaining, in_words
     from search.runs.run import default_jobs, do_run, open_run
-    from search.runs.stages import dataset
 
     spent = 0.0 if began is None else (time.monotonic() - began) / 60
     limit = Limit(None if minutes is None else minutes - spent)

@@ -16,8 +16,9 @@ from dse.workload.layers import Workload, write_workload
 from dse.workload.networks import Network
 from dse.workload.trace import export_network
 from search.export.qdq import write_onnx
+from search.runs.inputs import network_of
 from search.runs.run import read_run
-from search.runs.stages import Run, Stage, first_network, network_of
+from search.runs.stages import Run, Stage, first_network
 from search.training.metrics import measure_named
 
 

@@ -10,7 +10,7 @@ from dse.table.cost_table import CostTable
 from dse.table.fill import Report, map_workload
 from dse.workload.trace import export_network
 from search.runs.config import RunConfig
-from search.runs.stages import network_of
+from search.runs.inputs import network_of
 
 
 def energies(config: RunConfig, store: Path | None = None, progress: Callable[[Report], None] | None = None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from search.runs.inputs import dataset
 from search.runs.passes import Parts
 from search.runs.progress import in_words
-from search.runs.stages import Run, Stage, dataset
+from search.runs.stages import Run, Stage
 from search.training.checkpoint import Record
 from search.training.train import batches_per_epoch
 

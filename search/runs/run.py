@@ -39,20 +39,12 @@ from dse.workload.networks import Network
 from dse.workload.trace import export_network
 from search.costs import excluded_layers
 from search.runs.config import RunConfig, config_yaml, load_config
+from search.runs.inputs import data_record, dataset, network_of
 from search.runs.limit import Limit
 from search.runs.results import summarise
-from search.runs.stages import (
-    Run,
-    Stage,
-    data_record,
-    dataset,
-    do_stage,
-    first_network,
-    network_of,
-    pretrained_network,
-    search_network,
-)
+from search.runs.stages import Run, Stage, first_network, pretrained_network, search_network
 from search.runs.tensorboard import check_installed, event_files
+from search.runs.work import do_stage
 from search.runs.workers import Lock, do_side_by_side
 from search.supernet import uniform
 from search.training.checkpoint import Record

@@ -1,45 +1,25 @@
-"""Stages: the units of work of a run, and how each is done. A stage needs the run and its predecessor's record only."""
+"""The stages of a run, its units of work, and the networks that they begin with."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-import yaml
 from torch import nn
 
-from dse.core.errors import InputError
-from dse.core.files import write_atomically, write_json, write_text
 from dse.table.cost_table import CostTable
-from dse.workload.networks import Network, load_network
-from search.costs import reference_pj, share
-from search.data.datasets import DATASETS, Dataset
-from search.data.own import from_factory, from_path
-from search.layers.mixed_layer import LayerOptions
-from search.layers.operators import Surrogates
-from search.objective import EnergyBudget, LatencyBudget, Regulariser, WeightedEnergy
-from search.runs.config import PAPER_BASELINES, DataChoice, Layers, RunConfig
+from search.runs.config import PAPER_BASELINES, RunConfig
+from search.runs.inputs import compute, dataset, layer_options, network_of
 from search.runs.passes import Parts, epoch_passes, epochs_of_equal_passes, search_passes
-from search.runs.records import SCHEMA, read_record
-from search.strategies.learner import Learner
-from search.strategies.modes import STRATEGIES
+from search.runs.records import read_record
 from search.strategies.sequential import sequential_epochs
 from search.strategies.settings import Search, Sensitivity, Sequential, SingleLevel, Stochastic, Variational
-from search.strategies.stochastic import population
-from search.supernet import SearchableNetwork, plain_weights, searchable, uniform
+from search.supernet import SearchableNetwork, searchable, uniform
 from search.training.checkpoint import Checkpoint, Record
-from search.training.functions import own_function
-from search.training.measures import discretised_key
-from search.training.metrics import Metric, criterion_of, metric_of
-from search.training.pretrained import Pretrained, keep_pretrained, pretraining_key, read_pretrained
-from search.training.train import Compute, batches, learn, renew_statistics
 from search.training.weights import load_weights, read_weights
-
-NORMALISED_WITH = 256
-"""Images per batch, when the statistics of batch normalisation are measured again for a discretised network."""
 
 
 @dataclass(frozen=True)
@@ -246,113 +226,12 @@ class Run:
         return self.init_file
 
 
-def do_stage(run: Run, stage: Stage, on_entry: Callable[[Record], None]) -> None:
-    """Does a stage and keeps its record; an interrupted stage resumes after its last epoch.
-
-    What is found depends on the run and the stage alone, not on the process or on what it did before. So a stage that
-    trains what another one has trained (a sample that was drawn twice, say) takes over its record.
-
-    Args:
-        on_entry: is called with every epoch's record, restored ones included, and once the stage's is kept with its
-            result.
-
-    Raises:
-        InputError: the checkpoint is damaged.
-    """
-    if run.config.threads is not None:
-        torch.set_num_threads(run.config.threads)
-    twins = run.twins(stage, run.finished())
-    if twins:
-        record = run.record(twins[0])
-        for entry in record["history"]:
-            on_entry(entry)
-    else:
-        work = {"search": _search, "pretrain": _pretrain}.get(stage.kind, _train)
-        record = work(run, stage, on_entry)
-    parts = run.image_passes(stage)
-    passes = {"image_passes": sum(parts.values()), "image_passes_of": parts}
-    record = {**record, "result": {**record["result"], **passes}}
-    write_json(run.file(stage), record)
-    on_entry(record["result"])
-
-
-def _search(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Record:
-    config, data = run.config, dataset(run.config, stage.seed)
-    model, regulariser = search_network(run, stage.seed, config.search_from), _regulariser(run, stage)
-    learner = Learner(model, data, config.search, regulariser, stage.seed, run.checkpoint(stage), on_epoch,
-                      compute(config))  # fmt: skip
-    history = STRATEGIES[config.search.mode](learner)
-    assignments, metric = _assignments(run, stage, model, regulariser), compute(config).metric
-    for i, assignment in enumerate(assignments):
-        sample = "" if samples_of(config.search) is None else f"-sample{i + 1}"
-        text = yaml.safe_dump(assignment, sort_keys=False)
-        write_text(run.folder / "assignments" / f"seed{stage.seed}-{stage.setting}{sample}.yaml", text)
-    result = {
-        "energy_expected": float(model.energy().detach()),
-        f"mixture_{metric.measure.key('validation')}": metric.of(model, data.validation),
-        discretised_key(metric.measure): [_discretised_value(metric, model, a, data, stage.seed) for a in assignments],
-        "assignments": assignments,
-        "energies_discretised": [share(run.table, a, "energy", config.transmission) for a in assignments],
-        "probabilities": model.probabilities(),
-    }
-    return {"schema_version": SCHEMA, "history": history, "result": result}
-
-
-def _discretised_value(
-    metric: Metric, model: SearchableNetwork, assignment: dict[str, str], data: Dataset, seed: int
-) -> float:
-    """The metric on validation images of an assignment with the weights of the search, before it is relearnt."""
-    network = model.discretise(assignment)
-    renew_statistics(network, batches(data.train, NORMALISED_WITH, seed, 0))
-    return metric.of(network, data.validation)
-
-
-def _regulariser(run: Run, stage: Stage) -> Regulariser:
-    """The part of a search's loss that energy and latency have (Eq. 2a)."""
-    if stage.budget is not None:
-        return EnergyBudget(stage.budget)
-    if stage.latency_budget is not None:
-        return LatencyBudget(stage.latency_budget, run.config.energy_weight)
-    assert stage.lam is not None
-    return WeightedEnergy(stage.lam, run.config.latency_weight)
-
-
-def _assignments(run: Run, stage: Stage, model: SearchableNetwork, regulariser: Regulariser) -> list[dict[str, str]]:
-    """What a search has found: the most probable assignment, or a sample of them."""
-    samples = samples_of(run.config.search)
-    if samples is None:
-        return [regulariser.assignment(model)]
-    return population(model, regulariser, samples, stage.seed)
-
-
 def samples_of(settings: Search) -> int | None:
     """How many assignments a search samples; None where it takes the most probable one."""
     return settings.samples if isinstance(settings, Stochastic | Variational) else None
 
 
-def _pretrain(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Record:
-    """The pretraining of a seed, or what an earlier run has kept of the same one."""
-    config, data, settings = run.config, dataset(run.config, stage.seed), run.config.pretrain
-    assert settings is not None
-    network = pretrained_network(run, stage.seed)
-    key = pretraining_key(network, data, _decides_pretraining(config, stage.seed))
-    kept = read_pretrained(key)
-    if kept is None:
-        history = learn(network, data, settings, stage.seed, run.checkpoint(stage), on_epoch, compute(config))
-        state = {name: v.cpu() if isinstance(v, torch.Tensor) else v for name, v in network.state_dict().items()}
-        keep_pretrained(key, Pretrained(history, state))
-    else:
-        history, state = kept.history, kept.state
-        network.load_state_dict(state)
-        compute(config).place(network)
-        for entry in history:
-            on_epoch(entry)
-    kept_weights = {"state_dict": plain_weights(network), "network": state}
-    write_atomically(run.weights_file(stage.seed), lambda file: torch.save(kept_weights, file))
-    return _trained_record(run, uniform(run.table, settings.candidate, config.exclude), network, data, history)
-
-
-def _decides_pretraining(config: RunConfig, seed: int) -> Record:
+def decides_pretraining(config: RunConfig, seed: int) -> Record:
     """What decides a pretraining besides its network and its data: all of a configuration that is not known to be for
     something else."""
     for_others = ("name", "data", "arch", "transmission", "operators", "candidates", "space", "pins",
@@ -376,13 +255,13 @@ def pretrained_network(run: Run, seed: int) -> nn.Module:
     if run.init_file is not None:
         load_weights(network, read_weights(run.init_file), run.init_file)
     # A learned scale would be lost with the other parts of the layers that a plain network does not have.
-    options = replace(_options(config.layers), learned_scales=False)
+    options = replace(layer_options(config.layers), learned_scales=False)
     model = searchable(network, run.table, [config.pretrain.candidate], config.transmission,
                        operators=config.declared, options=options)  # fmt: skip
     return model.discretise()
 
 
-def _teacher(run: Run, seed: int) -> nn.Module | None:
+def teacher_of(run: Run, seed: int) -> nn.Module | None:
     """The pretrained network that others learn from, if they do."""
     if run.config.distill is None:
         return None
@@ -394,47 +273,6 @@ def _teacher(run: Run, seed: int) -> nn.Module | None:
     return network
 
 
-def _train(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Record:
-    """Relearning or a baseline."""
-    config, data, assignment = run.config, dataset(run.config, stage.seed), run.assignment(stage)
-    training = replace(config.relearn, epochs=run.epochs(stage))
-    teacher = _teacher(run, stage.seed)
-    network = _first(run, stage, assignment)
-    how = replace(compute(config), distil=config.distill)
-    history = learn(network, data, training, stage.seed, run.checkpoint(stage), on_epoch, how, teacher)
-    return _trained_record(run, assignment, network, data, history)
-
-
-def _first(run: Run, stage: Stage, assignment: dict[str, str]) -> nn.Module:
-    """A decided network with the weights that its training starts from."""
-    start = run.starts_from(stage)
-    if start != "search":
-        return first_network(run, stage.seed, start).discretise(assignment)
-    search = run.before(stage)
-    assert search is not None
-    model = search_network(run, stage.seed)
-    if not run.checkpoint(search).restore(model=model):
-        raise InputError(run.checkpoint(search).path, "is missing", "the checkpoint of a finished search",
-                         "remove its record in stages to search again")  # fmt: skip
-    return model.discretise(assignment)
-
-
-def _trained_record(run: Run, assignment: dict[str, str], network: nn.Module, data: Dataset,
-                    history: list[Record]) -> Record:  # fmt: skip
-    energy_pj = run.table.total_pj(assignment, run.config.transmission)
-    measured = compute(run.config).measured
-    return {
-        "schema_version": SCHEMA,
-        "history": history,
-        "result": {
-            "energy": energy_pj / reference_pj(run.table, run.config.transmission),
-            "energy_pj": energy_pj,
-            **measured(network, data.validation, "validation"),
-            **measured(network, data.test, "test"),
-        },
-    }
-
-
 def baselines_of(config: RunConfig, table: CostTable) -> tuple[str, ...]:
     """The configured baselines; of ``all`` and ``paper``, the declared ones that every layer of the table can have."""
     if not isinstance(config.baselines, str):
@@ -443,14 +281,6 @@ def baselines_of(config: RunConfig, table: CostTable) -> tuple[str, ...]:
     declared = {c.name for c in config.declared} & set(table.candidates)
     return tuple(name for name in names if name in declared
                  and all(table.row(layer, name)["status"] == "ok" for layer in table.layers))  # fmt: skip
-
-
-def compute(config: RunConfig) -> Compute:
-    """How the run's networks are computed: on a GPU as graphs, with channels last, and in bfloat16 unless `amp` says
-    otherwise."""
-    gpu = config.device != "cpu"
-    return Compute(config.device, channels_last=gpu, amp=gpu if config.amp is None else config.amp, graphs=gpu,
-                   criterion=criterion_of(config.loss), metric=metric_of(config.metric, config.loss))  # fmt: skip
 
 
 def search_epochs(run: Run) -> int:
@@ -464,20 +294,6 @@ def search_epochs(run: Run) -> int:
     return settings.epochs
 
 
-def network_of(config: RunConfig, seed: int | None = None) -> Network:
-    """The network of a configuration, with weights from torch's present random state.
-
-    Args:
-        seed: whose data set is in memory; all have images of the same shape.
-    """
-    shape = (1, *dataset(config, config.seeds[0] if seed is None else seed).image_shape)
-    chosen = config.network
-    network = load_network(chosen.factory, arguments=chosen.args, default_shape=shape, where="network.factory")
-    if not any(weight.requires_grad for weight in network.module.parameters()):
-        raise InputError(f"network.factory {chosen.factory!r}", "has no weight that learns (requires_grad)")
-    return network
-
-
 def first_network(run: Run, seed: int, start: str = "scratch") -> SearchableNetwork:
     """The run's network with the weights that relearned networks and baselines begin with.
 
@@ -487,7 +303,7 @@ def first_network(run: Run, seed: int, start: str = "scratch") -> SearchableNetw
     config = run.config
     trained = [*config.candidates, *run.baselines, *config.pins.values()]
     return searchable(_module(run, seed, start), run.table, trained, config.transmission, operators=config.declared,
-                      options=_options(config.layers), exclude=config.exclude)  # fmt: skip
+                      options=layer_options(config.layers), exclude=config.exclude)  # fmt: skip
 
 
 def search_network(run: Run, seed: int, start: str = "scratch") -> SearchableNetwork:
@@ -495,7 +311,7 @@ def search_network(run: Run, seed: int, start: str = "scratch") -> SearchableNet
     config = run.config
     return searchable(_module(run, seed, start), run.table, config.candidates, config.transmission,
                       space=config.space, pins=config.pins, operators=config.declared,
-                      options=_options(config.layers), exclude=config.exclude)  # fmt: skip
+                      options=layer_options(config.layers), exclude=config.exclude)  # fmt: skip
 
 
 def _module(run: Run, seed: int, start: str) -> nn.Module:
@@ -506,47 +322,3 @@ def _module(run: Run, seed: int, start: str) -> nn.Module:
         file = run.weights_file(seed)
         load_weights(module, read_weights(file), file)
     return module
-
-
-def _options(layers: Layers) -> LayerOptions:
-    """A configuration's `layers` as what the layers are made with."""
-    surrogates = Surrogates(layers.sign_width_input, layers.sign_width_weight, layers.steepness)
-    return LayerOptions(layers.quantiser, layers.latent, layers.learned_scales, surrogates)
-
-
-@functools.lru_cache(maxsize=1)
-def _read_data(chosen: DataChoice, seed: int, device: str) -> Dataset:
-    check_device(device)
-    folder = Path(chosen.dir) if chosen.dir else None
-    if chosen.factory is not None:
-        function = own_function(chosen.factory, "data.factory")
-        data = from_factory(function, chosen.factory, chosen.args, chosen.subset, seed, chosen.validation)
-    elif chosen.path is not None:
-        data = from_path(Path(chosen.path), chosen.subset, seed, chosen.validation)
-    else:
-        data = DATASETS[str(chosen.name)](folder, chosen.subset, seed, chosen.validation)
-    data = data.to(device)
-    return data if chosen.augment else replace(data, augmentation=None)
-
-
-def check_device(device: str) -> None:
-    """Refuses a device that torch does not have, before anything is placed on it.
-
-    Raises:
-        InputError: names the device.
-    """
-    kind, _, index = device.partition(":")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise InputError("device", f"{device!r} is not available to torch", "cpu")
-
-
-def dataset(config: RunConfig, seed: int) -> Dataset:
-    """The data set; the seed also decides which images are for training, validation and (digits) test."""
-    return _read_data(config.data, seed, config.device)
-
-
-def data_record(config: RunConfig) -> Record:
-    """What results say of the data set: the sizes of its splits, which all seeds share, and its notice."""
-    data = dataset(config, config.seeds[0])
-    return {"name": config.data.label, "train": len(data.train), "validation": len(data.validation),
-            "test": len(data.test), "subset": config.data.subset, "notice": data.notice}  # fmt: skip

@@ -134,7 +134,7 @@ def _work(pipe: Connection, lock: Lock, parent: int, level: int) -> None:
     start_worker(parent, level)
     try:
         run = pipe.recv()
-        from search.runs.stages import do_stage
+        from search.runs.work import do_stage
 
         while True:
             stage = pipe.recv()

@@ -17,9 +17,9 @@ from search.report.page_data import run_data
 from search.report.run_page import write_report
 from search.report.text import details
 from search.runs.config import load_config
+from search.runs.inputs import network_of
 from search.runs.results import labels
 from search.runs.run import do_run, open_run
-from search.runs.stages import network_of
 from search.supernet import searchable, uniform
 from tests.search.tiny import tiny
 

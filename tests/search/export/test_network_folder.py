@@ -18,8 +18,8 @@ from dse.workload.networks import Network
 from search.data.datasets import digits
 from search.export.network_folder import assigned_workload, export_run
 from search.runs.config import load_config
+from search.runs.inputs import network_of
 from search.runs.run import do_run, open_run
-from search.runs.stages import network_of
 from search.supernet import searchable, uniform
 from search.training.train import accuracy
 from tests.search.runs.test_run import ROOT, TINY

@@ -10,9 +10,9 @@ import torch
 
 from search.runs.config import RunConfig
 from search.runs.forecast import describe, plan
+from search.runs.inputs import compute
 from search.runs.limit import Limit, OutOfTimeError
 from search.runs.run import do_run, open_run
-from search.runs.stages import compute
 from search.training.cuda_graphs import GraphedLoss
 from search.training.train import Compute
 from tests.cli.test_search import enos

@@ -15,9 +15,10 @@ from search.export.network_folder import _chosen
 from search.report.run_page import summary, write_report
 from search.report.text import details
 from search.runs.config import RunConfig, config_yaml, load_config
+from search.runs.inputs import network_of
 from search.runs.records import read_results
 from search.runs.run import do_run, open_run
-from search.runs.stages import Run, network_of
+from search.runs.stages import Run
 from tests.search.own_tasks import squares
 
 ROOT = Path(__file__).parents[3]

@@ -18,8 +18,9 @@ from dse.core.errors import InputError
 from dse.table.cost_table import CostTable
 from search.data.datasets import DATASETS, Dataset, digits
 from search.runs.config import RunConfig, load_config
+from search.runs.inputs import network_of
 from search.runs.run import do_run, open_run
-from search.runs.stages import Run, network_of
+from search.runs.stages import Run
 
 TINY = """
 threads: 1

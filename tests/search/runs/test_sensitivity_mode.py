@@ -10,8 +10,8 @@ import pytest
 from dse.core.errors import InputError
 from dse.table.cost_table import CostTable
 from search.costs import share
+from search.runs.inputs import network_of
 from search.runs.run import check_fit, do_run, open_run
-from search.runs.stages import network_of
 from search.supernet import uniform
 from tests.search.runs.test_warm import changed, folder
 

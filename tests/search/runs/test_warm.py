@@ -15,13 +15,15 @@ from torch import Tensor
 
 from dse.core.errors import InputError
 from dse.table.cost_table import CostTable
-from search.runs import stages as stages_module
+from search.runs import work as work_module
 from search.runs.config import RunConfig, load_config
 from search.runs.forecast import describe, plan
+from search.runs.inputs import dataset, network_of
 from search.runs.limit import OutOfTimeError
 from search.runs.records import read_results
 from search.runs.run import do_run, open_run
-from search.runs.stages import Run, Stage, dataset, do_stage, network_of
+from search.runs.stages import Run, Stage, teacher_of
+from search.runs.work import do_stage
 from search.strategies.settings import MODES
 from search.training.train import accuracy
 from search.training.weights import read_weights
@@ -172,13 +174,13 @@ def test_workers_wait_for_the_pretraining_and_find_the_same(folder: Path, table:
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The settings of every training that is begun."""
     found: list[object] = []
-    learn = stages_module.learn  # type: ignore[attr-defined]
+    learn = work_module.learn  # type: ignore[attr-defined]
 
     def counted(network: Any, data: Any, settings: Any, *rest: Any) -> Any:
         found.append(settings)
         return learn(network, data, settings, *rest)
 
-    monkeypatch.setattr(stages_module, "learn", counted)
+    monkeypatch.setattr(work_module, "learn", counted)
     return found
 
 
@@ -301,7 +303,7 @@ def test_the_teacher_is_the_pretrained_network(folder: Path, table: CostTable) -
     config = changed(folder, "distill.weight=1", "layers.quantiser=lsq")  # LSQ has a state besides the weights
     results, _ = start(config, table, folder / "run")
     run = Run(folder / "run", config, table)
-    teacher = stages_module._teacher(run, 0)
+    teacher = teacher_of(run, 0)
     assert teacher is not None
     data = dataset(config, 0)
     assert accuracy(teacher, data.test) == results["pretrained"][0]["test_accuracy"]
