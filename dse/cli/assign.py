@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dse.cli.common import ARCH_HELP, FILE, echo_json, json_option
+from dse.cli.common import ARCH_HELP, FILE, argument_option, echo_json, json_option, network_arguments
 from dse.cli.progress import mapping_bar, progress_bar
-from dse.core.documents import parse_yaml
 from dse.core.errors import InputError, unknown
 from dse.core.text import text_table
 from dse.table.cost_table import CostTable
@@ -35,7 +34,7 @@ _LARGEST = 1e6
 @click.option("--budget", "budgets", type=float, multiple=True, metavar="SHARE",
               help="Energy as a share of the all-typical 8-bit network's, such as 0.35; repeatable.")  # fmt: skip
 @click.option("--latency", is_flag=True, help="Budgets and front are of cycles instead of energy.")
-@click.option("--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Argument of the network; repeatable.")
+@argument_option
 @click.option("--table", type=FILE, help="Energies of every layer that were mapped before; default: maps them.")
 @click.option("--arch", type=FILE, help=ARCH_HELP)
 @click.option("--store", type=FILE, help="Store of results; default: $ENOS_STORE or the user's cache.")
@@ -154,7 +153,7 @@ def _job(
     state = read_weights(weights)
     data = _data(data_name, data_dir, seed)
     torch.manual_seed(seed)
-    network = load_network(name, arguments=dict(_argument(a) for a in arguments), default_shape=(1, *data.image_shape))
+    network = load_network(name, arguments=network_arguments(arguments), default_shape=(1, *data.image_shape))
     load_weights(network.module, state, weights)
     _check_fit(network, data, data_name)
     if table is not None:
@@ -170,13 +169,6 @@ def _job(
                 "network": network.name}  # fmt: skip
     settings = Settings(images, "T8", steps, corrections=corrections, seed=seed)
     return Job(model, costs, data, settings, out, identity, quantity, name=network.name)
-
-
-def _argument(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not (equals and name.isidentifier()):
-        raise InputError(f"--arg {text}", "expected NAME=VALUE", hint="for example width=0.25")
-    return name, parse_yaml(value, f"--arg {text}")
 
 
 def _data(name: str, folder: Path | None, seed: int) -> Dataset:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dse.core.documents import parse_yaml
 from dse.core.errors import InputError
 from dse.engines import MAPPINGS, Engine, load_engine
 from dse.mapper import OBJECTIVES
@@ -203,3 +204,25 @@ def origin(report: Report) -> str:
         f"{report.reused} of {report.jobs} rows from the store, {report.computed} computed; "
         f"{report.duplicates} share the mapping of a layer of the same shape."
     )
+
+
+argument_option = click.option(
+    "--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Argument of the network's factory; repeatable."
+)
+
+
+def network_arguments(texts: Sequence[str]) -> dict[str, Any]:
+    """The arguments of a network's factory, from ``NAME=VALUE``; values are YAML.
+
+    Raises:
+        InputError: another form, or an argument that is given twice.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (equals and name.isidentifier()):
+            raise InputError(f"--arg {text}", "expected NAME=VALUE", hint="for example width=0.25")
+        if name in found:
+            raise InputError(f"--arg {text}", f"{name} is given twice")
+        found[name] = parse_yaml(value, f"--arg {text}")
+    return found

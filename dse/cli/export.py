@@ -6,16 +6,17 @@ from pathlib import Path
 
 import click
 
-from dse.cli.common import FILE, check_writable
+from dse.cli.common import FILE, argument_option, check_writable, network_arguments
 from dse.core.errors import InputError
 from dse.core.files import system_errors
 
 
 @click.command()
 @click.argument("network")
+@argument_option
 @click.option("--input", "input_shape", help="Input with its batch, such as 1,3,32,32; default: the network's own.")
 @click.option("--output", type=FILE, help="Default: workloads/NAME.yaml.")
-def export(network: str, input_shape: str | None, output: Path | None) -> None:
+def export(network: str, arguments: tuple[str, ...], input_shape: str | None, output: Path | None) -> None:
     """Writes the layers of a network as Timeloop problems.
 
     NETWORK is a name that is known (squeezenet) or package.module:factory of your own torch.nn.Module.
@@ -23,6 +24,7 @@ def export(network: str, input_shape: str | None, output: Path | None) -> None:
     \b
     Example:
       enos export squeezenet
+      enos export squeezenet --arg width=0.25 --arg stem_stride=2 --output quarter.yaml
       enos export mynets.small:make --input 1,3,32,32 --output small.yaml
     """
     from dse.workload.layers import write_workload
@@ -32,7 +34,9 @@ def export(network: str, input_shape: str | None, output: Path | None) -> None:
     shape = _shape(input_shape) if input_shape is not None else None
     if output is not None:
         check_writable(output)
-    workload = export_network(load_network(network, shape))
+    elif arguments:
+        raise InputError("--arg", "needs --output: the default file is that of the network without arguments")
+    workload = export_network(load_network(network, shape, network_arguments(arguments)))
     if output is None:
         output = Path("workloads") / f"{workload.name}.yaml"
         output.parent.mkdir(exist_ok=True)

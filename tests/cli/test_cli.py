@@ -105,6 +105,20 @@ def test_plot_writes_a_figure(run: Any, quick: Any, workload: Any, tmp_path: Pat
     assert "T3" in refused(run("plot", tmp_path / "t.csv", "--output", tmp_path / "b.png", "--candidate", "T3"))
 
 
+def test_export_takes_arguments_of_the_network(run: Any, tmp_path: Path) -> None:
+    more = ("--arg", "width=0.25", "--arg", "stem_stride=2")
+    code, out, _ = run("export", "squeezenet", *more, "--output", tmp_path / "quarter.yaml")
+    assert code == 0 and "26 layers, 3,299,328 MACs" in out
+    for wrong, problem in [
+        (more, "--arg: needs --output"),
+        (("--arg", "width", "--output", tmp_path / "x.yaml"), "--arg width: expected NAME=VALUE"),
+        (("--arg", "a=1", "--arg", "a=2", "--output", tmp_path / "x.yaml"), "--arg a=2: a is given twice"),
+        (("--arg", "depth=2", "--output", tmp_path / "x.yaml"), "depth"),
+    ]:
+        assert problem in refused(run("export", "squeezenet", *wrong))
+    assert not (tmp_path / "x.yaml").exists()
+
+
 def test_export_names_what_is_passed_over(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, _ = run("export", "squeezenet")
