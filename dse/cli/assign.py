@@ -49,6 +49,7 @@ _LARGEST = 1e6
 @click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True, help="Of fine-tuning.")
 @click.option("--lr", type=float, default=0.001, show_default=True, help="Learning rate of fine-tuning.")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
+@click.option("--threads", type=click.IntRange(1, 1024), help="Of torch; one is best for tiny networks; default: all.")
 @click.option("--out", type=_FOLDER, default=Path("assign"), show_default=True, help="Folder of all files.")
 @json_option
 def assign(
@@ -70,6 +71,7 @@ def assign(
     batch_size: int,
     lr: float,
     seed: int,
+    threads: int | None,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -91,6 +93,10 @@ def assign(
             raise InputError("--budget", f"found {budget}", "a number above 0")
     if not 0 < lr <= 10:
         raise InputError("--lr", f"found {lr}", "a number above 0, at most 10")
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     job = _job(network, weights, data, data_dir, arguments, table, arch, store, candidates, images, calibration_steps,
                corrections, seed, out, "latency" if latency else "energy")  # fmt: skip
     with progress_bar("parts") as bar:

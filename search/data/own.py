@@ -115,7 +115,7 @@ def own_dataset(
     """A data set of tensors, with a validation split taken from the training images where none is given.
 
     Bytes (N, C, H, W) are normalised with mean and deviation of the training images, and shifted at random by up to an
-    eighth of their height where targets are one label an image. Other inputs are taken as they are, in float32 or
+    eighth of their height where targets are one label per image. Other inputs are taken as they are, in float32 or
     int64.
 
     Raises:
@@ -232,7 +232,7 @@ def _normalisation(images: Tensor) -> Normalisation:
 
 
 def _divided(targets: Tensor, shares: tuple[float, ...], seed: int) -> list[Tensor]:
-    """Index sets that the seed decides, with the same share of every class where targets are one label an image."""
+    """Index sets that the seed decides, with the same share of every class where targets are one label per image."""
     labels = targets.numpy() if not targets.is_floating_point() and targets.dim() == 1 else np.zeros(len(targets))
     return [torch.from_numpy(part) for part in stratified(labels, shares, seed)]
 
@@ -242,7 +242,7 @@ def _taken(pair: Pair, indices: Tensor) -> Pair:
 
 
 def _first(pair: Pair, size: int) -> Pair:
-    """The first images, equally many of each class where targets are one label an image."""
+    """The first images, equally many of each class where targets are one label per image."""
     targets = pair[1]
     if targets.is_floating_point() or targets.dim() > 1:
         return pair[0][:size], pair[1][:size]

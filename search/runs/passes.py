@@ -18,7 +18,7 @@ Parts = dict[str, int]
 
 
 def epoch_passes(train: Split, batch_size: int) -> int:
-    """Image passes of an epoch of training: the images behind the last whole batch are left out.
+    """Image passes of an epoch of training: the images after the last whole batch are left out.
 
     Example:
         >>> import torch

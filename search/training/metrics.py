@@ -159,6 +159,8 @@ def check_targets(data: Dataset, outputs: Tensor, loss: str, metric: str, name: 
     try:
         found = criterion_of(loss)(outputs, targets)
         scalar = isinstance(found, Tensor) and found.dim() == 0
+    except InputError:  # names what is wrong itself
+        raise
     except Exception as e:  # whatever a user's function does
         raise InputError(f"loss {loss!r}", f"fails on {n} images: {reason(e)}") from e
     if not scalar:

@@ -148,6 +148,7 @@ def test_wrong_input_is_one_line(files: Path, tmp_path: Path, run: Any) -> None:
         (("--arg", "width"), "--arg width: expected NAME=VALUE"),
         (("--arg", "width=7"), "does not fit the network"),
         (("--arg", "image=16"), "does not fit the network"),
+        (("--threads", 0), "Invalid value for '--threads'"),
         (("--images", 3), "Invalid value for '--images'"),
     ]:
         code, out, err = run(*arguments(files, tmp_path / "x", *more))

@@ -22,17 +22,19 @@ from search.runs.inputs import network_of
 from search.runs.run import do_run, open_run
 from search.runs.stages import Run
 
-TINY = """
+SMALL = """
 threads: 1
 jobs: 1
 name: tiny
 network: {factory: "tests.search.tiny:tiny"}
 data: {name: digits, subset: 400, augment: false}
 lambdas: [0.5]
-seeds: [0, 1]
 baselines: [T8, BC8]
-search: {epochs: 3, warmup_epochs: 1, batch_size: 40, lr: 0.01}
-relearn: {epochs: 3, batch_size: 40, lr: 0.01}
+"""
+TINY = f"""{SMALL}
+seeds: [0, 1]
+search: {{epochs: 3, warmup_epochs: 1, batch_size: 40, lr: 0.01}}
+relearn: {{epochs: 3, batch_size: 40, lr: 0.01}}
 """
 ROOT = Path(__file__).parents[3]
 

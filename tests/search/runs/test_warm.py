@@ -28,20 +28,13 @@ from search.strategies.settings import MODES
 from search.training.train import accuracy
 from search.training.weights import read_weights
 from tests.search.runs.test_limit import After
-from tests.search.runs.test_run import ROOT, Process, assert_same, start
+from tests.search.runs.test_run import ROOT, SMALL, Process, assert_same, start
 
-WARM = """
-threads: 1
-jobs: 1
-name: tiny
-network: {factory: "tests.search.tiny:tiny"}
-data: {name: digits, subset: 400, augment: false}
-lambdas: [0.5]
+WARM = f"""{SMALL}
 seeds: [0]
-baselines: [T8, BC8]
-pretrain: {epochs: 3, batch_size: 40, lr: 0.02}
-search: {epochs: 2, warmup_epochs: 1, batch_size: 40, lr: 0.01}
-relearn: {epochs: 2, batch_size: 40, lr: 0.01}
+pretrain: {{epochs: 3, batch_size: 40, lr: 0.02}}
+search: {{epochs: 2, warmup_epochs: 1, batch_size: 40, lr: 0.01}}
+relearn: {{epochs: 2, batch_size: 40, lr: 0.01}}
 """
 STILL = 1e-12
 """A learning rate that leaves weights where they are."""
@@ -149,7 +142,7 @@ def test_a_search_of_drawn_candidates_that_is_resumed_finds_the_same(folder: Pat
     config = changed(folder, "search=null", f"search.mode={mode}", "search.warmup_epochs=1", "search.batch_size=40",
                      *epochs, "search.paths=2", "baselines=[]", "energy_budgets=[0.5]", "lambdas=[]")  # fmt: skip
     whole, _ = start(config, table, folder / "whole")
-    for entries in (5, 2):  # behind the first epoch of the search, which is reported again, and the second
+    for entries in (5, 2):  # after the first epoch of the search, which is reported again, and the second
         with pytest.raises(OutOfTimeError):
             do_run(open_run(folder / "run", config, table), lambda *_: None, 1, After(entries))
     resumed, _ = start(config, table, folder / "run")
