@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from search.runs.inputs import dataset
-from search.runs.passes import Parts
+from search.runs.passes import Parts, epoch_passes
 from search.runs.progress import in_words
 from search.runs.stages import Run, Stage
 from search.training.checkpoint import Record
@@ -42,9 +42,8 @@ def plan(run: Run) -> list[Planned]:
     for stage in run.stages:
         searching = stage.kind == "search"
         settings = {"search": run.config.search, "pretrain": run.config.pretrain}.get(stage.kind) or run.config.relearn
-        batch_size = settings.batch_size
-        steps = batches_per_epoch(train, batch_size)
-        images = steps * min(batch_size, len(train))
+        steps = batches_per_epoch(train, settings.batch_size, settings.epoch_images)
+        images = epoch_passes(train, settings.batch_size, settings.epoch_images)
         found.append(Planned(stage, run.epochs(stage), len(records[stage]), steps, images, run.image_passes(stage),
                              measured.get(searching)))  # fmt: skip
     return found

@@ -17,15 +17,18 @@ Parts = dict[str, int]
 """Image passes of a network by where its weights or its assignment came from: pretrain, search, relearn."""
 
 
-def epoch_passes(train: Split, batch_size: int) -> int:
+def epoch_passes(train: Split, batch_size: int, images: int | None = None) -> int:
     """Image passes of an epoch of training: the images after the last whole batch are left out.
+
+    Args:
+        images: how many of the training images an epoch has; None for all.
 
     Example:
         >>> import torch
         >>> epoch_passes(Split(torch.zeros(103, 1, 2, 2), torch.zeros(103)), 10)
         100
     """
-    return batches_per_epoch(train, batch_size) * min(batch_size, len(train))
+    return batches_per_epoch(train, batch_size, images) * min(batch_size, len(train))
 
 
 def search_passes(settings: Search, epochs: int, data: Dataset) -> int:
@@ -40,7 +43,7 @@ def search_passes(settings: Search, epochs: int, data: Dataset) -> int:
     """
     if isinstance(settings, Sensitivity):  # each layer is fitted once to the candidate that it is given
         return settings.calibration_steps * BATCH
-    steps = batches_per_epoch(data.train, settings.batch_size)
+    steps = batches_per_epoch(data.train, settings.batch_size, settings.epoch_images)
     train, held_out = (min(settings.batch_size, len(split)) for split in (data.train, data.validation))
     both = epochs - settings.warmup_epochs
     extra = 0

@@ -93,9 +93,9 @@ class Run:
     def passes_each(self) -> dict[str, int]:
         """Image passes of an epoch of each kind of training, and of a whole search; the same for all seeds."""
         c, data = self.config, dataset(self.config, self.config.seeds[0])
-        found = {"relearn": epoch_passes(data.train, c.relearn.batch_size)}
+        found = {"relearn": epoch_passes(data.train, c.relearn.batch_size, c.relearn.epoch_images)}
         if c.pretrain is not None:
-            found["pretrain"] = epoch_passes(data.train, c.pretrain.batch_size)
+            found["pretrain"] = epoch_passes(data.train, c.pretrain.batch_size, c.pretrain.epoch_images)
         return {**found, "search": search_passes(c.search, self.search_epochs, data)}
 
     @property

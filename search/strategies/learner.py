@@ -69,7 +69,8 @@ class Learner(Generic[S_co]):
         """The training batches of an epoch; `held_out` then gives validation batches in an order of this epoch's."""
         self.model.train()
         self._held_out = _endless(self.data, self.settings.batch_size, self.seed, epoch.index)
-        return epoch.batches(self.data, self.settings.batch_size, self.seed, self.of_theta, self.settings.lr)
+        s = self.settings
+        return epoch.batches(self.data, s.batch_size, self.seed, self.of_theta, s.lr, images=s.epoch_images)
 
     def held_out(self) -> Batch:
         """The next validation batch; starts again when they run out."""

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from dse.core.errors import InputError, did_you_mean
 from dse.core.schema import Flag, number, whole
-from search.training.settings import FROM, refuse_start
+from search.training.settings import FROM, check_epoch_images, refuse_start
 
 
 @dataclass(frozen=True, config=FROM)
@@ -19,7 +19,8 @@ class Search:
 
     `lr` is of theta, `alpha_lr` of alpha. ``from``: the weights that theta starts from; None for pretrained ones if
     there are such. `paths` is the number of candidates that each layer computes in a step, drawn with the chances
-    softmax(alpha); None for all. Each mode is a class of its own, with what it needs besides.
+    softmax(alpha); None for all. An epoch is `epoch_images` of the training images, drawn anew for each; None for all.
+    Each mode is a class of its own, with what it needs besides.
     """
 
     mode: str = ""
@@ -29,6 +30,10 @@ class Search:
     alpha_lr: Annotated[float, number(0, 10, above=True)] = 0.1
     start: Literal["pretrained", "scratch"] | None = Field(default=None, alias="from")
     paths: Annotated[int, whole(2, 1000)] | None = None
+    epoch_images: Annotated[int, whole(1)] | None = None
+
+    def __post_init__(self) -> None:
+        check_epoch_images(self.epoch_images, self.batch_size)
 
 
 @dataclass(frozen=True, config=FROM)
@@ -39,6 +44,7 @@ class SingleLevel(Search):
     epochs: Annotated[int, whole(1)] = 20
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.warmup_epochs >= self.epochs:
             raise InputError("warmup_epochs", f"found {self.warmup_epochs}", f"fewer than epochs, {self.epochs}")
 

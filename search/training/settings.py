@@ -21,13 +21,17 @@ class Training:
     """One training of a fixed network.
 
     The learning rate rises to `lr` over the first 5 % of the training. Then it falls as half a cosine to zero, or stays
-    if `schedule` is constant.
+    if `schedule` is constant. An epoch is `epoch_images` of the training images, drawn anew for each; None for all.
     """
 
     epochs: Annotated[int, whole(1)] = 30
     batch_size: Annotated[int, whole(2)] = 64
     lr: Annotated[float, number(0, 10, above=True)] = 0.003
     schedule: Schedule = "cosine"
+    epoch_images: Annotated[int, whole(1)] | None = None
+
+    def __post_init__(self) -> None:
+        check_epoch_images(self.epoch_images, self.batch_size)
 
 
 @dataclass(frozen=True, config=FROM)
@@ -59,6 +63,12 @@ class Distillation:
 
     weight: Annotated[float, number(0, 1, above=True)] = 0.5
     temperature: Annotated[float, number(0, 1000, above=True)] = 4.0
+
+
+def check_epoch_images(epoch_images: int | None, batch_size: int) -> None:
+    """Raises an InputError if an epoch would be shorter than a batch."""
+    if epoch_images is not None and epoch_images < batch_size:
+        raise InputError("epoch_images", f"found {epoch_images}", f"at least batch_size, {batch_size}")
 
 
 def refuse_start(document: Any) -> Any:

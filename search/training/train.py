@@ -138,10 +138,15 @@ class Epoch:
         optimiser: torch.optim.Optimizer,
         lr: float,
         schedule: Schedule = "cosine",
+        images: int | None = None,
     ) -> Iterator[Batch]:
-        """Training batches; before each, `optimiser` gets the learning rate of this moment of the schedule."""
-        steps = batches_per_epoch(data.train, batch_size)
-        for i, batch in enumerate(batches(data.train, batch_size, seed, self.index, data.augmentation)):
+        """Training batches; before each, `optimiser` gets the learning rate of this moment of the schedule.
+
+        Args:
+            images: how many of the training images the epoch has; None for all.
+        """
+        steps = batches_per_epoch(data.train, batch_size, images)
+        for i, batch in enumerate(batches(data.train, batch_size, seed, self.index, data.augmentation, images)):
             self.progress = (self.index * steps + i) / (self.of * steps)
             set_lr(optimiser, lr, self.progress, schedule)
             yield batch
@@ -217,7 +222,8 @@ def learn(
 
     for epoch in epochs(training.epochs, seed, checkpoint, keep, measure, parts):
         network.train()
-        for batch in epoch.batches(data, training.batch_size, seed, optimiser, training.lr, training.schedule):
+        for batch in epoch.batches(data, training.batch_size, seed, optimiser, training.lr, training.schedule,
+                                   training.epoch_images):  # fmt: skip
             loss = loss_of(batch if teacher is None else compute.taught(batch, teacher))
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -226,20 +232,33 @@ def learn(
     return history
 
 
-def batches_per_epoch(split: Split, batch_size: int) -> int:
-    return max(1, len(split) // batch_size)
+def batches_per_epoch(split: Split, batch_size: int, images: int | None = None) -> int:
+    """Whole batches of an epoch, at least one.
+
+    Args:
+        images: how many of the split's images the epoch has; None for all.
+    """
+    return max(1, min(len(split), images or len(split)) // batch_size)
 
 
 def batches(
-    split: Split, batch_size: int, seed: int, epoch: int, augmentation: Augmentation | None = None
+    split: Split,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    augmentation: Augmentation | None = None,
+    images: int | None = None,
 ) -> Iterator[Batch]:
     """Shuffled batches of images and labels; order and augmentation depend on `seed` and `epoch` alone.
 
     The few images behind the last whole batch are left out of this epoch, so that no batch is too small to normalise.
+
+    Args:
+        images: how many of the split's images the epoch has, the first in its order; None for all.
     """
     generator, device = torch.Generator().manual_seed(_stream(seed, epoch)), split.labels.device
     order = torch.randperm(len(split), generator=generator)
-    parts = torch.split(order, batch_size)[: batches_per_epoch(split, batch_size)]
+    parts = torch.split(order, batch_size)[: batches_per_epoch(split, batch_size, images)]
     # All is drawn first and moved at once: a copy to a device in every batch would wait for what it computes.
     draws = [] if augmentation is None else [augmentation.draw(len(part), generator) for part in parts]
     changes = torch.split(torch.cat(draws, 1).to(device), batch_size, 1) if draws else ()

@@ -132,6 +132,9 @@ def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
             "name: x\nsearch: {epochs: 2, warmup_epochs: 2}",
             r"search.warmup_epochs: found 2 \(allowed: fewer than epochs",
         ),
+        ("name: x\nsearch: {epoch_images: 63}", r"search.epoch_images: found 63 \(allowed: at least batch_size, 64\)"),
+        ("name: x\nrelearn: {epoch_images: 9, batch_size: 10}", r"relearn.*epoch_images: found 9"),
+        ("name: x\npretrain: {epoch_images: true}", r"pretrain.epoch_images: found True"),
         (
             "name: x\nsearch: {mode: magic}",
             r"search.mode: found 'magic' \(allowed: single_level, bilevel, sequential, ",

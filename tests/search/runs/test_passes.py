@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from search.data.datasets import digits
+from search.data.sets import Split
 from search.objective import WeightedEnergy
 from search.runs.passes import epoch_passes, search_passes
 from search.strategies.learner import Learner
@@ -18,11 +19,12 @@ from search.strategies.settings import MODES, Bilevel, Search, Sensitivity, Sequ
 from search.supernet import searchable
 from search.training.checkpoint import Checkpoint
 from search.training.settings import Training
-from search.training.train import Compute, learn
+from search.training.train import Compute, batches, learn
 from tests.search.conftest import synthetic_table
 from tests.search.tiny import tiny
 
 DATA = digits(subset=200)
+NUMBERED = Split(torch.zeros(200, 1, 2, 2), torch.arange(200))
 
 
 @pytest.fixture
@@ -45,6 +47,8 @@ SETTINGS = [
       for kind in MODES.values() if kind is not Sensitivity),
     Bilevel(batch_size=30, warmup_epochs=1, epochs=3, second_order=True),
     Bilevel(batch_size=60, warmup_epochs=0, epochs=2),  # more than there are validation images
+    Sequential(batch_size=20, warmup_epochs=1, epoch_images=50),
+    Bilevel(batch_size=20, warmup_epochs=1, epochs=3, epoch_images=79),
 ]  # fmt: skip
 
 
@@ -58,8 +62,18 @@ def test_the_passes_of_a_search_are_those_that_it_does(settings: Search, counted
     assert sum(counted) == search_passes(settings, epochs, DATA)
 
 
-@pytest.mark.parametrize("batch_size", [30, 1000])
-def test_the_passes_of_a_training_are_those_that_it_does(batch_size: int, counted: list[int], tmp_path: Path) -> None:
-    training = Training(epochs=2, batch_size=batch_size)
+@pytest.mark.parametrize(("batch_size", "images"), [(30, None), (1000, None), (20, 50), (20, 10_000)])
+def test_the_passes_of_a_training_are_those_that_it_does(
+    batch_size: int, images: int | None, counted: list[int], tmp_path: Path
+) -> None:
+    training = Training(epochs=2, batch_size=batch_size, epoch_images=images)
     learn(tiny().module, DATA, training, 0, Checkpoint(tmp_path / "x.pt"), lambda record: None)
-    assert sum(counted) == 2 * epoch_passes(DATA.train, batch_size)
+    assert sum(counted) == 2 * epoch_passes(DATA.train, batch_size, images)
+    assert images is None or sum(counted) <= 2 * images
+
+
+def test_short_epochs_have_other_images_each() -> None:
+    first, second = (torch.cat([labels for _, labels in batches(NUMBERED, 10, 0, epoch, None, 50)]) for epoch in (0, 1))
+    assert len(first) == len(second) == 50
+    assert len(set(first.tolist())) == 50
+    assert set(first.tolist()) != set(second.tolist())
