@@ -87,6 +87,23 @@ class EnergyBudget:
 
     Args:
         budget: share of the energy of the all-typical 8-bit network.
+
+    Example:
+        >>> from dse import Network, export_network, map_workload
+        >>> from search import EnergyBudget, searchable
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
+        >>> model = searchable(network, map_workload(export_network(Network("small", network, (1, 1, 4, 4)))))
+        >>> budget = EnergyBudget(0.5)
+        >>> optimiser = torch.optim.Adam(model.parameters(), lr=0.1)
+        >>> x, y = torch.randn(8, 1, 4, 4), torch.arange(8) % 2
+        >>> for _ in range(30):
+        ...     loss = torch.nn.functional.cross_entropy(model(x), y) + budget(model)
+        ...     optimiser.zero_grad()
+        ...     loss.backward()
+        ...     optimiser.step()
+        ...     budget.update(model)  # after each step of the operator weights
+        >>> round(float(model.energy().detach()), 2)
+        0.5
     """
 
     quantity: ClassVar[Quantity] = "energy"
@@ -162,6 +179,11 @@ class LatencyBudget(EnergyBudget):
     Args:
         budget: share of the cycles of the all-typical 8-bit network.
         energy_weight: weight of the expected energy in the loss, the lambda of Eq. 2a; `lam` is that of the cycles.
+
+    Example: as of `EnergyBudget`, with
+        >>> budget = LatencyBudget(0.9, energy_weight=0.3)
+        >>> budget.budget, budget.quantity
+        (0.9, 'latency')
     """
 
     quantity: ClassVar[Quantity] = "latency"

@@ -38,6 +38,7 @@ MENU = {
         "sweeps",
         "assign",
         "search",
+        "own_loop",
         "budgets",
         "data",
         "report",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dse.core.errors import InputError
-from search.layers.mixed_layer import MixedLayer
+from search.layers.mixed_layer import MixedLayer, PlainLayer
 from search.layers.operators import Inputs, View, operator
 from search.layers.quantize import levels
 
@@ -36,6 +36,63 @@ class Term:
     view: View
     words: Tensor
     scale: Tensor
+
+
+@dataclass(frozen=True)
+class IntegerLayer:
+    """What the hardware computes of a layer: the sum of its terms, and the bias.
+
+    Attributes:
+        candidate: name of the layer's candidate.
+        inputs: words of the input.
+        terms: convolutions, or matrix products, with words of the weights.
+        bias: shape (outputs,), float32; None without one.
+    """
+
+    candidate: str
+    inputs: InputWords
+    terms: tuple[Term, ...]
+    bias: Tensor | None
+
+
+def integer_weights(network: nn.Module) -> dict[str, IntegerLayer]:
+    """The integers of each layer of a discretised network: of its input and of its weights.
+
+    For an input x, with ``words = (x / inputs.step).round().clamp(inputs.low, inputs.high)``, a layer of the typical
+    operator gives ``convolve(words * inputs.step, term.words * term.scale) + bias`` with its one term. Other operators
+    convolve other views of the words, and may have two terms (`Term.view`; docs/operators.md).
+
+    Args:
+        network: what `SearchableNetwork.discretise` made, after it has seen images in training or in evaluation.
+
+    Returns:
+        Module name -> its integers, on the CPU; layers that were left out of the search have none.
+
+    Raises:
+        InputError: a network that is not discretised; see also `as_words`.
+
+    Example:
+        >>> import torch
+        >>> from dse import Network, export_network, map_workload
+        >>> from search import integer_weights, searchable
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+        >>> model = searchable(network, map_workload(export_network(Network("small", network, (1, 1, 4, 4)))))
+        >>> fixed = model.discretise({"1": "T4"})
+        >>> _ = fixed(torch.randn(8, 1, 4, 4))  # the range of the input decides its step
+        >>> layer = integer_weights(fixed)["1"]
+        >>> layer.inputs.low, layer.inputs.high, layer.terms[0].words.dtype, int(layer.terms[0].words.abs().max()) <= 7
+        (-7, 7, torch.int8, True)
+    """
+    found = {}
+    for name, module in network.named_modules():
+        if isinstance(module, MixedLayer) and not isinstance(module, PlainLayer):
+            inputs, terms = as_words(module, f"layer {name!r}")
+            terms = tuple(Term(t.view, t.words.cpu(), t.scale.cpu()) for t in terms)
+            bias = None if module.layer.bias is None else module.layer.bias.detach().clone().cpu()
+            found[name] = IntegerLayer(module.candidates[0].name, inputs, terms, bias)
+    if not found:
+        raise InputError("network", "has no layer with a candidate", "what SearchableNetwork.discretise returns")
+    return found
 
 
 def as_words(layer: MixedLayer, where: str) -> tuple[InputWords, tuple[Term, ...]]:

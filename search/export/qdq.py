@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dse.core.errors import InputError
+from dse.core.files import system_errors
 from search.export.integer_weights import InputWords, Term, as_words
 from search.layers.mixed_layer import MixedLayer, PlainLayer
 from search.layers.operators import View
@@ -97,14 +98,38 @@ def quantised_layers(network: nn.Module) -> nn.Module:
     return result
 
 
-def write_onnx(network: nn.Module, assignment: Mapping[str, str], input_shape: tuple[int, ...], path: Path) -> None:
-    """Writes a discretised network as ONNX; the batch size is free.
+def write_onnx(
+    network: nn.Module, assignment: Mapping[str, str], input_shape: tuple[int, ...], path: Path | str
+) -> None:
+    """Writes a discretised network as ONNX, with int8 weights and quantisers around every layer.
 
-    Inputs are called ``images`` (as the data set's `prepared` gives them), outputs ``scores``.
+    docs/data.md describes the file. The batch size is free. Inputs are called ``images``, float32 as the network takes
+    them, outputs ``scores``.
+
+    Args:
+        network: what `SearchableNetwork.discretise` made, after it has seen images.
+        assignment: layer -> candidate, kept in the file's metadata.
+        input_shape: of the network's input, the batch included.
+        path: of the file.
 
     Raises:
-        InputError: onnx or onnxscript is not installed; see also `search.export.integer_weights.as_words`.
+        InputError: a network that is not discretised or cannot be traced; onnx or onnxscript is not installed; the file
+            cannot be written; see also `search.export.integer_weights.as_words`.
+
+    Example:
+        >>> from dse import Network, export_network, map_workload
+        >>> from search import searchable, write_onnx
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+        >>> model = searchable(network, map_workload(export_network(Network("small", network, (1, 1, 4, 4)))))
+        >>> fixed = model.discretise({"1": "T4"})
+        >>> _ = fixed(torch.randn(8, 1, 4, 4))  # the range of the input decides its quantiser
+        >>> try:
+        ...     write_onnx(fixed, {"1": "T4"}, (1, 1, 4, 4), "small.onnx")
+        ... except InputError as e:  # without pip install 'enos-dse[onnx]'
+        ...     assert e.where == "ONNX export"
     """
+    if not any(isinstance(module, MixedLayer) for module in network.modules()):
+        raise InputError("network", "has no layer with a candidate", "what SearchableNetwork.discretise returns")
     try:
         import onnx  # noqa: F401 (what torch.onnx needs, asked for before any work)
         import onnxscript  # noqa: F401
@@ -121,4 +146,5 @@ def write_onnx(network: nn.Module, assignment: Mapping[str, str], input_shape: t
         )  # fmt: skip
     assert program is not None
     program.model.metadata_props[ASSIGNMENT_KEY] = json.dumps(dict(assignment))
-    program.save(path)
+    with system_errors(Path(path)):
+        program.save(path)

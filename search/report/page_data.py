@@ -32,12 +32,12 @@ def run_data(results: Mapping[str, Any], table: CostTable, declared: Sequence[La
     found = {search_of(p): p for p in results["networks"] if p["kind"] == "searched"}
     start = 0
     for point in results["networks"]:
-        if point["kind"] == "searched":
+        if "probabilities" in point:
             weights.append(_weights(point, table))
         if point is shown:
             start = len(networks)
         networks.append(_network(point, table, results["transmission"], measure, left_out))
-        networks[-1]["weights"] = len(weights) - 1 if point["kind"] == "searched" else None
+        networks[-1]["weights"] = len(weights) - 1 if "probabilities" in point else None
     of_search = {search: i for i, search in enumerate(found)}
     populations = []
     for population in results["populations"]:
@@ -95,12 +95,18 @@ def _drawn(seed: int | None, line: Sequence[tuple[float, float]], measure: Measu
     return {"seed": seed, "points": [[e, 100 * a if measure.percent else a] for e, a in line]}
 
 
+def group_of(point: Point) -> str:
+    """What the searched networks that differ in their seed only have in common: a name of their own, or the setting."""
+    return str(point["name"]) if "name" in point else setting(point)
+
+
 def name_of(point: Point) -> str:
     """What a network is called on the page."""
-    if point["kind"] == "baseline":
-        return f"all {point['candidate']}, seed {point['seed']}"
     sample = f", sample {point['sample']}" if point["kind"] == "sampled" else ""
-    return f"searched, {setting(point)}, seed {point['seed']}{sample}"
+    seed = "" if point.get("alone") else f", seed {point['seed']}"  # alone: all networks of the page have one seed
+    if point["kind"] == "baseline":
+        return f"all {point['candidate']}{seed}"
+    return f"{'' if 'name' in point else 'searched, '}{group_of(point)}{seed}{sample}"
 
 
 def _network(point: Point, table: CostTable, transmission: Any, measure: Measure, left_out: Mapping[str, str]) -> Json:
@@ -111,7 +117,7 @@ def _network(point: Point, table: CostTable, transmission: Any, measure: Measure
         "label": name_of(point),
         "kind": point["kind"],
         "candidate": point["candidate"] if uniform else None,
-        "setting": None if uniform else setting(point),
+        "setting": None if uniform else group_of(point),
         "seed": point["seed"],
         "assignment": indices(table, assignment, transmission),
         "energy_pj": table.total_pj(assignment, transmission),

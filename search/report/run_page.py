@@ -17,7 +17,7 @@ from dse.page import page_data, render, sweep_data, write_page
 from dse.page.table_page import LEVELS
 from dse.table.cost_table import CostTable, Transmission
 from search.report import figures
-from search.report.page_data import run_data
+from search.report.page_data import group_of, name_of, run_data
 from search.report.text import data_line
 from search.runs.records import read_results
 from search.runs.results import (
@@ -58,7 +58,7 @@ def write_report(folder: Path, output: Path | None = None, sweep: Path | None = 
     page = render(
         data,
         title=f"ENOS: {results['name']}",
-        subtitle=_subtitle(results, table),
+        subtitle=subtitle(results, table),
         findings=findings(results["networks"], table, results["transmission"], measure),
         commands=_commands(folder, results["name"], output, sweep),
         config=config,
@@ -85,9 +85,10 @@ def _figures(
 
 
 def best(networks: Sequence[Point], measure: Measure = ACCURACY) -> Point:
-    """The searched network that the page shows in detail: the one that is best on the validation images."""
-    searched = (p for p in networks if p["kind"] == "searched")
-    return max(searched, key=lambda p: measure.rank(measure.of(p, "validation")))
+    """The network that the page shows in detail: of the searched ones, if there are any, the one that is best on the
+    validation images."""
+    searched = [p for p in networks if p["kind"] == "searched"]
+    return max(searched or networks, key=lambda p: measure.rank(measure.of(p, "validation")))
 
 
 def summary(results: Mapping[str, Any]) -> str:
@@ -105,8 +106,8 @@ def findings(
     """What was found and why, as sentences: savings, gain over uniform networks, the costliest layers."""
     texts = []
     searched = [p for p in networks if p["kind"] == "searched"]
-    for name in dict.fromkeys(map(setting, searched)):
-        texts.append(_about_setting(name, [p for p in searched if setting(p) == name], networks, measure))
+    for name in dict.fromkeys(map(group_of, searched)):
+        texts.append(_about_setting(name, [p for p in searched if group_of(p) == name], networks, measure))
     shown = best(networks, measure)
     reference = dict(zip(table.layers, _reference(table, transmission), strict=True))
     energy = dict(zip(table.layers, _energy(table, shown["assignment"], transmission), strict=True))
@@ -126,12 +127,11 @@ def findings(
 
 def _about_setting(name: str, points: Sequence[Point], networks: Sequence[Point], measure: Measure) -> str:
     energy, value = (float(np.mean([p[k] for p in points])) for k in ("energy", measure.key("test")))
-    expected = float(np.mean([p["energy_expected"] for p in points]))
-    text = (
-        f"With {name} the searched networks need {energy:.2f} of the all-T8 energy (expected before "
-        f"discretisation: {expected:.2f}) and reach {_valued(measure, value)} on the test images (mean over seeds: "
-        f"{len(points)})."
-    )
+    text = f"With {name} the searched networks need {energy:.2f} of the all-T8 energy"
+    if all("energy_expected" in p for p in points):
+        expected = float(np.mean([p["energy_expected"] for p in points]))
+        text += f" (expected before discretisation: {expected:.2f})"
+    text += f" and reach {_valued(measure, value)} on the test images (mean over seeds: {len(points)})."
     for candidate in dict.fromkeys(p["candidate"] for p in networks if p["kind"] == "baseline"):
         same = [p for p in networks if p.get("candidate") == candidate]
         tested = float(np.mean([measure.of(p, "test") for p in same]))
@@ -197,10 +197,13 @@ def _network_row(p: Point, measure: Measure, passes: bool) -> list[str]:
 
 
 def _name(p: Point) -> str:
+    if "name" in p or p["kind"] == "baseline":
+        return f"network {name_of(p)}"
     return f"network found with {setting(p)}, seed {p['seed']}"
 
 
-def _subtitle(results: Mapping[str, Any], table: CostTable) -> str:
+def subtitle(results: Mapping[str, Any], table: CostTable) -> str:
+    """The line below the page's heading: layers, candidates, the unit of energy, and the data if they are known."""
     text = (
         f"{len(table.layers)} layers, {len(table.candidates)} candidates a layer. Shares are of the network with the "
         f"typical operator at 8 bits in every layer, {results['unit_pj'] * 1e-6:.3g} µJ per image; "

@@ -11,7 +11,7 @@ import numpy as np
 from search.reproduce.artefact import Claim
 from search.reproduce.protocol import Panel
 from search.runs.records import SEARCH_KEYS, search_of
-from search.runs.results import Point, line_accuracy, setting, uni_operator_line
+from search.runs.results import Point, above_line, setting, uni_operator_line
 
 Results = Mapping[str, Mapping[str, Any]]
 """``results.json`` of runs, by their names."""
@@ -19,7 +19,8 @@ Results = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class PanelData:
-    """A panel's networks. Every searched one has ``above_line`` to the uni-operator networks of its seed.
+    """A panel's networks. Every searched one has ``above_line`` to the uni-operator networks of its seed; None left of
+    the cheapest of these, where the line says nothing.
 
     `notice` says so where the data on disk were not the official set.
     """
@@ -60,8 +61,7 @@ def _population(results: Mapping[str, Any]) -> list[Point]:
 
 
 def _above_line(point: Point, baselines: Sequence[Point]) -> float | None:
-    line = uni_operator_line([b for b in baselines if b["seed"] == point["seed"]])
-    return point["test_accuracy"] - line_accuracy(line, point["energy"]) if line else None
+    return above_line(point, uni_operator_line([b for b in baselines if b["seed"] == point["seed"]]))
 
 
 def _row(panel: str, label: str, p: Point) -> dict[str, Any]:

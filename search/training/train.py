@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dse.core.errors import InputError
 from search.data.datasets import Augmentation, Dataset, Split
 from search.training.checkpoint import Checkpoint, Record, Stateful
 from search.training.cuda_graphs import GraphedLoss
@@ -102,20 +103,31 @@ PLAIN = Compute()
 """On the CPU, in float32."""
 
 
-def distilled(loss: Tensor, scores: Tensor, taught: Tensor, distil: Distillation) -> Tensor:
-    """(1 - weight) * loss + weight * temperature ** 2 * KL(teacher || network), the mean over the images.
+def distilled(loss: Tensor, scores: Tensor, taught: Tensor, distil: Distillation, dim: int = 1) -> Tensor:
+    """(1 - weight) * loss + weight * temperature ** 2 * KL(teacher || network), the mean over all positions.
+
+    A position is what has a score for each class: an image, a pixel of an image, a place in a text. So the divergence
+    weighs as much beside a loss that is a mean over pixels as beside one that is a mean over images.
 
     Args:
-        scores, taught: of the network and of its teacher, shape (images, classes).
+        loss: of the batch, a scalar.
+        scores, taught: of the network and of its teacher, shape (N, classes, ...).
+        dim: the dimension of the classes.
+
+    Raises:
+        InputError: outputs that are not the scores of two or more classes: of one number a softmax is always 1.
 
     Example:
         >>> scores = torch.tensor([[1.0, 0.0]])
         >>> float(distilled(torch.tensor(2.0), scores, scores, Distillation(weight=0.25)))
         1.5
     """
+    if scores.dim() < 2 or scores.shape[dim] < 2:
+        raise InputError("distill", f"the network gives {tuple(scores.shape)}, no scores of two or more classes "
+                         "to compare with the teacher's", "(N, classes, ...)")  # fmt: skip
     t = distil.temperature
-    ours, theirs = (scores.float() / t).log_softmax(1), (taught.float() / t).log_softmax(1)
-    divergence = functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    ours, theirs = (scores.float() / t).log_softmax(dim), (taught.float() / t).log_softmax(dim)
+    divergence = functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim).mean()
     return (1 - distil.weight) * loss + distil.weight * t * t * divergence
 
 

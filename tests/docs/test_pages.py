@@ -34,6 +34,13 @@ def test_data_of_ones_own(runner: Runner) -> None:
     assert "metric: found 'mse', but the targets of shapes:data are labels" in runner.printed
 
 
+def test_a_training_loop_of_ones_own(runner: Runner) -> None:
+    pytest.importorskip("onnxscript", reason="the page writes an ONNX file")
+    assert runner.page(DOCS / "own_loop.md") == 16
+    for file in ("network.onnx", "networks.html", "sensitivities.json"):
+        assert (runner.folder / file).stat().st_size > 0
+
+
 @pytest.fixture
 def checkout(runner: Runner) -> Runner:
     """A folder that is a checkout of the repository, with a learning half of its own that may be edited."""

@@ -6,8 +6,8 @@ from torch import nn
 
 from dse.core.errors import InputError
 from dse.hardware.candidates import load_candidates
-from search.export.integer_weights import as_words
-from search.layers.mixed_layer import LayerOptions, MixedLayer
+from search.export.integer_weights import as_words, integer_weights
+from search.layers.mixed_layer import LayerOptions, MixedLayer, PlainLayer
 
 CANDIDATES = {c.name: c for c in load_candidates("operators_extended")}
 
@@ -78,3 +78,28 @@ def test_undecided_and_untrained_layers_are_refused() -> None:
         as_words(MixedLayer(layer, [CANDIDATES["T8"], CANDIDATES["T4"]]), "layer 'fc'")
     with pytest.raises(InputError, match=r"layer 'fc': has not seen an input yet"):
         as_words(MixedLayer(layer, [CANDIDATES["T8"]]), "layer 'fc'")
+
+
+def test_a_network_gives_the_integers_of_each_layer() -> None:
+    t4, t8 = (MixedLayer(nn.Linear(7, 7), [CANDIDATES[name]]) for name in ("T4", "T8"))
+    network = nn.Sequential(t4, nn.ReLU(), t8, PlainLayer(nn.Linear(7, 2), [CANDIDATES["T8"]]))
+    x = torch.randn(20, 7)
+    network(x)
+    network.eval()
+    found = integer_weights(network)
+    assert {name: layer.candidate for name, layer in found.items()} == {"0": "T4", "2": "T8"}, "one has none"
+    for name, inputs in (("0", x), ("2", network[:2](x))):
+        layer = found[name]
+        words = (inputs / layer.inputs.step).round().clamp(layer.inputs.low, layer.inputs.high)
+        (term,) = layer.terms
+        assert layer.bias is not None
+        outputs = words @ term.words.T.float() * layer.inputs.step * term.scale + layer.bias
+        torch.testing.assert_close(outputs, network[int(name)](inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_without_candidates_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^network: has no layer with a candidate"):
+        integer_weights(nn.Linear(3, 2))
+    both = MixedLayer(nn.Linear(7, 7), [CANDIDATES["T4"], CANDIDATES["T8"]])
+    with pytest.raises(InputError, match=r"^layer '0': has 2 candidates"):
+        integer_weights(nn.Sequential(both))

@@ -151,3 +151,11 @@ def test_a_missing_package_is_one_line(tmp_path: Path, make_table: Any, monkeypa
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(InputError, match=r"needs the package onnxscript; pip install 'enos-dse\[onnx\]'"):
         write_onnx(fixed, assignment, INPUT, tmp_path / "net.onnx")
+
+
+def test_what_is_not_discretised_or_cannot_be_written_is_one_line(tmp_path: Path, make_table: Any) -> None:
+    with pytest.raises(InputError, match=r"^network: has no layer with a candidate"):
+        write_onnx(Net(), {}, INPUT, tmp_path / "x.onnx")
+    assignment = assigned("T8", "T4", "T8", "T8")
+    with pytest.raises(InputError, match=r"no/x\.onnx"):
+        write_onnx(trained(make_table, assignment), assignment, INPUT, str(tmp_path / "no" / "x.onnx"))

@@ -52,6 +52,20 @@ def test_distance_from_the_line_of_the_own_seed(results: dict[str, Any]) -> None
     assert planes.mean_line(data.baselines) == [(0.5, pytest.approx(0.45)), (1, pytest.approx(0.65))]
 
 
+def test_left_of_the_line_there_is_no_distance(results: dict[str, Any]) -> None:
+    lines = results["base"]["networks"][:4]  # the cheapest, all BC8, needs 0.5
+    results["base"]["networks"] = [*lines, found(0, 0.49, 0.9), found(1, 0.75, 0.5)]
+    data = panel_data(PANEL, results)
+    assert [p["above_line"] for p in data.series["one"]] == [None, pytest.approx(-0.1)]
+    row = next(row for row in summary_rows(data) if row[0] == "one")
+    assert row[-1] == "-10.0", "a network without a distance does not count in the mean"
+    assert next(r for r in data.table() if r["series"] == "one")["above_line"] is None
+    (claim,) = (c for c in planes.fig8([PANEL], results).claims if "one against the uni-operator line" in c.claim)
+    assert claim.ours == "-10.0 points"
+    results["base"]["networks"] = [*lines, found(0, 0.49, 0.9)]
+    assert not [c for c in planes.fig8([PANEL], results).claims if "one against the uni-operator line" in c.claim]
+
+
 def test_a_direction_is_clear_beyond_its_standard_error_only() -> None:
     assert compared("", "", []) is None
     for points, agrees in (([3, 4, 5], True), ([-3, -4, -5], False), ([-3, 4, 1], None), ([9.0], None)):

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
+from dse.core.errors import InputError
 from search.data.datasets import digits
 from search.networks.squeezenet import squeezenet_cifar
 from search.training.checkpoint import Checkpoint
@@ -59,6 +62,28 @@ def test_distillation_is_the_weighted_divergence_from_the_teacher() -> None:
     assert distilled(torch.tensor(1.5), scores, taught, distil).item() == pytest.approx(expected.item(), rel=1e-5)
     (gradient,) = torch.autograd.grad(distilled(torch.tensor(1.5), scores, scores.detach(), distil), scores)
     assert gradient.abs().max() < 1e-6  # nothing to learn from a teacher that says the same
+
+
+def test_the_divergence_is_a_mean_over_pixels_as_the_loss_is() -> None:
+    torch.manual_seed(0)
+    scores, taught = torch.randn(4, 3), torch.randn(4, 3)
+    distil = Distillation(weight=0.3, temperature=2.0)
+    of_images = distilled(torch.tensor(1.5), scores, taught, distil).item()
+
+    def agrees(form: Callable[[Tensor], Tensor], dim: int = 1) -> bool:
+        found = distilled(torch.tensor(1.5), form(scores), form(taught), distil, dim).item()
+        return found == pytest.approx(of_images, rel=1e-5)
+
+    assert agrees(lambda x: x[:, :, None, None].expand(4, 3, 5, 6))  # each pixel as its image
+    assert agrees(lambda x: x.T.reshape(1, 3, 2, 2))  # four pixels of one image
+    assert agrees(lambda x: x.reshape(2, 2, 3), dim=-1)  # two texts of two tokens, classes last
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (5, 1, 4, 4)])
+def test_outputs_that_are_no_scores_of_classes_are_not_distilled(shape: tuple[int, ...]) -> None:
+    outputs = torch.zeros(shape)
+    with pytest.raises(InputError, match=r"distill: the network gives \(5.*\), no scores of two or more classes"):
+        distilled(torch.tensor(1.5), outputs, outputs, Distillation())
 
 
 def test_a_network_learns_from_a_teacher_alone(tmp_path: Path) -> None:
