@@ -11,7 +11,7 @@ import numpy as np
 from search.reproduce.artefact import Claim
 from search.reproduce.protocol import Panel
 from search.runs.records import SEARCH_KEYS, search_of
-from search.runs.results import Point, above_line, setting, uni_operator_line
+from search.runs.results import Point, above_line, gain_over_uniform, setting, uni_operator_line
 
 Results = Mapping[str, Mapping[str, Any]]
 """``results.json`` of runs, by their names."""
@@ -20,7 +20,8 @@ Results = Mapping[str, Mapping[str, Any]]
 @dataclass(frozen=True)
 class PanelData:
     """A panel's networks. Every searched one has ``above_line`` to the uni-operator networks of its seed; None left of
-    the cheapest of these, where the line says nothing.
+    the cheapest of these, where the line says nothing. It has the ``gain`` over the best of all uniform networks of its
+    seed at no more energy, and the candidate ``over``.
 
     `notice` says so where the data on disk were not the official set.
     """
@@ -48,7 +49,9 @@ def panel_data(panel: Panel, results: Results, populations: bool = False) -> Pan
     for label, run in panel.series.items():
         found = _population(results[run]) if populations else []
         found = found or [p for p in results[run]["networks"] if p["kind"] == "searched"]
-        series[label] = tuple({**p, "above_line": _above_line(p, baselines)} for p in found)
+        series[label] = tuple(
+            {**p, "above_line": _above_line(p, baselines), **gain_over_uniform(p, baselines)} for p in found
+        )
     return PanelData(panel.title, baselines, series, results[panel.baselines].get("data", {}).get("notice"))
 
 
@@ -69,6 +72,7 @@ def _row(panel: str, label: str, p: Point) -> dict[str, Any]:
         "panel": panel, "series": label, "seed": p["seed"], "lambda": p.get("lambda"), "budget": p.get("budget"),
         "energy": p["energy"], "energy_expected": p.get("energy_expected"), "test_accuracy": p["test_accuracy"],
         "validation_accuracy": p["validation_accuracy"], "above_line": p.get("above_line"),
+        "gain": p.get("gain"), "over": p.get("over"), "image_passes": p.get("image_passes"),
     }  # fmt: skip
     if "count" in p:
         row.update(drawn=p["count"], selected=p["selected"])
@@ -89,18 +93,19 @@ def groups(data: PanelData) -> list[tuple[str, list[Point]]]:
     return list(found.items())
 
 
-SUMMARY_HEAD = ("networks", "seeds", "energy / all T8", "test accuracy", "points above the uni-operator line")
+SUMMARY_HEAD = ("networks", "seeds", "energy / all T8", "test accuracy", "points above the uni-operator line",
+                "points over the best uniform network")  # fmt: skip
 
 
 def summary_rows(data: PanelData) -> list[list[str]]:
     """A row a group: means over its networks, and of each seed where there are several."""
     rows = []
     for label, points in groups(data):
-        gaps = [p["above_line"] for p in points if p.get("above_line") is not None]
+        gaps, gains = ([p[key] for p in points if p.get(key) is not None] for key in ("above_line", "gain"))
         rows.append([
             label, str(len({p["seed"] for p in points})), f"{_mean(p['energy'] for p in points):.3f}",
             f"{_mean(p['test_accuracy'] for p in points):.1%}{_each(p['test_accuracy'] for p in points)}",
-            f"{100 * _mean(gaps):+.1f}{_each(gaps, signed=True)}" if gaps else "",
+            *(f"{100 * _mean(values):+.1f}{_each(values, signed=True)}" if values else "" for values in (gaps, gains)),
         ])  # fmt: skip
     return rows
 

@@ -48,7 +48,8 @@ def test_distance_from_the_line_of_the_own_seed(results: dict[str, Any]) -> None
     assert [p["above_line"] for p in data.series["one"]] == pytest.approx([0.1, -0.1])
     assert difference(data.series["one"], data.series["other"]) == pytest.approx([10, -10])
     row = next(row for row in summary_rows(data) if row[0] == "one")
-    assert row[1:] == ["2", "0.750", "55.0% (60.0, 50.0)", "+0.0 (+10.0, -10.0)"]
+    assert row[1:] == ["2", "0.750", "55.0% (60.0, 50.0)", "+0.0 (+10.0, -10.0)", "+10.0 (+20.0, +0.0)"]
+    assert [p["over"] for p in data.series["one"]] == ["BC8", "BC8"]
     assert planes.mean_line(data.baselines) == [(0.5, pytest.approx(0.45)), (1, pytest.approx(0.65))]
 
 
@@ -58,7 +59,7 @@ def test_left_of_the_line_there_is_no_distance(results: dict[str, Any]) -> None:
     data = panel_data(PANEL, results)
     assert [p["above_line"] for p in data.series["one"]] == [None, pytest.approx(-0.1)]
     row = next(row for row in summary_rows(data) if row[0] == "one")
-    assert row[-1] == "-10.0", "a network without a distance does not count in the mean"
+    assert row[-2:] == ["-10.0", "+0.0"], "a network without a distance does not count in the mean"
     assert next(r for r in data.table() if r["series"] == "one")["above_line"] is None
     (claim,) = (c for c in planes.fig8([PANEL], results).claims if "one against the uni-operator line" in c.claim)
     assert claim.ours == "-10.0 points"

@@ -32,13 +32,15 @@ def test_networks_of_a_panel_are_comparable(scale: str) -> None:
         assert len(base.baselines) > 1
         for name in panel.series.values():
             run = protocol.runs[name]
-            assert (run.network, run.data, run.relearn, run.arch) == (base.network, base.data, base.relearn, base.arch)
+            assert (run.network, run.data, run.arch) == (base.network, base.data, base.arch)
+            assert (run.pretrain, run.init, run.distill) == (base.pretrain, base.init, base.distill)
+            assert run.pretrain is not None or run.relearn == base.relearn
             assert set(run.seeds) <= set(base.seeds)
 
 
-def test_the_cifar_configuration_is_the_desk_scales_bilevel_run() -> None:
+def test_the_cifar_configuration_is_the_desk_scales_sensitivity_run() -> None:
     file = Path(search.runs.config.__file__).parents[1] / "configs" / "cifar10_desk.yaml"
-    run = load_protocol(shipped_protocol("desk")).runs["bilevel"]
+    run = load_protocol(shipped_protocol("desk")).runs["sensitivity"]
     assert load_config(file) == replace(run, name="cifar10_desk")
 
 
