@@ -192,11 +192,16 @@ def _scratch(x: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
 
 
 def _channels_last(x: Tensor, views: Views) -> bool:
-    return not views.linear and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    """Whether the channels are innermost; of images of one channel or one pixel, which lie in both orders, on a CPU."""
+    if views.linear or x.dim() != 4 or not x.is_contiguous(memory_format=torch.channels_last):
+        return False
+    return not x.is_contiguous() or (views.groups == 1 and _in_one_pass(x))
 
 
 def _blocks(x: Tensor, views: Views, count: int) -> Tensor:
     """`x`, without a copy, as (blocks, views, elements): runs of adjacent elements of one group in one view."""
+    if len(views.names) == 1:  # nothing is interleaved: long runs, in whatever order the elements lie
+        return (x.permute(0, 2, 3, 1) if _channels_last(x, views) else x).view(len(x), 1, x.numel() // max(1, len(x)))
     if _channels_last(x, views):
         return x.permute(0, 2, 3, 1).view(-1, count, x.shape[1] // (views.groups * count))
     inner = x.shape[views.channels_of(x) :].numel() // (views.groups * count)
