@@ -8,9 +8,9 @@ ones a layer, which take longer than the convolution of a small layer.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -26,6 +26,8 @@ from search.layers.operators.surrogates import sign_slope
 from search.layers.operators.typical import Typical
 from search.layers.quantisers import mean_magnitude
 from search.layers.quantize import clip_ratio, levels, weight_rms
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _UNIFORM, _BINARY, _MULTIPLICATION_FREE = 0, 1, 2
 
@@ -48,7 +50,7 @@ class Sum:
     second: Any
 
     @property
-    def arrays(self) -> tuple[Any, ...]:
+    def arrays(self) -> Any:
         return self.kinds, self.highs, self.width_of, self.ratios, self.first, self.second
 
 
@@ -64,14 +66,14 @@ def sum_of(candidates: tuple[Candidate, ...], signed: bool) -> Sum:
     Args:
         signed: whether the layer's inputs are. Of inputs without sign, the magnitude is the value.
     """
-    views = []
+    views: list[list[tuple[int, View]]] = []
     for c in candidates:
-        kinds = operator(c.operator).views
-        views.append([(c.act_bits, "value" if kind == "magnitude" and not signed else kind) for kind in kinds])
+        seen = operator(c.operator).views
+        views.append([(c.act_bits, "value" if kind == "magnitude" and not signed else kind) for kind in seen])
     widths = tuple(dict.fromkeys(c.act_bits for c in candidates))
     every = dict.fromkeys(name for of_candidate in views for name in of_candidate)
-    names: tuple[tuple[int, View], ...] = tuple(name for bits in widths for name in every if name[0] == bits)  # type: ignore[misc]
-    kinds, highs = [], [levels(c.weight_bits, signed=True)[1] for c in candidates]
+    names = tuple(name for bits in widths for name in every if name[0] == bits)
+    kinds, highs = list[int](), [levels(c.weight_bits, signed=True)[1] for c in candidates]
     for c in candidates:
         binary = c.weight_bits == 1 and operator(c.operator).uniform
         kinds.append(_BINARY if binary else _UNIFORM if operator(c.operator).uniform else _MULTIPLICATION_FREE)
@@ -82,8 +84,8 @@ def sum_of(candidates: tuple[Candidate, ...], signed: bool) -> Sum:
         np.array(highs, dtype=np.float64),
         np.array([widths.index(c.act_bits) for c in candidates]),
         np.array([clip_ratio(high) / high for high in highs]),
-        np.array([names.index(of[0]) for of in views]),  # type: ignore[arg-type]
-        np.array([names.index(of[1]) if len(of) > 1 else -1 for of in views]),  # type: ignore[arg-type]
+        np.array([names.index(of[0]) for of in views]),
+        np.array([names.index(of[1]) if len(of) > 1 else -1 for of in views]),
     )
 
 
@@ -113,10 +115,11 @@ class _Summed(torch.autograd.Function):
         of_weights, binary = weight_rms(latent), mean_magnitude(latent)
         units = rows.new_empty((len(of.kinds), len(rows)))
         out = rows.new_zeros((len(rows), len(of.names), rows.shape[1]))
-        _add(
+        arguments: Any = (
             rows.numpy(), of_weights.numpy(), binary.numpy(), shares.numpy(), steps.numpy(), rms.item(), *of.arrays,
             units.numpy(), out.numpy(),
         )  # fmt: skip
+        _add(*arguments)
         ctx.save_for_backward(latent, shares, steps, of_weights, units)
         ctx.of, ctx.surrogates = of, surrogates
         return out.view(len(rows), len(of.names) * latent.shape[1], *latent.shape[2:])
@@ -129,10 +132,11 @@ class _Summed(torch.autograd.Function):
         slopes = _slopes(rows, of_weights[:, None], steps, of, ctx.surrogates)
         of_latent, of_shares = torch.zeros_like(rows), np.zeros(len(of.kinds))
         grad = grad.contiguous().view(len(rows), len(of.names), rows.shape[1])
-        _differentiate(
+        arguments: Any = (
             rows.numpy(), of_weights.numpy(), shares.numpy(), steps.numpy(), *of.arrays, units.numpy(), grad.numpy(),
             slopes.numpy(), of_latent.numpy(), of_shares,
         )  # fmt: skip
+        _differentiate(*arguments)
         found = torch.from_numpy(of_shares).to(shares.dtype)
         return of_latent.view(latent.shape), found, None, None, None, None
 
@@ -150,7 +154,11 @@ def _slopes(rows: Tensor, rms: Tensor, steps: Tensor, of: Sum, surrogates: Surro
     return slopes
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _jit(function: F) -> F:
+    return cast(F, numba.njit(cache=True, nogil=True)(function))
+
+
+@_jit
 def _add(latent: Any, of_weights: Any, binary: Any, shares: Any, steps: Any, rms: Any, kinds: Any, highs: Any,
          width_of: Any, ratios: Any, first: Any, second: Any, units: Any, out: Any) -> None:  # fmt: skip
     """Fills the units of the candidates' sums, shape (candidates, out), and adds their weights to `out`."""
@@ -179,7 +187,7 @@ def _add(latent: Any, of_weights: Any, binary: Any, shares: Any, steps: Any, rms
                     other[k] += unit * np.sign(row[k])
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@_jit
 def _differentiate(latent: Any, of_weights: Any, shares: Any, steps: Any, kinds: Any, highs: Any, width_of: Any,
                    ratios: Any, first: Any, second: Any, units: Any, grad: Any, slopes: Any, of_latent: Any,
                    of_shares: Any) -> None:  # fmt: skip
