@@ -43,8 +43,11 @@ class Words:
 
 
 def views_of(x: Tensor, words: Words, slots: Any, out: Tensor) -> None:
-    """Writes all views of `x` (blocks, elements) to `out` (blocks, views, elements)."""
-    _in_parallel(_views_of, out, (x.numpy(), *words.arrays, slots, out.numpy()))
+    """Writes all views of `x` (blocks, elements) to `out` (blocks, views, elements).
+
+    `out` has the type of `x`, or is in bfloat16 if that is float32.
+    """
+    _in_parallel(_views_of, out, (x.numpy(), *words.arrays, slots, _in_numpy(out), out.dtype != x.dtype))
 
 
 def gradients_of(
@@ -54,12 +57,20 @@ def gradients_of(
 
     Args:
         slopes: shape (widths, 2, words): the surrogate slopes of sign and magnitude at each word from the lowest.
-        grad: gradient of the views, (blocks, views, elements).
+        grad: gradient of the views, (blocks, views, elements), in a type that `views_of` writes.
     """
     of_steps = np.zeros((len(x) if learned else 1, len(words.two)))
-    arguments = (x.numpy(), *words.arrays, slots, slopes.numpy(), grad.numpy(), out.numpy(), of_steps, learned)
+    arguments = (
+        x.numpy(), *words.arrays, slots, slopes.numpy(), _in_numpy(grad), grad.dtype != x.dtype, out.numpy(), of_steps,
+        learned,
+    )  # fmt: skip
     _in_parallel(_gradients_of, grad, arguments)
     return torch.from_numpy(of_steps.sum(0)).to(words.steps.dtype)
+
+
+def _in_numpy(views: Tensor) -> Any:
+    """The tensor's memory; numbers in bfloat16 as their 16 bits, which are the upper ones of a float32."""
+    return views.view(torch.uint16).numpy() if views.dtype == torch.bfloat16 else views.numpy()
 
 
 def _in_parallel(kernel: Any, views: Tensor, arguments: tuple[Any, ...]) -> None:
@@ -113,12 +124,12 @@ def _tiles(blocks: Any, elements: Any) -> Any:
 
 @_jit
 def _views_of(first: Any, last: Any, x: Any, steps: Any, lows: Any, highs: Any, two: Any, slots: Any,
-              out: Any) -> None:  # fmt: skip
+              out: Any, reduced: Any) -> None:  # fmt: skip
     elements = x.shape[1]
     rows_of_tile, width_of_tile = _tiles(last - first, elements)
     flat, flat_out, stride = x.reshape(-1), out.reshape(-1), out.shape[1] * elements
     size = max(1, rows_of_tile * width_of_tile)
-    buffer, of_kind = np.empty(size, x.dtype), np.empty(size, x.dtype)
+    buffer, of_kind, halves = np.empty(size, x.dtype), np.empty(size, x.dtype), np.empty(size, np.uint16)
     for b in range(first, last, rows_of_tile):
         rows = min(rows_of_tile, last - b)
         for begin in range(0, elements, width_of_tile):
@@ -131,31 +142,31 @@ def _views_of(first: Any, last: Any, x: Any, steps: Any, lows: Any, highs: Any, 
                 value, sign, magnitude, binary = slots[k]
                 _words_of(tile, steps[k], low, high, two[k], words)
                 if value >= 0:
-                    _scatter(words, place + value * elements, stride, rows, width, flat_out)
+                    _scatter(words, place + value * elements, stride, rows, width, flat_out, halves, reduced)
                 if sign >= 0:
                     for i in range(tile.size):
                         of_view[i] = min(max(words[i], -1), 1)
-                    _scatter(of_view, place + sign * elements, stride, rows, width, flat_out)
+                    _scatter(of_view, place + sign * elements, stride, rows, width, flat_out, halves, reduced)
                 if magnitude >= 0:
                     for i in range(tile.size):
                         of_view[i] = abs(words[i])
-                    _scatter(of_view, place + magnitude * elements, stride, rows, width, flat_out)
+                    _scatter(of_view, place + magnitude * elements, stride, rows, width, flat_out, halves, reduced)
                 if binary >= 0:
                     factor, shift = (1, 0) if low < 0 else (2, -1)
                     for i in range(tile.size):
                         of_view[i] = factor * words[i] + shift
-                    _scatter(of_view, place + binary * elements, stride, rows, width, flat_out)
+                    _scatter(of_view, place + binary * elements, stride, rows, width, flat_out, halves, reduced)
 
 
 @_jit
 def _gradients_of(first: Any, last: Any, x: Any, steps: Any, lows: Any, highs: Any, two: Any, slots: Any,
-                  slopes: Any, grad: Any, result: Any, of_steps: Any, learned: Any) -> None:  # fmt: skip
+                  slopes: Any, grad: Any, reduced: Any, result: Any, of_steps: Any, learned: Any) -> None:  # fmt: skip
     elements = x.shape[1]
     rows_of_tile, width_of_tile = _tiles(last - first, elements)
     flat, flat_grad, totals, stride = x.reshape(-1), grad.reshape(-1), result.reshape(-1), grad.shape[1] * elements
     size = max(1, rows_of_tile * width_of_tile)
     buffer, sums, row_sums = np.empty(size, x.dtype), np.empty(size, x.dtype), np.empty(size, x.dtype)
-    places = np.empty(size, np.int32)
+    places, halves = np.empty(size, np.int32), np.empty(size, np.uint16)
     for b in range(first, last, rows_of_tile):
         rows = min(rows_of_tile, last - b)
         for begin in range(0, elements, width_of_tile):
@@ -168,7 +179,7 @@ def _gradients_of(first: Any, last: Any, x: Any, steps: Any, lows: Any, highs: A
                 step, low, high = steps[k], lows[k], highs[k]
                 value, sign, magnitude, binary = slots[k]
                 if value >= 0:
-                    _gather(flat_grad, place + value * elements, stride, rows, width, part)
+                    _gather(flat_grad, place + value * elements, stride, rows, width, part, halves, reduced)
                 else:
                     part[:] = 0
                 if sign >= 0 or magnitude >= 0:
@@ -177,11 +188,11 @@ def _gradients_of(first: Any, last: Any, x: Any, steps: Any, lows: Any, highs: A
                         places[i] = np.int32(words[i] - low)
                     for slot, kind in ((sign, 0), (magnitude, 1)):
                         if slot >= 0:
-                            _gather(flat_grad, place + slot * elements, stride, rows, width, of_view)
+                            _gather(flat_grad, place + slot * elements, stride, rows, width, of_view, halves, reduced)
                             _add_sloped(of_view, slopes[k, kind], places, part)
                 if binary >= 0:
                     factor = 1 if low < 0 else 2
-                    _gather(flat_grad, place + binary * elements, stride, rows, width, of_view)
+                    _gather(flat_grad, place + binary * elements, stride, rows, width, of_view, halves, reduced)
                     for i in range(tile.size):
                         part[i] += factor * of_view[i]
                 _keep_inside(tile, step, low, high, part)
@@ -194,21 +205,39 @@ def _gradients_of(first: Any, last: Any, x: Any, steps: Any, lows: Any, highs: A
 
 
 @_jit
-def _scatter(of_view: Any, start: Any, stride: Any, rows: Any, width: Any, out: Any) -> None:
+def _scatter(of_view: Any, start: Any, stride: Any, rows: Any, width: Any, out: Any, halves: Any,
+             reduced: Any) -> None:  # fmt: skip
     """Writes a tile's elements of one view to the rows where they belong, from `start` on, `stride` apart."""
-    for r in range(np.uint64(rows)):
-        source, target = r * np.uint64(width), np.uint64(start) + r * np.uint64(stride)
-        for i in range(np.uint64(width)):
-            out[target + i] = of_view[source + i]
+    if reduced:
+        bits = of_view.view(np.uint32)
+        for i in range(of_view.size):
+            halves[i] = bits[i] >> 16  # words of up to eight bits lose nothing
+        _copy_rows(halves, 0, width, out, start, stride, rows, width)
+    else:
+        _copy_rows(of_view, 0, width, out, start, stride, rows, width)
 
 
 @_jit
-def _gather(grad: Any, start: Any, stride: Any, rows: Any, width: Any, out: Any) -> None:
+def _gather(grad: Any, start: Any, stride: Any, rows: Any, width: Any, out: Any, halves: Any,
+            reduced: Any) -> None:  # fmt: skip
     """The gradient of one view in a tile, as a run of adjacent elements."""
+    if reduced:
+        _copy_rows(grad, start, stride, halves, 0, width, rows, width)
+        bits = out.view(np.uint32)
+        for i in range(out.size):
+            bits[i] = np.uint32(halves[i]) << 16
+    else:
+        _copy_rows(grad, start, stride, out, 0, width, rows, width)
+
+
+@_jit
+def _copy_rows(source: Any, start: Any, stride: Any, target: Any, to: Any, apart: Any, rows: Any,
+               width: Any) -> None:  # fmt: skip
+    """Copies rows of `width` elements. Indices have no sign, so that none is checked for being negative."""
     for r in range(np.uint64(rows)):
-        source, target = np.uint64(start) + r * np.uint64(stride), r * np.uint64(width)
+        first, into = np.uint64(start) + r * np.uint64(stride), np.uint64(to) + r * np.uint64(apart)
         for i in range(np.uint64(width)):
-            out[target + i] = grad[source + i]
+            target[into + i] = source[first + i]
 
 
 @_jit
