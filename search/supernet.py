@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -135,11 +135,40 @@ class SearchableNetwork(nn.Module):
         Args:
             number: from 2: the gradient of one candidate's share alone is zero.
         """
+        with self._paths(lambda layer: _drawn(layer, number)):
+            yield
+
+    @contextmanager
+    def without_negligible(self, share: float) -> Iterator[None]:
+        """Meanwhile each undecided layer computes only the candidates that have a part in its output.
+
+        Left out are those whose weight is below `share` / (number of candidates); the two largest are always computed.
+        Weights are softmax(alpha), or in `relaxed` the shares. Those of the others are scaled to a sum of 1. Nothing is
+        decided for good: what is computed follows from the present weights.
+
+        Args:
+            share: 0 to 1; with 0 all are computed.
+
+        Example:
+            >>> from search.networks.squeezenet import squeezenet_cifar
+            >>> model = searchable(squeezenet_cifar().module, CostTable.load("table.csv"))
+            >>> with torch.no_grad():
+            ...     model.alphas()[0][1:] -= 5.0
+            >>> with model.without_negligible(0.1):
+            ...     [len(layer.computed()) for layer, _ in model.choices()][:2]
+            [2, 9]
+        """
+        with self._paths(lambda layer: _noticeable(layer, share)):
+            yield
+
+    @contextmanager
+    def _paths(self, of: Callable[[MixedLayer], tuple[int, ...]]) -> Iterator[None]:
+        """Meanwhile each undecided layer computes the candidates that `of` says."""
         layers = [layer for layer in self._mixed.values() if layer.alpha is not None and layer.fixed is None]
         try:
             for layer in layers:
-                if len(layer.candidates) > number:
-                    layer.sampled = _drawn(layer, number)
+                chosen = of(layer)
+                layer.sampled = chosen if len(chosen) < len(layer.candidates) else None
             yield
         finally:
             for layer in layers:
@@ -323,6 +352,8 @@ def _rows_of(module: str, table: CostTable) -> list[str]:
 @torch.no_grad()
 def _drawn(layer: MixedLayer, number: int) -> tuple[int, ...]:
     """Candidates that `layer` computes, in their order: the largest of alpha plus Gumbel noise, or of its sample."""
+    if len(layer.candidates) <= number:
+        return tuple(range(len(layer.candidates)))
     if layer.relaxed is not None:
         scores = layer.relaxed.cpu()
     else:
@@ -330,6 +361,14 @@ def _drawn(layer: MixedLayer, number: int) -> tuple[int, ...]:
         noise = -torch.empty(len(layer.candidates)).exponential_().log()  # the CPU's: as on any device
         scores = layer.alpha.cpu() + noise
     return tuple(sorted(scores.topk(number).indices.tolist()))
+
+
+@torch.no_grad()
+def _noticeable(layer: MixedLayer, share: float) -> tuple[int, ...]:
+    """Candidates of `layer`, in their order, whose weight is at least `share` of an equal one; at least two."""
+    weights = (layer.probabilities() if layer.relaxed is None else layer.relaxed).tolist()
+    largest = sorted(range(len(weights)), key=lambda i: -weights[i])[:2]
+    return tuple(i for i, w in enumerate(weights) if i in largest or w >= share / len(weights))
 
 
 def _log_weights(layer: MixedLayer) -> FloatArray:

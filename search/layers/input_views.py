@@ -53,7 +53,8 @@ def side_by_side(x: Tensor, steps: Sequence[Tensor], views: Views, dtype: torch.
     shape, count = list(x.shape), len(views.names)
     shape[views.channels_of(x)] *= count
     if _in_one_pass(x):
-        result = _scratch(x, shape, _channels_last(x, views))
+        direct = dtype == x.dtype or (x.dtype, dtype) == (torch.float32, torch.bfloat16)
+        result = _scratch(dtype if direct else x.dtype, shape, _channels_last(x, views))
         views_of(
             _blocks(x, views, 1)[:, 0], _words_of(x, steps, views), _slot_table(views), _blocks(result, views, count)
         )
@@ -98,7 +99,9 @@ def view_gradients(
         of_inputs: gradient of `inputs`.
     """
     if _in_one_pass(x):
-        return _gradients_in_one_pass(x, rms, of_inputs.to(x.dtype), steps, views, learned)
+        if (x.dtype, of_inputs.dtype) != (torch.float32, torch.bfloat16):
+            of_inputs = of_inputs.to(x.dtype)
+        return _gradients_in_one_pass(x, rms, of_inputs, steps, views, learned)
     grouped = _grouped(x, views)
     slots = list(zip(views.names, _slots(inputs, views), _slots(of_inputs, views), strict=True))
     total = torch.zeros_like(x)
@@ -177,13 +180,13 @@ def _in_one_pass(x: Tensor) -> bool:
 _scratches = threading.local()
 
 
-def _scratch(x: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
+def _scratch(dtype: torch.dtype, shape: Sequence[int], channels_last: bool) -> Tensor:
     """Memory that all layers share: allocating new pages for each would take longer than writing to them."""
-    key, size = str(x.dtype), math.prod(shape)
+    key, size = str(dtype), math.prod(shape)
     memory: Tensor | None = getattr(_scratches, key, None)
     if memory is None or memory.numel() < size:
         with torch.inference_mode(False):
-            memory = torch.empty(size, dtype=x.dtype)
+            memory = torch.empty(size, dtype=dtype)
         setattr(_scratches, key, memory)
     if channels_last:
         n, c, h, w = shape
@@ -192,11 +195,16 @@ def _scratch(x: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
 
 
 def _channels_last(x: Tensor, views: Views) -> bool:
-    return not views.linear and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    """Whether the channels are innermost; of images of one channel or one pixel, which lie in both orders, on a CPU."""
+    if views.linear or x.dim() != 4 or not x.is_contiguous(memory_format=torch.channels_last):
+        return False
+    return not x.is_contiguous() or (views.groups == 1 and _in_one_pass(x))
 
 
 def _blocks(x: Tensor, views: Views, count: int) -> Tensor:
     """`x`, without a copy, as (blocks, views, elements): runs of adjacent elements of one group in one view."""
+    if len(views.names) == 1:  # nothing is interleaved: long runs, in whatever order the elements lie
+        return (x.permute(0, 2, 3, 1) if _channels_last(x, views) else x).view(len(x), 1, x.numel() // max(1, len(x)))
     if _channels_last(x, views):
         return x.permute(0, 2, 3, 1).view(-1, count, x.shape[1] // (views.groups * count))
     inner = x.shape[views.channels_of(x) :].numel() // (views.groups * count)

@@ -22,6 +22,7 @@ from search.layers.input_views import Views
 from search.layers.operators import Inputs, Surrogates, View, Weights, operator
 from search.layers.quantisers import QuantiserName, checked, input_quantiser, weight_quantiser
 from search.layers.quantize import weight_rms
+from search.layers.weight_kernels import covers, sum_of, summed_weights
 
 
 @dataclass(frozen=True)
@@ -162,13 +163,31 @@ class MixedLayer(nn.Module):
             for bits in dict.fromkeys(self.candidates[i].act_bits for i in self.computed())
         }
         apart = len(self.computed()) == 1 and reduced_type(x) is not None
-        summed, unit = self._summed_weights(inputs, apart)
-        names = tuple(name for bits in inputs for name in summed if name[0] == bits)
-        weight = torch.cat([summed[name] for name in names], 1) if len(names) > 1 else summed[names[0]]
+        names, weight, unit = self._weights_of_views(inputs, rms, apart)
         steps = {bits: of_width.step for bits, of_width in inputs.items()}
         groups = 1 if isinstance(self.layer, nn.Linear) else self.layer.groups
         views = Views(names, signed, self.options.surrogates, groups, isinstance(self.layer, nn.Linear))
         return convolve_views(x, steps, rms, views, self.layer, weight, unit)
+
+    def _weights_of_views(
+        self, inputs: dict[int, Inputs], rms: Tensor, apart: bool
+    ) -> tuple[tuple[tuple[int, View], ...], Tensor, Tensor | None]:
+        """Views of the input, the weights of all of them side by side, and what `_summed_weights` keeps apart."""
+        chosen = tuple(self.candidates[i] for i in self.computed())
+        if not apart and self._in_one_pass() and covers(chosen):
+            of = sum_of(chosen, bool(self.scale.signed))
+            shares = self.shares()[list(self.computed())] if len(chosen) > 1 else torch.ones_like(rms)[None]
+            weight = summed_weights(self.layer.weight, shares, rms, inputs, of, self.options.surrogates)
+            return of.names, weight, None
+        summed, unit = self._summed_weights(inputs, apart)
+        names = tuple(name for bits in inputs for name in summed if name[0] == bits)
+        return names, torch.cat([summed[name] for name in names], 1) if len(names) > 1 else summed[names[0]], unit
+
+    def _in_one_pass(self) -> bool:
+        """Whether the weights can be summed by `search.layers.weight_kernels`."""
+        weight, learned = self.layer.weight, self.log_scale is not None or len(self.latents) > 0
+        plain = not learned and self.options.quantiser == "rms"
+        return plain and weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
 
     def candidate_weights(self, inputs: dict[int, Inputs]) -> list[tuple[tuple[Tensor, ...], Tensor]]:
         """For each computed candidate the integer weights of its views, and the value of one unit of their sum.

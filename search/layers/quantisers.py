@@ -26,7 +26,7 @@ class WeightQuantiser(nn.Module):
     def forward(self, latent: Tensor, bits: int) -> tuple[Tensor, Tensor]:
         """Integer words in the shape (out, ...) of `latent`, and the value of one unit, which broadcasts to it."""
         if bits == 1:
-            return binarise(latent), _column(latent.detach().flatten(1).abs().mean(1).clamp_min(_TINY), latent)
+            return binarise(latent), _column(mean_magnitude(latent), latent)
         return self._words(latent, bits)
 
     def _words(self, latent: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -138,6 +138,11 @@ def scaled_gradient(step: Tensor, numel: int, high: int) -> Tensor:
     factor = 1 / math.sqrt(numel * high)
     positive = step.abs().clamp_min(_TINY)
     return positive * factor + (positive * (1 - factor)).detach()
+
+
+def mean_magnitude(latent: Tensor) -> Tensor:
+    """Mean magnitude of each output channel, shape (out,); positive, without gradient."""
+    return latent.detach().flatten(1).abs().mean(1).clamp_min(_TINY)
 
 
 def _column(x: Tensor, weight: Tensor) -> Tensor:

@@ -81,10 +81,14 @@ class Learner(Generic[S_co]):
         return epoch.index >= self.settings.warmup_epochs
 
     def loss(self, batch: Batch) -> Tensor:
-        """L_acc of Eq. 2a; of `paths` candidates a layer, if the settings say so."""
-        if self.settings.paths is None:
+        """L_acc of Eq. 2a; of `paths` candidates a layer if the settings say so, else without negligible ones."""
+        if self.settings.paths is not None:
+            paths = self.model.some_paths(self.settings.paths)
+        elif self.compute.on_cuda:  # graphs that are captured again take longer than they save
             return self._loss(batch)
-        with self.model.some_paths(self.settings.paths):
+        else:
+            paths = self.model.without_negligible(self.settings.negligible)
+        with paths:
             return self._loss(batch)
 
     def update_alpha(self, loss: Tensor) -> None:

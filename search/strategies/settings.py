@@ -19,8 +19,9 @@ class Search:
 
     `lr` is of theta, `alpha_lr` of alpha. ``from``: the weights that theta starts from; None for pretrained ones if
     there are such. `paths` is the number of candidates that each layer computes in a step, drawn with the chances
-    softmax(alpha); None for all. An epoch is `epoch_images` of the training images, drawn anew for each; None for all.
-    Each mode is a class of its own, with what it needs besides.
+    softmax(alpha); None for all whose weight is at least `negligible` / (number of candidates). An epoch is
+    `epoch_images` of the training images, drawn anew for each; None for all. Each mode is a class of its own, with what
+    it needs besides.
     """
 
     mode: str = ""
@@ -30,6 +31,7 @@ class Search:
     alpha_lr: Annotated[float, number(0, 10, above=True)] = 0.1
     start: Literal["pretrained", "scratch"] | None = Field(default=None, alias="from")
     paths: Annotated[int, whole(2, 1000)] | None = None
+    negligible: Annotated[float, number(0, 1)] = 0.1
     epoch_images: Annotated[int, whole(1)] | None = None
 
     def __post_init__(self) -> None:

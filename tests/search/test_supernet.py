@@ -432,3 +432,42 @@ def test_relaxed_samples_keep_their_largest_shares_and_decided_layers_their_cand
         assert fc.sampled is None and list(fc.computed()) == [1]
     with model.some_paths(3):
         assert conv.sampled is None  # as many as there are
+
+
+def test_negligible_candidates_are_left_out_as_long_as_they_are() -> None:
+    torch.manual_seed(0)
+    model = searchable(tiny().module, synthetic_table(tiny()), ["T8", "T2", "BC8", "MF8"]).eval()
+    x = torch.rand(4, 1, 8, 8)
+    model(x)
+    p = torch.tensor([0.6, 0.025, 0.37, 0.005])
+    with torch.no_grad():
+        for alpha in model.alphas():
+            alpha.copy_(p.log())
+    (conv, _), _ = model.choices()
+    with model.without_negligible(0.1):  # an equal weight is 0.25
+        assert conv.sampled == (0, 1, 2)
+        found = conv(x)
+        (gradient,) = torch.autograd.grad(found.square().sum(), [conv.alpha], retain_graph=True)
+    assert gradient[3] == 0 and (gradient[:3] != 0).all()
+    assert (found - conv(x)).norm() < 0.02 * conv(x).norm()  # next to nothing is missing
+    with model.without_negligible(0.999):
+        assert conv.sampled == (0, 2)
+    with model.without_negligible(0):
+        assert conv.sampled is None
+    with torch.no_grad():
+        conv.alpha[3] += 2.0  # p of 0.035: it is back
+    with model.without_negligible(0.1):
+        assert conv.sampled == (0, 2, 3)
+
+
+def test_of_candidates_that_are_all_but_decided_two_are_computed() -> None:
+    model = searchable(tiny().module, synthetic_table(tiny()), ["T8", "T2", "BC8"])
+    model.fix("fc", "T2")
+    conv, fc = (layer for layer, _ in model.choices())
+    with torch.no_grad():
+        conv.alpha.copy_(torch.tensor([0.0, 90.0, 1.0]))
+    with model.without_negligible(0.1):
+        assert conv.sampled == (1, 2) and fc.sampled is None
+    share = torch.tensor([0.5, 0.01, 0.49])
+    with model.relaxed([share, share]), model.without_negligible(0.1):  # a sample decides for itself
+        assert conv.sampled == (0, 2)

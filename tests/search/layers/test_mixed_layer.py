@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import os
+import signal
+import time
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,8 +17,10 @@ from torch import nn
 from dse.core.errors import InputError
 from dse.core.shipped import data_dir
 from dse.hardware.candidates import load_candidates
+from search.layers.input_views import Views, side_by_side, view_gradients
 from search.layers.mixed_layer import LayerOptions, MixedLayer
 from search.layers.naive import naive_output
+from search.layers.operators import View
 
 SHIPPED = load_candidates()
 CANDIDATES = load_candidates(data_dir("arch_specs") / "operators_extended.yaml")
@@ -252,3 +257,72 @@ def test_own_latent_weights_learn_apart() -> None:
 def test_unknown_options_are_refused(options: Any, message: Any) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError, match=message):
         LayerOptions(**options)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("count", [1, 9])
+def test_outputs_lie_in_memory_as_inputs_do(channels: int, count: int) -> None:
+    torch.manual_seed(0)
+    layer = MixedLayer(nn.Conv2d(channels, 6, 3, padding=1), SHIPPED[:count])
+    x = torch.randn(2, channels, 5, 5)
+    y = layer(x)
+    assert y.is_contiguous()  # a network may call y.view(len(y), -1)
+    if channels > 1:
+        last = layer.eval()(x.contiguous(memory_format=torch.channels_last))
+        assert last.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(last, y)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 40), st.integers(1, 3), st.booleans(), st.booleans(), st.integers(1, 3))
+def test_rows_of_any_number_of_channels_are_views_of_the_same_words(
+    channels: int, groups: int, signed: bool, channels_last: bool, threads: int
+) -> None:
+    """Tiles hold several short rows or a part of a long one; threads share the rows."""
+    torch.manual_seed(channels)
+    names: tuple[tuple[int, View], ...] = tuple(
+        (bits, kind) for bits in (8, 2) for kind in get_args(View) if kind != "binary"
+    )
+    views = Views(names, signed, LayerOptions().surrogates, groups)
+    x = torch.randn(3, channels * groups, 7, 6) if signed else torch.rand(3, channels * groups, 7, 6)
+    x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
+    steps, rms = [torch.tensor(0.02), torch.tensor(0.5)], torch.tensor(0.7)
+    found, before = [], torch.get_num_threads()
+    for in_one_pass in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("search.layers.view_kernels._SHARE", 100)
+            if not in_one_pass:
+                patch.setattr("search.layers.input_views._in_one_pass", lambda _: False)
+            torch.set_num_threads(threads)
+            inputs = side_by_side(x, steps, views).clone(memory_format=torch.preserve_format)
+            grad = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(0))
+            layout = torch.channels_last if inputs.is_contiguous(memory_format=torch.channels_last) else None
+            grad = grad if layout is None else grad.contiguous(memory_format=layout)
+            of_x, of_steps = view_gradients(x, rms, inputs, grad, steps, views, learned=True)
+            torch.set_num_threads(before)
+            found.append([inputs, of_x, *of_steps])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_threads_of_the_kernels_are_started_again_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.layers.view_kernels._SHARE", 1)
+    views, step = Views(((4, "value"), (4, "sign")), False, LayerOptions().surrogates), [torch.tensor(0.1)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    x = torch.rand(4, 3, 5, 5)
+    expected = side_by_side(x, step, views).clone()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if torch.equal(side_by_side(x, step, views), expected) else 1)
+    torch.set_num_threads(before)
+    for _ in range(600):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended and os.waitstatus_to_exitcode(status) == 0

@@ -78,7 +78,14 @@ def result(mode: str, path: Path, records: list[Record], **more: Any) -> Any:
     return [{k: v for k, v in r.items() if k != "seconds"} for r in history], learner.model.state_dict()
 
 
-@pytest.mark.parametrize(("mode", "more"), [*((m, {}) for m in LEARNING), ("bilevel", {"second_order": True})])
+@pytest.mark.parametrize(
+    ("mode", "more"),
+    [
+        *((m, {}) for m in LEARNING),
+        *((m, {"negligible": 0.95}) for m in LEARNING),  # some candidates are left out in most steps
+        ("bilevel", {"second_order": True}),
+    ],
+)
 def test_a_stop_in_any_epoch_changes_nothing(
     mode: str, more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,3 +179,14 @@ def test_a_large_kl_keeps_the_choice_open(tmp_path: Path) -> None:
     found = [STRATEGIES["variational"](x)[-1] for x in (open_, closed)]
     assert found[0]["divergence"] < 0.05 < 0.2 < found[1]["divergence"]
     assert found[0]["temperature"] == found[1]["temperature"] < 0.4
+
+
+@pytest.mark.parametrize("mode", LEARNING)
+def test_candidates_that_are_not_negligible_are_all_computed(mode: str, tmp_path: Path) -> None:
+    """What is left out changes what is found, and it is what `negligible` says."""
+    found = []
+    for i, share in enumerate((0.0, 1e-9, 0.95)):
+        learner = make_learner(mode, tmp_path / f"{i}.pt", negligible=share)
+        STRATEGIES[mode](learner)
+        found.append(learner.model.alphas()[0].detach())
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])

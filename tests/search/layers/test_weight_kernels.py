@@ -1,0 +1,79 @@
+"""The weights that are summed in one pass against the operators' own words and scales."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from dse.core.shipped import data_dir
+from dse.hardware.candidates import load_candidates
+from search.layers.mixed_layer import LayerOptions, MixedLayer
+from search.layers.weight_kernels import covers
+
+SHIPPED = load_candidates()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.sampled_from(SHIPPED), min_size=1, max_size=9, unique=True),
+    st.sampled_from([nn.Conv2d(4, 6, 3, groups=2), nn.Conv2d(3, 5, (1, 2)), nn.Linear(5, 3)]),
+    st.booleans(),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.integers(0, 999),
+)
+def test_one_pass_gives_what_the_operators_give(
+    candidates: Any, module: Any, signed: bool, dtype: torch.dtype, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    layer = MixedLayer(copy.deepcopy(module), candidates).to(dtype)
+    if layer.alpha is not None:
+        nn.init.normal_(layer.alpha)
+    with torch.no_grad():
+        layer.layer.weight[0] *= 40  # rows that MF's words clip
+        layer.layer.weight[1] = 0
+    shape = (3, module.in_features) if isinstance(module, nn.Linear) else (2, module.in_channels, 6, 6)
+    x = torch.randn(shape, dtype=dtype) if signed else torch.rand(shape, dtype=dtype)
+    layer(x)
+    layer.eval()
+    assert layer._in_one_pass() and covers(candidates)
+    found = []
+    for one_pass in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if not one_pass:
+                patch.setattr(MixedLayer, "_in_one_pass", lambda self: False)
+            layer.zero_grad()
+            y = layer(x)
+            torch.manual_seed(seed)
+            (y * torch.randn_like(y)).sum().backward()
+            found.append([y.detach(), *(p.grad for p in layer.parameters())])
+    for a, b in zip(*found, strict=True):
+        tolerance = 1e-9 if dtype == torch.float64 else 2e-4
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max() + 1))
+
+
+def test_only_what_it_covers_is_computed_in_one_pass() -> None:
+    extended = load_candidates(data_dir("arch_specs") / "operators_extended.yaml")
+    assert covers(SHIPPED) and not covers(extended)
+    options = [
+        LayerOptions("lsq"),
+        LayerOptions("dorefa"),
+        LayerOptions(latent="own"),
+        LayerOptions(learned_scales=True),
+    ]
+    assert not any(MixedLayer(nn.Linear(3, 2), SHIPPED, o)._in_one_pass() for o in options)
+    assert not MixedLayer(nn.Linear(3, 2).half(), SHIPPED)._in_one_pass()
+
+
+def test_frozen_weights_get_no_gradient_and_operator_weights_do() -> None:
+    torch.manual_seed(0)
+    module = nn.Conv2d(3, 4, 3)
+    module.weight.requires_grad_(False)
+    layer = MixedLayer(module, SHIPPED)
+    layer(torch.rand(2, 3, 6, 6)).square().sum().backward()
+    assert module.weight.grad is None and layer.alpha.grad.abs().max() > 0
