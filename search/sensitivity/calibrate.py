@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from search.layers.mixed_layer import MixedLayer
-from search.sensitivity.measure import Batch, Calibrated, Subject
+from search.sensitivity.measure import Batch, Subject
 
 BATCH = 64
 """Images in a step."""
@@ -42,7 +43,7 @@ def calibrate(
     Returns:
         The weights by candidate, and for each candidate the error on the other half before and after; 0 to 1.
     """
-    if steps < 1:
+    if steps < 1 or not candidates:
         return {}, {}
     inputs, outputs = captured(subject, batch[0], layer)
     half, free = max(1, len(inputs) // 2), normalised_behind(subject, batch[0][:64], layer)
@@ -77,11 +78,28 @@ def calibrate(
     return found, errors
 
 
-def calibrate_all(subject: Subject, batch: Batch, steps: int, seed: int) -> Calibrated:
-    """`calibrate` for every layer and all candidates that are `wanted`; module -> candidate -> weights."""
-    return {
-        name: calibrate(subject, batch, name, wanted(layer), steps, seed)[0] for name, layer in subject.layers.items()
-    }
+@dataclass
+class Fitting:
+    """What all layers are fitted with.
+
+    Attributes:
+        batch: images as the network reads them.
+        steps, seed: as for `calibrate`.
+    """
+
+    subject: Subject
+    batch: Batch
+    steps: int
+    seed: int
+
+    def close(self) -> None:
+        """Nothing is open between two layers."""
+
+
+def fit_layer(fitting: Fitting, layer: str) -> dict[str, Tensor]:
+    """The weights of a layer under all candidates that are `wanted`, as a `Crew` fits them; see `calibrate`."""
+    names = wanted(fitting.subject.layers[layer])
+    return calibrate(fitting.subject, fitting.batch, layer, names, fitting.steps, fitting.seed)[0]
 
 
 def relative_error(y: Tensor, target: Tensor, free: bool) -> Tensor:
