@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,21 +133,28 @@ def normalised_behind(subject: Subject, images: Tensor, layer: str) -> bool:
     return bool((after - before).norm() <= 0.1 * before.std(correction=0) * before.numel() ** 0.5)
 
 
+class _Reached(BaseException):
+    """Ends a run of a network at a layer. No `Exception`, which a module may handle."""
+
+
 def captured(subject: Subject, images: Tensor, layer: str) -> tuple[Tensor, Tensor]:
-    """Inputs and outputs of a layer in the reference, of its first call; shapes (N, ...)."""
-    kept: dict[str, Tensor] = {}
+    """Inputs and outputs of a layer in the reference, of its first call; shapes (N, ...).
+
+    What comes behind the layer is not computed.
+    """
+    kept: list[Tensor] = []
 
     def keep(_module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
-        if not kept:
-            kept["x"], kept["y"] = arguments[0].clone(), output.clone()
+        kept.extend((arguments[0].clone(), output.clone()))
+        raise _Reached
 
     hook = subject.layers[layer].register_forward_hook(keep)
     try:
-        with subject.measured(), torch.no_grad():
+        with subject.measured(), torch.no_grad(), suppress(_Reached):
             subject.model.network(images)
     finally:
         hook.remove()
-    return kept["x"], kept["y"]
+    return kept[0], kept[1]
 
 
 @torch.no_grad()
