@@ -6,6 +6,7 @@ use all cores.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -73,11 +74,9 @@ class Crew:
             self._file.unlink(missing_ok=True)
 
     def _packed(self, state: State) -> bytes | None:
-        from joblib.externals import cloudpickle  # pickles functions and classes of scripts as well
-
         state.close()
         try:
-            packed: bytes = cloudpickle.dumps(state)
+            packed: bytes = _cloudpickle().dumps(state)
         except Exception:  # what a user's module holds may refuse in any way
             self.processes = 1
             return None
@@ -93,6 +92,14 @@ def default_processes(device: str = "cpu", most: int | None = None) -> int:
     return max(1, min(MOST, int(joblib.cpu_count()), MOST if most is None else most))
 
 
+def _cloudpickle() -> Any:
+    """What joblib pickles with, functions and classes of scripts as well; older versions have it inside."""
+    try:
+        return importlib.import_module("joblib.externals.cloudpickle")
+    except ImportError:
+        return importlib.import_module("cloudpickle")
+
+
 _loaded: tuple[str, Any] | None = None  # in a worker: the stamp and the state of its last task
 
 
@@ -102,8 +109,6 @@ def _do(job: tuple[Path, str, Callable[[Any, T], R], T]) -> tuple[T, R]:
     file, stamp, work, task = job
     torch.set_num_threads(1)
     if _loaded is None or _loaded[0] != stamp:
-        from joblib.externals import cloudpickle
-
         _loaded = None  # its memory is free before the next one takes some
-        _loaded = stamp, cloudpickle.loads(file.read_bytes())
+        _loaded = stamp, _cloudpickle().loads(file.read_bytes())
     return task, work(_loaded[1], task)
