@@ -1,4 +1,4 @@
-"""Energy and latency of layers and networks as shares of the network with the typical operator at 8 bits everywhere."""
+"""Energy, latency and size of layers and networks as shares of the network with the typical operator at 8 bits."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import Literal
 import numpy as np
 
 from dse.core.errors import InputError
+from dse.hardware.candidates import Candidate
 from dse.table.cost_table import CostTable, FloatArray, Transmission
 
 Quantity = Literal["energy", "latency"]
 """What a network costs: energy in pJ (Eq. 2), or cycles with one layer after the other."""
+
+Held = Literal["energy", "latency", "size"]
+"""What an assignment of trained weights can be held to: `Quantity`, or the size of the weights (`size_shares`)."""
 
 
 def shares(table: CostTable, quantity: Quantity = "energy", transmission: Transmission = "all") -> FloatArray:
@@ -91,6 +95,37 @@ def reference_pj(table: CostTable, transmission: Transmission = "all") -> float:
         '648 uJ'
     """
     return table.total_pj(dict.fromkeys(table.layers, reference_candidate(table)), transmission)
+
+
+def size_shares(
+    weights: Sequence[int], candidates: Sequence[Sequence[Candidate]], names: Sequence[str], bits: int = 8
+) -> list[FloatArray]:
+    """Size of each layer's weights under each candidate: bits of a weight's word times the number of weights.
+
+    The unit is the size with `bits` a weight, those of the all-typical 8-bit network. Biases, normalisation and the
+    steps of quantisers are not counted: they are the same for all candidates. Weights of a module count once, however
+    often it is called.
+
+    Args:
+        weights: number of weights of each layer.
+        candidates: those that each layer can have.
+        names: the candidates of the result's columns.
+
+    Returns:
+        one array a layer, inf for what it cannot have.
+
+    Example:
+        >>> from dse.hardware.candidates import load_candidates
+        >>> known = [c for c in load_candidates("operators") if c.name in ("T8", "T4", "BC8")]
+        >>> [row.tolist() for row in size_shares([30, 10], [known, known[:1]], ["T8", "T4", "BC8"])]
+        [[0.75, 0.375, 0.09375], [0.25, inf, inf]]
+    """
+    unit = bits * sum(weights)
+    found = []
+    for count, own in zip(weights, candidates, strict=True):
+        widths = {c.name: c.weight_bits for c in own}
+        found.append(np.array([count * widths[n] / unit if n in widths else np.inf for n in names]))
+    return found
 
 
 def excluded_rows(table: CostTable, exclude: Sequence[str]) -> dict[str, str]:

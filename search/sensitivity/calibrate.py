@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from search.layers.mixed_layer import MixedLayer
-from search.sensitivity.measure import Batch, Calibrated, Subject
+from search.sensitivity.measure import Batch, Subject
 
 BATCH = 64
 """Images in a step."""
@@ -42,7 +44,7 @@ def calibrate(
     Returns:
         The weights by candidate, and for each candidate the error on the other half before and after; 0 to 1.
     """
-    if steps < 1:
+    if steps < 1 or not candidates:
         return {}, {}
     inputs, outputs = captured(subject, batch[0], layer)
     half, free = max(1, len(inputs) // 2), normalised_behind(subject, batch[0][:64], layer)
@@ -77,11 +79,28 @@ def calibrate(
     return found, errors
 
 
-def calibrate_all(subject: Subject, batch: Batch, steps: int, seed: int) -> Calibrated:
-    """`calibrate` for every layer and all candidates that are `wanted`; module -> candidate -> weights."""
-    return {
-        name: calibrate(subject, batch, name, wanted(layer), steps, seed)[0] for name, layer in subject.layers.items()
-    }
+@dataclass
+class Fitting:
+    """What all layers are fitted with.
+
+    Attributes:
+        batch: images as the network reads them.
+        steps, seed: as for `calibrate`.
+    """
+
+    subject: Subject
+    batch: Batch
+    steps: int
+    seed: int
+
+    def close(self) -> None:
+        """Nothing is open between two layers."""
+
+
+def fit_layer(fitting: Fitting, layer: str) -> dict[str, Tensor]:
+    """The weights of a layer under all candidates that are `wanted`, as a `Crew` fits them; see `calibrate`."""
+    names = wanted(fitting.subject.layers[layer])
+    return calibrate(fitting.subject, fitting.batch, layer, names, fitting.steps, fitting.seed)[0]
 
 
 def relative_error(y: Tensor, target: Tensor, free: bool) -> Tensor:
@@ -114,21 +133,28 @@ def normalised_behind(subject: Subject, images: Tensor, layer: str) -> bool:
     return bool((after - before).norm() <= 0.1 * before.std(correction=0) * before.numel() ** 0.5)
 
 
+class _Reached(BaseException):
+    """Ends a run of a network at a layer. No `Exception`, which a module may handle."""
+
+
 def captured(subject: Subject, images: Tensor, layer: str) -> tuple[Tensor, Tensor]:
-    """Inputs and outputs of a layer in the reference, of its first call; shapes (N, ...)."""
-    kept: dict[str, Tensor] = {}
+    """Inputs and outputs of a layer in the reference, of its first call; shapes (N, ...).
+
+    What comes behind the layer is not computed.
+    """
+    kept: list[Tensor] = []
 
     def keep(_module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
-        if not kept:
-            kept["x"], kept["y"] = arguments[0].clone(), output.clone()
+        kept.extend((arguments[0].clone(), output.clone()))
+        raise _Reached
 
     hook = subject.layers[layer].register_forward_hook(keep)
     try:
-        with subject.measured(), torch.no_grad():
+        with subject.measured(), torch.no_grad(), suppress(_Reached):
             subject.model.network(images)
     finally:
         hook.remove()
-    return kept["x"], kept["y"]
+    return kept[0], kept[1]
 
 
 @torch.no_grad()

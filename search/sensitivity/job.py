@@ -1,8 +1,7 @@
-"""The whole job on a trained network: calibrate, measure, solve for each budget, correct; resumable after each batch.
+"""The whole job on a trained network: a study, its front, an assignment for each budget; resumable after each layer.
 
 sensitivities.json   losses and accuracies of every layer and candidate (`search.sensitivity.sensitivities`)
-calibrated.pt        weights that were fitted, by module and candidate
-partial.json         sums of the batches that are done
+calibrated.pt, measured.json   what is done of the measurements (`search.sensitivity.study`)
 front.csv            the whole front: cost, predicted increase of the loss, candidate of each layer
 assignments/         the found assignments as YAML
 training/            checkpoints of fine-tuned networks
@@ -15,30 +14,30 @@ import functools
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
-from dse.core.documents import read_json
-from dse.core.files import system_errors, write_atomically, write_json, write_text
+from dse.core.files import system_errors, write_text
 from dse.table.cost_table import CostTable, Transmission
 from dse.table.store import content_key
-from search.costs import Quantity, shares
+from search.costs import Held, shares, size_shares
 from search.data.sets import Dataset
 from search.knapsack import Front, check_budget, front
 from search.layers.mixed_layer import MixedLayer
-from search.sensitivity.calibrate import calibrate, wanted
-from search.sensitivity.correct import Choice, Measured, Measurements, correct, uniform_choices
-from search.sensitivity.measure import BATCH, Calibrated, Subject, Sums, held_out, helpful, joint, measure, rows_of
+from search.sensitivity.correct import Measured, Measurements, correct, uniform_choices
+from search.sensitivity.measure import Subject, mixed_layers, rows_of, task_of
 from search.sensitivity.sensitivities import FloatArray, Sensitivities
+from search.sensitivity.study import Settings, Study, digest
 from search.supernet import SearchableNetwork
 from search.training.checkpoint import Checkpoint, Record
 from search.training.settings import Training
-from search.training.train import accuracy, batches, learn, renew_statistics
+from search.training.train import PLAIN, Compute, batches, learn, renew_statistics
+
+__all__ = ["Job", "Settings", "Solution", "default_images"]
 
 OPERATIONS = 2.5e12
 """Multiplications that a measurement may take if the number of images is not given."""
@@ -48,37 +47,18 @@ FEWEST, MOST = 256, 1000
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What decides the sensitivities of a network.
-
-    Attributes:
-        images: held-out images per measurement; None for as many as `default_images` says.
-        reference: candidate of the layers that are not changed.
-        calibration_steps: of each layer and candidate that is calibrated; 0 for none.
-        calibration_images: training images that layers are calibrated with.
-        corrections: assignments that are measured around each solution.
-        seed: of all draws.
-    """
-
-    images: int | None = None
-    reference: str = "T8"
-    calibration_steps: int = 20
-    calibration_images: int = 512
-    corrections: int = 16
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class Solution:
     """An assignment (layer of the table -> candidate), for a budget or with one candidate in all layers.
 
     Attributes:
         name: ``0.35`` or ``BC4``.
         budget: None for a uniform one.
-        cost: share of the reference network's energy or cycles.
+        cost: share of the energy, cycles or size of the network with T8 in all layers.
         predicted: the sum of its layers' increases of the loss.
-        loss, accuracy: measured on the held-out images with the statistics of their batches.
-        trained: what fine-tuning gave: validation and test accuracy, image passes; empty without fine-tuning.
+        loss, accuracy: measured on the held-out images with the statistics of their batches; `accuracy` is the metric's
+            value if there is another metric.
+        trained: what fine-tuning gave: the metric on validation and test images, under the keys of
+            `search.training.measures`, and image passes; empty without fine-tuning.
     """
 
     name: str
@@ -112,8 +92,12 @@ class Job:
     Args:
         model: with the trained weights.
         table: whose layers the model has.
-        folder: what is done is kept here and not done again if `identity` is the same.
-        identity: what else decides the results, as JSON data: digests of weights and data.
+        data: on the device of `compute`.
+        folder: what is done is kept here and not done again for the same network, data and settings.
+        identity: what the sensitivities say of their origin, as JSON data.
+        quantity: what budgets and front are of.
+        compute: loss, metric and device.
+        processes: that measure side by side; one on a GPU.
         on_progress: is called with a word for the work, the number of its parts that are done, and of all.
     """
 
@@ -123,82 +107,39 @@ class Job:
     settings: Settings
     folder: Path
     identity: Mapping[str, Any]
-    quantity: Quantity = "energy"
+    quantity: Held = "energy"
     transmission: Transmission = "all"
     name: str = "network"
+    compute: Compute = PLAIN
+    processes: int = 1
     on_progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None
 
     def __post_init__(self) -> None:
         with system_errors(self.folder, "cannot be made"):
             (self.folder / "assignments").mkdir(parents=True, exist_ok=True)
         count = self.settings.images or default_images(self.model, self.table)
-        self.batches = held_out(self.data.validation, count, BATCH)
-        self._key = content_key({
-            "identity": dict(self.identity), "images": [len(y) for _, y in self.batches],
-            "reference": self.settings.reference, "steps": self.settings.calibration_steps,
-            "from": self.settings.calibration_images, "seed": self.settings.seed,
-            "candidates": {n: [c.name for c in layer.candidates] for n, layer in Subject(
-                self.model, self.settings.reference).layers.items()},
-        })  # fmt: skip
-
-    @functools.cached_property
-    def calibrated(self) -> Calibrated:
-        """Weights by module and candidate, all that were fitted."""
-        file = self.folder / "calibrated.pt"
-        kept: dict[str, Any] = {}
-        if file.exists():
-            try:
-                kept = torch.load(file, map_location="cpu", weights_only=True)
-            except Exception:  # a damaged file: torch raises many kinds
-                kept = {}
-        found: Calibrated = kept["weights"] if kept.get("key") == self._key else {}
-        subject, train = Subject(self.model, self.settings.reference), self.data.train
-        few = self.settings.calibration_images
-        for i, (name, layer) in enumerate(subject.layers.items()):
-            if name not in found:
-                batch = (train.prepared(train.images[:few]), train.labels[:few])
-                found[name] = calibrate(
-                    subject, batch, name, wanted(layer), self.settings.calibration_steps, self.settings.seed
-                )[0]
-                state = {"key": self._key, "weights": found}
-                write_atomically(file, lambda path, state=state: torch.save(state, path))  # type: ignore[misc]
-            self.on_progress("calibrating", i + 1, len(subject.layers))
-        return found
-
-    @functools.cached_property
-    def subject(self) -> Subject:
-        """The network with the calibrated weights that lower the loss."""
-        assert self.sensitivities.images
-        return Subject(self.model, self.settings.reference, helpful(self.calibrated, self._sums))
+        self.study = Study(
+            self.model, self.data, replace(self.settings, images=count), self.folder,
+            task_of(self.compute.criterion, self.compute.metric), self.processes, self.name,
+            {**self.identity, "energies": _origin(self.table)},
+            lambda what, done, of: self.on_progress(what, done, of),
+        )  # fmt: skip
 
     @functools.cached_property
     def sensitivities(self) -> Sensitivities:
-        """Measured, or read if they have been measured."""
-        file, partial = self.folder / "sensitivities.json", self.folder / "partial.json"
-        subject, sums = Subject(self.model, self.settings.reference, self.calibrated), Sums()
-        if partial.exists():
-            document = read_json(partial)
-            if isinstance(document, dict) and document.get("key") == self._key:
-                sums = Sums(**document["sums"])
-
-        def keep(sums: Sums, batch: int, layers: int) -> None:
-            if layers == len(subject.layers):
-                write_json(partial, {"key": self._key, "sums": vars(sums)})
-            self.on_progress("measuring", batch * len(subject.layers) + layers,
-                             len(self.batches) * len(subject.layers))  # fmt: skip
-
-        settings = {**vars(self.settings), **self.identity, "energies": _origin(self.table)}
-        settings.pop("images")
-        found = measure(subject, self.batches, None, sums, keep, self.name, settings)
-        found.save(file)
-        self._sums = sums
+        """Measured, or read if they have been measured; also written."""
+        found = self.study.sensitivities
+        found.save(self.folder / "sensitivities.json")
         return found
 
     @functools.cached_property
     def costs(self) -> list[FloatArray]:
-        """For each layer of the sensitivities the cost of each candidate."""
-        table = self.table
-        return self.sensitivities.costs(shares(table, self.quantity, self.transmission), table.layers, table.candidates)
+        """For each layer of the sensitivities the cost of each candidate; inf for what a layer cannot have."""
+        s, table, layers = self.sensitivities, self.table, mixed_layers(self.model)
+        if self.quantity == "size":
+            weights = [layers[name].layer.weight.numel() for name in s.layers]
+            return size_shares(weights, [layers[name].candidates for name in s.layers], s.candidates)
+        return s.costs(shares(table, self.quantity, self.transmission), table.layers, table.candidates)
 
     @functools.cached_property
     def front(self) -> Front:
@@ -215,26 +156,26 @@ class Job:
     @functools.cached_property
     def measurements(self) -> Measurements:
         """What is measured of whole assignments."""
-
-        def evaluate(choice: Choice) -> tuple[float, float]:
-            s = self.sensitivities
-            names = {layer: s.candidates[i] for layer, i in zip(s.layers, choice, strict=True)}
-            return joint(self.subject, self.batches, names)
-
-        return Measurements(self.sensitivities.increases(), self.costs, evaluate)
+        assert self.sensitivities.images
+        return self.study.measurements(self.costs)
 
     def uniforms(self) -> list[Solution]:
         """One candidate in all layers, for each that all layers can have; from dear to cheap."""
-        choices = sorted(uniform_choices(self.costs), key=self.measurements.cost, reverse=True)
-        return [self._solution(self.sensitivities.candidates[c[0]], None, self.measurements(c)) for c in choices]
+        measure, names = self.measurements, self.sensitivities.candidates
+        choices = uniform_choices(measure.costs, measure.fixed)
+        measured = zip(choices, measure.all(list(choices.values())), strict=True)
+        found = [self._solution(names[j], None, m) for j, m in measured]
+        return sorted(found, key=lambda s: s.cost, reverse=True)
 
     def solve(self, budget: float) -> Solution:
         """The assignment for a budget, corrected; also written as YAML.
 
+        Its measured loss is not above that of any uniform network of no more cost; see `correct`.
+
         Raises:
             InputError: a budget below the cheapest assignment.
         """
-        check_budget(self.costs, budget, f"{self.quantity} budget")
+        check_budget(self.measurements.costs, budget, f"{self.quantity} budget")
         found = self._solution(f"{budget:g}", budget, correct(self.measurements, budget, self.settings.corrections))
         text = yaml.safe_dump(dict(found.assignment), sort_keys=False)
         write_text(self.folder / "assignments" / f"{self.quantity}{budget:g}.yaml", text)
@@ -242,10 +183,16 @@ class Job:
 
     def network(self, assignment: Mapping[str, str]) -> nn.Module:
         """The network of an assignment with the calibrated weights and renewed statistics: fine-tuning starts here."""
-        network = self.model.discretise(assignment)
-        load_calibrated(network, assignment, rows_of(self.model), self.subject.calibrated)
+        network, rows = self.model.discretise(assignment), rows_of(self.model)
+        layers = {name: network.get_submodule(name) for name in rows.values()}
+        self.study.load_calibrated({n: m for n, m in layers.items() if isinstance(m, MixedLayer)},
+                                   {module: assignment[row] for row, module in rows.items()})  # fmt: skip
         renew_statistics(network, batches(self.data.train, min(256, len(self.data.train)), self.settings.seed, 0))
         return network
+
+    @functools.cached_property
+    def _data_key(self) -> str:
+        return digest([("x", self.data.train.images), ("y", self.data.train.labels)])
 
     def finetune(self, found: Solution, training: Training, on_epoch: Callable[[Record], None]) -> Solution:
         """The solution after training of its network."""
@@ -253,15 +200,16 @@ class Job:
         folder = self.folder / "training"
         with system_errors(folder, "cannot be made"):
             folder.mkdir(exist_ok=True)
-        key = content_key({"key": self._key, "assignment": dict(found.assignment), "training": vars(training)})
-        learn(network, self.data, training, self.settings.seed, Checkpoint(folder / f"{key[:16]}.pt"), on_epoch)
+        key = content_key({"key": self.study.key, "assignment": dict(found.assignment), "training": vars(training),
+                           "data": self._data_key})  # fmt: skip
+        learn(network, self.data, training, self.settings.seed, Checkpoint(folder / f"{key[:16]}.pt"), on_epoch,
+              self.compute)  # fmt: skip
         trained = {
-            "validation_accuracy": accuracy(network, self.data.validation),
-            "test_accuracy": accuracy(network, self.data.test),
+            **self.compute.measured(network, self.data.validation, "validation"),
+            **self.compute.measured(network, self.data.test, "test"),
             "passes": training.epochs * max(1, len(self.data.train) // training.batch_size) * training.batch_size,
         }
-        return Solution(found.name, found.budget, found.assignment, found.cost, found.predicted, found.loss,
-                        found.accuracy, trained)  # fmt: skip
+        return replace(found, trained=trained)
 
     def _solution(self, name: str, budget: float | None, m: Measured) -> Solution:
         return Solution(name, budget, self.sensitivities.assignment(m.choice), m.cost, m.predicted, m.loss, m.accuracy)
@@ -272,24 +220,5 @@ def _origin(table: CostTable) -> dict[str, Any]:
     return {} if table.provenance is None else json.loads(json.dumps(asdict(table.provenance), default=str))
 
 
-def load_calibrated(
-    network: nn.Module, assignment: Mapping[str, str], rows: Mapping[str, str], calibrated: Calibrated
-) -> None:
-    """Gives the layers of a discretised network the weights that were calibrated for their candidates, in place.
-
-    Args:
-        rows: layer of the table -> module.
-    """
-    for row, module in rows.items():
-        weight: Tensor | None = calibrated.get(module, {}).get(assignment[row])
-        if weight is not None:
-            layer = network.get_submodule(module)
-            assert isinstance(layer, MixedLayer)
-            with torch.no_grad():
-                layer.layer.weight.copy_(weight)
-
-
 def _any(model: SearchableNetwork) -> str:
-    from search.sensitivity.measure import mixed_layers
-
     return next(iter(mixed_layers(model).values())).candidates[0].name

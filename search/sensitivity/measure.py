@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,13 +17,18 @@ from torch.nn import functional
 from dse.core.errors import unknown
 from search.data.sets import Split
 from search.layers.mixed_layer import MixedLayer
+from search.sensitivity.crew import Crew
 from search.sensitivity.replay import Replay
 from search.sensitivity.sensitivities import Sensitivities
 from search.supernet import SearchableNetwork
+from search.training.metrics import Criterion, Metric
 
 Batch = tuple[Tensor, Tensor]
 BATCH = 250
 """Held-out images that are measured at once; normalisation statistics are theirs."""
+
+_WORST = 1e6
+"""Stands for a loss that is not a number: such a candidate is never better than one that works."""
 
 LossOf = Callable[[Tensor, Tensor], Tensor]
 Calibrated = dict[str, dict[str, Tensor]]
@@ -48,35 +53,91 @@ class Task:
 
     Attributes:
         loss: of outputs and labels, a scalar, the mean over the images.
-        metric: likewise; the higher, the better.
+        metric: likewise.
+        names: of loss and metric, as configurations have them.
+        higher_is_better: the direction of the metric.
     """
 
     loss: LossOf = functional.cross_entropy
     metric: LossOf = right
+    names: tuple[str, str] = ("cross_entropy", "accuracy")
+    higher_is_better: bool = True
+
+    def of(self, outputs: Tensor, labels: Tensor) -> list[float]:
+        """Loss and metric; bad values in place of those that are not finite."""
+        values = [float(self.loss(outputs, labels)), float(self.metric(outputs, labels))]
+        if all(map(math.isfinite, values)):
+            return values
+        return [_WORST, 0.0 if self.higher_is_better else _WORST]
+
+
+def task_of(criterion: Criterion, metric: Metric) -> Task:
+    """The task of a loss and a metric of a configuration; of the metric, the mean over batches is measured.
+
+    Example:
+        >>> from search.training.metrics import criterion_of, metric_of
+        >>> task = task_of(criterion_of("mse"), metric_of("mae", "mse"))
+        >>> task.of(torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [5.0]])), task.names
+        ([2.0, 1.0], ('mse', 'mae'))
+    """
+
+    def measured(outputs: Tensor, labels: Tensor) -> Tensor:
+        if metric.sums is None:
+            assert metric.whole is not None
+            return torch.as_tensor(float(metric.whole(outputs, labels)))
+        return torch.as_tensor(metric.value(metric.sums(outputs, labels)))
+
+    measure = metric.measure
+    return Task(criterion, measured, (criterion.name, measure.name), measure.higher_is_better)
+
+
+class Trial(NamedTuple):
+    """Loss and metric of one layer's candidates on a batch: with the layer's own weights, and with calibrated ones."""
+
+    own: dict[str, list[float]]
+    fitted: dict[str, list[float]]
 
 
 @dataclass
-class Sums:
-    """What a measurement has added up so far, over batches of images; resumes where it stopped.
+class Trials:
+    """What a measurement has found so far, batch by batch of images; it resumes where it stopped. JSON data.
 
     Attributes:
-        batches: number of batches that are in the sums.
-        images: number of images in them.
-        reference: loss and metric of the reference, each times the number of images.
-        layers: module -> candidate -> the same, with the layer's own weights.
-        calibrated: the same with calibrated weights, where there are such.
+        images: number of images of each batch.
+        reference: loss and metric of the reference.
+        own: module -> candidate -> loss and metric, with the layer's own weights.
+        fitted: likewise with calibrated weights, where there are such.
     """
 
-    batches: int = 0
-    images: int = 0
-    reference: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    layers: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    calibrated: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    images: list[int] = field(default_factory=list)
+    reference: list[list[float]] = field(default_factory=list)
+    own: list[Losses] = field(default_factory=list)
+    fitted: list[Losses] = field(default_factory=list)
+
+    def begin(self, images: int, reference: list[float]) -> None:
+        """A new batch."""
+        self.images.append(images)
+        self.reference.append(reference)
+        self.own.append({})
+        self.fitted.append({})
 
     def helps(self, layer: str, candidate: str) -> bool:
-        """Whether the loss is lower with calibrated weights."""
-        own, fitted = self.layers[layer][candidate], self.calibrated.get(layer, {}).get(candidate)
-        return fitted is not None and fitted[0] < own[0]
+        """Whether the loss on the first batch is lower with calibrated weights."""
+        fitted = self.fitted[0].get(layer, {}).get(candidate)
+        return fitted is not None and fitted[0] < self.own[0][layer][candidate][0]
+
+    def mean(self, layer: str, candidate: str) -> list[float]:
+        """Loss and metric over all images, with the weights of which the loss on the first batch is lower."""
+        chosen = self.fitted if self.helps(layer, candidate) else self.own
+        return self._mean([batch[layer][candidate] for batch in chosen])
+
+    def mean_reference(self) -> list[float]:
+        """Loss and metric of the reference over all images."""
+        return self._mean(self.reference)
+
+    def _mean(self, values: Sequence[Sequence[float]]) -> list[float]:
+        total = sum(self.images)
+        return [sum(v[k] * n for v, n in zip(values, self.images, strict=True)) / total for k in (0, 1)]
 
 
 class Subject:
@@ -153,67 +214,158 @@ class Subject:
             self.set(name, candidates.get(name, self.reference_of(name)))
 
 
+class Bench:
+    """Where a subject is measured, layer by layer of a batch, or as a whole.
+
+    Args:
+        batches: held-out images as the network reads them, and labels.
+    """
+
+    def __init__(self, subject: Subject, batches: Sequence[Batch], task: Task | None = None) -> None:
+        self.subject, self.batches, self.task = subject, batches, task or Task()
+        self._open: ExitStack | None = None
+        self._at: int | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        assert self._open is None
+        return {"subject": self.subject, "batches": self.batches, "task": self.task, "_open": None, "_at": None}
+
+    def close(self) -> None:
+        """The network is as it was before anything was measured."""
+        if self._open is not None:
+            self._open.close()
+            self._open, self._at = None, None
+
+    def order(self) -> list[str]:
+        """The layers in the order in which they are computed."""
+        self._record(0)
+        return self._replay.order(self.subject.layers)
+
+    def reference(self, batch: int) -> list[float]:
+        """Loss and metric of the reference."""
+        return self.task.of(self._record(batch), self.batches[batch][1])
+
+    @torch.no_grad()
+    def layer(self, batch: int, layer: str, wanted: Sequence[tuple[str, bool]]) -> Trial:
+        """Loss and metric with one layer changed.
+
+        Args:
+            wanted: each candidate, and whether with calibrated weights.
+        """
+        if self._at != batch:
+            self._record(batch)
+        images, labels = self.batches[batch]
+        trial = Trial({}, {})
+        for candidate, calibrated in wanted:
+            self.subject.set(layer, candidate, calibrated=calibrated)
+            scores = self._replay.run(images, self.subject.layers[layer])
+            (trial.fitted if calibrated else trial.own)[candidate] = self.task.of(scores, labels)
+        self.subject.set(layer, self.subject.reference_of(layer))
+        return trial
+
+    def joint(self, candidates: Mapping[str, str]) -> list[float]:
+        """Loss and metric of a whole assignment, module -> candidate, on all batches; measured as single layers are."""
+        self.close()
+        total, images_seen = [0.0, 0.0], 0
+        with self.subject.measured(), torch.no_grad():
+            self.subject.assign(candidates)
+            for images, labels in self.batches:
+                for i, value in enumerate(self.task.of(self.subject.model.network(images), labels)):
+                    total[i] += value * len(images)
+                images_seen += len(images)
+        return [value / images_seen for value in total]
+
+    @torch.no_grad()
+    def _record(self, batch: int) -> Any:
+        """The output of the reference."""
+        if self._open is None:
+            self._replay, self._open = Replay(self.subject.model.network), ExitStack()
+            self._open.enter_context(self.subject.measured())
+            # The first images decide which inputs are signed, whichever batch comes next.
+            self.subject.model.network(self.batches[0][0])
+            self._open.enter_context(self._replay.patched())
+        self._at = batch
+        return self._replay.record(self.batches[batch][0])
+
+
+Part = tuple[int, str, Sequence[tuple[str, bool]]]
+"""A batch, a layer, and its candidates, each with whether it has calibrated weights."""
+
+
+def try_layer(bench: Bench, part: Part) -> Trial:
+    """`Bench.layer`, as a `Crew` does it."""
+    return bench.layer(*part)
+
+
+def try_whole(bench: Bench, candidates: tuple[tuple[str, str], ...]) -> list[float]:
+    """`Bench.joint`, as a `Crew` does it."""
+    return bench.joint(dict(candidates))
+
+
 def measure(
     subject: Subject,
     batches: Sequence[Batch],
     task: Task | None = None,
-    sums: Sums | None = None,
-    on_layer: Callable[[Sums, int, int], None] | None = None,
+    trials: Trials | None = None,
+    on_layer: Callable[[Trials, int, int], None] | None = None,
     name: str = "network",
     settings: Mapping[str, Any] | None = None,
+    crew: Crew | None = None,
 ) -> Sensitivities:
     """Loss and metric on `batches` for each layer and candidate, all other layers having the reference.
 
-    Where a layer has calibrated weights, both are measured and the lower loss counts: to fit a layer's output is not
-    always to lower the loss. `helpful` says which weights these are.
+    Where a layer has calibrated weights, they and its own are measured on the first batch, and those of the lower loss
+    there on the others: to fit a layer's output is not always to lower the loss. `helpful` says which weights these
+    are.
 
     Args:
         batches: held-out images as the network reads them, and labels.
-        sums: of batches that are done already; continued in place.
-        on_layer: is called with the sums, the batch and the number of layers that are done of it. Only after the last
-            layer, the sums are complete and can be kept.
+        trials: what is done already; continued in place.
+        on_layer: is called after each layer with the trials, the number of layers of all batches that are done, and of
+            how many.
         name, settings: of the result.
+        crew: who does the work.
 
     With a network, its cost table and a data set: ``subject = Subject(searchable(network, table))``, then
     ``measure(subject, held_out(data.validation, 500)).increases()``.
     """
-    task, sums = task or Task(), sums or Sums()
-    order: list[str] = []
-    with subject.measured(), torch.no_grad():
-        replay = Replay(subject.model.network)
-        with replay.patched():
-            for i, (images, labels) in enumerate(batches):
-                if i < sums.batches and order:
-                    continue
-                reference = _measured(task, replay.record(images), labels)
-                order = order or replay.order(subject.layers)
-                if i < sums.batches:
-                    continue
-                own: Losses = {}
-                fitted: Losses = {}
-                for done, layer in enumerate(order):
-                    own[layer], fitted[layer] = {subject.reference_of(layer): reference}, {}
-                    for candidate in (c.name for c in subject.layers[layer].candidates):
-                        for calibrated, found in ((False, own[layer]), (True, fitted[layer])):
-                            if candidate in own[layer] and not calibrated:
-                                continue
-                            if calibrated and candidate not in subject.calibrated.get(layer, {}):
-                                continue
-                            subject.set(layer, candidate, calibrated=calibrated)
-                            found[candidate] = _measured(task, replay.run(images, subject.layers[layer]), labels)
-                    subject.set(layer, subject.reference_of(layer))
-                    if on_layer is not None and done + 1 < len(order):
-                        on_layer(sums, i, done + 1)
-                _add(sums, reference, own, fitted, len(images))
+    trials, crew = trials or Trials(), crew or Crew()
+    bench = Bench(subject, batches, task)
+    try:
+        order = bench.order()
+        for i, (images, _) in enumerate(batches):
+            if len(trials.images) == i:
+                trials.begin(len(images), bench.reference(i))
+            left = [(i, layer, _wanted(subject, trials, i, layer)) for layer in order if layer not in trials.own[i]]
+            done = i * len(order) + len(order) - len(left)
+            for (_, layer, _), found in crew.do(try_layer, bench, left):  # dear ones first: they end together
+                same = {subject.reference_of(layer): trials.reference[i]}
+                trials.own[i][layer], trials.fitted[i][layer] = {**same, **found.own}, found.fitted
+                done += 1
                 if on_layer is not None:
-                    on_layer(sums, i, len(order))
-    return _sensitivities(subject, sums, order, name, dict(settings or {}))
+                    on_layer(trials, done, len(batches) * len(order))
+    finally:
+        bench.close()
+    return _sensitivities(subject, trials, order, name, dict(settings or {}), bench.task)
 
 
-def helpful(calibrated: Calibrated, sums: Sums) -> Calibrated:
+def _wanted(subject: Subject, trials: Trials, batch: int, layer: str) -> list[tuple[str, bool]]:
+    """What is measured of a layer on a batch: on the first one, calibrated weights and its own."""
+    wanted, reference = [], subject.reference_of(layer)
+    for name in (c.name for c in subject.layers[layer].candidates):
+        fitted = name in subject.calibrated.get(layer, {})
+        helps = batch > 0 and fitted and trials.helps(layer, name)
+        if name != reference and not helps:
+            wanted.append((name, False))
+        if helps or (fitted and batch == 0):
+            wanted.append((name, True))
+    return wanted
+
+
+def helpful(calibrated: Calibrated, trials: Trials) -> Calibrated:
     """Those of the calibrated weights with which the loss was lower than with the layer's own."""
     return {
-        layer: {name: weight for name, weight in fitted.items() if sums.helps(layer, name)}
+        layer: {name: weight for name, weight in fitted.items() if trials.helps(layer, name)}
         for layer, fitted in calibrated.items()
     }
 
@@ -233,14 +385,8 @@ def joint(subject: Subject, batches: Sequence[Batch], candidates: Mapping[str, s
     Args:
         candidates: module -> candidate.
     """
-    task, total, images_seen = task or Task(), [0.0, 0.0], 0
-    with subject.measured(), torch.no_grad():
-        subject.assign(candidates)
-        for images, labels in batches:
-            for i, value in enumerate(_measured(task, subject.model.network(images), labels)):
-                total[i] += value * len(images)
-            images_seen += len(images)
-    return total[0] / images_seen, total[1] / images_seen
+    loss, metric = Bench(subject, batches, task).joint(candidates)
+    return loss, metric
 
 
 def mixed_layers(model: SearchableNetwork) -> dict[str, MixedLayer]:
@@ -253,38 +399,17 @@ def rows_of(model: SearchableNetwork) -> dict[str, str]:
     return dict(model._rows)
 
 
-_WORST = 1e6
-"""Stands for a loss that is not a number: such a candidate is never better than one that works."""
-
-
-def _measured(task: Task, scores: Tensor, labels: Tensor) -> list[float]:
-    values = [float(task.loss(scores, labels)), float(task.metric(scores, labels))]
-    return values if all(map(math.isfinite, values)) else [_WORST, 0.0]
-
-
-def _add(sums: Sums, reference: list[float], own: Losses, fitted: Losses, images: int) -> None:
-    sums.batches += 1
-    sums.images += images
-    sums.reference = [total + value * images for total, value in zip(sums.reference, reference, strict=True)]
-    for total, found in ((sums.layers, own), (sums.calibrated, fitted)):
-        for layer, candidates in found.items():
-            for candidate, values in candidates.items():
-                before = total.setdefault(layer, {}).get(candidate, [0.0, 0.0])
-                total[layer][candidate] = [b + v * images for b, v in zip(before, values, strict=True)]
-
-
 def _sensitivities(
-    subject: Subject, sums: Sums, order: Sequence[str], name: str, settings: dict[str, Any]
+    subject: Subject, trials: Trials, order: Sequence[str], name: str, settings: dict[str, Any], task: Task
 ) -> Sensitivities:
     names = dict.fromkeys(c.name for layer in subject.layers.values() for c in layer.candidates)
     losses = np.full((len(order), len(names)), math.inf)
     accuracies = np.full((len(order), len(names)), math.nan)
     for i, layer in enumerate(order):
         for j, candidate in enumerate(names):
-            if candidate in sums.layers[layer]:
-                chosen = sums.calibrated if sums.helps(layer, candidate) else sums.layers
-                losses[i, j], accuracies[i, j] = (v / sums.images for v in chosen[layer][candidate])
+            if candidate in trials.own[0][layer]:
+                losses[i, j], accuracies[i, j] = trials.mean(layer, candidate)
     rows = rows_of(subject.model)
-    reference_loss, reference_metric = (v / sums.images for v in sums.reference)
+    reference_loss, reference_metric = trials.mean_reference()
     return Sensitivities(name, subject.reference, reference_loss, reference_metric, tuple(order), tuple(names),
-                         losses, accuracies, rows, sums.images, settings)  # fmt: skip
+                         losses, accuracies, rows, sum(trials.images), settings, *task.names)  # fmt: skip

@@ -38,6 +38,7 @@ class Sensitivities:
         rows: layer of a cost table -> its module. They differ where a module is called several times (``name#2``).
         images: held-out images per measurement.
         settings: what else decided the numbers: seed, calibration, data, weights, energies' origin.
+        loss, metric: their names; `losses` and `accuracies` are of them.
     """
 
     network: str
@@ -51,6 +52,8 @@ class Sensitivities:
     rows: Mapping[str, str]
     images: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    loss: str = "cross_entropy"
+    metric: str = "accuracy"
 
     def increases(self) -> list[FloatArray]:
         """For each layer the increase of the loss by each candidate, in nats; inf where it cannot have it.
@@ -121,6 +124,8 @@ class Sensitivities:
             "rows": dict(self.rows),
             "images": self.images,
             "settings": dict(self.settings),
+            "loss": self.loss,
+            "metric": self.metric,
         }
         write_json(path, document)
 
@@ -140,9 +145,14 @@ class Sensitivities:
                                  f"{shape[0]} rows of {shape[1]}")  # fmt: skip
         if d.reference not in d.candidates:
             raise unknown(f"{path}: reference", "candidate", d.reference, d.candidates)
-        for row, layer in d.rows.items():
+        if d.metric == "accuracy":
+            _check_share(d.reference_accuracy, f"{path}: reference_accuracy")
+            for k, row in enumerate(d.accuracies):
+                for j, value in enumerate(row):
+                    _check_share(value, f"{path}: accuracies[{k}][{j}]")
+        for name, layer in d.rows.items():
             if layer not in d.layers:
-                raise unknown(f"{path}: rows.{row}", "layer", layer, d.layers)
+                raise unknown(f"{path}: rows.{name}", "layer", layer, d.layers)
         for layer in d.layers:
             if layer not in d.rows.values():
                 raise InputError(f"{path}: rows", f"lacks layer {layer!r}")
@@ -152,12 +162,12 @@ class Sensitivities:
         return Sensitivities(
             d.network, d.reference, d.reference_loss, d.reference_accuracy, d.layers, d.candidates,
             _array(d.losses, math.inf), _array(d.accuracies, math.nan), d.rows, d.images, d.settings,
+            d.loss, d.metric,
         )  # fmt: skip
 
 
 _Names = Annotated[tuple[Text, ...], Len(1), UNIQUE]
 _Loss = Annotated[float, number(-1e9, 1e9)]
-_Share = Annotated[float, number(0, 1)]
 
 
 @checked_dataclass(frozen=True, config=CONFIG)
@@ -168,14 +178,21 @@ class _Document:
     network: Text
     reference: Text
     reference_loss: _Loss
-    reference_accuracy: _Share
+    reference_accuracy: _Loss
     layers: _Names
     candidates: _Names
     losses: tuple[tuple[_Loss | None, ...], ...]
-    accuracies: tuple[tuple[_Share | None, ...], ...]
+    accuracies: tuple[tuple[_Loss | None, ...], ...]
     rows: dict[str, Text]
     images: Annotated[int, whole(1)]
     settings: dict[str, Any] = Field(default_factory=dict)
+    loss: Text = "cross_entropy"
+    metric: Text = "accuracy"
+
+
+def _check_share(value: float | None, where: str) -> None:
+    if value is not None and not 0 <= value <= 1:
+        raise InputError(where, f"found {value:g}", "a number from 0 to 1")
 
 
 def _plain(values: FloatArray) -> list[list[float | None]]:

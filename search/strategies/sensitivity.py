@@ -9,54 +9,55 @@ import torch
 
 from search.costs import Quantity
 from search.objective import EnergyBudget, LatencyBudget, Regulariser, WeightedEnergy
-from search.sensitivity.calibrate import calibrate_all
-from search.sensitivity.correct import Choice, Measurements, correct
-from search.sensitivity.measure import Batch, Subject, Sums, held_out, helpful, joint, measure, mixed_layers
+from search.sensitivity.correct import Choice, correct
+from search.sensitivity.crew import default_processes
+from search.sensitivity.measure import mixed_layers, task_of
 from search.sensitivity.sensitivities import FloatArray, Sensitivities
+from search.sensitivity.study import Settings, Study
 from search.strategies.learner import Learner
 from search.strategies.settings import Sensitivity
 from search.supernet import SearchableNetwork
 from search.training.checkpoint import Record
 from search.training.train import batches, renew_statistics
 
-CALIBRATED_ON = 512
-"""Training images that layers are calibrated with."""
-
 
 def sensitivity(learner: Learner[Sensitivity]) -> list[Record]:
     """Measures all layers on validation images, and fixes each to the candidate that the best assignment gives it.
 
-    The one epoch's record has loss and accuracy of the reference, and the increase of the loss that was predicted and
-    measured of the assignment. Layers have the weights that were calibrated for their candidates.
+    The measurements are kept beside the learner's checkpoint: a search of the same weights, data and settings with
+    another budget reads them. A search that needs them while another one measures waits for it.
+
+    The one epoch's record has loss and metric of the reference, and the loss that was predicted and measured of the
+    assignment. Layers have the weights that were calibrated for their candidates, where these help.
     """
-    model, settings, data = learner.model, learner.settings, learner.data
+    model, data = learner.model, learner.data
     for epoch in learner.epochs(1):
-        reference = reference_of(model)
-        few = data.train.images[:CALIBRATED_ON]
-        images = (data.train.prepared(few), data.train.labels[:CALIBRATED_ON])
-        calibrated = calibrate_all(Subject(model, reference), images, settings.calibration_steps, learner.seed)
-        sums, held = Sums(), held_out(data.validation, settings.images)
-        found = measure(Subject(model, reference, calibrated), held, sums=sums)
-        subject = Subject(model, reference, helpful(calibrated, sums))
-        best = _solve(learner, found, subject, held)
-        for layer, i in zip(found.layers, best, strict=True):
-            candidate = found.candidates[i]
-            mixed = subject.layers[layer]
-            mixed.fix([c.name for c in mixed.candidates].index(candidate))
-            if candidate in subject.calibrated.get(layer, {}):
-                with torch.no_grad():
-                    mixed.layer.weight.copy_(subject.calibrated[layer][candidate])
+        study = study_of(learner)
+        found, (best, loss) = study.sensitivities, _solve(learner, study)
+        names, layers = study.names(best), mixed_layers(model)
+        for name, mixed in layers.items():
+            mixed.fix([c.name for c in mixed.candidates].index(names[name]))
+        study.load_calibrated(layers, names)
         renew_statistics(model, batches(data.train, min(256, len(data.train)), learner.seed, 0))
         epoch.losses.append(torch.tensor(found.reference_loss))
-        names = {layer: found.candidates[i] for layer, i in zip(found.layers, best, strict=True)}
         epoch.record.update(
             reference_loss=found.reference_loss,
             reference_accuracy=found.reference_accuracy,
             predicted_loss=found.reference_loss
             + float(sum(row[i] for row, i in zip(found.increases(), best, strict=True))),
-            measured_loss=joint(Subject(model, reference), held, names)[0],
+            measured_loss=loss,
         )
     return learner.history
+
+
+def study_of(learner: Learner[Sensitivity]) -> Study:
+    """The measurements of a learner's network. They do not depend on its regulariser."""
+    model, settings, compute = learner.model, learner.settings, learner.compute
+    wanted = Settings(settings.images, reference_of(model), settings.calibration_steps,
+                      corrections=settings.corrections, seed=learner.seed)  # fmt: skip
+    processes = default_processes(compute.device, torch.get_num_threads())
+    return Study(model, learner.data, wanted, learner.checkpoint.path.parent,
+                 task_of(compute.criterion, compute.metric), processes, own_folder=True)  # fmt: skip
 
 
 def reference_of(model: SearchableNetwork) -> str:
@@ -65,9 +66,9 @@ def reference_of(model: SearchableNetwork) -> str:
     return max(candidates, key=lambda name: (candidates[name].operator == "typical", candidates[name].bits))
 
 
-def _solve(learner: Learner[Sensitivity], found: Sensitivities, subject: Subject, held: list[Batch]) -> Choice:
-    """The best assignment that the regulariser allows, corrected by measurements."""
-    model, regulariser = learner.model, learner.regulariser
+def _solve(learner: Learner[Sensitivity], study: Study) -> tuple[Choice, float]:
+    """The best assignment that the regulariser allows, corrected by measurements; and the loss that was measured."""
+    model, regulariser, found = learner.model, learner.regulariser, study.sensitivities
     quantity: Quantity = "latency" if isinstance(regulariser, LatencyBudget) else "energy"
     budget = regulariser.budget if isinstance(regulariser, EnergyBudget) else math.inf
     if budget < math.inf:
@@ -76,15 +77,9 @@ def _solve(learner: Learner[Sensitivity], found: Sensitivities, subject: Subject
     for which, weight in _weights(regulariser).items():
         for penalty, cost in zip(penalties, _costs(model, found, which), strict=True):
             penalty += weight * cost if weight else 0.0
-
-    def evaluate(choice: Choice) -> tuple[float, float]:
-        names = {layer: found.candidates[i] for layer, i in zip(found.layers, choice, strict=True)}
-        loss, accuracy = joint(subject, held, names)
-        return loss + float(sum(p[i] for p, i in zip(penalties, choice, strict=True))), accuracy
-
-    values = [increase + penalty for increase, penalty in zip(found.increases(), penalties, strict=True)]
-    measurements = Measurements(values, _costs(model, found, quantity), evaluate)
-    return correct(measurements, budget, learner.settings.corrections).choice
+    measurements = study.measurements(_costs(model, found, quantity), penalties)
+    best = correct(measurements, budget, study.settings.corrections)
+    return best.choice, best.loss - sum(float(p[i]) for p, i in zip(penalties, best.choice, strict=True))
 
 
 def _weights(regulariser: Regulariser) -> dict[Quantity, float]:

@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 import torch
 import yaml
 
 from dse.core.files import write_json
+from dse.hardware.candidates import load_candidates
 from dse.table.cost_table import CostTable
 from search.costs import share
 from search.data.datasets import digits
@@ -41,7 +43,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(files: Path, out: Path, *more: object) -> list[object]:
-    return ["assign", NETWORK, "--weights", files / "tiny.pt", "--table", files / "table.csv", "--out", out, *more]
+    given = ["--weights", files / "tiny.pt", "--table", files / "table.csv", "--out", out, "--jobs", 1]
+    return ["assign", NETWORK, *given, *more]  # of an option that is given twice, the last counts
 
 
 def test_front_assignments_and_picture(files: Path, tmp_path: Path, run: Any) -> None:
@@ -74,35 +77,50 @@ def test_what_is_done_is_not_done_again(files: Path, tmp_path: Path, run: Any, m
     assert once[0] == 0
 
     def fail(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        pytest.fail("fitted again")
 
-    # A kill between two batches: the sums of the first are kept.
-    from search.sensitivity import job
-
-    first, written = write_json, []
+    # A kill within the second batch: what was measured before is kept.
+    first, written = write_json, list[list[list[str]]]()
 
     def dying(path: Path, document: Any) -> None:
         first(path, document)
-        if path.name == "partial.json":
-            written.append(document["sums"]["batches"])
-            raise LookupError
+        if path.name == "measured.json":
+            written.append([list(batch) for batch in document["trials"]["own"]])
+            if len(written) == 3:
+                raise LookupError
 
-    monkeypatch.setattr(job, "BATCH", 64)
-    monkeypatch.setattr(job, "write_json", dying)
-    with pytest.raises(LookupError):
-        run(*arguments(files, tmp_path / "b", "--images", 128, "--budget", 0.4))
-    monkeypatch.setattr(job, "write_json", first)
-    monkeypatch.setattr(job, "calibrate", fail)
-    assert run(*arguments(files, tmp_path / "b", "--images", 128, "--budget", 0.4, "--json"))[0] == 0
-    assert written == [1]
-    monkeypatch.setattr(job, "BATCH", 250)
-    whole = run(*arguments(files, tmp_path / "a", "--budget", 0.4, "--images", 128, "--json"))
-    assert whole == once  # calibrated weights and sums are kept
-    monkeypatch.undo()
-    monkeypatch.setattr(job, "BATCH", 64)
-    assert run(*arguments(files, tmp_path / "c", "--images", 128, "--budget", 0.4))[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("search.sensitivity.study.BATCH", 64)
+        patch.setattr("search.sensitivity.study.write_json", dying)
+        with pytest.raises(LookupError):
+            run(*arguments(files, tmp_path / "b", "--images", 128, "--budget", 0.4))
+        patch.setattr("search.sensitivity.study.fit_layer", fail)
+        assert run(*arguments(files, tmp_path / "b", "--images", 128, "--budget", 0.4, "--json"))[0] == 0
+    assert written == [[["conv"]], [["conv", "fc"]], [["conv", "fc"], ["conv"]], [["conv", "fc"], ["conv", "fc"]]]
+    with monkeypatch.context() as patch:
+        patch.setattr("search.sensitivity.study.fit_layer", fail)
+        patch.setattr("search.sensitivity.measure.try_layer", fail)
+        whole = run(*arguments(files, tmp_path / "a", "--budget", 0.4, "--images", 128, "--json"))
+    assert whole == once
+    with monkeypatch.context() as patch:
+        patch.setattr("search.sensitivity.study.BATCH", 64)
+        assert run(*arguments(files, tmp_path / "c", "--images", 128, "--budget", 0.4))[0] == 0
     b, c = (Sensitivities.load(tmp_path / x / "sensitivities.json") for x in "bc")
     assert b.losses.tolist() == c.losses.tolist() and b.images == 128
+
+
+def test_two_processes_find_what_one_finds(
+    files: Path, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
+    documents = []
+    for jobs in (1, 2):
+        more = ("--budget", 0.4, "--images", 128, "--jobs", jobs, "--json")
+        code, text, err = run(*arguments(files, tmp_path / str(jobs), *more))
+        assert code == 0, err
+        documents.append({k: v for k, v in json.loads(text).items() if k != "folder"})
+        assert not (tmp_path / str(jobs) / "workers.pkl").exists()
+    assert documents[0] == documents[1]
 
 
 def test_other_weights_are_measured_anew(files: Path, tmp_path: Path, run: Any) -> None:
@@ -133,6 +151,61 @@ def test_a_latency_budget(files: Path, tmp_path: Path, run: Any) -> None:
     assert json.loads(text)["found"][0]["cost"] == pytest.approx(1.0)  # in the synthetic table all take as long
 
 
+def test_a_budget_of_size(files: Path, tmp_path: Path, run: Any) -> None:
+    code, text, err = run(*arguments(files, tmp_path, "--size", "--budget", 0.3, "--images", 64, "--json"))
+    assert code == 0, err
+    document = json.loads(text)
+    weights = {"conv": 6 * 9, "fc": 96 * 10}
+    bits = {c.name: c.weight_bits for c in load_candidates("operators")}
+    for x in [*document["found"], *document["uniform"]]:
+        size = sum(n * bits[x["assignment"][layer]] for layer, n in weights.items()) / (8 * sum(weights.values()))
+        assert x["cost"] == pytest.approx(size)
+    found = document["found"][0]
+    assert found["cost"] <= 0.3 and {x["name"]: x["cost"] for x in document["uniform"]}["T4"] == 0.5
+    assert all(found["loss"] <= x["loss"] for x in document["uniform"] if x["cost"] <= 0.3)
+    assert (tmp_path / "front.csv").read_text().startswith("size,")
+
+
+def test_layers_are_left_out(files: Path, tmp_path: Path, run: Any) -> None:
+    more = ("--exclude", "f*", "--budget", 0.95, "--images", 64, "--json")
+    code, text, err = run(*arguments(files, tmp_path, *more))
+    assert code == 0, err
+    document, table = json.loads(text), CostTable.load(files / "table.csv")
+    assert {x["name"]: x["assignment"] for x in document["uniform"]}["BC4"] == {"conv": "BC4", "fc": "T8"}
+    for x in [*document["found"], *document["uniform"]]:
+        assert x["assignment"]["fc"] == "T8" and x["cost"] == pytest.approx(share(table, x["assignment"]))
+    assert all(document["found"][0]["loss"] <= x["loss"] for x in document["uniform"] if x["cost"] <= 0.95)
+
+
+def test_loss_and_metric_of_ones_own(files: Path, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "owntask.py").write_text(
+        "from search.data.datasets import digits\n"
+        "def data():\n    x = digits().train.images.float()\n    pair = x, x.mean((1, 2, 3))[:, None]\n"
+        "    return pair, pair\n"
+        "def error(y, target):\n    return ((y - target) ** 2).mean()\n"
+        "def worst(y, target):\n    return (y - target).abs().max()\n"
+        "worst.higher_is_better = False\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    torch.save(tiny(classes=1).module.state_dict(), tmp_path / "one.pt")
+    synthetic_table(tiny(classes=1)).save(tmp_path / "one.csv")
+    documents = []
+    for i, (loss, metric) in enumerate((("mse", "mae"), ("owntask:error", "owntask:worst"))):
+        more = ("--data", "owntask:data", "--loss", loss, "--metric", metric, "--arg", "classes=1", "--weights",
+                tmp_path / "one.pt", "--table", tmp_path / "one.csv", "--images", 64, "--finetune", 1,
+                "--candidates", "T8,BC4", "--budget", 0.9)  # fmt: skip
+        code, text, err = run(*arguments(files, tmp_path / str(i), *more, "--json"))
+        assert code == 0, err
+        documents.append(json.loads(text))
+        code, text, err = run(*arguments(files, tmp_path / str(i), *more))
+        assert code == 0 and f"test {metric.rpartition(':')[2]}" in text and "%" not in text
+    mse, own = documents
+    assert mse["reference_loss"] == pytest.approx(own["reference_loss"]) and mse["metric"] == "mae"
+    assert own["reference_accuracy"] > mse["reference_accuracy"] > 0  # the largest error and the mean one
+    assert all(x["trained"]["test_metric"] > 0 for x in [*own["found"], *own["uniform"]])
+
+
 def test_wrong_input_is_one_line(files: Path, tmp_path: Path, run: Any) -> None:
     (tmp_path / "bad.pt").write_bytes(b"nothing")
     for more, problem in [
@@ -150,6 +223,19 @@ def test_wrong_input_is_one_line(files: Path, tmp_path: Path, run: Any) -> None:
         (("--arg", "image=16"), "does not fit the network"),
         (("--threads", 0), "Invalid value for '--threads'"),
         (("--images", 3), "Invalid value for '--images'"),
+        (("--size", "--latency"), "--size: does not go with --latency"),
+        (("--size", "--budget", 0.01, "--images", 64), "size budget: 0.01 is below the cheapest assignment"),
+        (("--loss", "cross"), "--loss: unknown loss 'cross'"),
+        (("--loss", "nomodule:f"), "loss 'nomodule:f': module nomodule cannot be imported"),
+        (("--loss", "mse"), "--loss: found 'mse', but the targets of digits are labels"),
+        (("--metric", "acuracy"), "--metric: unknown metric 'acuracy'; did you mean 'accuracy'?"),
+        (("--metric", "mae"), "--metric: found 'mae', but the targets of digits are labels"),
+        (("--metric", "math:sqrt"), "metric 'math:sqrt': does not say its direction"),
+        (("--exclude", "none"), "exclude[0]: no layer is called 'none'"),
+        (("--exclude", "*"), "exclude: leaves no layer to search"),
+        (("--device", "gpu"), "--device: found 'gpu' (allowed: cpu, cuda, cuda:N)"),
+        (("--device", "cuda:99"), "--device: 'cuda:99' is not available to torch (allowed: cpu)"),
+        (("--jobs", 0), "--jobs: found 0"),
     ]:
         code, out, err = run(*arguments(files, tmp_path / "x", *more))
         assert code == 2 and problem in err and err.count("\n") == 1 and not out, (more, err)
@@ -174,7 +260,10 @@ def test_data_of_ones_own(files: Path, tmp_path: Path, run: Any, monkeypatch: py
         losses.append(json.loads(text)["reference_loss"])
     assert losses[0] == losses[1] and losses[2] > 0
     for name, problem in [
-        ("owndata:real", "--data owndata:real: is not of images or inputs with one class each"),
+        (
+            "owndata:real",
+            "--loss: found 'cross_entropy', but the targets of owndata:real are numbers (allowed: mse, l1, bce",
+        ),
         ("owndata:none", "--data 'owndata:none'"),
         (str(tmp_path / "own.npy"), "--data: unknown data set"),
     ]:

@@ -12,6 +12,8 @@ from dse.table.cost_table import CostTable
 from search.costs import share
 from search.runs.inputs import network_of
 from search.runs.run import check_fit, do_run, open_run
+from search.sensitivity.calibrate import fit_layer
+from search.sensitivity.measure import try_layer
 from search.supernet import uniform
 from tests.search.runs.test_warm import changed, folder
 
@@ -49,6 +51,43 @@ def test_a_lambda_weighs_energy(folder: Path, table: CostTable) -> None:
     free, dear = (run.record(s)["result"] for s in run.stages if s.kind == "search")
     assert dear["assignments"][0] == uniform(table, "BC2")  # the cheapest
     assert free["energies_discretised"][0] > dear["energies_discretised"][0]
+
+
+def test_budgets_of_a_seed_share_the_measurements(
+    folder: Path, table: CostTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers: list[str] = []
+    first, first_fit = try_layer, fit_layer
+
+    def counted(bench: Any, part: Any) -> Any:
+        layers.append(part[1])
+        if len(layers) == 4 and dies:
+            raise LookupError  # a kill: both layers are fitted, and one is measured
+        return first(bench, part)
+
+    def counted_fit(fitting: Any, layer: str) -> Any:
+        layers.append(f"fit {layer}")
+        return first_fit(fitting, layer)
+
+    config = changed(folder, *MODE, "lambdas=[]", "energy_budgets=[0.4, 0.6]")
+    whole = open_run(folder / "whole", config, table)
+    do_run(whole, lambda *_: None, 1)
+    monkeypatch.setattr("search.sensitivity.measure.try_layer", counted)
+    monkeypatch.setattr("search.sensitivity.study.fit_layer", counted_fit)
+    run, dies = open_run(folder / "run", config, table), True
+    with pytest.raises(LookupError):
+        do_run(run, lambda *_: None, 1)
+    assert layers == ["fit conv", "fit fc", "conv", "fc"]
+    dies = False
+    do_run(run, lambda *_: None, 1)
+    assert layers[4:] == ["fc"]  # once for both budgets, and not again what was done
+    for stage in run.stages:
+        if stage.kind == "search":
+            assert run.record(stage)["result"]["assignments"] == whole.record(stage)["result"]["assignments"]
+            (ours,), (theirs,) = run.record(stage)["history"], whole.record(stage)["history"]
+            assert {k: v for k, v in ours.items() if k != "seconds"} == {
+                k: v for k, v in theirs.items() if k != "seconds"
+            }
 
 
 def test_trained_weights_are_needed(folder: Path, table: CostTable) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ def problem(seed: int, layers: int = 6, candidates: int = 4) -> Measurements:
         loss += sum(abs(together[a, b, choice[a], choice[b]]) for a in range(layers) for b in range(a))
         return float(loss), 0.5
 
-    return Measurements(increases, costs, evaluate)
+    return Measurements(increases, costs, lambda choices: [evaluate(c) for c in choices])
 
 
 @given(st.integers(0, 10_000), st.floats(0.05, 1.0), st.integers(0, 30))
@@ -33,7 +35,7 @@ def test_what_is_found_is_never_worse_than_a_uniform_or_the_solution(seed: int, 
     budget = float(points.costs[0] + where * (points.costs[-1] - points.costs[0]))
     found = correct(measure, budget, tries)
     assert found.cost <= budget * (1 + 1e-9)
-    within = [measure(c) for c in uniform_choices(measure.costs) if measure.cost(c) <= budget]
+    within = [measure(c) for c in uniform_choices(measure.costs).values() if measure.cost(c) <= budget]
     solution = measure(points.within(budget))
     assert found.loss == min([found.loss, solution.loss, *(m.loss for m in within)])
     assert len(measure.known) <= tries + 1 + len(uniform_choices(measure.costs))
@@ -51,11 +53,11 @@ def test_corrections_find_what_the_prediction_misses() -> None:
 
 def test_nothing_is_measured_twice() -> None:
     measure = problem(0)
-    inner, calls = measure._evaluate, []
+    inner, calls = measure._evaluate, list[tuple[int, ...]]()
 
-    def counting(choice: tuple[int, ...]) -> tuple[float, float]:
-        calls.append(choice)
-        return inner(choice)
+    def counting(choices: Sequence[tuple[int, ...]]) -> Sequence[tuple[float, float]]:
+        calls.extend(choices)
+        return inner(choices)
 
     measure._evaluate = counting
     for budget in (0.5, 0.6, 0.5):
@@ -65,7 +67,16 @@ def test_nothing_is_measured_twice() -> None:
 
 def test_a_candidate_without_a_mapping_is_no_uniform() -> None:
     costs = [np.array([1.0, 0.5]), np.array([1.0, np.inf])]
-    assert uniform_choices(costs) == [(0, 0)]
-    measure = Measurements([np.array([0.0, 0.1])] * 2, costs, lambda choice: (float(sum(choice)), 0.0))
+    assert uniform_choices(costs) == {0: (0, 0)}
+    measure = Measurements([np.array([0.0, 0.1])] * 2, costs, lambda choices: [(float(sum(c)), 0.0) for c in choices])
     assert correct(measure, 1.5, 10).choice == (1, 0)
     assert measure((0, 0)).cost == pytest.approx(2)
+
+
+def test_a_layer_without_a_choice_keeps_what_it_has_in_uniform_assignments() -> None:
+    costs = [np.array([1.0, 0.5, np.inf]), np.array([1.0, np.inf, np.inf])]
+    assert uniform_choices(costs, fixed=[1]) == {0: (0, 0), 1: (1, 0)}
+    losses = {(0, 0): 0.0, (1, 0): 1.0}
+    increases = [np.array([0.0, 0.1, 0.0]), np.zeros(3)]
+    measure = Measurements(increases, costs, lambda choices: [(losses[c], 0.0) for c in choices], fixed=[1])
+    assert correct(measure, 2.0, 0).choice == (0, 0) and correct(measure, 1.5, 0).choice == (1, 0)

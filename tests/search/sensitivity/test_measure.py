@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dse.core.errors import InputError
 from dse.workload.networks import Network
 from search.data.datasets import digits
 from search.sensitivity.calibrate import calibrate, normalised_behind, relative_error, wanted
-from search.sensitivity.measure import Subject, Sums, helpful, joint, measure, mixed_layers
+from search.sensitivity.measure import Subject, Trials, helpful, joint, measure, mixed_layers
 from search.sensitivity.sensitivities import Sensitivities
 from search.supernet import SearchableNetwork, searchable
 from tests.search.conftest import synthetic_table
@@ -127,12 +128,22 @@ def trained() -> SearchableNetwork:
 def test_a_measurement_goes_on_where_it_stopped() -> None:
     batches = some(3)
     whole = measure(Subject(branches()), batches)
-    sums = Sums()
-    measure(Subject(branches()), batches[:2], sums=sums)
-    kept = Sums(**copy.deepcopy(vars(sums)))
-    resumed = measure(Subject(branches()), batches, sums=kept)
+    kept: list[str] = []
+
+    def kill(trials: Trials, done: int, of: int) -> None:
+        kept[:] = [json.dumps(vars(trials))]
+        assert of == 15
+        if done == 7:  # two layers of the second batch
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        measure(Subject(branches()), batches, on_layer=kill)
+    trials = Trials(**json.loads(kept[0]))
+    done: list[int] = []
+    resumed = measure(Subject(branches()), batches, trials=trials, on_layer=lambda _trials, n, _of: done.append(n))
+    assert done == list(range(8, 16))
     assert np.array_equal(resumed.losses, whole.losses) and resumed.images == 192
-    again = measure(Subject(branches()), batches, sums=kept)  # nothing is left to do
+    again = measure(Subject(branches()), batches, trials=trials, on_layer=lambda *_: pytest.fail("all is done"))
     assert np.array_equal(again.losses, whole.losses) and again.images == 192
 
 
@@ -179,14 +190,14 @@ def test_calibrated_weights_are_measured_and_put_back() -> None:
 
 
 def test_weights_that_raise_the_loss_do_not_count() -> None:
-    model, sums = trained(), Sums()
+    model, trials = trained(), Trials()
     zeros = torch.zeros_like(mixed_layers(model)["stem"].layer.weight)
     weights = {"stem": {"BC8": zeros}, "left": {}}
     plain = measure(Subject(model), some(1, 256))
-    found = measure(Subject(model, calibrated=weights), some(1, 256), sums=sums)
+    found = measure(Subject(model, calibrated=weights), some(1, 256), trials=trials)
     assert np.array_equal(found.losses, plain.losses)
-    assert helpful(weights, sums) == {"stem": {}, "left": {}}
-    assert sums.calibrated["stem"]["BC8"][0] > sums.layers["stem"]["BC8"][0]
+    assert helpful(weights, trials) == {"stem": {}, "left": {}}
+    assert trials.fitted[0]["stem"]["BC8"][0] > trials.own[0]["stem"]["BC8"][0]
 
 
 def test_a_normalisation_behind_a_layer_is_found_by_its_effect() -> None:
