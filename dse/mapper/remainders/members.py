@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from dse.mapper.kernels.labels import DELAY, ENERGY, ENERGY_DELAY
-from dse.mapper.kernels.products import Goal, build, least_below, undominated
+from dse.mapper.kernels.products import Goal, Trees, undominated
 from dse.mapper.remainders.chains import Flags, Ints
 from dse.mapper.remainders.columns import Floats
 
@@ -150,42 +149,27 @@ def without_dominated(members: Members) -> None:
     members.keep(order[undominated(np.ascontiguousarray(rows), np.arange(len(order)) // COMPARED)])
 
 
-class Packed(NamedTuple):
-    """The arrays of `least` about the trees of all groups, one after another, and the member at each leaf."""
-
-    low: Floats
-    high: Floats
-    which: Ints
-    perfect: Flags
-    left: Ints
-    right: Ints
-    offset: Ints
-    leaf: Ints
-
-
-def packed(groups: Sequence[Members], sums: Sums) -> Packed:
-    """Trees over the members of the groups."""
+def trees_over(groups: Sequence[Members], sums: Sums) -> Trees:
+    """Trees over the members of the groups, one after another, before anything of them is made."""
     best = [members.least() for members in groups]
     product = np.prod(best, axis=0)
     least = np.zeros(len(sums.limits))
     np.add.at(least, sums.rows, sums.coefficients * np.maximum(product, sums.floors))
     counts = np.abs(sums.coefficients) * product * sums.weights(least)[sums.rows]
-    offset = np.concatenate([[0], np.cumsum([2 * len(members.numbers) - 1 for members in groups])])
-    nodes, columns = int(offset[-1]), max(len(members.table) for members in groups)
-    low, high, perfect = np.empty((nodes, columns)), np.empty((nodes, columns)), np.empty(nodes, bool)
-    left, right, leaf = (np.empty(nodes, np.int64) for _ in range(3))
-    for members, first, end in zip(groups, offset[:-1], offset[1:], strict=True):
-        own, count = slice(first, end), len(members.numbers)
-        weights = np.bincount(members.which, counts, len(members.table))[:, None]
-        ratios = members.table / np.maximum(members.table.min(axis=1), 1e-300)[:, None]
-        order, start, stop = np.arange(count), np.empty(2 * count - 1, np.int64), np.empty(2 * count - 1, np.int64)
-        build(weights * (ratios - 1.0), order, left[own], right[own], start, stop)
-        least_below(
-            members.table, members.perfect, order, left[own], right[own], start, members.subtracted, low[own],
-            high[own], perfect[own],
-        )  # fmt: skip
-        leaf[own] = members.numbers[order[start]]
-        for side in (left[own], right[own]):
-            side[side >= 0] += first
-    which = np.stack([members.which for members in groups])
-    return Packed(low, high, which, perfect, left, right, offset[:-1], leaf)
+    offset = np.concatenate([[0], np.cumsum([len(members.numbers) for members in groups])])
+    count, columns = int(offset[-1]), max(len(members.table) for members in groups)
+    nodes = 2 * count - len(groups)
+    table, plain = np.empty((count, columns)), np.empty(count, bool)
+    weights, subtracted = np.zeros((len(groups), columns)), np.zeros((len(groups), columns), bool)
+    for g, members in enumerate(groups):
+        width, own = len(members.table), slice(offset[g], offset[g + 1])
+        table[own, :width], plain[own] = members.table.T, members.perfect
+        weights[g, :width] = np.bincount(members.which, counts, width)
+        subtracted[g, :width] = members.subtracted
+    start, stop, left = np.empty(nodes, np.int64), np.empty(nodes, np.int64), np.zeros(nodes, np.int64)
+    start[: len(groups)], stop[: len(groups)] = offset[:-1], offset[1:]
+    return Trees(
+        table, plain, np.stack([members.which for members in groups]), weights, subtracted,
+        np.array([len(members.table) for members in groups]), np.arange(count), start, stop, left,
+        np.empty((nodes, columns)), np.empty((nodes, columns)), np.empty(nodes, bool), np.array([len(groups)]),
+    )  # fmt: skip

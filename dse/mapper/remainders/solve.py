@@ -15,7 +15,7 @@ from dse.mapper.kernels.products import Goal, least
 from dse.mapper.remainders.behaviours import Option
 from dse.mapper.remainders.chains import Flags
 from dse.mapper.remainders.columns import Group
-from dse.mapper.remainders.members import Sums, members_of, packed, restrict, without_dominated
+from dse.mapper.remainders.members import Sums, members_of, restrict, trees_over, without_dominated
 from dse.mapper.remainders.tables import Tables, Terms
 
 FIRST_LOOK = 3000  # nodes of a search for a first good value
@@ -110,19 +110,20 @@ class Solver:
         if room > FIRST_LOOK:
             for members in groups:
                 without_dominated(members)
-        trees = packed(groups, sums)
+        trees = trees_over(groups, sums)
         chosen = np.zeros(len(groups), np.int64)
         value, nodes = least(
-            sums.coefficients, sums.rows, sums.floors, sums.limits, sums.goal, self.value, trees.low, trees.high,
-            trees.which, trees.perfect, trees.left, trees.right, trees.offset, chosen, room, any_will_do,
+            sums.coefficients, sums.rows, sums.floors, sums.limits, sums.goal, self.value, trees, chosen, room,
+            any_will_do,
         )  # fmt: skip
         self.looked += nodes
         look = _Look(value < self.value, nodes <= room)
         self.proven = self.looked <= self.room
         if look.successful and not any_will_do:
             rows: dict[str, int] = {}
+            numbers_of = np.concatenate([members.numbers for members in groups])
             for g, group in enumerate(tables.groups):
-                member = int(trees.leaf[chosen[g]])
+                member = int(numbers_of[chosen[g]])
                 numbers = divmod(member, len(group.chains[1].factors)) if len(group.chains) == 2 else (member,)
                 rows.update(zip(group.names, numbers, strict=True))
             self.value = value
