@@ -18,7 +18,7 @@ from dse.mapper.kernels.exact import Counts, exact_counts, priced
 from dse.mapper.kernels.geometry import Around, Grid, Order, enter, nowhere, splits
 from dse.mapper.kernels.jit import compile_unless_busy
 from dse.mapper.kernels.labels import Aim, floors_of, value_of, values_of
-from dse.mapper.kernels.products import Goal, Trees, least, undominated
+from dse.mapper.kernels.products import Goal, Trees, least, restrict, undominated
 from dse.mapper.kernels.upward import Array, Boundary, Inside, Limit, boundary_floors, lift_fanout, lift_storage
 
 _SCALARS = {"b": numba.types.boolean, "i": numba.types.int64, "f": numba.types.float64}
@@ -49,6 +49,7 @@ KERNELS: tuple[tuple[Callable[..., object], str], ...] = (
     (priced, "counts b1 b2 f1 f1 f1 i1 f1 f2"),
     (enter, "grid order i i i1 i b around around"),
     (boundary_cost, "grid i i f1 around f f f i"),
+    (restrict, "f1 i1 f1 f1 goal f trees"),
     (undominated, "i2 i1"),
     (splits, "grid order i i1"),
     (nowhere, "i i i"),

@@ -24,6 +24,8 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 TOLERANCE = 1e-9  # relative: values that differ by less are equal
+ROUNDING = 1e-12  # relative: sums of the same numbers in another order
+ENOUGH = 0.9  # another round of leaving out members has to reduce what is left to this share
 
 
 class Goal(NamedTuple):
@@ -47,7 +49,7 @@ class Trees(NamedTuple):
         table: (members, columns) of each group its own columns, up to `width[g]` of them.
         plain: (members,)
         which: (groups, B) the column of each term.
-        weights: (groups, columns) how much it counts that a column is twice its least in the group.
+        weights: (groups, columns) how much it counts that a column is twice its least in the group; filled by `weigh`.
         subtracted: (groups, columns) more is better.
         order: (members,) a node's are `order[start]` up to `order[stop]`.
         left: (nodes,) the first of the two nodes below; 0 where a node has not been split.
@@ -155,7 +157,7 @@ def product_without(low, which, here, left_out, out):
 def value_below(sums, limits, goal):
     """The least objective that the rows' bounds allow; inf where one is above its limit."""
     for r in range(sums.shape[0]):
-        if sums[r] > limits[r] * (1.0 + 1e-12):
+        if sums[r] > limits[r] * (1.0 + ROUNDING):
             return np.inf
     if goal.kind == ENERGY:
         return sums[0]
@@ -164,6 +166,56 @@ def value_below(sums, limits, goal):
         cycles = max(cycles, sums[r])
     cycles += goal.latency
     return sums[0] * cycles if goal.kind == ENERGY_DELAY else cycles
+
+
+@kernel
+def restrict(coefficients, row_of, floors, limits, goal, value, trees):
+    """Leaves out members that no choice of the others makes better than `value`; False if no choice is left.
+
+    Arguments are those of `least`. Another round is made while one leaves fewer than `ENOUGH` of the members.
+    """
+    groups = trees.which.shape[0]
+    rest, sums = np.empty(coefficients.shape[0]), np.empty(limits.shape[0])
+    here = np.arange(groups)
+    left = trees.order.shape[0]
+    while True:
+        before, left = left, 0
+        for g in range(groups):
+            look_below(trees, g, g)
+        for g in range(groups):
+            product_without(trees.low, trees.which, here, g, rest)
+            kept = trees.start[g]
+            for i in range(trees.start[g], trees.stop[g]):
+                member = trees.order[i]
+                sums_of(coefficients, row_of, floors, rest, trees.table, trees.which[g], member, sums)
+                if value_below(sums, limits, goal) * (1.0 - ROUNDING) < value:
+                    trees.order[kept] = member
+                    kept += 1
+            trees.stop[g] = kept
+            if kept == trees.start[g]:
+                return False
+            left += kept - trees.start[g]
+        if left >= ENOUGH * before:  # equal where there is nothing to leave out
+            return True
+
+
+@kernel
+def weigh(coefficients, row_of, floors, limits, goal, trees):
+    """Fills the weights: how much of the objective, or of what a limit allows, a column is where all is least."""
+    groups, rows = trees.which.shape[0], limits.shape[0]
+    products, sums = np.empty(coefficients.shape[0]), np.zeros(rows)
+    product_without(trees.low, trees.which, np.arange(groups), -1, products)
+    for b in range(products.shape[0]):
+        sums[row_of[b]] += coefficients[b] * max(products[b], floors[b])
+    trees.weights[:] = 0.0
+    for b in range(products.shape[0]):
+        r = row_of[b]
+        if (r == 0 and goal.kind != DELAY) or (0 < r <= goal.cycle_rows and goal.kind != ENERGY):
+            weight = 1.0 / max(sums[r], 1e-30)
+        else:
+            weight = (1.0 if r <= goal.cycle_rows else 0.3) / limits[r]
+        for g in range(groups):
+            trees.weights[g, trees.which[g, b]] += abs(coefficients[b]) * products[b] * weight
 
 
 @kernel
@@ -209,6 +261,7 @@ def least(coefficients, row_of, floors, limits, goal, value, trees, best, room, 
     for g in range(groups):
         here[g] = g
         look_below(trees, g, g)
+    weigh(coefficients, row_of, floors, limits, goal, trees)
     product_without(low, which, here, 0, rest)
     sums_of(coefficients, row_of, floors, rest, low, which[0], here[0], sums)
     bound = value_below(sums, limits, goal)
