@@ -3,7 +3,10 @@
 Maps the shapes of layers.yaml in one process and in the pipeline's order, without a store. A shape that several
 networks have is mapped once. The target is under five CPU seconds for a layer with all its candidates, below 1 GiB.
 
-usage: python benchmarks/layers.py [--network NAME]... [--arch FILE] [--objective energy|edp|delay] [--top N]
+`--every 4` takes every fourth shape, `--candidate T8` that candidate alone. `--file llm.yaml` takes other layers.
+
+usage: python benchmarks/layers.py [--file FILE] [--network NAME]... [--every N] [--candidate NAME]... [--arch FILE]
+       [--objective energy|edp|delay] [--top N]
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 from measure import GIB, against, own_peak_rss, print_table
 
 from dse.core.documents import read_yaml
+from dse.hardware.candidates import load_candidates
 from dse.mapper import OBJECTIVES
 from dse.table.fill import Batch, make_plan, missing_batches, search_all
 from dse.table.result import Result
@@ -53,8 +57,10 @@ class Timed:
 
 def main() -> None:
     options = _options()
-    document = _networks()
+    document = _networks(options.file)
     networks = options.network or list(document)
+    if unknown := set(networks) - set(document):
+        sys.exit(f"{options.file} has no {', '.join(sorted(unknown))} (allowed: {', '.join(document)})")
     uses: dict[Problem, list[Use]] = defaultdict(list)
     layers = []
     for network in networks:
@@ -63,7 +69,9 @@ def main() -> None:
             if layer.problem not in uses:
                 layers.append(layer)
             uses[layer.problem].append(Use(network, entry["name"], entry.get("times", 1)))
-    _print_macs(networks, {n: document[n]["gmacs"] for n in networks}, uses)
+    _print_macs(networks, {n: f"{document[n]['gmacs']:g}" if "gmacs" in document[n] else "" for n in networks}, uses)
+    layers = layers[options.every - 1 :: options.every]
+    uses = {layer.problem: uses[layer.problem] for layer in layers}
 
     _timed(_batches([Layer("warm-up", "conv", WARM_UP)], options)[0])  # loads or compiles the mapper
     timed = []
@@ -77,14 +85,17 @@ def main() -> None:
     print(f"\nPeak memory: {against(own_peak_rss(), TARGET_RSS, f'{own_peak_rss() / GIB:.3f} GiB')}")
 
 
-def _networks() -> dict[str, Any]:
-    document: dict[str, Any] = read_yaml(Path(__file__).with_name("layers.yaml"))["networks"]
+def _networks(file: Path) -> dict[str, Any]:
+    document: dict[str, Any] = read_yaml(file)["networks"]
     return document
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--network", action="append", choices=list(_networks()), help="only this one; repeatable")
+    parser.add_argument("--file", type=Path, default=Path(__file__).with_name("layers.yaml"), help="the layers")
+    parser.add_argument("--network", action="append", help="only this one; repeatable")
+    parser.add_argument("--every", type=int, default=1, help="only every N-th shape")
+    parser.add_argument("--candidate", action="append", help="only this one; repeatable")
     parser.add_argument("--arch", type=Path, help="Timeloop v4 specification; default: the shipped one")
     parser.add_argument("--objective", choices=OBJECTIVES, default="energy")
     parser.add_argument("--top", type=int, default=10, help="how many of the slowest are printed")
@@ -94,7 +105,9 @@ def _options() -> argparse.Namespace:
 def _batches(layers: list[Layer], options: argparse.Namespace) -> list[Batch]:
     """What the pipeline would give its workers, with an empty store."""
     workload = Workload("layers", tuple(layers))
-    return missing_batches([make_plan(workload, arch=options.arch, objective=options.objective)], {})
+    candidates = [c for c in load_candidates() if options.candidate is None or c.name in options.candidate]
+    plan = make_plan(workload, arch=options.arch, candidates=candidates, objective=options.objective)
+    return missing_batches([plan], {})
 
 
 def _timed(batch: Batch) -> Timed:
@@ -109,13 +122,13 @@ def _timed(batch: Batch) -> Timed:
     return Timed(batch.jobs[0].problem, sum(seconds.values()), slowest, seconds[slowest], results)
 
 
-def _print_macs(networks: list[str], published: dict[str, float], uses: dict[Problem, list[Use]]) -> None:
+def _print_macs(networks: list[str], published: dict[str, str], uses: dict[Problem, list[Use]]) -> None:
     rows = []
     for network in networks:
         own = [(problem, use) for problem, found in uses.items() for use in found if use.network == network]
         gmacs = sum(use.times * problem.macs for problem, use in own) / 1e9
         layers = sum(use.times for _, use in own)
-        rows.append([network, str(layers), str(len(own)), f"{gmacs:.3f}", f"{published[network]:g}"])
+        rows.append([network, str(layers), str(len(own)), f"{gmacs:.3f}", published[network]])
     print_table(["network", "layers", "shapes", "G MACs", "published"], rows)
     print()
 
@@ -124,6 +137,8 @@ def _print_networks(networks: list[str], uses: dict[Problem, list[Use]], timed: 
     rows = []
     for network in networks:
         own = [t for t in timed if any(use.network == network for use in uses[t.problem])]
+        if not own:  # of a sample
+            continue
         total, most = sum(t.cpu_s for t in own), max(own, key=lambda t: t.cpu_s)
         name = next(use.name for use in uses[most.problem] if use.network == network)
         worst = against(most.cpu_s, TARGET_CPU_S, f"{most.cpu_s:.2f}")

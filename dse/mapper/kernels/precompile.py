@@ -18,7 +18,7 @@ from dse.mapper.kernels.exact import Counts, exact_counts, priced
 from dse.mapper.kernels.geometry import Around, Grid, Order, enter, nowhere, splits
 from dse.mapper.kernels.jit import compile_unless_busy
 from dse.mapper.kernels.labels import Aim, floors_of, value_of, values_of
-from dse.mapper.kernels.products import Goal, build, least, least_below, undominated
+from dse.mapper.kernels.products import Goal, Trees, least, restrict, undominated
 from dse.mapper.kernels.upward import Array, Boundary, Inside, Limit, boundary_floors, lift_fanout, lift_storage
 
 _SCALARS = {"b": numba.types.boolean, "i": numba.types.int64, "f": numba.types.float64}
@@ -34,6 +34,7 @@ _TUPLES: dict[str, tuple[type[Any], str]] = {
     "inside": (Inside, "i1 i1 f2 f1 f1"),
     "limit": (Limit, "f f1 f"),
     "order": (Order, "i1 i1 b1 b1"),
+    "trees": (Trees, "f2 b1 i2 f2 b2 i1 i1 i1 i1 i1 f2 f2 b1 i1"),
 }
 """The fields of each tuple: bool, int and float, with the number of dimensions where it is an array."""
 
@@ -44,12 +45,11 @@ KERNELS: tuple[tuple[Callable[..., object], str], ...] = (
     (lift_fanout, "grid inside i3 array b1 limit aim b b2"),
     (expand_storage, "grid i inside b3 order around f1 f f f aim f"),
     (expand_fanout, "grid i inside array around f1 f f f aim f"),
-    (least, "f1 i1 f1 f1 goal f f2 f2 i2 b1 i1 i1 i1 i1 i b"),
+    (least, "f1 i1 f1 f1 goal f trees i1 i b"),
     (priced, "counts b1 b2 f1 f1 f1 i1 f1 f2"),
     (enter, "grid order i i i1 i b around around"),
     (boundary_cost, "grid i i f1 around f f f i"),
-    (least_below, "f2 b1 i1 i1 i1 i1 b1 f2 f2 b1"),
-    (build, "f2 i1 i1 i1 i1 i1"),
+    (restrict, "f1 i1 f1 f1 goal f trees"),
     (undominated, "i2 i1"),
     (splits, "grid order i i1"),
     (nowhere, "i i i"),

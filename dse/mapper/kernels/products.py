@@ -5,7 +5,8 @@
 
 The members of a group stand in a binary tree in which neighbours are similar. A node of the search is one tree node
 for each group; with the least of every column below these nodes (the most, where c[b] < 0) each row gives a bound.
-Nodes that cannot stay below a row's limit are dropped, the others are split at the group that leaves most open.
+Nodes that cannot stay below a row's limit are dropped, the others are split at the group that leaves most open. Of the
+trees only what the search comes to is made.
 """
 
 from __future__ import annotations
@@ -13,80 +14,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dse.mapper.kernels.jit import kernel
 from dse.mapper.kernels.labels import DELAY, ENERGY, ENERGY_DELAY
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
 TOLERANCE = 1e-9  # relative: values that differ by less are equal
-
-
-@kernel
-def build(features, order, left, right, start, stop):
-    """Fills a binary tree over members, split at the mean of the feature that varies most.
-
-    Node 0 is the root, and there are 2 x members - 1. A node's members are `order[start]` up to `order[stop]`.
-
-    Args:
-        features: (features, members)
-    """
-    width, count = features.shape
-    used = 1
-    start[0], stop[0] = 0, count
-    node = 0
-    while node < used:
-        low, high = start[node], stop[node]
-        if high - low < 2:
-            left[node], right[node] = -1, -1
-            node += 1
-            continue
-        widest, f = -1.0, 0
-        for feature in range(width):
-            least, most = np.inf, -np.inf
-            for i in range(low, high):
-                x = features[feature, order[i]]
-                least, most = min(least, x), max(most, x)
-            if most - least > widest:
-                widest, f = most - least, feature
-        mean = 0.0
-        for i in range(low, high):
-            mean += features[f, order[i]] / (high - low)
-        middle = low
-        for i in range(low, high):
-            if features[f, order[i]] < mean:
-                order[middle], order[i] = order[i], order[middle]
-                middle += 1
-        if middle in (low, high):  # nothing differs but by rounding
-            middle = (low + high) // 2
-        left[node], right[node] = used, used + 1
-        start[used], stop[used] = low, middle
-        start[used + 1], stop[used + 1] = middle, high
-        used += 2
-        node += 1
-
-
-@kernel
-def least_below(table, plain, order, left, right, start, subtracted, low, high, only_plain):
-    """Fills `low[node, d]` with the least (the most where `subtracted[d]`) of a column below each tree node.
-
-    `high` is the opposite, `only_plain` whether all members are plain. `table` is (D, members).
-    """
-    for node in range(left.shape[0] - 1, -1, -1):
-        if left[node] < 0:
-            i = order[start[node]]
-            for d in range(table.shape[0]):
-                low[node, d] = table[d, i]
-                high[node, d] = table[d, i]
-            only_plain[node] = plain[i]
-            continue
-        x, y = left[node], right[node]
-        only_plain[node] = only_plain[x] and only_plain[y]
-        for d in range(table.shape[0]):
-            if subtracted[d]:
-                low[node, d] = max(low[x, d], low[y, d])
-                high[node, d] = min(high[x, d], high[y, d])
-            else:
-                low[node, d] = min(low[x, d], low[y, d])
-                high[node, d] = max(high[x, d], high[y, d])
+ROUNDING = 1e-12  # relative: sums of the same numbers in another order
+ENOUGH = 0.9  # another round of leaving out members has to reduce what is left to this share
 
 
 class Goal(NamedTuple):
@@ -98,6 +37,97 @@ class Goal(NamedTuple):
     kind: int
     cycle_rows: int
     latency: float
+
+
+class Trees(NamedTuple):
+    """A binary tree over the members of each group, of which only the nodes that a search has split are there.
+
+    Members of the groups stand one after another. The root of group g is node g; other nodes come in pairs, as they are
+    made; `used[0]` are there.
+
+    Attributes:
+        table: (members, columns) of each group its own columns, up to `width[g]` of them.
+        plain: (members,)
+        which: (groups, B) the column of each term.
+        weights: (groups, columns) how much it counts that a column is twice its least in the group; filled by `weigh`.
+        subtracted: (groups, columns) more is better.
+        order: (members,) a node's are `order[start]` up to `order[stop]`.
+        left: (nodes,) the first of the two nodes below; 0 where a node has not been split.
+        low, high: (nodes, columns) the least and most of a column below a node, the other way where it is subtracted.
+        only_plain: (nodes,) all members are.
+    """
+
+    table: Floats
+    plain: Flags
+    which: Ints
+    weights: Floats
+    subtracted: Flags
+    width: Ints
+    order: Ints
+    start: Ints
+    stop: Ints
+    left: Ints
+    low: Floats
+    high: Floats
+    only_plain: Flags
+    used: Ints
+
+
+@kernel
+def look_below(trees, g, node):
+    """Fills what is known of a node of group `g` from its members."""
+    low, high, width = trees.low[node], trees.high[node], trees.width[g]
+    low[:] = np.inf
+    high[:] = -np.inf
+    only_plain = True
+    for i in range(trees.start[node], trees.stop[node]):
+        member = trees.order[i]
+        only_plain &= trees.plain[member]
+        for d in range(width):
+            x = trees.table[member, d]
+            low[d] = x if x < low[d] else low[d]
+            high[d] = x if x > high[d] else high[d]
+    trees.only_plain[node] = only_plain
+    for d in range(width):
+        if trees.subtracted[g, d]:
+            low[d], high[d] = high[d], low[d]
+
+
+@kernel
+def feature(trees, g, d, x):
+    """How much more a number of column `d` counts than the least of its group."""
+    least = min(trees.low[g, d], trees.high[g, d])  # of the root
+    return trees.weights[g, d] * (x / max(least, 1e-300) - 1.0)
+
+
+@kernel
+def split(trees, g, node):
+    """Makes the nodes below a node of several members: its column that varies most is split at the mean."""
+    low, high = trees.start[node], trees.stop[node]
+    widest, f = -1.0, 0
+    for d in range(trees.width[g]):
+        spread = abs(feature(trees, g, d, trees.high[node, d]) - feature(trees, g, d, trees.low[node, d]))
+        if spread > widest:
+            widest, f = spread, d
+    order, table = trees.order, trees.table
+    mean = 0.0
+    for i in range(low, high):
+        mean += feature(trees, g, f, table[order[i], f]) / (high - low)
+    middle = low
+    for i in range(low, high):
+        if feature(trees, g, f, table[order[i], f]) < mean:
+            order[middle], order[i] = order[i], order[middle]
+            middle += 1
+    if middle in (low, high):  # nothing differs but by rounding
+        middle = (low + high) // 2
+    left = trees.used[0]
+    trees.used[0] += 2
+    trees.left[node] = left
+    for child in range(left, left + 2):
+        trees.left[child] = 0
+        trees.start[child] = low if child == left else middle
+        trees.stop[child] = middle if child == left else high
+        look_below(trees, g, child)
 
 
 @kernel
@@ -127,7 +157,7 @@ def product_without(low, which, here, left_out, out):
 def value_below(sums, limits, goal):
     """The least objective that the rows' bounds allow; inf where one is above its limit."""
     for r in range(sums.shape[0]):
-        if sums[r] > limits[r] * (1.0 + 1e-12):
+        if sums[r] > limits[r] * (1.0 + ROUNDING):
             return np.inf
     if goal.kind == ENERGY:
         return sums[0]
@@ -139,12 +169,63 @@ def value_below(sums, limits, goal):
 
 
 @kernel
-def widest_group(coefficients, row_of, weights, products, low, high, which, left, here):
+def restrict(coefficients, row_of, floors, limits, goal, value, trees):
+    """Leaves out members that no choice of the others makes better than `value`; False if no choice is left.
+
+    Arguments are those of `least`. Another round is made while one leaves fewer than `ENOUGH` of the members.
+    """
+    groups = trees.which.shape[0]
+    rest, sums = np.empty(coefficients.shape[0]), np.empty(limits.shape[0])
+    here = np.arange(groups)
+    left = trees.order.shape[0]
+    while True:
+        before, left = left, 0
+        for g in range(groups):
+            look_below(trees, g, g)
+        for g in range(groups):
+            product_without(trees.low, trees.which, here, g, rest)
+            kept = trees.start[g]
+            for i in range(trees.start[g], trees.stop[g]):
+                member = trees.order[i]
+                sums_of(coefficients, row_of, floors, rest, trees.table, trees.which[g], member, sums)
+                if value_below(sums, limits, goal) * (1.0 - ROUNDING) < value:
+                    trees.order[kept] = member
+                    kept += 1
+            trees.stop[g] = kept
+            if kept == trees.start[g]:
+                return False
+            left += kept - trees.start[g]
+        if left >= ENOUGH * before:  # equal where there is nothing to leave out
+            return True
+
+
+@kernel
+def weigh(coefficients, row_of, floors, limits, goal, trees):
+    """Fills the weights: how much of the objective, or of what a limit allows, a column is where all is least."""
+    groups, rows = trees.which.shape[0], limits.shape[0]
+    products, sums = np.empty(coefficients.shape[0]), np.zeros(rows)
+    product_without(trees.low, trees.which, np.arange(groups), -1, products)
+    for b in range(products.shape[0]):
+        sums[row_of[b]] += coefficients[b] * max(products[b], floors[b])
+    trees.weights[:] = 0.0
+    for b in range(products.shape[0]):
+        r = row_of[b]
+        if (r == 0 and goal.kind != DELAY) or (0 < r <= goal.cycle_rows and goal.kind != ENERGY):
+            weight = 1.0 / max(sums[r], 1e-30)
+        else:
+            weight = (1.0 if r <= goal.cycle_rows else 0.3) / limits[r]
+        for g in range(groups):
+            trees.weights[g, trees.which[g, b]] += abs(coefficients[b]) * products[b] * weight
+
+
+@kernel
+def widest_group(coefficients, row_of, weights, products, trees, here):
     """The group whose members differ most in what is counted; -1 if each has one member only."""
+    low, high, which = trees.low, trees.high, trees.which
     chosen, widest = -1, -1.0
     for g in range(here.shape[0]):
         node = here[g]
-        if left[node] < 0:
+        if trees.stop[node] - trees.start[node] == 1:
             continue
         spread = 0.0
         for b in range(coefficients.shape[0]):
@@ -159,24 +240,7 @@ def widest_group(coefficients, row_of, weights, products, low, high, which, left
 
 
 @kernel
-def least(
-    coefficients,
-    row_of,
-    floors,
-    limits,
-    goal,
-    value,
-    low,
-    high,
-    which,
-    plain,
-    left,
-    right,
-    offset,
-    best,
-    room,
-    any_will_do,
-):
+def least(coefficients, row_of, floors, limits, goal, value, trees, best, room, any_will_do):
     """(value, nodes): the best choice below `value` within `limits`, and how many nodes were looked at.
 
     At most `room` + 1 are looked at. Choices of plain members only are left out.
@@ -184,19 +248,20 @@ def least(
     Args:
         coefficients: (B,) of the terms; `row_of` their rows; `floors` (B,) the least that a product counts.
         limits: (rows,) that the rows must not exceed.
-        low, high: (all tree nodes, most columns) of `least_below`, groups one after another from `offset[g]` on.
-        which: (groups, B) the column of each term.
-        plain: (all tree nodes,) all members below a node are plain.
-        best: (groups,) filled with the tree leaves of the best choice.
+        trees: over the members, of which no node but the roots is there; they grow.
+        best: (groups,) filled with the members of the best choice.
         any_will_do: ends with the first choice below `value`.
     """
-    groups, rows = offset.shape[0], limits.shape[0]
+    groups, rows = best.shape[0], limits.shape[0]
+    low, which = trees.low, trees.which
     stack, bounds = np.empty((1024, groups), np.int64), np.empty(1024)
     sums, here, child = np.empty(rows), np.empty(groups, np.int64), np.empty(groups, np.int64)
     weights, products, rest = np.empty(rows), np.empty(coefficients.shape[0]), np.empty(coefficients.shape[0])
     looked, depth = 0, 0
     for g in range(groups):
-        here[g] = offset[g]
+        here[g] = g
+        look_below(trees, g, g)
+    weigh(coefficients, row_of, floors, limits, goal, trees)
     product_without(low, which, here, 0, rest)
     sums_of(coefficients, row_of, floors, rest, low, which[0], here[0], sums)
     bound = value_below(sums, limits, goal)
@@ -212,7 +277,7 @@ def least(
         bound = bounds[depth]
         only_plain = True
         for g in range(groups):
-            if not plain[here[g]]:
+            if not trees.only_plain[here[g]]:
                 only_plain = False
         if only_plain:
             continue
@@ -228,10 +293,11 @@ def least(
             weights[r] = (1.0 if r <= goal.cycle_rows else 0.3) / limit if limit < np.inf else 0.0
             if (r == 0 and goal.kind != DELAY) or (0 < r <= goal.cycle_rows and goal.kind != ENERGY):
                 weights[r] = 1.0 / max(sums[r], 1e-300)
-        chosen = widest_group(coefficients, row_of, weights, products, low, high, which, left, here)
+        chosen = widest_group(coefficients, row_of, weights, products, trees, here)
         if chosen < 0:
             value = bound
-            best[:] = here
+            for g in range(groups):
+                best[g] = trees.order[trees.start[here[g]]]
             if any_will_do:
                 break
             continue
@@ -240,11 +306,13 @@ def least(
             larger[: stack.shape[0]] = stack
             more[: stack.shape[0]] = bounds
             stack, bounds = larger, more
+        if trees.left[here[chosen]] == 0:
+            split(trees, chosen, here[chosen])
         first = depth
         child[:] = here
         product_without(low, which, here, chosen, rest)
         for side in range(2):
-            child[chosen] = left[here[chosen]] if side == 0 else right[here[chosen]]
+            child[chosen] = trees.left[here[chosen]] + side
             sums_of(coefficients, row_of, floors, rest, low, which[chosen], child[chosen], sums)
             bound = value_below(sums, limits, goal)
             if bound < value * (1.0 - TOLERANCE):

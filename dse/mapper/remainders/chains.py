@@ -134,29 +134,26 @@ def chains_of(name: str, size: int, stages: tuple[Storage | Fanout, ...], wanted
     factors, on_y = np.ones((1, count), np.int64), np.zeros((1, count), bool)
     below, covered, compared = np.ones((1, count + 1), np.int64), np.ones(1, np.int64), True
     for k, stage in enumerate(stages):
-        parts = []
-        for value in np.unique(covered):
-            blocks = -(-size // int(value))
-            choices = [
-                (n, y)
-                for n in _factors(stages, k, name, blocks, can_loop)
-                if min(size, n * int(value)) <= wanted.most[k]
-                for y in _sides(stage, wanted.axes[k], n)
-            ]
-            rows = np.flatnonzero(covered == value)
-            parts += [(rows, factor, y) for factor, y in choices]
-        if not parts:
-            factors, on_y, below = factors[:0], on_y[:0], below[:0]
-            break
-        if sum(len(rows) for rows, _, _ in parts) > MOST_CHAINS:
+        parts, of_blocks = [], dict[int, Ints]()
+        values, begins = np.unique(np.sort(covered), return_index=True)
+        for value, rows in zip(values.tolist(), np.split(np.argsort(covered, kind="stable"), begins[1:]), strict=True):
+            blocks = -(-size // value)
+            if blocks not in of_blocks:
+                of_blocks[blocks] = _factors(stages, k, name, blocks, can_loop)
+            n = of_blocks[blocks]
+            n, sides = _sides(stage, wanted.axes[k], n[np.minimum(size, n * value) <= wanted.most[k]])
+            parts.append((rows, n, sides))
+        if sum(len(rows) * len(n) for rows, n, _ in parts) > MOST_CHAINS:
             raise TooManyChainsError(f"more than {MOST_CHAINS} ways to cut {name}")
-        chosen = np.concatenate([rows for rows, _, _ in parts])
-        n = np.concatenate([np.full(len(rows), factor) for rows, factor, _ in parts])
+        chosen = np.concatenate([np.tile(rows, len(n)) for rows, n, _ in parts])
+        n = np.concatenate([np.repeat(n, len(rows)) for rows, n, _ in parts])
         factors, on_y, below = factors[chosen], on_y[chosen], below[chosen]
         factors[:, k] = n
-        on_y[:, k] = np.concatenate([np.full(len(rows), y) for rows, _, y in parts])
+        on_y[:, k] = np.concatenate([np.repeat(sides, len(rows)) for rows, _, sides in parts])
         covered = np.minimum(size, covered[chosen] * n)
         below[:, k + 1 :] = covered[:, None]
+        if not len(covered):
+            break
         # Where nothing loops, nothing has changed; and leaving some out is no longer worth the comparisons of so many.
         if not (factors[:, k] > 1).any():
             continue
@@ -205,7 +202,7 @@ def can_loop_over(stage: Storage | Fanout, name: str) -> bool:
     return loops.factors.get(name, 2) != 1 and loops.at_most.get(name, 2) > 1
 
 
-def _factors(stages: tuple[Storage | Fanout, ...], k: int, name: str, blocks: int, can_loop: list[bool]) -> list[int]:
+def _factors(stages: tuple[Storage | Fanout, ...], k: int, name: str, blocks: int, can_loop: list[bool]) -> Ints:
     """Factors of stage k in ascending order.
 
     Only where fan-outs hold part of the dimension can it pay to let a loop run longer than the number of its runs
@@ -221,20 +218,24 @@ def _factors(stages: tuple[Storage | Fanout, ...], k: int, name: str, blocks: in
 
     if exact is not None:
         # An exact factor above what is left becomes as short as that, as in Timeloop, but needs something to loop over.
-        options = [min(exact, blocks)] if blocks > 1 or exact == 1 else []
-    elif not any(can_loop[k + 1 :]):
-        options = [blocks]
+        n = min(exact, blocks)
+        return np.array([n] if n <= most and (blocks > 1 or exact == 1) else [], np.int64)
+    if not any(can_loop[k + 1 :]):
+        options = np.array([blocks])
     elif isinstance(stage, Fanout) or holds(range(k + 1, len(stages))):
-        options = list(range(1, min(most, blocks) + 1))
+        options = np.arange(1, min(most, blocks) + 1)
     else:
-        options = runs_of(blocks, min(most, blocks))
+        options = np.array(runs_of(blocks, min(most, blocks)))
         if blocks > 1 and holds(range(k)):
-            options = sorted({*options, *divisors_of(blocks - 1)})
-    return [n for n in options if n <= most and (exact is not None or stage.loops.permits(name, n))]
+            options = np.union1d(options, divisors_of(blocks - 1))
+    least, most = stage.loops.at_least.get(name, 1), min(most, stage.loops.at_most.get(name, most))
+    return np.asarray(options[(least <= options) & (options <= most)], np.int64)
 
 
-def _sides(stage: Storage | Fanout, axes: tuple[bool, bool], n: int) -> list[bool]:
-    if not isinstance(stage, Fanout) or n == 1:
-        return [False]
+def _sides(stage: Storage | Fanout, axes: tuple[bool, bool], n: Ints) -> tuple[Ints, Flags]:
+    """The factors with the axes that each may lie on: whether it is Y. A factor may be there twice."""
+    if not isinstance(stage, Fanout):
+        return n, np.zeros(len(n), bool)
     on_x, on_y = axes
-    return [y for y, able, room in ((False, on_x, stage.mesh_x), (True, on_y, stage.mesh_y)) if able and n <= room]
+    fits = np.stack([(n == 1) | (on_x & (n <= stage.mesh_x)), (n > 1) & on_y & (n <= stage.mesh_y)], axis=1)
+    return np.repeat(n, fits.sum(axis=1)), np.nonzero(fits)[1] > 0

@@ -11,11 +11,11 @@ import numpy as np
 
 from dse.hardware.energy.ert import Ert
 from dse.mapper.kernels.labels import DELAY, ENERGY, Aim
-from dse.mapper.kernels.products import Goal, least
+from dse.mapper.kernels.products import Goal, least, restrict
 from dse.mapper.remainders.behaviours import Option
 from dse.mapper.remainders.chains import Flags
 from dse.mapper.remainders.columns import Group
-from dse.mapper.remainders.members import Sums, members_of, packed, restrict, without_dominated
+from dse.mapper.remainders.members import members_of, without_dominated
 from dse.mapper.remainders.tables import Tables, Terms
 
 FIRST_LOOK = 3000  # nodes of a search for a first good value
@@ -51,6 +51,8 @@ class Solver:
         self.timed = aim.kind != ENERGY or math.isfinite(aim.most_cycles)
         self.proven = True
         self.nothing_below: set[tuple[Option | None, ...]] = set()
+        self._prices = tables.prices(ert)
+        self._limits: tuple[Terms, list[float]] | None = None  # they are the same in all searches
 
     def run(self) -> None:
         """Fixes what orders do stage by stage, outermost last, while something below the best value may be left.
@@ -92,39 +94,35 @@ class Solver:
             return _Look(successful=False, ended=True)
         terms = Terms()
         traffic = tables.traffic(options)
-        tables.energy(terms, self.ert, traffic)
+        tables.energy(terms, self._prices, traffic)
         cycle_rows = tables.cycles(terms, traffic) if self.timed else 0
         limits = [aim.most_energy, *[aim.most_cycles - aim.latency] * cycle_rows]
-        limits += tables.limits(terms, len(limits))
+        if self._limits is None:
+            of_limits = Terms()
+            self._limits = of_limits, tables.limits(of_limits, len(limits))
+        terms.extend(self._limits[0])
+        limits += self._limits[1]
         coefficients = np.array(terms.coefficients)
-        sums = Sums(
+        sums = (
             coefficients, np.array(terms.rows), np.array(terms.floors), np.array(limits),
-            Goal(aim.kind, cycle_rows, aim.latency),
+            Goal(aim.kind, cycle_rows, aim.latency), self.value,
         )  # fmt: skip
-        groups = [
-            members_of([column[g] for column in terms.columns], coefficients, p, perfect)
-            for g, (p, perfect) in enumerate(zip(present, tables.perfect, strict=True))
-        ]
-        if not restrict(groups, sums, self.value):
+        trees, numbers = members_of(terms.columns, coefficients, present, tables.perfect)
+        if not restrict(*sums, trees):
             return _Look(successful=False, ended=True)
         if room > FIRST_LOOK:
-            for members in groups:
-                without_dominated(members)
-        trees = packed(groups, sums)
-        chosen = np.zeros(len(groups), np.int64)
-        value, nodes = least(
-            sums.coefficients, sums.rows, sums.floors, sums.limits, sums.goal, self.value, trees.low, trees.high,
-            trees.which, trees.perfect, trees.left, trees.right, trees.offset, chosen, room, any_will_do,
-        )  # fmt: skip
+            for g in range(len(present)):
+                without_dominated(trees, g)
+        chosen = np.zeros(len(present), np.int64)
+        value, nodes = least(*sums, trees, chosen, room, any_will_do)
         self.looked += nodes
         look = _Look(value < self.value, nodes <= room)
         self.proven = self.looked <= self.room
         if look.successful and not any_will_do:
             rows: dict[str, int] = {}
-            for g, group in enumerate(tables.groups):
-                member = int(trees.leaf[chosen[g]])
-                numbers = divmod(member, len(group.chains[1].factors)) if len(group.chains) == 2 else (member,)
-                rows.update(zip(group.names, numbers, strict=True))
+            for group, member in zip(tables.groups, numbers[chosen].tolist(), strict=True):
+                each = divmod(member, len(group.chains[1].factors)) if len(group.chains) == 2 else (member,)
+                rows.update(zip(group.names, each, strict=True))
             self.value = value
             self.best = Choice(value, rows, tuple(of_stage[0] for of_stage in options), tables)
         return look

@@ -46,6 +46,13 @@ class Terms:
             self.floors.append(floor)
             self.columns.append(columns)
 
+    def extend(self, other: Terms) -> None:
+        """Adds terms of other rows."""
+        self.coefficients += other.coefficients
+        self.rows += other.rows
+        self.floors += other.floors
+        self.columns += other.columns
+
 
 @dataclass(frozen=True)
 class Words:
@@ -54,6 +61,18 @@ class Words:
     stage: int
     action: str
     terms: tuple[tuple[float, Columns], ...]
+
+
+_MOVING = ("read", "write", "update")
+
+
+@dataclass(frozen=True)
+class Prices:
+    """pJ of an operation, of a word that an action of a stage moves, and of a cycle of an instance of a stage."""
+
+    operation: float
+    word: Mapping[tuple[int, str], float]
+    leak: Mapping[int, float]
 
 
 class Tables:
@@ -273,19 +292,24 @@ class Tables:
             else tuple(np.minimum.reduce(of_group) for of_group in zip(*columns, strict=True))
         )
 
-    def energy(self, terms: Terms, ert: Ert, traffic: Sequence[Words]) -> None:
+    def prices(self, ert: Ert) -> Prices:
+        """What an energy table says of the layer's stages."""
+        operation = ert.compute(self.layer.spec.compute.name)
+        memories = {
+            k: (ert.storage(s.name), s.block_size) for k, s in enumerate(self.layer.stages) if isinstance(s, Storage)
+        }
+        each = {(k, action): of[action] / block for k, (of, block) in memories.items() for action in _MOVING}
+        return Prices(operation, each, {k: of["leak"] for k, (of, _) in memories.items()})
+
+    def energy(self, terms: Terms, prices: Prices, traffic: Sequence[Words]) -> None:
         """Adds pJ over the layer to row 0."""
-        layer = self.layer
-        operations = float(layer.problem.macs)
-        terms.add(0, operations * ert.compute(layer.spec.compute.name), self.each("one", lambda c: None))
+        operations = float(self.layer.problem.macs)
+        terms.add(0, operations * prices.operation, self.each("one", lambda c: None))
         for words in traffic:
-            stage = layer.stages[words.stage]
-            assert isinstance(stage, Storage)
-            price = ert.storage(stage.name)[words.action] / stage.block_size
+            price = prices.word[words.stage, words.action]
             for coefficient, columns in words.terms:
                 terms.add(0, price * coefficient, columns)
-        for k, stage in enumerate(layer.stages):
-            leak = ert.storage(stage.name)["leak"] if isinstance(stage, Storage) else 0.0
+        for k, leak in prices.leak.items():
             if leak:
                 terms.add(0, leak, tuple(a * b for a, b in zip(self.steps(), self.instances(k), strict=True)))
 

@@ -19,13 +19,13 @@ from dse.hardware.energy.ert import Ert
 from dse.hardware.instance import instance_for, library_for, read_arch
 from dse.hardware.spec import Fanout, LoopConstraint, Spec
 from dse.mapper.kernels.labels import DELAY, ENERGY, ENERGY_DELAY
-from dse.mapper.kernels.products import Goal, build, least, undominated
+from dse.mapper.kernels.products import Goal, Trees, least, look_below, restrict, split, undominated
 from dse.mapper.mapspace import keep_choices
 from dse.mapper.remainders.behaviours import PASSES, Behaviour, Closed, options_of
 from dse.mapper.remainders.chains import Chains, runs_of
 from dse.mapper.remainders.columns import Group, Window, window_words
 from dse.mapper.remainders.layer import UnsupportedError, layer_of, wanted_of
-from dse.mapper.remainders.members import Members, Sums, members_of, packed, restrict, without_dominated
+from dse.mapper.remainders.members import members_of, without_dominated
 from dse.mapper.remainders.search import _mapping
 from dse.mapper.remainders.solve import Choice, _present
 from dse.mapper.remainders.tables import Tables, Terms
@@ -191,32 +191,31 @@ def test_least_of_all_choices(dominance: bool) -> None:
         values = {c: value_of(q, c) for c in itertools.product(*(range(len(c)) for c in q.columns))}
         best = min(values.values())
         known = rng.choice([1e30, best, best * 1.01 + 0.01]) if math.isfinite(best) else 1e30
-        sums = Sums(q.coefficients, q.row_of, q.floors, q.limits, q.goal)
-        groups = []
-        for columns, present, plain in zip(q.columns, q.present, q.plain, strict=True):
-            each = [np.ascontiguousarray(column) for column in columns.T]
+        columns: list[list[Any]] = [[] for _ in q.coefficients]
+        for of_group in q.columns:
+            each = [np.ascontiguousarray(column) for column in of_group.T]
             # Terms may have the same column, as array or by their numbers.
             shared = [next(a for a in each[: i + 1] if (a == column).all()) for i, column in enumerate(each)]
-            groups.append(members_of(rng.choice([each, shared]), q.coefficients, present, plain))
-        if not restrict(groups, sums, known):
+            for b, column in enumerate(rng.choice([each, shared])):
+                columns[b].append(column)
+        trees, numbers = members_of(columns, q.coefficients, q.present, q.plain)
+        sums: list[Any] = [q.coefficients, q.row_of, q.floors, q.limits, q.goal, known, trees]
+        if not restrict(*sums):
             assert best >= known - 1e-9 * abs(known), seed
             excluded += 1
             continue
         if dominance:
-            for members in groups:
-                without_dominated(members)
-        trees = packed(groups, sums)
+            for g in range(len(q.columns)):
+                without_dominated(trees, g)
         chosen = np.zeros(len(q.columns), np.int64)
-        arguments: list[Any] = [
-            q.coefficients, q.row_of, q.floors, q.limits, q.goal, known, *trees[:-1], chosen, 10**5, False,
-        ]  # fmt: skip
-        value, _ = least(*arguments)
+        sums += [chosen, 10**5, False]
+        value, _ = least(*sums)
         if best >= known - 1e-9 * abs(known):
             assert value == known, seed
             continue
         found_some += 1
         assert value == pytest.approx(best, rel=1e-8), seed
-        assert values[tuple(int(trees.leaf[leaf]) for leaf in chosen)] == pytest.approx(value, rel=1e-12), seed
+        assert values[tuple(int(n) for n in numbers[chosen])] == pytest.approx(value, rel=1e-12), seed
     assert found_some > 150
     assert excluded > 50
 
@@ -226,31 +225,49 @@ def test_dominated_members_leave_one_that_is_as_good(seed: int) -> None:
     rng = random.Random(seed)
     table = np.array([[rng.choice([0.5, 1.0, 2.0]) for _ in range(60)] for _ in range(3)])
     subtracted, plain = np.array([False, True, False]), np.array([rng.random() < 0.5 for _ in range(60)])
-    members = Members(np.arange(60), table, np.arange(3), subtracted, plain)
-    without_dominated(members)
-    assert 0 < len(members.numbers) < 60
+    columns = [[np.ascontiguousarray(column)] for column in table]
+    trees, numbers = members_of(columns, np.where(subtracted, -1.0, 1.0), [np.ones(60, bool)], [plain])
+    without_dominated(trees, 0)
+    left = numbers[trees.order[: trees.stop[0]]]
+    assert 0 < len(left) < 60
     sign = np.where(subtracted, -1, 1)
     for i in range(60):
-        assert any(
-            (sign * table[:, e] <= sign * table[:, i]).all() and plain[e] <= plain[i] for e in members.numbers
-        ), i
+        assert any((sign * table[:, e] <= sign * table[:, i]).all() and plain[e] <= plain[i] for e in left), i
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 50])
 def test_tree_holds_every_member_once_and_splits_the_widest_feature_at_its_mean(count: int) -> None:
     rng = random.Random(count)
-    features = np.array([[float(rng.randrange(6)) for _ in range(count)] for _ in range(2)])
-    order, start, stop, left, right = np.arange(count), *(np.full(2 * count - 1, -1, np.int64) for _ in range(4))
-    build(features, order, left, right, start, stop)
-    assert sorted(order) == list(range(count))
-    for node in range(2 * count - 1):
-        own = features[:, order[start[node] : stop[node]]]
-        assert (stop[node] - start[node] == 1) == (left[node] < 0)
-        if left[node] >= 0:
-            one, other = (features[:, order[start[n] : stop[n]]] for n in (left[node], right[node]))
-            widest = int(np.argmax(np.ptp(own, axis=1)))
-            assert one.shape[1] + other.shape[1] == own.shape[1]
-            assert one[widest].max() <= own[widest].mean() <= other[widest].min()
+    table = np.array([[float(rng.randrange(1, 7)) for _ in range(2)] for _ in range(count)])
+    plain, subtracted, weights = np.array([rng.random() < 0.7 for _ in range(count)]), [False, True], [2.0, 3.0]
+    nodes = 2 * count - 1
+    start, stop, left = (np.zeros(nodes, np.int64) for _ in range(3))
+    trees = Trees(
+        table, plain, np.zeros((1, 1), np.int64), np.array([weights]), np.array([subtracted]), np.array([2]),
+        np.arange(count), start, stop, left, np.empty((nodes, 2)), np.empty((nodes, 2)), np.empty(nodes, bool),
+        np.array([1]),
+    )  # fmt: skip
+    trees.stop[0] = count
+    look_below(trees, 0, 0)
+    features = np.array(weights) * (table / table.min(axis=0) - 1.0)
+    for node in range(nodes):  # a node's children come after it
+        own = trees.order[trees.start[node] : trees.stop[node]]
+        least, most = table[own].min(axis=0), table[own].max(axis=0)
+        assert trees.low[node].tolist() == np.where(subtracted, most, least).tolist()
+        assert trees.high[node].tolist() == np.where(subtracted, least, most).tolist()
+        assert trees.only_plain[node] == plain[own].all()
+        if len(own) == 1:
+            continue
+        assert trees.left[node] == 0
+        split(trees, 0, node)
+        left = trees.left[node]
+        one, other = (features[trees.order[trees.start[n] : trees.stop[n]]] for n in (left, left + 1))
+        widest = int(np.argmax(np.ptp(features[own], axis=0)))
+        assert len(one) + len(other) == len(own)
+        assert one[:, widest].max() <= features[own][:, widest].mean() + 1e-12
+        assert features[own][:, widest].mean() - 1e-12 <= other[:, widest].min()
+    assert trees.used[0] == nodes
+    assert sorted(trees.order) == list(range(count))
 
 
 def legal_orders(loops: list[str], constraint: LoopConstraint) -> Iterator[tuple[str, ...]]:
@@ -308,7 +325,7 @@ def sums_of(tables: Tables, ert: Ert, options: Any, members: list[int]) -> tuple
     """(energy, cycles, fits) of one member of each group, from the columns."""
     terms = Terms()
     traffic = tables.traffic([(option,) for option in options])
-    tables.energy(terms, ert, traffic)
+    tables.energy(terms, tables.prices(ert), traffic)
     cycle_rows = tables.cycles(terms, traffic)
     limits = tables.limits(terms, cycle_rows + 1)
     sums = [0.0] * (cycle_rows + 1 + len(limits))
