@@ -275,9 +275,9 @@ def batches(
     draws = [] if augmentation is None else [augmentation.draw(len(part), generator) for part in parts]
     changes = torch.split(torch.cat(draws, 1).to(device), batch_size, 1) if draws else ()
     for i, chosen in enumerate(torch.split(order.to(device), batch_size)[: len(parts)]):
-        images = split.images[chosen]
-        images = images if augmentation is None else augmentation.changed(images, changes[i])
-        yield split.prepared(images), split.labels[chosen]
+        batch = split.images[chosen]
+        batch = batch if augmentation is None else augmentation.changed(batch, changes[i])
+        yield split.prepared(batch), split.labels[chosen]
 
 
 def _stream(seed: int, epoch: int) -> int:
