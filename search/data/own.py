@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, Subset, SubsetRandomSampler
 from torch.utils.data import Dataset as TorchDataset
 
 from dse.core.errors import InputError
@@ -270,11 +270,33 @@ def _pair(part: Any, where: str) -> Pair:
         _fits(sum(t.numel() * t.element_size() for t in (inputs, targets)), where)
         return inputs, targets
     if isinstance(part, DataLoader):
-        return _joined(part, where, torch.cat)
+        return _joined(_in_order(part, where), where, torch.cat)
     if isinstance(part, TorchDataset):
         items: Any = (part[i] for i in range(len(part))) if hasattr(part, "__len__") else part
         return _joined(items, where, torch.stack, len(part) if hasattr(part, "__len__") else None)
     raise InputError(where, f"is a {type(part).__name__}", "a pair (inputs, targets), a torch data set or loader")
+
+
+def _in_order(loader: DataLoader[Any], where: str) -> DataLoader[Any]:
+    """A loader of the same items that gives all of them, in an order that does not change.
+
+    Each stage of a run reads the data and takes its validation images by their place, so a loader that shuffles would
+    give one stage images to learn from that are for validation in another. The run shuffles by itself.
+    """
+    if not isinstance(loader.dataset, TorchDataset) or not hasattr(loader.dataset, "__getitem__"):
+        return loader  # an iterable data set has an order of its own
+    batches, sampler = loader.batch_sampler, loader.sampler
+    if not (batches is None or type(batches) is BatchSampler):
+        sampler = batches
+    if isinstance(sampler, SubsetRandomSampler):
+        kept: Any = Subset(loader.dataset, sorted(int(i) for i in sampler.indices))
+    elif isinstance(sampler, SequentialSampler) or (isinstance(sampler, RandomSampler) and not sampler.replacement):
+        kept = loader.dataset
+    else:
+        raise InputError(where, f"is a loader with a {type(sampler).__name__}, whose order may change",
+                         "a DataLoader that reads its data set in order or shuffles it")  # fmt: skip
+    return DataLoader(kept, loader.batch_size, collate_fn=loader.collate_fn, num_workers=loader.num_workers,
+                      worker_init_fn=loader.worker_init_fn)  # fmt: skip
 
 
 def _joined(items: Iterable[Any], where: str, join: Callable[[list[Tensor]], Tensor], count: int | None = None) -> Pair:

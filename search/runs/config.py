@@ -274,8 +274,10 @@ def read_config(document: Any, where: object) -> RunConfig:
             raise InputError(f"{where}: {weight}", f"found {getattr(config, weight)!r}, and no {beside} that it "
                              "would count beside", "0")  # fmt: skip
     _check_starts(config, where)
-    if config.distill is not None and config.loss != "cross_entropy":
-        raise InputError(f"{where}: distill", f"found with the loss {config.loss!r}", "the loss cross_entropy")
+    if config.distill is not None and LOSSES.get(config.loss) == "numbers":
+        named = ", ".join([*(name for name, kind in LOSSES.items() if kind == "labels"), "package.module:function"])
+        raise InputError(f"{where}: distill", f"found with the loss {config.loss!r}, which is not of class scores",
+                         f"the losses {named}")  # fmt: skip
     return _with_candidates(config, document, where)
 
 

@@ -35,7 +35,7 @@ from dse.hardware.instance import find_arch
 from dse.hardware.spec_reader import SpecFile
 from dse.table.cost_table import CostTable
 from dse.table.provenance import check_architecture, check_network, check_operators
-from dse.workload.networks import Network
+from dse.workload.networks import Network, reason
 from dse.workload.trace import export_network
 from search.costs import excluded_layers
 from search.runs.config import RunConfig, config_yaml, load_config
@@ -48,7 +48,8 @@ from search.runs.work import do_stage
 from search.runs.workers import Lock, do_side_by_side
 from search.supernet import uniform
 from search.training.checkpoint import Record
-from search.training.metrics import check_targets, measure_named
+from search.training.metrics import check_targets, class_dim, measure_named
+from search.training.train import distilled
 from search.training.weights import load_weights, read_weights
 
 WORKERS_END_S = 30.0
@@ -256,9 +257,15 @@ def check_fit(run: Run) -> None:
             raise InputError("pretrain.candidate", f"{name} has no mapping in some layer",
                              hint="name a candidate that every layer can have")  # fmt: skip
         pretrained_network(run, config.seeds[0])
-    with torch.no_grad():
-        scores = model(data.train.prepared(data.train.images[:2]).cpu())
+    try:
+        with torch.no_grad():
+            scores = model(data.train.prepared(data.train.images[:2]).cpu())
+    except RuntimeError as e:  # torch's, of shapes that do not fit
+        raise InputError("network", f"does not run on {config.data.label}, images of {data.image_shape}: {reason(e)}",
+                         hint="give network.args that fit the data") from e  # fmt: skip
     check_targets(data, scores, config.loss, config.metric, config.data.label)
+    if config.distill is not None:  # refuses what has no classes
+        distilled(torch.zeros(()), scores, scores, config.distill, class_dim(config.loss))
     _check_origin(config, network, run.table)
 
 

@@ -98,7 +98,7 @@ def metric_of(name: str, loss: str = "cross_entropy") -> Metric:
     Raises:
         InputError: a name that is neither, or a function that cannot be imported or does not say its direction.
     """
-    dim = -1 if loss == "next_token" else 1
+    dim = class_dim(loss)
     match name:
         case "accuracy":
             return Metric(ACCURACY, lambda outputs, targets: _right(outputs, targets, dim), _ratio)
@@ -116,6 +116,11 @@ def metric_of(name: str, loss: str = "cross_entropy") -> Metric:
         raise InputError(f"metric {name!r}", "does not say its direction",
                          hint="set its attribute higher_is_better to True or False")  # fmt: skip
     return Metric(Measure(name.rpartition(":")[2], higher, percent=False), whole=function)
+
+
+def class_dim(loss: str) -> int:
+    """The dimension of outputs that counts classes, for a loss: the last one for next_token, else the second."""
+    return -1 if loss == "next_token" else 1
 
 
 def measure_named(name: str) -> Measure:

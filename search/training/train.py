@@ -18,7 +18,7 @@ from search.data.datasets import Augmentation, Dataset, Split
 from search.training.checkpoint import Checkpoint, Record, Stateful
 from search.training.cuda_graphs import GraphedLoss
 from search.training.measures import SplitName
-from search.training.metrics import ACCURACY_METRIC, CROSS_ENTROPY, Criterion, Metric
+from search.training.metrics import ACCURACY_METRIC, CROSS_ENTROPY, Criterion, Metric, class_dim
 from search.training.settings import Distillation, Schedule, Training
 
 OnEpoch = Callable[[Record], None]
@@ -79,7 +79,9 @@ class Compute:
         with self._precision():
             scores = network(self._laid_out(images))
             found = self.criterion(scores, labels)
-            return distilled(found, scores, taught[0], self.distil) if taught and self.distil else found
+            if not taught or self.distil is None:
+                return found
+            return distilled(found, scores, taught[0], self.distil, class_dim(self.criterion.name))
 
     def measured(self, network: nn.Module, split: Split, name: SplitName) -> Record:
         """The metric's value on a split under the key that records have it."""

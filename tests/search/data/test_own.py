@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    Sampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 from torch.utils.data import Dataset as TorchDataset
 
 from dse.core.errors import InputError
@@ -277,3 +284,32 @@ def test_npz_files_of_other_forms_are_refused(tmp_path: Path) -> None:
     file.write_bytes(b"PK damaged")
     with pytest.raises(InputError, match=r"a.npz: cannot be read"):
         from_path(file)
+
+
+class Unlikely(Sampler[int]):
+    """Any order of one's own."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([3, 1])
+
+
+def test_a_loader_is_read_in_the_order_of_its_data_set() -> None:
+    pairs = TensorDataset(torch.arange(20.0).reshape(20, 1, 1, 1), torch.arange(20) % 2)
+
+    def made(**options: Any) -> tuple[Any, Any]:
+        return DataLoader(pairs, 4, **options), DataLoader(pairs, 4)
+
+    for kept, options in (
+        (range(20), {"shuffle": False}),
+        (range(20), {"shuffle": True, "drop_last": True}),
+        (range(3, 20), {"sampler": SubsetRandomSampler([*range(19, 2, -1)])}),
+    ):
+        first, again = (from_factory(made, "x", options) for _ in range(2))
+        found = torch.cat([first.train.images, first.validation.images]).flatten()
+        assert sorted(found.tolist()) == [float(i) for i in kept]
+        assert torch.equal(first.train.images, again.train.images)
+    for options in ({"sampler": Unlikely()}, {"sampler": WeightedRandomSampler([1.0] * 20, 20)}):
+        with pytest.raises(
+            InputError, match=r"train: is a loader with a (Unlikely|WeightedR.*), whose order may change"
+        ):
+            from_factory(made, "x", options)

@@ -186,7 +186,11 @@ def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
         ("name: x\nloss: mean", r"loss: found 'mean' \(allowed: cross_entropy, next_token, mse, l1, bce, package"),
         ("name: x\nmetric: true", r"metric: found True"),
         ("name: x\nmetric: iou", r"metric: found 'iou' \(allowed: accuracy, mean_iou, mse, mae, perplexity, pack"),
-        ("name: x\nloss: mse\ninit: w.pt\ndistill: {weight: 0.5}", r"distill: found with the loss 'mse'"),
+        (
+            "name: x\nloss: mse\ninit: w.pt\ndistill: {weight: 0.5}",
+            r"distill: found with the loss 'mse', which is not "
+            r"of class scores \(allowed: the losses cross_entropy, next_token, package.module:function\)",
+        ),
         ("name: x\ndata: {augment: 1}", r"data.augment: found 1 \(allowed: true, false\)"),
         ("name: x\ndevice: tpu", r"device: found 'tpu' \(allowed: cpu, cuda"),
         ("name: x\ntransmission: some", r"transmission: found 'some' \(allowed: all, on_chip\)"),

@@ -37,6 +37,9 @@ relearn: {{epochs: 2, batch_size: 20, lr: 0.02}}
 """
 
 
+TAUGHT = {"pretrain": "{epochs: 1}", "distill": "{weight: 0.5}"}
+
+
 def configured(tmp_path: Path, network: str, data: str, **more: str) -> RunConfig:
     text = RUN.format(network=network, data=data) + "".join(f"{k}: {v}\n" for k, v in more.items())
     (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
@@ -103,6 +106,27 @@ def test_a_language_learns_its_next_tokens(tmp_path: Path, make_table: Any) -> N
     assert results["networks"][0]["test_metric"] < 7  # of seven tokens that are as probable
 
 
+@pytest.mark.parametrize(
+    ("network", "data", "more"),
+    [
+        ("segmentation", "masks", {"metric": "mean_iou"}),
+        ("segmentation", "masks", {"metric": "mean_iou", "loss": "tests.search.own_tasks:weighted"}),
+        ("language", "counting", {"loss": "next_token", "metric": "perplexity"}),
+    ],
+)
+def test_whatever_gives_class_scores_learns_from_a_teacher(
+    network: str, data: str, more: dict[str, str], tmp_path: Path, make_table: Any
+) -> None:
+    texts = {"pretrain": "{epochs: 1, batch_size: 20, lr: 0.02}", "distill": "{weight: 0.5}", **more}
+    config = replace(configured(tmp_path, network, factory(data), **texts), baselines=("T2",))
+    _, run = done(config, tmp_path, make_table)
+    plain = replace(config, distill=None)
+    _, alone = done(plain, tmp_path / "plain", make_table)
+    first, other = (json.loads((r.folder / "stages" / "seed0-baseline-T2.json").read_text())["history"][0]["loss"]
+                    for r in (run, alone))  # fmt: skip
+    assert first != other, "the divergence from the teacher is in the loss"
+
+
 def test_an_npz_file_is_searched_on(tmp_path: Path, make_table: Any) -> None:
     parts = squares(60)
     np.savez(tmp_path / "squares.npz", x_train=parts["train"][0].numpy(), y_train=parts["train"][1].numpy(),
@@ -120,6 +144,12 @@ def test_what_cannot_fit_is_found_before_training(tmp_path: Path, make_table: An
         ("segmentation", "squares", {}, r"^network: gives \(2, 3, 8, 8\) for 2 images"),
         ("resnet20", "sums", {"loss": "mse", "metric": "mse"}, r"does not run|takes images"),
         ("language", "counting", {"loss": "next_token", "metric": "mse"}, r"^metric: found 'mse', but the targets"),
+        (
+            "one_channel",
+            "masks",
+            {"loss": "tests.search.own_tasks:of_one_channel", "metric": "mean_iou", **TAUGHT},
+            r"^distill: the network gives \(2, 1, 8, 8\), no scores of two or more classes",
+        ),
         ("language", "nothing", {}, r"^data.factory 'tests.search.own_tasks:nothing': .* has no 'nothing'"),
     ]:
         config = configured(tmp_path, network, factory(data), **more)
