@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from search.export.integer_weights import integer_weights
     from search.export.qdq import write_onnx
     from search.objective import EnergyBudget, LatencyBudget
-    from search.own_loop import assignment_front, sensitivities
     from search.report.network_page import PageNetwork, write_network_page
+    from search.sensitivity.own_loop import assignment_front, sensitivities
     from search.supernet import searchable
 
 _PUBLIC = {
     "EnergyBudget": "search.objective",
     "LatencyBudget": "search.objective",
     "PageNetwork": "search.report.network_page",
-    "assignment_front": "search.own_loop",
+    "assignment_front": "search.sensitivity.own_loop",
     "integer_weights": "search.export.integer_weights",
     "searchable": "search.supernet",
-    "sensitivities": "search.own_loop",
+    "sensitivities": "search.sensitivity.own_loop",
     "write_network_page": "search.report.network_page",
     "write_onnx": "search.export.qdq",
 }
