@@ -57,12 +57,32 @@ def most_groups(children):
 
 
 @kernel
+def _sorted(keys, count):
+    """The first `count` keys in order. Numba takes a second to compile a sort of its own."""
+    ordered = np.empty(count, np.int64)
+    for i in range(count):
+        ordered[i] = keys[i]
+    gap = 1
+    while gap < count // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, count):
+            key, j = ordered[i], i
+            while j >= gap and ordered[j - gap] > key:
+                ordered[j] = ordered[j - gap]
+                j -= gap
+            ordered[j] = key
+        gap //= 3
+    return ordered
+
+
+@kernel
 def _group(keys, count, multicast, boxes):
     """Counts equal keys: fills (children sharing a box, number of such boxes), sorted; returns their number."""
     groups = 0
     if count == 0:
         return 0
-    ordered = np.sort(keys[:count])
+    ordered = _sorted(keys, count)
     run = 1
     for i in range(1, count + 1):
         if i < count and ordered[i] == ordered[i - 1]:
@@ -116,7 +136,8 @@ def _add(stats, used, multicast, boxes, words):
         stats[i, WORDS] += words
         return used
     for k in range(used, i, -1):
-        stats[k] = stats[k - 1]
+        for j in range(stats.shape[1]):
+            stats[k, j] = stats[k - 1, j]
     stats[i, MULTICAST], stats[i, BOXES], stats[i, WORDS] = multicast, boxes, words
     return used + 1
 
@@ -194,7 +215,12 @@ def _children_accesses(extents, times, shifts, outside, spatial_n, spatial_shift
                     remaining += 1
             if remaining < count:
                 kinds = _group(rest, remaining, rest_multicast, rest_boxes)
-                if rest_boxes[:kinds].sum() < boxes[:groups].sum():
+                fewer = 0
+                for k in range(groups):
+                    fewer += boxes[k]
+                for k in range(kinds):
+                    fewer -= rest_boxes[k]
+                if fewer > 0:
                     links += float(count - remaining) * needed * repeat
                     for k in range(kinds):
                         words = float(rest_boxes[k]) * needed * repeat
@@ -252,7 +278,10 @@ def exact_counts(nest, coefficient, keep, mesh_x, link_allowed, has_shared_axis)
     partition = np.zeros(stages, np.int64)
     used = np.zeros(stages, np.int64)
     kinds = loops + 2  # of steps that neighbours may serve differently, and the first visit
-    stats = np.empty((stages, 2 * kinds * most_groups(fanout.max()), ACCESSES))  # large, and hardly used
+    children = 0
+    for k in range(stages):
+        children = max(children, fanout[k])
+    stats = np.empty((stages, 2 * kinds * most_groups(children), ACCESSES))  # large, and hardly used
     for t in range(tensors):
         inside = np.ones(dims, np.int64)
         extents = np.ones((stages, axes), np.int64)
@@ -292,7 +321,8 @@ def exact_counts(nest, coefficient, keep, mesh_x, link_allowed, has_shared_axis)
             for j in range(start, loops):
                 if not spatial[j]:
                     times[outside] = n[j]
-                    shifts[outside] = shift[j]
+                    for a in range(axes):
+                        shifts[outside, a] = shift[j, a]
                     outside += 1
             may_link = link_allowed[k, t] and (k == 0 or has_shared_axis[t])
             used[k], links[k] = _children_accesses(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.mapper.kernels.jit import kernel
-from dse.mapper.kernels.labels import DELAY, ENERGY, ENERGY_DELAY
+from dse.mapper.kernels.labels import DELAY, ENERGY, ENERGY_DELAY, copy
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -266,14 +266,14 @@ def least(coefficients, row_of, floors, limits, goal, value, trees, best, room, 
     sums_of(coefficients, row_of, floors, rest, low, which[0], here[0], sums)
     bound = value_below(sums, limits, goal)
     if bound < value:
-        stack[0] = here
+        copy(stack[0], here)
         bounds[0] = bound
         depth = 1
     while depth > 0:
         depth -= 1
         if bounds[depth] >= value * (1.0 - TOLERANCE):
             continue
-        here[:] = stack[depth]
+        copy(here, stack[depth])
         bound = bounds[depth]
         only_plain = True
         for g in range(groups):
@@ -303,26 +303,27 @@ def least(coefficients, row_of, floors, limits, goal, value, trees, best, room, 
             continue
         if depth + 2 > stack.shape[0]:
             larger, more = np.empty((2 * stack.shape[0], groups), np.int64), np.empty(2 * stack.shape[0])
-            larger[: stack.shape[0]] = stack
-            more[: stack.shape[0]] = bounds
+            for i in range(depth):
+                copy(larger[i], stack[i])
+                more[i] = bounds[i]
             stack, bounds = larger, more
         if trees.left[here[chosen]] == 0:
             split(trees, chosen, here[chosen])
         first = depth
-        child[:] = here
+        copy(child, here)
         product_without(low, which, here, chosen, rest)
         for side in range(2):
             child[chosen] = trees.left[here[chosen]] + side
             sums_of(coefficients, row_of, floors, rest, low, which[chosen], child[chosen], sums)
             bound = value_below(sums, limits, goal)
             if bound < value * (1.0 - TOLERANCE):
-                stack[depth] = child
+                copy(stack[depth], child)
                 bounds[depth] = bound
                 depth += 1
         if depth - first == 2 and bounds[first] < bounds[first + 1]:  # the better one last: it is looked at first
-            child[:] = stack[first]
-            stack[first] = stack[first + 1]
-            stack[first + 1] = child
+            copy(child, stack[first])
+            copy(stack[first], stack[first + 1])
+            copy(stack[first + 1], child)
             bound = bounds[first]
             bounds[first] = bounds[first + 1]
             bounds[first + 1] = bound
