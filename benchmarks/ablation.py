@@ -125,7 +125,13 @@ def no_order_rule() -> None:
     """Every order that the constraints allow and that starts with the innermost loop, or any of its kind."""
 
     def all_orders(
-        factors: Any, first: int, status: Any, grid: Any, constraint: LoopConstraint, names: tuple[str, ...]
+        factors: Any,
+        first: int,
+        status: Any,
+        grid: Any,
+        constraint: LoopConstraint,
+        names: tuple[str, ...],
+        uneven: Any,
     ) -> Iterator[Loops]:
         loops = [d for d in range(len(names)) if factors[d] > 1]
         inner = [names.index(n) for n in constraint.inner if n in names and names.index(n) in loops]

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -82,6 +83,13 @@ class Mapspace:
     answers: list[Tiling] = field(default_factory=list)  # recent ones; a candidate's is often good for the next
     boundaries: dict[object, dict[object, BoundaryCounts]] = field(default_factory=dict)  # counted so far
     unserved: dict[object, Floats] = field(default_factory=dict)  # of compute units by neighbours, see `prices`
+
+    @cached_property
+    def uneven_outputs(self) -> Flags:
+        """(T,) outputs whose tiles may have gaps or overlap: Timeloop stops where they are accessed too seldom."""
+        axes = self.grid.coefficient
+        uneven = (axes > 1).any(axis=(1, 2)) | ((axes > 0).sum(axis=2) > 1).any(axis=1)
+        return np.asarray(uneven & self.read_write)
 
 
 _spaces: dict[object, Mapspace] = {}

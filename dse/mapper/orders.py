@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from dse.hardware.spec import Fanout, LoopConstraint
 from dse.mapper.kernels.geometry import Grid
-from dse.mapper.kernels.slots import Ints
+from dse.mapper.kernels.slots import Flags, Ints
 from dse.mapper.mapspace import placements
 from dse.model.mapping import Loops
 from dse.workload.problem import Problem
@@ -22,15 +22,18 @@ def loop_orders(
     grid: Grid,
     constraint: LoopConstraint,
     names: tuple[str, ...],
+    uneven: Flags,
 ) -> Iterator[Loops]:
     """Orders (innermost first) of a level's loops that begin with loop `first`, or with one that bounds take for it.
 
     A tensor's accesses are settled by the loops up to the first that moves it along an axis of its own: further out
     the order makes no difference to it. Before any loop moves it, one that leaves it in place can only lengthen a run
-    of reuse, so one that no tensor objects to is placed at once.
+    of reuse, so one that no tensor objects to is placed at once. Longer runs are no gain where an output has gaps or
+    overlap: with too few accesses to it Timeloop stops.
 
     Args:
         status: OPEN, SLID or CLOSED for each tensor.
+        uneven: (T,) outputs with gaps or overlap.
     """
     loops = [d for d in range(len(names)) if factors[d] > 1]
     if not loops:
@@ -63,12 +66,14 @@ def loop_orders(
             yield prefix
             return
         choices = candidates(left)
+        stops = any(s != CLOSED and uneven[t] for t, s in enumerate(state))
         if not prefix and first in choices:
-            # Bounds cannot tell loops of a kind apart; once a window has slid, what lies between two slides matters.
-            choices = [d for d in choices if d == first or (SLID in state and same_kind(d, first))]
+            # Bounds cannot tell loops of a kind apart; once a window has slid, what lies between two slides matters,
+            # and where Timeloop may stop, how much of the reuse is left out.
+            choices = [d for d in choices if d == first or ((SLID in state or stops) and same_kind(d, first))]
         elif all(s == CLOSED for s in state):
             choices = choices[:1]
-        else:
+        elif not stops:
             for d in choices:
                 if all(s == CLOSED or (s == OPEN and not grid.relevant[t, d]) for t, s in enumerate(state)):
                     choices = [d]

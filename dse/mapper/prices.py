@@ -254,8 +254,7 @@ def _outward(space: Mapspace, levels: tuple[Storage | Fanout, ...]) -> tuple[int
     looping = [k for k, v in enumerate(levels) if isinstance(v, Fanout) or (space.stages[k].allowed & ~single).any()]
     if not looping or isinstance(levels[looping[-1]], Fanout):
         return -1, nothing
-    outputs = grid.coefficient[space.read_write]
-    if (outputs > 1).any() or ((outputs > 0).sum(axis=2) > 1).any():
+    if space.uneven_outputs.any():
         return -1, nothing
     sliding = (grid.axis_of >= 0).any(axis=1)
     if any((sliding & _passing(space, level)).any() for level in levels if isinstance(level, Fanout)):

@@ -334,7 +334,8 @@ class Evaluator:
             linkable = any(self.link_allowed[k, t] and (k == 0 or self.shared_axis[t]) for t in tensors)
             pairs = mesh_arrangements(level, self.space.problem, names, factors, linkable)
         else:
-            orders = loop_orders(factors, first, state, self.space.grid, level.temporal, names)
+            orders = loop_orders(factors, first, state, self.space.grid, level.temporal, names,
+                                 self.space.uneven_outputs)  # fmt: skip
             pairs = ((order, ()) for order in orders)
         arrangements = []
         for loops, on_y in pairs:
