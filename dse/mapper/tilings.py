@@ -206,7 +206,7 @@ class Evaluator:
             ways = np.array([len(arrangements) for arrangements in per_stage])
             loops = np.array([len(arrangements[0].rows) for arrangements in per_stage])
             least, fewest = least_of_orders(rows, ways, loops, *self.one_tensor[t], *self.one_price[t])
-            energy, cycles = energy + least, max(cycles, fewest)
+            energy, cycles = energy + float(least), max(cycles, float(fewest))
             if value_of(aim, energy, cycles / aim.macs) >= limit:
                 return energy
         return None
