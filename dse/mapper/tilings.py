@@ -13,7 +13,7 @@ import numpy as np
 
 from dse.hardware.energy.ert import Ert
 from dse.hardware.spec import Fanout, Spec, Storage
-from dse.mapper.kernels.exact import exact_counts, priced
+from dse.mapper.kernels.exact import exact_counts, least_of_orders, priced
 from dse.mapper.kernels.labels import BOUND_DELAY, Aim, value_of
 from dse.mapper.kernels.slots import LOOP, Flags, Floats, Ints
 from dse.mapper.kernels.upward import Inside
@@ -201,13 +201,12 @@ class Evaluator:
         """
         energy, cycles = self.compute_energy, 0.0
         for t in range(len(self.space.tensors)):
-            least, fewest = math.inf, math.inf
-            for choice in itertools.product(*self._per_stage(tiling, [t])):
-                counts = exact_counts(np.concatenate([arrangement.rows for arrangement in choice]), *self.one_tensor[t])
-                pj, taken = priced(counts, *self.one_price[t])
-                if not math.isinf(pj):  # Timeloop does not stop
-                    least, fewest = min(least, pj), min(fewest, float(taken))
-            energy, cycles = energy + least, max(cycles, fewest)
+            per_stage = self._per_stage(tiling, [t])  # all orders of a stage have the same loops
+            rows = np.concatenate([arrangement.rows for arrangements in per_stage for arrangement in arrangements])
+            ways = np.array([len(arrangements) for arrangements in per_stage])
+            loops = np.array([len(arrangements[0].rows) for arrangements in per_stage])
+            least, fewest = least_of_orders(rows, ways, loops, *self.one_tensor[t], *self.one_price[t])
+            energy, cycles = energy + float(least), max(cycles, float(fewest))
             if value_of(aim, energy, cycles / aim.macs) >= limit:
                 return energy
         return None
@@ -221,11 +220,11 @@ class Evaluator:
         )  # fmt: skip
 
     def _price_of_one(self, t: int) -> tuple[Any, ...]:
-        """What `priced` needs to know of one tensor alone; leakage is that of the first."""
+        """What `least_of_orders` needs besides to price one tensor alone; leakage is that of the first."""
         one = slice(t, t + 1)
         return (
-            self.space.read_write[one], np.ascontiguousarray(self.kept[:, one]), self.read, self.fill, self.update,
-            self.block, self.leak if t == 0 else np.zeros_like(self.leak), self.bandwidth,
+            self.space.read_write[one], self.read, self.fill, self.update, self.block,
+            self.leak if t == 0 else np.zeros_like(self.leak), self.bandwidth,
         )  # fmt: skip
 
     def _accesses(self, words: float, k: int) -> float:

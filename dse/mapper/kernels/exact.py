@@ -14,6 +14,7 @@ import numpy as np
 
 from dse.mapper.kernels.geometry import axis_extent
 from dse.mapper.kernels.jit import compiled, kernel
+from dse.mapper.kernels.labels import copy
 from dse.mapper.kernels.slots import (
     ACCESSES,
     BOXES,
@@ -187,9 +188,9 @@ def _children_accesses(extents, times, shifts, outside, spatial_n, spatial_shift
     fill_moves(shifts, outside, moves)
     used = 0
     links = 0.0
-    rest = np.zeros(count, np.int64)
-    rest_multicast = np.zeros(most, np.int64)
-    rest_boxes = np.zeros(most, np.int64)
+    rest = np.empty(count if linking else 0, np.int64)
+    rest_multicast = np.empty(most if linking else 0, np.int64)
+    rest_boxes = np.empty(most if linking else 0, np.int64)
     for i in range(fill_steps(extents, times, moves, outside, is_compute, steps)):
         repeat, needed = steps[i, TIMES], steps[i, NEEDED]
         if needed == 0 or repeat == 0:
@@ -401,3 +402,47 @@ def priced(counts, read_write, keep, read, fill, update, block, leak, bandwidth)
     for k in range(keep.shape[0]):
         energy += leak[k] * slowest * counts.instances[k]
     return energy, slowest
+
+
+@kernel
+def least_of_orders(
+    rows, ways, loops, coefficient, keep, mesh_x, link_allowed, has_shared_axis,
+    read_write, read, fill, update, block, leak, bandwidth,
+):  # fmt: skip
+    """The least energy and the least cycles, each of its own, of all choices of one order for every stage.
+
+    They are inf where Timeloop stops at all of them. Orders are combined here because Python takes as long for a nest
+    as its counts do.
+
+    Args:
+        rows: rows of nests as of `exact_counts`: the orders of the innermost stage one after the other, then those of
+            the next.
+        ways: (K,) orders of each stage.
+        loops: (K,) rows of each of a stage's orders.
+    """
+    stages = ways.shape[0]
+    begins, offsets = np.zeros(stages + 1, np.int64), np.zeros(stages + 1, np.int64)
+    for k in range(stages):
+        begins[k + 1] = begins[k] + ways[k] * loops[k]
+        offsets[k + 1] = offsets[k] + loops[k]
+    nest = np.empty((offsets[stages], rows.shape[1]), np.int64)
+    choice = np.zeros(stages, np.int64)
+    least, fewest = np.inf, np.inf
+    changed = 0  # stages from this one on are not in the nest yet
+    while True:
+        for k in range(changed, stages):
+            for i in range(loops[k]):
+                copy(nest[offsets[k] + i], rows[begins[k] + choice[k] * loops[k] + i])
+        counts = exact_counts(nest, coefficient, keep, mesh_x, link_allowed, has_shared_axis)
+        energy, cycles = priced(counts, read_write, keep, read, fill, update, block, leak, bandwidth)
+        if energy < np.inf:
+            least, fewest = min(least, energy), min(fewest, float(cycles))
+        changed = stages - 1
+        while changed >= 0:
+            choice[changed] += 1
+            if choice[changed] < ways[changed]:
+                break
+            choice[changed] = 0
+            changed -= 1
+        if changed < 0:
+            return least, fewest

@@ -14,7 +14,7 @@ from typing import Any
 import numba
 
 from dse.mapper.kernels.downward import boundary_cost, expand_fanout, expand_storage
-from dse.mapper.kernels.exact import Counts, exact_counts, priced
+from dse.mapper.kernels.exact import Counts, exact_counts, least_of_orders, priced
 from dse.mapper.kernels.geometry import Around, Grid, Order, enter, nowhere, splits
 from dse.mapper.kernels.jit import compile_unless_busy
 from dse.mapper.kernels.labels import Aim, floors_of, value_of, values_of
@@ -39,6 +39,7 @@ _TUPLES: dict[str, tuple[type[Any], str]] = {
 """The fields of each tuple: bool, int and float, with the number of dimensions where it is an array."""
 
 KERNELS: tuple[tuple[Callable[..., object], str], ...] = (
+    (least_of_orders, "i2 i1 i1 i3 b2 i1 b2 b1 b1 f1 f1 f1 i1 f1 f2"),
     (exact_counts, "i2 i3 b2 i1 b2 b1"),
     (boundary_floors, "grid boundary b1 f1 b1 i f1"),
     (lift_storage, "grid inside b3 order boundary b1 limit aim b b2"),
