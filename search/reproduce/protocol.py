@@ -20,6 +20,8 @@ SCALES = {
     "smoke": "minutes on a laptop",
     "desk": "an evening on two cores",
     "desk-more": "further networks and data, over two hours on two cores",
+    "pretrained": "half a day on two cores: all of CIFAR-10, and one training a seed that all networks start from",
+    "pretrained-more": "further networks and data, as pretrained",
     "full": "one GPU",
 }
 """Protocols that come along, and what they take."""

@@ -38,9 +38,9 @@ def test_networks_of_a_panel_are_comparable(scale: str) -> None:
             assert set(run.seeds) <= set(base.seeds)
 
 
-def test_the_cifar_configuration_is_the_desk_scales_sensitivity_run() -> None:
+def test_the_cifar_configuration_is_the_sensitivity_run_of_a_scale() -> None:
     file = Path(search.runs.config.__file__).parents[1] / "configs" / "cifar10_desk.yaml"
-    run = load_protocol(shipped_protocol("desk")).runs["sensitivity"]
+    run = load_protocol(shipped_protocol("pretrained")).runs["sensitivity"]
     assert load_config(file) == replace(run, name="cifar10_desk")
 
 
