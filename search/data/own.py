@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, Subset, SubsetRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+)
 from torch.utils.data import Dataset as TorchDataset
 
 from dse.core.errors import InputError
@@ -283,8 +291,8 @@ def _in_order(loader: DataLoader[Any], where: str) -> DataLoader[Any]:
     Each stage of a run reads the data and takes its validation images by their place, so a loader that shuffles would
     give one stage images to learn from that are for validation in another. The run shuffles by itself.
     """
-    if not isinstance(loader.dataset, TorchDataset) or not hasattr(loader.dataset, "__getitem__"):
-        return loader  # an iterable data set has an order of its own
+    if isinstance(loader.dataset, IterableDataset):
+        return loader  # it has an order of its own
     batches, sampler = loader.batch_sampler, loader.sampler
     if not (batches is None or type(batches) is BatchSampler):
         sampler = batches
@@ -320,7 +328,12 @@ def _joined(items: Iterable[Any], where: str, join: Callable[[list[Tensor]], Ten
         raise InputError(where, f"cannot be read: {reason(e)}") from e
     if not found[0]:
         raise InputError(where, "is empty", "at least one image")
-    return join(found[0]), join(found[1])
+    try:
+        return join(found[0]), join(found[1])
+    except RuntimeError as e:  # torch's: a loader whose items are no batches
+        raise InputError(
+            where, f"cannot be read: {reason(e)}", "batches from a loader, single items from a data set"
+        ) from e
 
 
 def _tensor(value: Any, where: str) -> Tensor:

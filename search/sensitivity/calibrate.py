@@ -140,7 +140,7 @@ class _Reached(BaseException):
 def captured(subject: Subject, images: Tensor, layer: str) -> tuple[Tensor, Tensor]:
     """Inputs and outputs of a layer in the reference, of its first call; shapes (N, ...).
 
-    What comes behind the layer is not computed.
+    The layers that follow are not computed.
     """
     kept: list[Tensor] = []
 

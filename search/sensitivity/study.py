@@ -80,7 +80,7 @@ class Study:
     Args:
         model: with the trained weights, on the device of `data`.
         settings: with a number of images.
-        folder: what is done is kept here; of another network, data or settings it is done anew.
+        folder: what is done is kept here, and used for the same network, data and settings only.
         own_folder: keep it in a folder of this very study in `folder`, so that several studies have room.
         processes: that measure side by side; see `Crew`.
         name, about: of the network, and what else the sensitivities say of their origin.

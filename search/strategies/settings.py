@@ -19,8 +19,8 @@ class Search:
 
     `lr` is of theta, `alpha_lr` of alpha. ``from``: the weights that theta starts from; None for pretrained ones if
     there are such. `paths` is the number of candidates that each layer computes in a step, drawn with the chances
-    softmax(alpha); None for all whose weight is at least `negligible` / (number of candidates). An epoch is
-    `epoch_images` of the training images, drawn anew for each; None for all. Each mode is a class of its own, with what
+    softmax(alpha); None for all whose weight is at least `negligible` / (number of candidates). An epoch has
+    `epoch_images` of the training images, others each time; None for all. Each mode is a class of its own, with what
     it needs besides.
     """
 

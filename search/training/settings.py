@@ -21,7 +21,7 @@ class Training:
     """One training of a fixed network.
 
     The learning rate rises to `lr` over the first 5 % of the training. Then it falls as half a cosine to zero, or stays
-    if `schedule` is constant. An epoch is `epoch_images` of the training images, drawn anew for each; None for all.
+    if `schedule` is constant. An epoch has `epoch_images` of the training images, others each time; None for all.
     """
 
     epochs: Annotated[int, whole(1)] = 30

@@ -286,6 +286,13 @@ def test_npz_files_of_other_forms_are_refused(tmp_path: Path) -> None:
         from_path(file)
 
 
+class Streamed(IterableDataset[Any]):
+    """Items that can be read in their own order only."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return ((torch.full((1, 1, 1), float(i)), i % 2) for i in range(20))
+
+
 class Unlikely(Sampler[int]):
     """Any order of one's own."""
 
@@ -297,7 +304,7 @@ def test_a_loader_is_read_in_the_order_of_its_data_set() -> None:
     pairs = TensorDataset(torch.arange(20.0).reshape(20, 1, 1, 1), torch.arange(20) % 2)
 
     def made(**options: Any) -> tuple[Any, Any]:
-        return DataLoader(pairs, 4, **options), DataLoader(pairs, 4)
+        return DataLoader(pairs, **{"batch_size": 4, **options}), DataLoader(pairs, 4)
 
     for kept, options in (
         (range(20), {"shuffle": False}),
@@ -308,6 +315,10 @@ def test_a_loader_is_read_in_the_order_of_its_data_set() -> None:
         found = torch.cat([first.train.images, first.validation.images]).flatten()
         assert sorted(found.tolist()) == [float(i) for i in kept]
         assert torch.equal(first.train.images, again.train.images)
+    streamed = from_factory(lambda: (DataLoader(Streamed(), 4), DataLoader(pairs, 4)), "x", {})
+    assert len(streamed.train) + len(streamed.validation) == 20
+    with pytest.raises(InputError, match=r"train: cannot be read: .*allowed: batches from a loader"):
+        from_factory(made, "x", {"batch_size": None})
     for options in ({"sampler": Unlikely()}, {"sampler": WeightedRandomSampler([1.0] * 20, 20)}):
         with pytest.raises(
             InputError, match=r"train: is a loader with a (Unlikely|WeightedR.*), whose order may change"
