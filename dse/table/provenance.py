@@ -19,10 +19,14 @@ from dse.hardware.candidates import Candidate
 from dse.hardware.spec import Spec
 from dse.hardware.spec_reader import SpecFile
 from dse.mapper.slack import read_slack
-from dse.workload.layers import Workload
+from dse.table.shapes import EMBEDDING
+from dse.workload.layers import Layer, Workload
 
-SCHEMA = 3
-"""Version of the files of cost tables. 1 had no provenance and no column of leakage, 2 `imperfect` for `remainders`."""
+SCHEMA = 4
+"""Version of the files of cost tables.
+
+1 had no provenance and no column of leakage, 2 `imperfect` for `remainders`, 3 no columns of kind and shape.
+"""
 
 
 def _digest(value: str) -> str:
@@ -151,7 +155,12 @@ def arch_name(arch: SpecFile) -> str:
 
 def workload_digest(workload: Workload) -> str:
     """Of the names and shapes of all layers, in their order."""
-    return digest([[layer.name, layer.problem.canonical()] for layer in workload.layers])
+    return digest([[layer.name, _shape(layer)] for layer in workload.layers])
+
+
+def _shape(layer: Layer) -> dict[str, Any]:
+    """What decides a layer's costs; an embedding has no problem that a mapper could solve."""
+    return {layer.kind: layer.instance} if layer.kind == EMBEDDING else layer.problem.canonical()
 
 
 def operators_digest(candidates: Iterable[Candidate]) -> str:
