@@ -6,18 +6,18 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from annotated_types import Len
 from pydantic.dataclasses import dataclass as validated_dataclass
 
-from dse.core import fields
 from dse.core.documents import read_yaml, readable
 from dse.core.errors import InputError, unknown
 from dse.core.schema import CONFIG, Name, Text, exactly, validated, whole
 from dse.core.shipped import data_dir
-from dse.workload.problem import CONV_COEFFICIENTS, CONV_DIMENSIONS, Problem, conv_problem
+from dse.workload.problem import Problem
+from dse.workload.shapes import Kind, check_instance, problem_of
 
 VERSION = 1
 
@@ -29,8 +29,8 @@ class LayerEntry:
     name: Name
     instance: dict[str, Any]
     """Timeloop's dimensions and coefficients: G groups of C input and M output channels, P x Q outputs, R x S filters;
-    1 where it says nothing."""
-    kind: Literal["conv", "linear"] = "conv"
+    1 where it says nothing. Other kinds: `dse.workload.shapes`."""
+    kind: Kind = "conv"
     candidate: Text | None = None
     """Operator and precision of a network that is decided, such as MF4."""
 
@@ -51,20 +51,28 @@ class WorkloadFile:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that the MAC array computes.
+    """A layer that the MAC array computes, or a lookup in a table (`kind` embedding), which only moves data.
 
-    `instance` has Timeloop's dimensions and coefficients: G groups of C input and M output channels each.
-    `candidate` is the operator and precision of the layer in a searched network (``MF4``); mapping ignores it.
+    `kind` is one of `dse.workload.shapes.KINDS`. `instance` has Timeloop's dimensions and coefficients: G groups of C
+    input and M output channels each. In a product of two activations (``matmul``) the second one is in the place of the
+    weights, with a group for each of the products. `candidate` is the operator and precision of the layer in a searched
+    network (``MF4``); mapping ignores it.
     """
 
     name: str
-    kind: str  # "conv" or "linear"
+    kind: str
     instance: dict[str, int] = field(hash=False)
     candidate: str | None = None
 
     @cached_property
     def problem(self) -> Problem:
-        return conv_problem(self.instance, f"layer {self.name}")
+        """The layer as a Timeloop problem; an InputError for an embedding."""
+        return problem_of(self.kind, self.instance, f"layer {self.name}")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the layer; 0 for an embedding."""
+        return 0 if self.kind == "embedding" else self.problem.macs
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class Workload:
 
     @property
     def macs(self) -> int:
-        return sum(layer.problem.macs for layer in self.layers)
+        return sum(layer.macs for layer in self.layers)
 
 
 def write_workload(workload: Workload, path: Path | str) -> None:
@@ -130,9 +138,7 @@ def read_workload(path: Path | str) -> Workload:
     if twice:
         raise InputError(f"{path}: layers", f"two layers are named {twice[0]!r}", "a unique name for each layer")
     for i, entry in enumerate(file.layers):
-        where = f"{path}: layers[{i}]"
-        fields.only(entry.instance, (*CONV_DIMENSIONS, *CONV_COEFFICIENTS), f"{where}.instance")
-        conv_problem(entry.instance, where)
+        check_instance(entry.kind, entry.instance, f"{path}: layers[{i}]")
     layers = tuple(Layer(entry.name, entry.kind, entry.instance, entry.candidate) for entry in file.layers)
     return Workload(file.name or Path(path).stem, layers, file.input or (), file.passed_over or {})
 
