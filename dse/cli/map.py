@@ -25,7 +25,7 @@ from dse.cli.progress import mapping_bar
 from dse.core.text import text_table
 from dse.engines import Engine
 from dse.hardware.instance import ArchLike
-from dse.table.fill import Report, map_workload
+from dse.table.fill import Report, chosen_candidates, map_workload
 from dse.table.network_front import network_front
 from dse.table.store import default_path
 from dse.table.totals import PAPER_E_OP_RATIO, Total, e_op_ratio, explain, uniform_totals
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @click.command("map")
 @workload_options
 @jobs_option
+@click.option("--candidate", "only", multiple=True, help="Only this one, such as T8; repeatable; default: all.")
 @click.option("--output", type=FILE, multiple=True, help="Table to write: .csv, .parquet or .json; repeatable.")
 @click.option(
     "--transmission",
@@ -57,6 +58,7 @@ def map_(
     slack: float | None,
     store: Path | None,
     jobs: int,
+    only: tuple[str, ...],
     output: tuple[Path, ...],
     transmission: str,
     front: int | str | None,
@@ -66,6 +68,8 @@ def map_(
 
     WORKLOAD is a workload file or the name of a shipped one. What the store already has is not computed again; a run
     that was killed resumes.
+
+    With --candidate only the named ones are mapped and written; a later run with more of them reuses what is stored.
 
     With --front the reference candidate alone is mapped: every choice of one mapping for each layer of which none is
     better in both total energy and total cycles; --output then writes these points.
@@ -79,7 +83,7 @@ def map_(
         check_table_file(path)
     if front is not None:
         shown = None if transmission == "all" else transmission
-        refuse_with_front(objective=objective, slack=slack, transmission=shown)
+        refuse_with_front(objective=objective, slack=slack, transmission=shown, candidate=only or None)
         if engine.name != "native":
             refuse_with_front(engine=engine.name)
         _print_front(
@@ -96,7 +100,7 @@ def map_(
         table = map_workload(
             workload,
             arch=arch,
-            candidates=operators,
+            candidates=chosen_candidates(operators, only, "--candidate"),
             store=store,
             engine=engine,
             jobs=jobs,

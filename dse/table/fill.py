@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from dse.core.errors import InputError
+from dse.core.errors import InputError, unknown
 from dse.engines import Engine, load_engine
 from dse.hardware.candidates import Candidate, load_candidates
 from dse.hardware.instance import ArchLike, Instance, instance_for, library_for, read_arch
@@ -274,6 +274,25 @@ def make_plan(
                             engine=loaded.name, engine_version=loaded.version, remainders=plan.remainders,
                             slack=plan.slack)  # fmt: skip
     return replace(plan, provenance=made_by)
+
+
+def chosen_candidates(candidates: CandidatesLike, only: Sequence[str], where: str = "candidate") -> list[Candidate]:
+    """The candidates with these names, in the order of the operators file; all if there are no names.
+
+    Raises:
+        InputError: at `where`, for a name that none has.
+
+    Example:
+        >>> [candidate.name for candidate in chosen_candidates(None, ["BC4", "T8"])]
+        ['T8', 'BC4']
+    """
+    if candidates is None or isinstance(candidates, (str, Path)):
+        candidates = load_candidates(candidates)
+    names = [candidate.name for candidate in candidates]
+    for name in only:
+        if name not in names:
+            raise unknown(where, "candidate", name, names)
+    return [candidate for candidate in candidates if not only or candidate.name in only]
 
 
 def load_workload(workload: WorkloadLike) -> Workload:
