@@ -148,6 +148,12 @@ class CostTable:
         """Names of the levels off the chip; of a table without provenance, what its numbers show."""
         return self.provenance.off_chip if self.provenance else _off_chip_by_sums(self)
 
+    @cached_property
+    def level_columns(self) -> tuple[LevelColumn, ...]:
+        """The columns of levels and tensors that any row has, in their order."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return tuple(column for column in map(LevelColumn.parse, names) if column is not None)
+
     def save(self, path: Path | str) -> None:
         """Writes the table as CSV, Parquet or JSON, by the file's suffix, with what made it."""
         columns = list(dict.fromkeys([*COLUMNS, *(c for row in self.rows for c in row)]))

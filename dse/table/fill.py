@@ -269,10 +269,8 @@ def make_plan(
 
     instances = render(sample_problem(workload))
     plan = plan_for(workload, instances, loaded, objective, remainders, slack=slack, render=render)
-    spec = instances[0].spec
-    made_by = provenance_of(workload, specification, [i.candidate for i in instances], spec, objective=objective,
-                            engine=loaded.name, engine_version=loaded.version, remainders=plan.remainders,
-                            slack=plan.slack)  # fmt: skip
+    made_by = provenance_of(workload, specification, instances, objective=objective, engine=loaded.name,
+                            engine_version=loaded.version, remainders=plan.remainders, slack=plan.slack)  # fmt: skip
     return replace(plan, provenance=made_by)
 
 

@@ -49,6 +49,20 @@ def read_shape(text: str, where: object = "shape") -> dict[str, int]:
     return sizes
 
 
+def weights(kind: str, shape: Mapping[str, int]) -> int:
+    """Weights of a layer: its filters. The second operand of a product of activations is none, nor is a table of words.
+
+    Example:
+        >>> weights("conv", {"G": 2, "C": 3, "M": 96, "P": 32, "Q": 32, "R": 3, "S": 3})
+        5184
+        >>> weights("matmul", {"N": 197, "C": 64, "M": 197})
+        0
+    """
+    if kind in ("matmul", EMBEDDING):
+        return 0
+    return math.prod(shape.get(name, 1) for name in ("G", "C", "M", "T", "R", "S"))
+
+
 def operations(kind: str | None, shape: Mapping[str, int]) -> int:
     """Operations of a layer of this shape: the product of its dimensions; an embedding has none.
 
