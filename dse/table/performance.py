@@ -1,0 +1,157 @@
+"""What a network takes beside energy: cycles, time, use of the array, memory for its weights, traffic of the chip."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dse.core.errors import unknown
+from dse.table.columns import Row
+from dse.table.cost_table import CostTable
+from dse.table.shapes import EMBEDDING, weights
+
+DEFAULT_CYCLE_SECONDS = 1e-9
+"""The duration of a cycle, that of a clock of 1 GHz, where neither specification nor user gives one."""
+
+FEW = 0.25
+"""Of the PEs: where fewer work, a layer is named, if it takes a notable part of the network's cycles."""
+NOTABLE = 0.05
+"""Of a network's cycles."""
+
+_AGAIN = re.compile(r"(.+)#[0-9]+")  # the name of a further call of a layer, which has the same weights
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What a network takes, its layers one after the other; None where a layer has no mapping, or the table is silent.
+
+    `utilisation` is the share of the PEs that work while the array computes, `utilisation_with_stalls` that over all
+    cycles: operations / (PEs x cycles). `weight_bytes` are those of all weights in the words of their candidates. The
+    tables of embeddings are no part of it, for a workload does not say how many rows they have. `off_chip_bytes` are
+    read and written by the memories outside the chip.
+    """
+
+    operations: int
+    cycles: int | None
+    utilisation: float | None
+    utilisation_with_stalls: float | None
+    weight_bytes: int | None
+    off_chip_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A layer where few of the array's PEs work, on average, though it takes a notable `share` of the cycles."""
+
+    layer: str
+    pes: float
+    of: int | None  # None where the table does not say how many there are
+    utilisation: float
+    share: float
+
+
+def performance(table: CostTable, assignment: Mapping[str, str] | str) -> Performance:
+    """What a network takes under an assignment (layer -> candidate), or with one candidate in all layers.
+
+    Raises:
+        InputError: a layer or candidate that the table does not have.
+
+    Example:
+        >>> table = CostTable.load("table.csv")
+        >>> found = performance(table, "T8")
+        >>> f"{found.operations:,}, {found.utilisation:.2f}"
+        '202,211,328, 0.20'
+    """
+    chosen = _chosen(table, assignment)
+    rows = [table.row(layer, candidate) for layer, candidate in chosen.items()]
+    mapped = all(row["status"] == "ok" for row in rows)
+    operations = sum(row["n_ops"] for row in rows)
+    busy = sum(row["n_ops"] / row["utilisation"] for row in rows if row["n_ops"]) if mapped else 0.0
+    cycles = sum(row["cycles"] for row in rows) if mapped else None
+    return Performance(
+        operations=operations,
+        cycles=cycles,
+        utilisation=operations / busy if busy else None,
+        utilisation_with_stalls=_with_stalls(table, rows) if mapped else None,
+        weight_bytes=_weight_bytes(table, chosen),
+        off_chip_bytes=_off_chip_bytes(table, rows) if mapped else None,
+    )
+
+
+def idle_layers(table: CostTable, assignment: Mapping[str, str] | str) -> tuple[Idle, ...]:
+    """The layers that take at least `NOTABLE` of the cycles on less than `FEW` of the PEs, the slowest first.
+
+    Empty where a layer has no mapping: shares are then unknown. Embeddings use no PE and are left out.
+
+    Raises:
+        InputError: a layer or candidate that the table does not have.
+    """
+    rows = [table.row(layer, candidate) for layer, candidate in _chosen(table, assignment).items()]
+    if any(row["status"] != "ok" for row in rows):
+        return ()
+    cycles = sum(row["cycles"] for row in rows)
+    found = []
+    for row in rows:
+        pes, share = _pes(table, row), row["cycles"] / cycles
+        if row["n_ops"] and row["utilisation"] < FEW and share >= NOTABLE:
+            found.append(Idle(row["layer"], row["utilisation"] * (pes or 0), pes, row["utilisation"], share))
+    return tuple(sorted(found, key=lambda idle: -idle.share))
+
+
+def _chosen(table: CostTable, assignment: Mapping[str, str] | str) -> dict[str, str]:
+    if isinstance(assignment, str):
+        if assignment not in table.candidates:
+            raise unknown("candidate", "candidate", assignment, table.candidates)
+        return dict.fromkeys(table.layers, assignment)
+    return {layer: assignment[layer] for layer in table.layers}
+
+
+def _pes(table: CostTable, row: Row) -> int | None:
+    return table.provenance.pes.get(row["candidate"]) if table.provenance else None
+
+
+def _with_stalls(table: CostTable, rows: list[Row]) -> float | None:
+    """Operations over those that the array could do in all cycles; arrays may differ between candidates."""
+    possible = 0
+    for row in rows:
+        pes = _pes(table, row)
+        if pes is None:
+            return None
+        possible += row["cycles"] * pes
+    return float(sum(row["n_ops"] for row in rows) / possible)
+
+
+def _weight_bytes(table: CostTable, chosen: Mapping[str, str]) -> int | None:
+    """Weights of all layers, those of a layer that is called again once, in whole bytes."""
+    of_a_weight = table.provenance.weight_bits if table.provenance else {}
+    bits = 0
+    for layer, candidate in chosen.items():
+        again = _AGAIN.fullmatch(layer)
+        if again and again[1] in chosen:
+            continue
+        kind, shape = table.kind(layer), table.shape(layer)
+        if kind is None or shape is None or candidate not in of_a_weight:
+            return None
+        bits += weights(kind, shape) * of_a_weight[candidate]
+    return math.ceil(bits / 8)
+
+
+def _off_chip_bytes(table: CostTable, rows: list[Row]) -> int | None:
+    """Words that the memories outside the chip read and write, in the width of their words."""
+    counts = [c for c in table.level_columns if c.quantity != "energy_pj" and c.level in table.off_chip]
+    word_bits = table.provenance.word_bits if table.provenance else {}
+    bits = 0
+    for column in counts:
+        name, widths = column.name, word_bits.get(column.level, {})
+        for row in rows:
+            if row["candidate"] not in widths:
+                return None
+            bits += (row.get(name) or 0) * widths[row["candidate"]]
+    return math.ceil(bits / 8) if counts else None
+
+
+def has_embeddings(table: CostTable) -> bool:
+    """Whether the network looks words up in tables, whose size no table of costs has."""
+    return any(table.kind(layer) == EMBEDDING for layer in table.layers)
