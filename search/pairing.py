@@ -142,7 +142,8 @@ def pinned_candidates(
 ) -> dict[str, list[Candidate]]:
     """Module -> the one candidate it is pinned to; a module that computes several layers has one for all of them."""
     found: dict[str, list[Candidate]] = {}
-    for row, name in pinned(pins, table.layers).items():
+    searched = [row for row in table.layers if table.kind(row) not in UNSEARCHED_KINDS]
+    for row, name in pinned(pins, searched).items():
         candidate = candidates_of(table, [name], operators, f"pins.{row}")
         if found.setdefault(rows[row], candidate) != candidate:
             problem = f"found {name!r}, but module {rows[row]!r} computes several layers with one set of weights"

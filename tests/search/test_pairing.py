@@ -1,4 +1,4 @@
-"""Networks and tables that do not agree layer by layer: heads that do not run, other kinds of layers, other networks."""
+"""Networks and tables that differ: heads that do not run, other kinds of layers, tables of other networks."""
 
 from __future__ import annotations
 
