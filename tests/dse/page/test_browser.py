@@ -153,7 +153,8 @@ def test_a_table_with_shapes_shows_them_and_what_the_network_takes(browser: Any,
     assert shown["PEs busy"] == [busy, f"{stalled} with stalls"] and busy != stalled
     assert shown["weights"][0].endswith("KiB")
     assert number(shown["weights"][0]) == pytest.approx(found.weight_bytes / 1024, rel=5e-3)
-    assert number(shown["weights"][1].removesuffix("off chip")) == pytest.approx(found.off_chip_bytes / 1024, rel=5e-3)
+    assert shown["weights"][1].endswith(" MiB off chip")
+    assert number(shown["weights"][1].removesuffix("off chip")) == pytest.approx(found.off_chip_bytes / 2**20, rel=5e-3)
 
 
 def test_the_loop_nest_has_its_levels_loops_and_axes(browser: Any, page: Any) -> None:
