@@ -21,14 +21,14 @@ from dse.cli.common import (
     workload_options,
 )
 from dse.cli.fronts import front_option, most_points, network_document, network_lines, refuse_with_front
-from dse.cli.network_totals import clock_option, cycle_seconds, totals_lines
+from dse.cli.network_totals import clock_option, totals_lines
 from dse.cli.progress import mapping_bar
 from dse.core.text import text_table
 from dse.engines import Engine
 from dse.hardware.instance import ArchLike
 from dse.table.fill import Report, chosen_candidates, map_workload
 from dse.table.network_front import network_front
-from dse.table.performance import idle_layers
+from dse.table.performance import clock_of, idle_layers
 from dse.table.store import default_path
 from dse.table.totals import PAPER_E_OP_RATIO, e_op_ratio, explain, uniform_totals
 
@@ -166,7 +166,7 @@ def _document(table: CostTable, report: Report, store: Path, clock: float | None
         "totals": [asdict(total) for total in totals],
         "e_op_ratio": e_op_ratio(totals),
         "paper_e_op_ratio": PAPER_E_OP_RATIO,
-        "cycle_seconds": cycle_seconds(table, clock)[0],
+        "cycle_seconds": clock_of(table, clock).seconds,
         "few_pes": {c: [asdict(idle) for idle in idle_layers(table, c)] for c in table.candidates},
         "rows": list(table.rows),
     }

@@ -12,7 +12,7 @@ import click
 from dse.cli.common import uj
 from dse.core.errors import InputError
 from dse.core.text import text_table
-from dse.table.performance import DEFAULT_CYCLE_SECONDS, has_embeddings, idle_layers
+from dse.table.performance import clock_of, has_embeddings, idle_layers
 from dse.table.totals import REFERENCE, Total
 
 if TYPE_CHECKING:
@@ -48,27 +48,11 @@ def clock_option(function: _Function) -> _Function:
     )(function)
 
 
-def cycle_seconds(table: CostTable, clock: float | None) -> tuple[float, str]:
-    """The duration of a cycle, and in words where it comes from."""
-    told = table.provenance.cycle_seconds if table.provenance else None
-    if clock is not None:
-        return clock, f"{_frequency(clock)} (--clock)"
-    if told is not None:
-        return told, f"{_frequency(told)} (global_cycle_seconds)"
-    return DEFAULT_CYCLE_SECONDS, f"{_frequency(DEFAULT_CYCLE_SECONDS)}, for the specification names no clock (--clock)"
-
-
-def _frequency(seconds: float) -> str:
-    hertz = 1 / seconds
-    name, size = next(((n, s) for n, s in reversed(_HERTZ.items()) if hertz >= s * (1 - 1e-9)), ("Hz", 1.0))
-    return f"{hertz / size:.4g} {name}"
-
-
 def totals_lines(table: CostTable, totals: Sequence[Total], clock: float | None) -> list[str]:
     """The uniform networks as one table, and a line where few of the PEs work."""
-    seconds, at = cycle_seconds(table, clock)
-    lines = [f"One operator at one precision throughout, energies in uJ, time at {at}:"]
-    lines.append(_totals_table(totals, seconds))
+    at = clock_of(table, clock)
+    lines = [f"One operator at one precision throughout, energies in uJ, time at {at.text} ({at.origin}):"]
+    lines.append(_totals_table(totals, at.seconds))
     if has_embeddings(table):
         lines.append("Weights are without the tables of embeddings, whose size the workload does not say.")
     return [*lines, *idle_lines(table)]

@@ -124,32 +124,93 @@ def _with_stalls(table: CostTable, rows: list[Row]) -> float | None:
 
 
 def _weight_bytes(table: CostTable, chosen: Mapping[str, str]) -> int | None:
-    """Weights of all layers, those of a layer that is called again once, in whole bytes."""
-    of_a_weight = table.provenance.weight_bits if table.provenance else {}
     bits = 0
     for layer, candidate in chosen.items():
-        again = _AGAIN.fullmatch(layer)
-        if again and again[1] in chosen:
-            continue
-        kind, shape = table.kind(layer), table.shape(layer)
-        if kind is None or shape is None or candidate not in of_a_weight:
+        of_layer = weight_bits(table, layer, candidate)
+        if of_layer is None:
             return None
-        bits += weights(kind, shape) * of_a_weight[candidate]
+        bits += of_layer
     return math.ceil(bits / 8)
 
 
+def weight_bits(table: CostTable, layer: str, candidate: str) -> int | None:
+    """Bits of a layer's weights; 0 for a further call of a layer, whose weights are the first one's.
+
+    None in a table of an earlier schema.
+
+    Example:
+        >>> from dse.hardware.candidates import load_candidates
+        >>> from dse.table.fill import map_workload
+        >>> from dse.workload.layers import Layer, Workload
+        >>> net = Workload("net", (Layer("fc", "linear", {"C": 64, "M": 10}),))
+        >>> table = map_workload(net, candidates=load_candidates()[:2], jobs=1)
+        >>> weight_bits(table, "fc", "T8"), weight_bits(table, "fc", "T4")
+        (5120, 2560)
+    """
+    again = _AGAIN.fullmatch(layer)
+    if again and again[1] in table.layers:
+        return 0
+    kind, shape = table.kind(layer), table.shape(layer)
+    bits = table.provenance.weight_bits.get(candidate) if table.provenance else None
+    return None if kind is None or shape is None or bits is None else weights(kind, shape) * bits
+
+
 def _off_chip_bytes(table: CostTable, rows: list[Row]) -> int | None:
-    """Words that the memories outside the chip read and write, in the width of their words."""
-    counts = [c for c in table.level_columns if c.quantity != "energy_pj" and c.level in table.off_chip]
-    word_bits = table.provenance.word_bits if table.provenance else {}
     bits = 0
-    for column in counts:
-        name, widths = column.name, word_bits.get(column.level, {})
-        for row in rows:
-            if row["candidate"] not in widths:
-                return None
-            bits += (row.get(name) or 0) * widths[row["candidate"]]
-    return math.ceil(bits / 8) if counts else None
+    for row in rows:
+        of_row = off_chip_bits(table, row)
+        if of_row is None:
+            return None
+        bits += of_row
+    return math.ceil(bits / 8)
+
+
+def off_chip_bits(table: CostTable, row: Row) -> int | None:
+    """Bits that the memories outside the chip read and write in a layer, as words of their width; None if not known.
+
+    Example:
+        >>> from dse.table.fill import map_workload
+        >>> from dse.workload.layers import Layer, Workload
+        >>> table = map_workload(Workload("net", (Layer("wte", "embedding", {"N": 3, "M": 64}),)), jobs=1)
+        >>> off_chip_bits(table, table.row("wte", "T8"))  # 192 words of 8 bits are read, and written
+        3072
+    """
+    counts = [c for c in table.level_columns if c.quantity != "energy_pj" and c.level in table.off_chip]
+    word_bits, candidate = table.provenance.word_bits if table.provenance else {}, row["candidate"]
+    if not counts or not all(candidate in word_bits.get(column.level, {}) for column in counts):
+        return None
+    return sum((row.get(column.name) or 0) * word_bits[column.level][candidate] for column in counts)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The duration of a cycle, the clock as text (``200 MHz``), and where it comes from."""
+
+    seconds: float
+    text: str
+    origin: str
+
+
+def clock_of(table: CostTable, given: float | None = None) -> Clock:
+    """The clock for the times of a table: the given duration of a cycle, else the specification's, else 1 GHz.
+
+    Example:
+        >>> clock_of(CostTable.load("table.csv"))
+        Clock(seconds=1e-09, text='1 GHz', origin='for the specification names no clock')
+        >>> clock_of(CostTable.load("table.csv"), 5e-9).text
+        '200 MHz'
+    """
+    told = table.provenance.cycle_seconds if table.provenance else None
+    if given is not None:
+        seconds, origin = given, "given"
+    elif told is not None:
+        seconds, origin = told, "global_cycle_seconds"
+    else:
+        seconds, origin = DEFAULT_CYCLE_SECONDS, "for the specification names no clock"
+    hertz = 1 / seconds
+    units = (("GHz", 1e9), ("MHz", 1e6), ("kHz", 1e3))
+    name, size = next((u for u in units if hertz >= u[1] * (1 - 1e-9)), ("Hz", 1.0))
+    return Clock(seconds, f"{hertz / size:.4g} {name}", origin)
 
 
 def has_embeddings(table: CostTable) -> bool:
