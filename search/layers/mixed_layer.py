@@ -22,6 +22,7 @@ from search.layers.input_views import Views
 from search.layers.operators import Inputs, Surrogates, View, Weights, operator
 from search.layers.quantisers import QuantiserName, checked, input_quantiser, weight_quantiser
 from search.layers.quantize import weight_rms
+from search.layers.tracing import eager, traced
 from search.layers.weight_kernels import covers, sum_of, summed_weights
 
 
@@ -155,6 +156,7 @@ class MixedLayer(nn.Module):
                 part[name] = state[name]
         return part
 
+    @eager
     def forward(self, x: Tensor) -> Tensor:
         rms = self.scale(x)
         signed = bool(self.scale.signed)
@@ -187,6 +189,7 @@ class MixedLayer(nn.Module):
         """Whether the weights can be summed by `search.layers.weight_kernels`."""
         weight, learned = self.layer.weight, self.log_scale is not None or len(self.latents) > 0
         plain = not learned and self.options.quantiser == "rms"
+        plain = plain and not traced(weight)
         return plain and weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
 
     def candidate_weights(self, inputs: dict[int, Inputs]) -> list[tuple[tuple[Tensor, ...], Tensor]]:
