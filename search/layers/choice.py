@@ -1,0 +1,74 @@
+"""A module with several candidates, and operator weights that choose among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dse.hardware.candidates import Candidate
+
+
+class Choice(nn.Module):
+    """A module whose output is the softmax-weighted sum of its candidates' outputs (Eq. 1).
+
+    With one candidate its output is that candidate's, and it has no operator weights.
+
+    Args:
+        candidates: the choices, in the order of `alpha`.
+        like: a tensor of the type and device of the operator weights.
+    """
+
+    alpha: nn.Parameter | None
+
+    def __init__(self, candidates: Sequence[Candidate], like: Tensor) -> None:
+        super().__init__()
+        self.candidates = tuple(candidates)
+        zeros = torch.zeros(len(self.candidates), dtype=like.dtype, device=like.device)
+        self.alpha = nn.Parameter(zeros) if len(self.candidates) > 1 else None
+        self.fixed: int | None = None
+        self.relaxed: Tensor | None = None
+        self.sampled: tuple[int, ...] | None = None
+
+    def fix(self, candidate: int) -> None:
+        """Fixes the module to a candidate: from now on only this one is computed, and alpha has no effect."""
+        self.fixed = candidate
+
+    def probabilities(self) -> Tensor:
+        """softmax(alpha), shape (candidates,); 1 for a fixed candidate and 0 for the others."""
+        assert self.alpha is not None
+        if self.fixed is not None:
+            chosen = torch.zeros_like(self.alpha)
+            chosen[self.fixed].fill_(1)  # an assignment would copy the number from the host
+            return chosen
+        return self.alpha.softmax(0)
+
+    def computed(self) -> Sequence[int]:
+        """Indices of the candidates that are computed: the fixed one, those `sampled` if it is set, or all."""
+        if self.fixed is not None:
+            return (self.fixed,)
+        return range(len(self.candidates)) if self.sampled is None else self.sampled
+
+    def shares(self) -> Tensor:
+        """The weights of the candidates' outputs: the sample `relaxed` if it is set, else softmax(alpha).
+
+        If only some are computed, their weights are scaled to a sum of 1, and those of the others are 0.
+        """
+        if self.sampled is None or self.fixed is not None or self.alpha is None:
+            return self.probabilities() if self.relaxed is None else self.relaxed
+        logs = self.alpha if self.relaxed is None else self.relaxed.log()
+        absent = torch.ones_like(logs, dtype=torch.bool)
+        absent[list(self.sampled)] = False
+        return logs.masked_fill(absent, -torch.inf).softmax(0)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"fixed": self.fixed}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.fixed = state["fixed"]
+
+    def choice(self) -> Candidate:
+        """The candidate with the highest operator weight; the first one if several are equal."""
+        return self.candidates[int(self.probabilities().argmax())]
