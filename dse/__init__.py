@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from dse.hardware.candidates import load_candidates
     from dse.table.cost_table import CostTable
     from dse.table.fill import map_workload, stored_table
+    from dse.workload.export import export_network
     from dse.workload.layers import Workload, read_workload, write_workload
     from dse.workload.networks import Network
-    from dse.workload.trace import export_network
 
 __version__ = "0.1.0"
 
@@ -31,7 +31,7 @@ _PUBLIC = {
     "InputError": "dse.core.errors",
     "Network": "dse.workload.networks",
     "Workload": "dse.workload.layers",
-    "export_network": "dse.workload.trace",
+    "export_network": "dse.workload.export",
     "load_candidates": "dse.hardware.candidates",
     "map_workload": "dse.table.fill",
     "read_workload": "dse.workload.layers",

@@ -33,7 +33,7 @@ class SearchableNetwork(nn.Module):
         self._mixed = dict(mixed)  # module name -> its mixed layer, which `network` owns
         self._rows = dict(rows)  # layer of the table -> module name
         self._costs = {quantity: list(arrays) for quantity, arrays in costs.items()}
-        device = next(iter(mixed.values())).layer.weight.device
+        device = next(iter(mixed.values())).like().device
         self._expected = nn.ModuleDict({q: ExpectedCost(arrays).to(device) for q, arrays in costs.items()})
 
     def forward(self, x: Tensor) -> Tensor:

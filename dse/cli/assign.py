@@ -206,8 +206,8 @@ def _job(
     import torch
 
     from dse.table.fill import map_workload
+    from dse.workload.export import export_network
     from dse.workload.networks import load_network
-    from dse.workload.trace import export_network
     from search.sensitivity.crew import default_processes
     from search.sensitivity.job import Job
     from search.sensitivity.study import Settings, digest

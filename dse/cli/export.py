@@ -14,43 +14,48 @@ from dse.core.files import system_errors
 @click.command()
 @click.argument("network")
 @argument_option
-@click.option("--input", "input_shape", help="Input with its batch, such as 1,3,32,32; default: the network's own.")
+@click.option("--input", "input_texts", multiple=True, metavar="[NAME=]SHAPE[:DTYPE]",
+              help="A tensor that the network takes, with its batch, such as 1,3,32,32 or input_ids=1,128:int64; once "
+              "for each. Default: the network's own.")  # fmt: skip
+@click.option("--inputs", "inputs_factory", metavar="PACKAGE.MODULE:FACTORY",
+              help="A function that returns what the network is called with: a tensor, a tuple, or a dict of "
+              "keywords.")  # fmt: skip
 @click.option("--output", type=FILE, help="Default: workloads/NAME.yaml.")
-def export(network: str, arguments: tuple[str, ...], input_shape: str | None, output: Path | None) -> None:
+def export(network: str, arguments: tuple[str, ...], input_texts: tuple[str, ...], inputs_factory: str | None,
+           output: Path | None) -> None:  # fmt: skip
     """Writes the layers of a network as Timeloop problems.
 
-    NETWORK is a name that is known (squeezenet) or package.module:factory of your own torch.nn.Module.
+    NETWORK is a name that is known (squeezenet) or package.module:factory of your own torch.nn.Module. It runs once,
+    and every product that it computes is a layer.
 
     \b
     Example:
       enos export squeezenet
       enos export squeezenet --arg width=0.25 --arg stem_stride=2 --output quarter.yaml
       enos export mynets.small:make --input 1,3,32,32 --output small.yaml
+      enos export mynets.text:make --input input_ids=1,128:int64 --input attention_mask=1,128:bool
     """
+    from dse.workload.export import export_network
+    from dse.workload.inputs import InputTensor, parse_input
     from dse.workload.layers import write_workload
     from dse.workload.networks import load_network
-    from dse.workload.trace import export_network
 
-    shape = _shape(input_shape) if input_shape is not None else None
     if output is not None:
         check_writable(output)
     elif arguments:
         raise InputError("--arg", "needs --output: the default file is that of the network without arguments")
-    workload = export_network(load_network(network, shape, network_arguments(arguments)))
+    if input_texts and inputs_factory is not None:
+        raise InputError("--inputs", "is given beside --input", "one of them")
+    tensors = [parse_input(text) for text in input_texts]
+    shape = tensors[0].shape if len(tensors) == 1 and tensors[0] == InputTensor(tensors[0].shape) else None
+    inputs = inputs_factory if shape or not tensors else tensors
+    loaded = load_network(network, shape, network_arguments(arguments), inputs=inputs)
+    workload = export_network(loaded)
     if output is None:
         output = Path("workloads") / f"{workload.name}.yaml"
         output.parent.mkdir(exist_ok=True)
     with system_errors(output):
         write_workload(workload, output)
-    for name, reason in workload.passed_over.items():
-        click.echo(f"passed over: {name} ({reason})")
-    click.echo(
-        f"{output}: {len(workload.layers)} layers, {workload.macs:,} MACs, {len(workload.passed_over)} passed over"
-    )
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError("--input", f"found {text!r}", "whole numbers with commas, such as 1,3,32,32") from None
+    for kind, reason in workload.passed_over.items():
+        click.echo(f"passed over: {kind}: {reason}")
+    click.echo(f"{output}: {len(workload.layers)} layers, {workload.macs:,} MACs")

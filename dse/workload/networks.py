@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import importlib
-import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from dse.core.errors import InputError, unknown
+from dse.workload.inputs import Call, Example, InputTensor, check_shape, returned, tensors
 
 ENTRY_POINTS = "enos.networks"
-
-MAX_INPUT = 2**27
-"""Largest number of values of a traced input (512 MiB); memory for the layers comes in addition."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network and the input it is traced with; `input_shape` includes the batch: ``(1, 3, 32, 32)``.
+    """A network and what it is run with.
+
+    `input_shape` includes the batch: ``(1, 3, 32, 32)``. A network that takes anything else than one tensor of real
+    numbers has an `example` of its arguments instead, such as ``tensors([parse_input("1,128:int64")])``.
 
     Example:
         >>> from torch import nn
@@ -31,7 +31,13 @@ class Network:
 
     name: str
     module: Any  # a torch.nn.Module
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...] = ()
+    example: Example | None = None
+
+    def arguments(self) -> Call:
+        """The positional and the keyword arguments that the network is run with."""
+        make = tensors([InputTensor(self.input_shape)]) if self.example is None else self.example
+        return make(self.module)
 
 
 def load_network(
@@ -39,6 +45,7 @@ def load_network(
     input_shape: tuple[int, ...] | None = None,
     arguments: Mapping[str, Any] | None = None,
     *,
+    inputs: Sequence[InputTensor] | str | None = None,
     default_shape: tuple[int, ...] | None = None,
     where: str = "network",
 ) -> Network:
@@ -49,6 +56,8 @@ def load_network(
             `Network` or a `torch.nn.Module`. Modules in the working directory can be imported.
         input_shape: shape of the input, batch included; replaces that of a `Network`.
         arguments: keyword arguments of the factory.
+        inputs: the tensors that the network takes, or ``package.module:factory``, whose factory returns its arguments
+            (see `dse.workload.inputs.returned`); in place of `input_shape`.
         default_shape: shape of the input if the factory returns a module and `input_shape` is None.
         where: the field that names the network, for errors.
 
@@ -60,30 +69,49 @@ def load_network(
         (1, 3, 32, 32)
     """
     made = _call(name, dict(arguments or {}), where)
+    example = _example(inputs)
     where = f"{where} {name!r}"
     if not isinstance(made, Network):
         from torch import nn
 
         if not isinstance(made, nn.Module):
             raise InputError(where, f"its factory returned a {type(made).__name__}", "a torch.nn.Module or a Network")
-        if (shape := input_shape or default_shape) is None:
+        shape = input_shape or default_shape or ()
+        if not shape and example is None:
             raise InputError(where, "no input shape is given", "batch, channels and size, such as 1,3,32,32")
         made = Network(name.rpartition(":")[2], made, shape)
+    if example is not None:
+        return replace(made, input_shape=(), example=example)
     network = replace(made, input_shape=tuple(input_shape or made.input_shape))
-    shape = network.input_shape
-    if not shape or not all(type(n) is int and n >= 1 for n in shape):
-        raise InputError(f"{where}: input shape", f"found {shape}", "whole numbers, at least 1")
-    if math.prod(shape) > MAX_INPUT:
-        raise InputError(f"{where}: input shape", f"{shape} has too many values", f"at most {MAX_INPUT:,}")
+    if input_shape is not None:
+        network = replace(network, example=None)
+    if network.example is None:
+        check_shape(network.input_shape, where)
     return network
+
+
+def _example(inputs: Sequence[InputTensor] | str | None) -> Example | None:
+    if not isinstance(inputs, str):
+        return tensors(inputs) if inputs else None
+    factory = _attribute(inputs, "inputs")
+    return returned(lambda: _result(factory, inputs.rpartition(":")[2], {}, f"inputs {inputs!r}"), f"inputs {inputs!r}")
 
 
 def _call(name: str, arguments: dict[str, Any], where: str) -> Any:
     """The result of the network's factory."""
     known = {entry.name: entry.value for entry in entry_points(group=ENTRY_POINTS)}
-    module_name, colon, attribute = known.get(name, name).partition(":")
-    if not (colon and module_name and attribute):
+    place = known.get(name, name)
+    if not all(place.partition(":")):
         raise unknown(where, "network", name, [*sorted(known), "package.module:factory"])
+    return _result(_attribute(place, where, name), place.rpartition(":")[2], arguments, f"{where} {name!r}")
+
+
+def _attribute(place: str, where: str, name: str | None = None) -> Callable[..., Any]:
+    """The callable ``package.module:attribute``; `name` is what the user calls it."""
+    name = place if name is None else name
+    module_name, colon, attribute = place.partition(":")
+    if not (colon and module_name and attribute):
+        raise InputError(where, f"found {name!r}", "package.module:factory")
     where = f"{where} {name!r}"
     folder = str(Path.cwd())
     if folder not in sys.path:
@@ -97,6 +125,10 @@ def _call(name: str, arguments: dict[str, Any], where: str) -> Any:
         raise InputError(where, f"module {module_name} cannot be imported: {reason(e)}") from e
     if not callable(factory):
         raise InputError(where, f"{attribute} is a {type(factory).__name__}", "a callable")
+    return factory  # type: ignore[no-any-return]
+
+
+def _result(factory: Callable[..., Any], attribute: str, arguments: dict[str, Any], where: str) -> Any:
     try:
         return factory(**arguments)
     except InputError as e:

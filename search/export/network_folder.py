@@ -12,9 +12,9 @@ from torch import nn
 
 from dse.core.errors import InputError, unknown
 from dse.core.files import write_atomically, write_text
+from dse.workload.export import export_network
 from dse.workload.layers import Workload, write_workload
 from dse.workload.networks import Network
-from dse.workload.trace import export_network
 from search.export.qdq import write_onnx
 from search.runs.inputs import network_of
 from search.runs.run import read_run

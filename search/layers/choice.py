@@ -1,7 +1,8 @@
-"""A module with several candidates, and operator weights that choose among them."""
+"""The choice among candidates that a searched part of a network makes, whatever it computes."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,18 +13,22 @@ from dse.hardware.candidates import Candidate
 
 
 class Choice(nn.Module):
-    """A module whose output is the softmax-weighted sum of its candidates' outputs (Eq. 1).
+    """A module with several candidates and an operator weight for each; with one candidate it has none.
 
-    With one candidate its output is that candidate's, and it has no operator weights.
-
-    Args:
-        candidates: the choices, in the order of `alpha`.
-        like: a tensor of the type and device of the operator weights.
+    Attributes:
+        alpha: operator weights, shape (candidates,), or None.
+        fixed: index of the candidate that is decided for good, or None.
+        relaxed: weights that take the place of softmax(alpha) meanwhile, or None.
+        sampled: indices of the candidates that are computed meanwhile, or None for all.
     """
 
     alpha: nn.Parameter | None
 
     def __init__(self, candidates: Sequence[Candidate], like: Tensor) -> None:
+        """
+        Args:
+            like: a tensor with the type and the device of the operator weights.
+        """
         super().__init__()
         self.candidates = tuple(candidates)
         zeros = torch.zeros(len(self.candidates), dtype=like.dtype, device=like.device)
@@ -32,17 +37,27 @@ class Choice(nn.Module):
         self.relaxed: Tensor | None = None
         self.sampled: tuple[int, ...] | None = None
 
+    @abstractmethod
+    def single(self, candidate: Candidate) -> Choice:
+        """A new module with one of the candidates, and the state that this one has learned for it."""
+
+    @abstractmethod
+    def like(self) -> Tensor:
+        """A tensor with the present type and device."""
+
     def fix(self, candidate: int) -> None:
-        """Fixes the module to a candidate: from now on only this one is computed, and alpha has no effect."""
+        """Fixes the choice: from now on only this candidate is computed, and alpha has no effect."""
         self.fixed = candidate
 
     def probabilities(self) -> Tensor:
         """softmax(alpha), shape (candidates,); 1 for a fixed candidate and 0 for the others."""
-        assert self.alpha is not None
+        if self.alpha is None:
+            like = self.like()
+            return torch.ones(1, dtype=like.dtype, device=like.device)
         if self.fixed is not None:
             chosen = torch.zeros_like(self.alpha)
             chosen[self.fixed].fill_(1)  # an assignment would copy the number from the host
-            return chosen
+            return chosen + 0 * self.alpha  # its gradient is 0: distributed training waits for one
         return self.alpha.softmax(0)
 
     def computed(self) -> Sequence[int]:

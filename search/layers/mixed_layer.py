@@ -10,13 +10,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from dse.core.errors import unknown
 from dse.hardware.candidates import Candidate
+from search.layers.choice import Choice
 from search.layers.fused import convolve_views, reduced_type
 from search.layers.input_views import Views
 from search.layers.operators import Inputs, Surrogates, View, Weights, operator
@@ -47,7 +48,7 @@ class LayerOptions:
             raise unknown("latent", "value", self.latent, ("shared", "own"))
 
 
-class MixedLayer(nn.Module):
+class MixedLayer(Choice):
     """A Conv2d or Linear whose output is the softmax-weighted sum of its candidates' outputs (Eq. 1).
 
     With one candidate its output is that candidate's, and it has no operator weights.
@@ -58,23 +59,17 @@ class MixedLayer(nn.Module):
         candidates: the choices of this layer, in the order of `alpha`.
     """
 
-    alpha: nn.Parameter | None
     log_scale: nn.Parameter | None
 
     def __init__(
         self, layer: nn.Conv2d | nn.Linear, candidates: Sequence[Candidate], options: LayerOptions | None = None
     ) -> None:
-        super().__init__()
+        weight, count = layer.weight, len(candidates)
+        super().__init__(candidates, weight)
         self.layer = layer
-        self.candidates = tuple(candidates)
         self.options = options = options or LayerOptions()
-        weight, count = layer.weight, len(self.candidates)
         zeros = torch.zeros(count, dtype=weight.dtype, device=weight.device)
-        self.alpha = nn.Parameter(zeros) if count > 1 else None
-        self.fixed: int | None = None
-        self.relaxed: Tensor | None = None
-        self.sampled: tuple[int, ...] | None = None
-        self.log_scale = nn.Parameter(zeros.clone()) if options.learned_scales else None
+        self.log_scale = nn.Parameter(zeros) if options.learned_scales else None
         additional = count - 1 if options.latent == "own" else 0  # the first candidate uses the layer's weights
         self.latents = nn.ParameterList(
             nn.Parameter(weight.detach().clone(), weight.requires_grad) for _ in range(additional)
@@ -85,47 +80,8 @@ class MixedLayer(nn.Module):
             widths = [{c.weight_bits} if operator(c.operator).uniform else set() for c in candidates]
         self.quantisers = nn.ModuleList(weight_quantiser(options.quantiser, weight, w) for w in widths)
 
-    def fix(self, candidate: int) -> None:
-        """Fixes the layer to a candidate: from now on only this one is computed, and alpha has no effect."""
-        self.fixed = candidate
-
-    def probabilities(self) -> Tensor:
-        """softmax(alpha), shape (candidates,); 1 for a fixed candidate and 0 for the others."""
-        if self.alpha is None:
-            return torch.ones(1, dtype=self.layer.weight.dtype, device=self.layer.weight.device)
-        if self.fixed is not None:
-            chosen = torch.zeros_like(self.alpha)
-            chosen[self.fixed].fill_(1)  # an assignment would copy the number from the host
-            return chosen
-        return self.alpha.softmax(0)
-
-    def computed(self) -> Sequence[int]:
-        """Indices of the candidates that are computed: the fixed one, those `sampled` if it is set, or all."""
-        if self.fixed is not None:
-            return (self.fixed,)
-        return range(len(self.candidates)) if self.sampled is None else self.sampled
-
-    def shares(self) -> Tensor:
-        """The weights of the candidates' outputs: the sample `relaxed` if it is set, else softmax(alpha).
-
-        If only some are computed, their weights are scaled to a sum of 1, and those of the others are 0.
-        """
-        if self.sampled is None or self.fixed is not None or self.alpha is None:
-            return self.probabilities() if self.relaxed is None else self.relaxed
-        logs = self.alpha if self.relaxed is None else self.relaxed.log()
-        absent = torch.ones_like(logs, dtype=torch.bool)
-        absent[list(self.sampled)] = False
-        return logs.masked_fill(absent, -torch.inf).softmax(0)
-
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"fixed": self.fixed}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.fixed = state["fixed"]
-
-    def choice(self) -> Candidate:
-        """The candidate with the highest operator weight; the first one if several are equal."""
-        return self.candidates[int(self.probabilities().argmax())]
+    def like(self) -> Tensor:
+        return self.layer.weight
 
     def latent(self, index: int) -> nn.Parameter:
         """The latent weights of a candidate."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dse.table.cost_table import CostTable
 from dse.table.fill import Report, map_workload
-from dse.workload.trace import export_network
+from dse.workload.export import export_network
 from search.runs.config import RunConfig
 from search.runs.inputs import network_of
 

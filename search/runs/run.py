@@ -35,8 +35,8 @@ from dse.hardware.instance import find_arch
 from dse.hardware.spec_reader import SpecFile
 from dse.table.cost_table import CostTable
 from dse.table.provenance import check_architecture, check_network, check_operators
+from dse.workload.export import export_network
 from dse.workload.networks import Network, reason
-from dse.workload.trace import export_network
 from search.costs import excluded_layers
 from search.runs.config import RunConfig, config_yaml, load_config
 from search.runs.inputs import data_record, dataset, network_of

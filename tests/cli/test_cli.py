@@ -123,12 +123,54 @@ def test_export_names_what_is_passed_over(run: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     code, out, _ = run("export", "squeezenet")
     assert code == 0
-    assert "workloads/squeezenet_cifar.yaml: 26 layers, 20" in out
-    assert "passed over: fire2.squeeze_norm" in out
+    assert "workloads/squeezenet_cifar.yaml: 26 layers, 202,211,328 MACs" in out
+    assert "passed over: BatchNorm2d: no multiply-accumulate over its parameters (18 times: norm1, fire2." in out
     shipped = data_dir("workloads") / "squeezenet_cifar.yaml"
     assert (tmp_path / "workloads" / "squeezenet_cifar.yaml").read_text() == shipped.read_text()
     assert "--input" in refused(run("export", "squeezenet", "--input", "1,3,x"))
     assert "unknown network" in refused(run("export", "squeezenot"))
+
+
+TEXT_NETWORK = """
+import torch
+from torch import nn
+class Text(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.head = nn.Embedding(50, 8), nn.Linear(8, 3)
+    def forward(self, ids, mask=None):
+        x = self.words(ids)
+        return {"scores": self.head(x if mask is None else x * mask[..., None])}
+def inputs(): return {"ids": torch.zeros(2, 5, dtype=torch.long)}
+def nothing(): return ()
+"""
+
+
+def test_export_takes_several_inputs_of_any_type(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "text_network.py").write_text(TEXT_NETWORK)
+    net = ("export", "text_network:Text", "--output", "text.yaml")
+    for inputs, macs in [
+        (("--input", "1,16:int64"), 384),
+        (("--input", "ids=1,16:int64", "--input", "mask=1,16:bool"), 384),
+        (("--inputs", "text_network:inputs"), 240),
+    ]:
+        code, out, _ = run(*net, *inputs)
+        assert code == 0 and f"text.yaml: 2 layers, {macs} MACs" in out
+    for wrong, problem in [
+        (("--input", "1,16"), "does not run on an input of shape (1, 16): RuntimeError: Expected tensor for argument"),
+        (("--input", "1,16:int65"), "found the type 'int65' (allowed: one of torch's"),
+        (("--input", "a b=1,16"), "found the name 'a b'"),
+        (("--input", "ids=1,2:int64", "--input", "1,2"), "a tensor without a name after one with a name"),
+        (("--input", "ids=1,2:int64", "--input", "ids=1,2"), "'ids' is given twice"),
+        (("--input", "1,2:int64", "--inputs", "text_network:inputs"), "--inputs: is given beside --input"),
+        (("--inputs", "text_network"), "found 'text_network' (allowed: package.module:factory"),
+        (("--inputs", "text_network:output"), "has no 'output'"),
+        (("--inputs", "text_network:nothing"), "returned no arguments"),
+        ((), "no input shape is given"),
+    ]:
+        assert problem in refused(run(*net, *wrong))
 
 
 def test_mapper_writes_a_mapping_that_model_reads(run: Any, fc: Any, tmp_path: Path) -> None:

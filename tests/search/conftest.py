@@ -10,8 +10,8 @@ import torch
 
 from dse.hardware.candidates import load_candidates
 from dse.table.cost_table import CostTable
+from dse.workload.export import export_network
 from dse.workload.networks import Network
-from dse.workload.trace import export_network
 
 RELATIVE = {
     "T8": 1.0,

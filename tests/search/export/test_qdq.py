@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from dse.core.errors import InputError
+from dse.workload.export import export_network
 from dse.workload.networks import Network
-from dse.workload.trace import export_network
 from search.export.qdq import ASSIGNMENT_KEY, quantised_layers, write_onnx
 from search.layers.mixed_layer import MixedLayer
 from search.networks.shufflenet import ChannelShuffle

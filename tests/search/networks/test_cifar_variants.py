@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from dse.core.errors import InputError
+from dse.workload.export import export_network
 from dse.workload.layers import find_workload, read_workload
 from dse.workload.networks import Network
-from dse.workload.trace import export_network
 from search.layers.mixed_layer import MixedLayer
 from search.networks.googlenet import googlenet_cifar
 from search.networks.shufflenet import shufflenet_cifar

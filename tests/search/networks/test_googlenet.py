@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dse.workload.trace import export_network
+from dse.workload.export import export_network
 from search.networks.googlenet import INCEPTIONS, googlenet_cifar
 
 OPERATIONS = {"3a": 128, "3b": 304, "4a": 73, "4b": 88, "4c": 100, "4d": 119, "4e": 170, "5a": 54, "5b": 71}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dse.core.errors import InputError
-from dse.workload.trace import export_network
+from dse.workload.export import export_network
 from search.networks.shufflenet import STAGE_CHANNELS, ChannelShuffle, Unit, shufflenet_cifar
 
 

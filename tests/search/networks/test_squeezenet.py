@@ -1,6 +1,6 @@
 import torch
 
-from dse.workload.trace import export_network
+from dse.workload.export import export_network
 from search.networks.squeezenet import squeezenet_cifar
 
 

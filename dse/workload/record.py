@@ -1,0 +1,320 @@
+"""What a torch module computes while it runs once: every operation of torch, with its shapes and where it came from.
+
+The module really runs, so control flow, several inputs, integer ids, keyword arguments and wrapped modules are no
+obstacle. Fused forms of attention and of recurrent layers are switched off meanwhile, so that their products are seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import networkx
+
+from dse.core.errors import InputError
+from dse.workload.networks import Network, reason
+
+# torch is imported inside the functions: `dse` must start fast, and only exporting needs it.
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor that an operation reads.
+
+    Attributes:
+        shape: its sizes.
+        parameters: names of the parameters and buffers that it was computed from, if inputs have no part in it.
+        data: whether inputs of the network have a part in it.
+        shared: whether its first axis is one matrix that was expanded.
+        producer: the number of the call whose result it is; None for parameters and inputs.
+    """
+
+    shape: tuple[int, ...]
+    parameters: frozenset[str]
+    data: bool
+    shared: bool
+    producer: int | None
+
+    @property
+    def constant(self) -> bool:
+        """Whether it is the same for all inputs."""
+        return not self.data
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of an operation of torch.
+
+    Attributes:
+        operation: its name, with the library if it is not torch's own (``convolution``, ``torchvision.deform_conv2d``).
+        module: the innermost module that was running, dotted; ``""`` for the network itself.
+        module_call: how often this module had been called before.
+        operands: the tensors among its arguments, in order.
+        arguments: all positional arguments; tensors are None.
+        output: the shape of its first result; None if no result is a tensor.
+        multiplications: torch's own count of its multiply-accumulates; 0 for operations that torch does not count.
+        view: whether the result is the operand's memory under another shape.
+        pointwise: whether every value of the result is computed from one value of each operand.
+    """
+
+    operation: str
+    module: str
+    module_call: int
+    operands: tuple[Operand, ...]
+    arguments: tuple[Any, ...]
+    output: tuple[int, ...] | None
+    multiplications: int
+    view: bool
+    pointwise: bool
+
+    @property
+    def where(self) -> str:
+        """The module for people."""
+        return self.module or "the network itself"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The calls of one run, in order.
+
+    Attributes:
+        calls: what was computed.
+        ran: names of the modules that ran.
+        names: all names of each parameter and buffer, by the first one: shared ones have several.
+        sizes: number of values of each parameter and buffer.
+        input_shape: of the first tensor of the input; empty if there is none.
+    """
+
+    calls: tuple[Call, ...]
+    ran: frozenset[str]
+    names: dict[str, tuple[str, ...]]
+    sizes: dict[str, int]
+    input_shape: tuple[int, ...]
+
+    def graph(self) -> networkx.DiGraph:
+        """A node for each call, with its fields; an edge to each call that reads its result."""
+        graph = networkx.DiGraph()
+        for i, call in enumerate(self.calls):
+            graph.add_node(i, **vars(call))
+            graph.add_edges_from((operand.producer, i) for operand in call.operands if operand.producer is not None)
+        return graph
+
+
+def record(network: Network) -> Recording:
+    """Runs a network once at inference, without gradients, and records what it computes.
+
+    Raises:
+        InputError: the network does not run on its input.
+
+    Example:
+        >>> from torch import nn
+        >>> found = record(Network("tiny", nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (1, 1, 8, 8)))
+        >>> [(call.operation, call.module, call.output) for call in found.calls]
+        [('convolution', '0', (1, 4, 6, 6)), ('relu', '1', (1, 4, 6, 6))]
+        >>> list(found.graph().edges)
+        [(0, 1)]
+    """
+    import torch
+
+    module = network.module
+    modes = {m: m.training for m in module.modules()}
+    module.eval()  # auxiliary heads and dropout are for training only
+    text = f"an input of shape {network.input_shape}" if network.example is None else "its inputs"
+    try:
+        arguments, keywords = network.arguments()
+        if any(torch.nn.parameter.is_lazy(p) for p in module.parameters()):
+            module(*arguments, **keywords)  # only then such layers know their weights' shapes
+        recorder = _recorder(module)
+        input_shape = recorder.give((arguments, keywords))
+        with _running(module, recorder), _unfused(), torch.no_grad(), recorder:
+            module(*arguments, **keywords)
+    except InputError:
+        raise
+    except Exception as e:  # shape errors of any layer, and too little memory
+        raise InputError(f"network {network.name!r}", f"does not run on {text}: {reason(e)}") from None
+    finally:
+        for m, training in modes.items():
+            m.training = training
+    return Recording(tuple(recorder.calls), frozenset(recorder.times), recorder.names, recorder.sizes, input_shape)
+
+
+class _Origin(NamedTuple):
+    """Where a tensor comes from; see `Operand`."""
+
+    parameters: frozenset[str] = frozenset()
+    data: bool = False
+    producer: int | None = None
+
+
+def _recorder(module: Any) -> Any:
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_flatten
+    from torch.utils.flop_counter import flop_registry
+    from torch.utils.weak import WeakIdKeyDictionary
+
+    composite = torch._C.DispatchKey.CompositeImplicitAutograd
+
+    def tensors(tree: Any) -> list[Any]:
+        return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, torch.Tensor)]
+
+    class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+            self.calls: list[Call] = []
+            self.running: list[tuple[str, int]] = []
+            self.times: dict[str, int] = {}
+            self.names: dict[str, tuple[str, ...]] = {}
+            self.sizes: dict[str, int] = {}
+            self._origins: MutableMapping[Any, _Origin] = cast(Any, WeakIdKeyDictionary)()
+            self._written: MutableMapping[Any, _Origin] = cast(Any, WeakIdKeyDictionary)()
+            self._held: list[Any] = []  # or a scripted module's parameters would be other objects at each access
+            for named in (module.named_parameters, module.named_buffers):
+                for name, tensor in named(remove_duplicate=False):
+                    known = self._origins.get(tensor)
+                    first = name if known is None else next(iter(known.parameters))
+                    self.names[first] = (*self.names.get(first, ()), name)
+                    self._held.append(tensor)
+                    self._origins[tensor] = _Origin(frozenset([first]))
+                    self.sizes[first] = tensor.numel()
+
+        def give(self, inputs: Any) -> tuple[int, ...]:
+            """Marks the network's inputs; the shape of the first."""
+            given = tensors(inputs)
+            for tensor in given:
+                self._origins[tensor] = _Origin(data=True)
+            return tuple(given[0].shape) if given else ()
+
+        def _origin(self, tensor: Any) -> _Origin:
+            origin = self._origins.get(tensor, _Origin())
+            written = self._written.get(_storage(tensor)) if self._written else None
+            return origin if written is None else _union([origin, written], origin.producer)
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if func.overloadpacket not in flop_registry and func.has_kernel_for_dispatch_key(composite):
+                with self:  # a sequence of other operations; in inference mode torch does not take it apart itself
+                    return func.decompose(*args, **kwargs)
+            read = tensors((args, kwargs))
+            origins = [self._origin(t) for t in read]
+            operands = tuple(
+                Operand(tuple(t.shape), o.parameters, o.data, _expanded(t), o.producer)
+                for t, o in zip(read, origins, strict=True)
+            )
+            out = func(*args, **kwargs)
+            results = tensors(out)
+            name, times = self.running[-1] if self.running else ("", 0)
+            library = "" if func.namespace in ("aten", "prims") else f"{func.namespace}."
+            count = flop_registry.get(func.overloadpacket)
+            self.calls.append(
+                Call(
+                    operation=library + func.overloadpacket.__name__,
+                    module=name,
+                    module_call=times,
+                    operands=operands,
+                    arguments=tuple(_argument(a) for a in args),
+                    output=tuple(results[0].shape) if results else None,
+                    multiplications=0 if count is None else int(count(*args, **kwargs, out_val=out)) // 2,
+                    view=bool(getattr(func, "is_view", False)),
+                    pointwise=torch.Tag.pointwise in func.tags,
+                )
+            )
+            made = _union(origins, len(self.calls) - 1)
+            for t in results:
+                self._origins[t] = made
+            if func._schema.is_mutable:
+                for t in results:  # a view of a larger tensor, which now has a part of these values
+                    self._written[_storage(t)] = made
+            return out
+
+    return Recorder()
+
+
+def _argument(value: Any) -> Any:
+    import torch
+
+    return None if isinstance(value, torch.Tensor) else value
+
+
+def _union(origins: list[_Origin], producer: int | None) -> _Origin:
+    if any(origin.data for origin in origins):  # of data it does not matter which parameters had a part in them
+        return _Origin(data=True, producer=producer)
+    return _Origin(frozenset().union(*(origin.parameters for origin in origins)), False, producer)
+
+
+def _storage(tensor: Any) -> Any:
+    try:
+        return tensor.untyped_storage()
+    except NotImplementedError:  # sparse tensors and some subclasses have none
+        return tensor
+
+
+def _expanded(tensor: Any) -> bool:
+    """Whether a batch of matrices is one matrix under every index."""
+    try:
+        return bool(tensor.dim() == 3 and tensor.shape[0] > 1 and tensor.stride(0) == 0)
+    except RuntimeError:  # a layout without strides
+        return False
+
+
+@contextlib.contextmanager
+def _running(module: Any, recorder: Any) -> Iterator[None]:
+    """Tells the recorder which module runs; recurrent ones run without oneDNN, which computes them as a whole."""
+    import torch
+
+    handles = []
+    without = contextlib.ExitStack()
+
+    def recurrent(_module: Any, _inputs: Any) -> None:
+        with warnings.catch_warnings(action="ignore"):  # of types of numbers that this machine lacks
+            without.enter_context(torch.backends.mkldnn.flags(enabled=False))
+
+    def not_recurrent(_module: Any, _inputs: Any, _output: Any) -> None:
+        without.close()
+
+    def entered(name: str) -> Any:
+        def hook(_module: Any, _inputs: Any) -> None:
+            times = recorder.times.get(name, -1) + 1
+            recorder.times[name] = times
+            recorder.running.append((name, times))
+
+        return hook
+
+    def left(_module: Any, _inputs: Any, _output: Any) -> None:
+        recorder.running.pop()
+
+    try:
+        for name, m in module.named_modules():
+            if type(m).__module__.startswith("torch.jit"):  # scripted code does not call hooks
+                continue
+            handles.append(m.register_forward_pre_hook(entered(name), prepend=True))
+            handles.append(m.register_forward_hook(left, always_call=True))
+            if isinstance(m, torch.nn.RNNBase):  # all other layers are slower without it
+                handles.append(m.register_forward_pre_hook(recurrent))
+                handles.append(m.register_forward_hook(not_recurrent, always_call=True))
+        yield
+    finally:
+        without.close()
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def _unfused() -> Iterator[None]:
+    """Attention as the products that it consists of; compiled modules as they were written."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            if hasattr(torch.compiler, "set_stance"):  # torch 2.6
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
