@@ -17,6 +17,7 @@ from dse.table.shapes import shape_text
 from search.costs import UNSEARCHED_KINDS, module_name
 from search.layers.choice import Choice
 from search.layers.fused import Layer
+from search.layers.products import refusal
 from search.spaces import pinned
 
 SEARCHED: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear)
@@ -44,10 +45,12 @@ class Pairing:
 
     Attributes:
         rows: layer of the table -> module that computes it, or the layer itself where it is in `apart`.
+        products: products of two activations, which become modules of these names.
         apart: layers that stay as they are, because no module that can be searched computes them alone.
     """
 
     rows: dict[str, str]
+    products: tuple[str, ...]
     apart: tuple[str, ...]
 
 
@@ -56,7 +59,7 @@ def layers_of(network: nn.Module) -> dict[str, Layer]:
     return {name: cast(Layer, m) for name, m in network.named_modules() if isinstance(m, SEARCHED)}
 
 
-def pair(table: CostTable, layers: Mapping[str, nn.Module], plain: Collection[str]) -> Pairing:
+def pair(table: CostTable, network: nn.Module, layers: Mapping[str, nn.Module], plain: Collection[str]) -> Pairing:
     """Finds the module of each layer of the table.
 
     Modules without a layer in the table do not run at inference, as auxiliary heads: they stay as they are, and a
@@ -67,18 +70,25 @@ def pair(table: CostTable, layers: Mapping[str, nn.Module], plain: Collection[st
         plain: names of layers and modules that are left out of the search.
 
     Raises:
-        InputError: a layer of the table that no module computes, or whose module has other weights.
+        InputError: a layer of the table that no module computes, or whose module has other weights; a product that
+            cannot be found by running.
     """
     if "" in layers:
         raise InputError(
             "network", f"is itself a {type(layers['']).__name__}", hint="wrap it in a module that holds its layers"
         )
     rows: dict[str, str] = {}
+    products: dict[str, None] = {}
     apart = []
     for row in table.layers:
         name = row if row in layers else module_name(row)
         if name in layers:
             check_shape(table, row, layers[name])
+        elif table.kind(row) == "matmul" and module_name(row) not in plain:
+            name = module_name(row)
+            products[name] = None
+            if (reason := refusal(network, name)) is not None:
+                raise InputError("table", f"layer {row!r} cannot be searched: {reason}", hint="exclude it")
         elif name in plain or row in plain or table.kind(row) in UNSEARCHED_KINDS:
             name = row
             apart.append(row)
@@ -95,7 +105,7 @@ def pair(table: CostTable, layers: Mapping[str, nn.Module], plain: Collection[st
     if idle:
         text = f"the table has no rows for {', '.join(idle)}: left as they are, and their energy is not counted"
         warnings.warn(text, stacklevel=3)
-    return Pairing(rows, tuple(apart))
+    return Pairing(rows, tuple(products), tuple(apart))
 
 
 def check_shape(table: CostTable, row: str, module: nn.Module) -> None:
@@ -172,6 +182,11 @@ def candidates_of(
             problem = f"{name!r} is {row['operator']} at {row['bits']} bits in the table, but not in {source}"
             raise InputError(where, problem, f"{candidate.operator} at {candidate.bits} bits")
     return [declared[name] for name in table.candidates if names is None or name in names]
+
+
+def typical(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those of the typical operator, which alone multiplies two activations."""
+    return [candidate for candidate in candidates if candidate.operator == "typical"]
 
 
 def mapped(table: CostTable, rows: Sequence[str], candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -19,7 +19,18 @@ from search.expected_cost import ExpectedCost
 from search.knapsack import TOLERANCE, check_budget, choose
 from search.layers.choice import Choice
 from search.layers.mixed_layer import LayerOptions, MixedLayer, PlainLayer
-from search.pairing import Unsearched, candidates_of, costs_of, layers_of, mapped, pair, pinned_candidates
+from search.layers.mixed_product import MixedProduct
+from search.layers.products import insert_products
+from search.pairing import (
+    Unsearched,
+    candidates_of,
+    costs_of,
+    layers_of,
+    mapped,
+    pair,
+    pinned_candidates,
+    typical,
+)  # fmt: skip
 from search.spaces import Space
 
 
@@ -266,7 +277,8 @@ def searchable(
     Args:
         model: a network whose convolutions of one or two axes (also transposed ones) and linear layers are the table's
             layers, under their names in `named_modules()`; a further call of a module is the layer ``name#2``, as
-            `enos export` writes it. Modules without rows in the table stay as they are, with a warning. Layers of
+            `enos export` writes it. Products of two activations (attention) become layers under their names; they choose
+            among the precisions of the typical operator. Modules without rows in the table stay as they are, with a warning. Layers of
             other kinds (lookups, convolutions of volumes) stay as they are and count as the typical operator at 8 bits.
         table: energies of every layer under every candidate, or the table's file. Candidates that cannot be mapped are
             not offered for that layer.
@@ -295,7 +307,7 @@ def searchable(
     wrapped = copy.deepcopy(model)
     layers = layers_of(wrapped)
     plain = excluded_layers(exclude, [*layers, *table.layers])
-    pairing = pair(table, layers, plain)
+    pairing = pair(table, wrapped, layers, plain)
     rows_of = {name: [row for row, owner in pairing.rows.items() if owner == name] for name in pairing.rows.values()}
     if all(name in plain or name in pairing.apart for name in rows_of):
         raise InputError("exclude", "leaves no layer to search", hint="leave out fewer layers")
@@ -305,13 +317,19 @@ def searchable(
     own = pinned_candidates(table, pairing.rows, pins or {}, operators)
     (reference,) = candidates_of(table, [reference_candidate(table)], operators)
     mixed: dict[str, Choice] = {}
-    for name in [*(name for name in layers if name in rows_of), *pairing.apart]:
+    products: dict[str, MixedProduct] = {}
+    for name in [*(name for name in layers if name in rows_of), *pairing.products, *pairing.apart]:
         if name in pairing.apart:
             mixed[name] = Unsearched(reference, wrapped)
+        elif name in pairing.products:
+            offered = typical(own.get(name, known)) or [reference]
+            products[name] = MixedProduct(mapped(table, rows_of[name], offered), options, next(wrapped.parameters()))
+            mixed[name] = products[name]
         elif name in plain:
             mixed[name] = PlainLayer(layers[name], [reference])
         else:
             mixed[name] = MixedLayer(layers[name], mapped(table, rows_of[name], own.get(name, known)), options)
+    insert_products(wrapped, products)
     _replace_all(wrapped, {id(layers[name]): layer for name, layer in mixed.items() if name in layers})
     quantities: tuple[Quantity, Quantity] = ("energy", "latency")
     costs = {q: costs_of(table, shares(table, q, transmission), mixed, pairing.rows) for q in quantities}
@@ -340,10 +358,19 @@ def plain_weights(network: nn.Module) -> dict[str, Tensor]:
 def uniform(table: CostTable, candidate: str, exclude: Sequence[str] = ()) -> dict[str, str]:
     """The assignment of a uni-operator baseline: the same candidate in every layer of the table.
 
+    Products of two activations have the typical operator of that precision, or of 8 bits if the table lacks it.
+
     Args:
         exclude: as for `searchable`; these layers have what their energy is counted as.
     """
-    return {**dict.fromkeys(table.layers, candidate), **excluded_rows(table, exclude)}
+    found = dict.fromkeys(table.layers, candidate)
+    products = [row for row in table.layers if table.kind(row) == "matmul"]
+    if products and table.row(products[0], candidate)["operator"] != "typical":
+        bits = table.row(products[0], candidate)["bits"]
+        rows = (table.row(products[0], c) for c in table.candidates)
+        same = [r["candidate"] for r in rows if (r["operator"], r["bits"]) == ("typical", bits)]
+        found |= dict.fromkeys(products, same[0] if same else reference_candidate(table))
+    return found | excluded_rows(table, exclude)
 
 
 @torch.no_grad()

@@ -119,6 +119,9 @@ class MixedProduct(Choice):
         self.first = Operand(options, {c.act_bits for c in candidates}).to(like.device)
         self.second = Operand(options, {c.weight_bits for c in candidates}).to(like.device)
 
+    def like(self) -> Tensor:
+        return self.certain
+
     def probabilities(self) -> Tensor:
         """softmax(alpha), shape (candidates,); 1 for a fixed candidate and 0 for the others."""
         return self.certain if self.alpha is None else super().probabilities()

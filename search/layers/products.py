@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dse.core.errors import InputError
+from search.layers.choice import Choice
 from search.layers.mixed_product import Bilinear, MixedProduct
 
 _NAME = re.compile(r"(?:(.+)\.)?matmul_([1-9][0-9]*)")
@@ -160,6 +161,8 @@ class _Products(TorchFunctionMode):
 
     def _note(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         """Keeps account of what does not depend on the input."""
+        if isinstance(_running(), Choice):  # its compiled loops write data where torch does not see it
+            return
         data = any(map(self.is_data, args)) or (bool(kwargs) and any(map(self.is_data, kwargs.values())))
         if not data:
             for tensor in result if isinstance(result, tuple | list) else (result,):
@@ -198,7 +201,7 @@ def _of_parameter(x: Tensor) -> bool:
 
 def _running() -> nn.Module | None:
     """The innermost module that is being called in this thread."""
-    frame = sys._getframe(2)
+    frame = sys._getframe(1)
     while frame is not None:
         if frame.f_code is _CALL:
             module: nn.Module = frame.f_locals["self"]

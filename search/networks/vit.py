@@ -71,7 +71,8 @@ class VisionTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch_embed(x).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embed
-        result: Tensor = self.head(self.norm(self.blocks(x))[:, 0])
+        tokens: Tensor = self.norm(self.blocks(x))
+        result: Tensor = self.head(tokens[:, 0])
         return result
 
 
