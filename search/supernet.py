@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from dse.table.cost_table import CostTable, FloatArray, Transmission
 from search.costs import Quantity, excluded_layers, excluded_rows, module_name, reference_candidate, shares
 from search.expected_cost import ExpectedCost
 from search.knapsack import TOLERANCE, check_budget, choose
+from search.layers.choice import Choice
 from search.layers.mixed_layer import LayerOptions, MixedLayer, PlainLayer
+from search.layers.mixed_product import CostOnly, MixedProduct
+from search.layers.products import insert_products, owner_of, refusal
 from search.spaces import Space, pinned
 
 
@@ -26,11 +30,12 @@ class SearchableNetwork(nn.Module):
     A training loop adds one term: ``loss = task_loss + lam * model.energy()``.
     """
 
-    def __init__(self, network: nn.Module, mixed: Mapping[str, MixedLayer], rows: Mapping[str, str],
+    def __init__(self, network: nn.Module, mixed: Mapping[str, Choice], rows: Mapping[str, str],
                  costs: Mapping[Quantity, Sequence[FloatArray]]) -> None:  # fmt: skip
         super().__init__()
         self.network = network
-        self._mixed = dict(mixed)  # module name -> its mixed layer, which `network` owns
+        self._mixed = dict(mixed)  # module name -> its choice, which `network` owns
+        self._cost_only = nn.ModuleList(choice for choice in mixed.values() if isinstance(choice, CostOnly))
         self._rows = dict(rows)  # layer of the table -> module name
         self._costs = {quantity: list(arrays) for quantity, arrays in costs.items()}
         device = next(iter(mixed.values())).like().device
@@ -53,7 +58,7 @@ class SearchableNetwork(nn.Module):
         result: Tensor = self._expected[quantity]([layer.probabilities() for layer in self._mixed.values()])
         return result
 
-    def choices(self, quantity: Quantity = "energy") -> list[tuple[MixedLayer, FloatArray]]:
+    def choices(self, quantity: Quantity = "energy") -> list[tuple[Choice, FloatArray]]:
         """Each searched module, with the costs of its candidates in the order of its operator weights."""
         return list(zip(self._mixed.values(), self._costs[quantity], strict=True))
 
@@ -162,7 +167,7 @@ class SearchableNetwork(nn.Module):
             yield
 
     @contextmanager
-    def _paths(self, of: Callable[[MixedLayer], tuple[int, ...]]) -> Iterator[None]:
+    def _paths(self, of: Callable[[Choice], tuple[int, ...]]) -> Iterator[None]:
         """Meanwhile each undecided layer computes the candidates that `of` says."""
         layers = [layer for layer in self._mixed.values() if layer.alpha is not None and layer.fixed is None]
         try:
@@ -239,8 +244,10 @@ class SearchableNetwork(nn.Module):
                 raise InputError(f"assignment.{row}", problem, chosen[module].name)
         singles: dict[int, nn.Module] = {}
         for module, candidate in chosen.items():
+            if isinstance(self._mixed[module], CostOnly):
+                continue
             mixed = fixed.get_submodule(module)
-            assert isinstance(mixed, MixedLayer)
+            assert isinstance(mixed, Choice)
             singles[id(mixed)] = mixed.single(candidate)
         _replace_all(fixed, singles)
         return fixed
@@ -292,26 +299,37 @@ def searchable(
         del layers[name]  # without rows: nothing is known of its energy
     if not any(name not in plain for name in layers):
         raise InputError("exclude", "leaves no layer to search", hint="leave out fewer layers")
-    rows = _module_of_each_row(table, layers)
+    products = _products(table, layers)
+    rows = _module_of_each_row(table, {**layers, **dict.fromkeys(products, wrapped)})
     known = _candidates(table, candidates, operators)
     if space is not None:
         known = list(space.of(known))
     own = _pinned_candidates(table, rows, pins or {}, operators)
-    mixed: dict[str, MixedLayer] = {}
+    mixed: dict[str, Choice] = {}
     for name, module in layers.items():
         if name in plain:
             mixed[name] = PlainLayer(module, _candidates(table, [reference_candidate(table)], operators))
             continue
-        mapped = [
-            c
-            for c in own.get(name, known)
-            if all(table.row(row, c.name)["status"] == "ok" for row, owner in rows.items() if owner == name)
-        ]
+        mapped = _mapped(table, own.get(name, known), rows, name)
         if not mapped:
             tried = ", ".join(c.name for c in own.get(name, known))
             raise InputError(f"table: layer {name!r}", f"no candidate has a mapping; tried: {tried}")
         mixed[name] = MixedLayer(module, mapped, options)
     _replace_all(wrapped, {id(layers[name]): layer for name, layer in mixed.items()})
+    like = next(iter(mixed.values())).like()
+    for name in products:
+        (reference,) = _candidates(table, [reference_candidate(table)], operators)
+        offered = [c for c in own.get(name, known) if c.operator == "typical"]
+        if name in own and not offered:
+            problem = f"found {own[name][0].name!r}, but {name!r} is a product of two activations"
+            raise InputError(f"pins.{name}", problem, "the typical operator")
+        reason = None if name in plain else refusal(wrapped, name)
+        if reason is not None:
+            warnings.warn(f"layer {name!r} is not searched: {reason}; it counts as {reference.name}", stacklevel=2)
+        left_out = name in plain or reason is not None
+        choice = _mapped(table, offered, rows, name) or [reference]
+        mixed[name] = CostOnly(reference, like) if left_out else MixedProduct(choice, options, like)
+    insert_products(wrapped, {n: m for n, m in mixed.items() if isinstance(m, MixedProduct)}, products)
     quantities: tuple[Quantity, Quantity] = ("energy", "latency")
     costs = {q: _costs(table, shares(table, q, transmission), mixed, rows) for q in quantities}
     return SearchableNetwork(wrapped, mixed, rows, costs)
@@ -345,12 +363,24 @@ def uniform(table: CostTable, candidate: str, exclude: Sequence[str] = ()) -> di
     return {**dict.fromkeys(table.layers, candidate), **excluded_rows(table, exclude)}
 
 
+def _products(table: CostTable, layers: Collection[str]) -> list[str]:
+    """The products of activations among the table's layers; a further call, ``name#2``, is the same product."""
+    names = dict.fromkeys(row if row in layers else module_name(row) for row in table.layers)
+    return [name for name in names if name not in layers and owner_of(name) is not None]
+
+
+def _mapped(table: CostTable, candidates: Sequence[Candidate], rows: Mapping[str, str], module: str) -> list[Candidate]:
+    """Those of the candidates that have a mapping in all layers that a module computes."""
+    own = [row for row, owner in rows.items() if owner == module]
+    return [c for c in candidates if all(table.row(row, c.name)["status"] == "ok" for row in own)]
+
+
 def _rows_of(module: str, table: CostTable) -> list[str]:
     return [row for row in table.layers if module in (row, module_name(row))]
 
 
 @torch.no_grad()
-def _drawn(layer: MixedLayer, number: int) -> tuple[int, ...]:
+def _drawn(layer: Choice, number: int) -> tuple[int, ...]:
     """Candidates that `layer` computes, in their order: the largest of alpha plus Gumbel noise, or of its sample."""
     if len(layer.candidates) <= number:
         return tuple(range(len(layer.candidates)))
@@ -364,14 +394,14 @@ def _drawn(layer: MixedLayer, number: int) -> tuple[int, ...]:
 
 
 @torch.no_grad()
-def _noticeable(layer: MixedLayer, share: float) -> tuple[int, ...]:
+def _noticeable(layer: Choice, share: float) -> tuple[int, ...]:
     """Candidates of `layer`, in their order, whose weight is at least `share` of an equal one; at least two."""
     weights = (layer.probabilities() if layer.relaxed is None else layer.relaxed).tolist()
     largest = sorted(range(len(weights)), key=lambda i: -weights[i])[:2]
     return tuple(i for i, w in enumerate(weights) if i in largest or w >= share / len(weights))
 
 
-def _log_weights(layer: MixedLayer) -> FloatArray:
+def _log_weights(layer: Choice) -> FloatArray:
     """log(softmax(alpha)), shape (candidates,); -inf beside a candidate that was fixed."""
     if layer.alpha is None or layer.fixed is not None:
         return layer.probabilities().detach().double().log().cpu().numpy()
@@ -394,7 +424,7 @@ def _module_of_each_row(table: CostTable, layers: Mapping[str, nn.Module]) -> di
     return rows
 
 
-def _costs(table: CostTable, costs: FloatArray, mixed: Mapping[str, MixedLayer], rows: Mapping[str, str],
+def _costs(table: CostTable, costs: FloatArray, mixed: Mapping[str, Choice], rows: Mapping[str, str],
            ) -> list[FloatArray]:  # fmt: skip
     """The costs of each module's candidates, summed over the layers that it computes."""
     found = []
