@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from dse.core.errors import InputError, unknown
 from dse.hardware.candidates import Candidate, load_candidates
@@ -22,21 +22,6 @@ from search.spaces import pinned
 
 SEARCHED: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear)
 """Modules that become mixed layers."""
-
-
-class Unsearched(Choice):
-    """A layer of the table that no searched module computes: it is as it was, and counts as one candidate."""
-
-    def __init__(self, candidate: Candidate, network: nn.Module) -> None:
-        super().__init__([candidate], next(network.parameters()))
-        self._network = (network,)  # in a tuple: the network is no part of this module
-
-    def like(self) -> Tensor:
-        return next(self._network[0].parameters())
-
-    def single(self, candidate: Candidate) -> Unsearched:
-        self.candidates.index(candidate)
-        return self
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,9 @@ from search.expected_cost import ExpectedCost
 from search.knapsack import TOLERANCE, check_budget, choose
 from search.layers.choice import Choice
 from search.layers.mixed_layer import LayerOptions, MixedLayer, PlainLayer
-from search.layers.mixed_product import MixedProduct
+from search.layers.mixed_product import CostOnly, MixedProduct
 from search.layers.products import insert_products
 from search.pairing import (
-    Unsearched,
     candidates_of,
     costs_of,
     layers_of,
@@ -44,7 +43,8 @@ class SearchableNetwork(nn.Module):
                  costs: Mapping[Quantity, Sequence[FloatArray]]) -> None:  # fmt: skip
         super().__init__()
         self.network = network
-        self._mixed = dict(mixed)  # module name -> its mixed layer, which `network` owns
+        self._mixed = dict(mixed)  # module name -> its choice, which `network` owns
+        self._cost_only = nn.ModuleList(choice for choice in mixed.values() if isinstance(choice, CostOnly))
         self._rows = dict(rows)  # layer of the table -> module name
         self._costs = {quantity: list(arrays) for quantity, arrays in costs.items()}
         device = next(iter(mixed.values())).like().device
@@ -252,7 +252,7 @@ class SearchableNetwork(nn.Module):
                 raise InputError(f"assignment.{row}", problem, chosen[module].name)
         singles: dict[int, nn.Module] = {}
         for module, candidate in chosen.items():
-            if not isinstance(self._mixed[module], Unsearched):
+            if not isinstance(self._mixed[module], CostOnly):
                 mixed = fixed.get_submodule(module)
                 assert isinstance(mixed, Choice)
                 singles[id(mixed)] = mixed.single(candidate)
@@ -277,9 +277,10 @@ def searchable(
     Args:
         model: a network whose convolutions of one or two axes (also transposed ones) and linear layers are the table's
             layers, under their names in `named_modules()`; a further call of a module is the layer ``name#2``, as
-            `enos export` writes it. Products of two activations (attention) become layers under their names; they choose
-            among the precisions of the typical operator. Modules without rows in the table stay as they are, with a warning. Layers of
-            other kinds (lookups, convolutions of volumes) stay as they are and count as the typical operator at 8 bits.
+            `enos export` writes it. Products of two activations (attention) become layers under their names, with a
+            choice among the precisions of the typical operator. Modules without rows in the table stay as they are,
+            with a warning. Layers of other kinds (lookups, convolutions of volumes) stay as they are and count as the
+            typical operator at 8 bits.
         table: energies of every layer under every candidate, or the table's file. Candidates that cannot be mapped are
             not offered for that layer.
         candidates: names of the candidates to choose from; None takes all of the table's.
@@ -318,18 +319,23 @@ def searchable(
     (reference,) = candidates_of(table, [reference_candidate(table)], operators)
     mixed: dict[str, Choice] = {}
     products: dict[str, MixedProduct] = {}
+    like = next(iter(layers.values())).weight
     for name in [*(name for name in layers if name in rows_of), *pairing.products, *pairing.apart]:
         if name in pairing.apart:
-            mixed[name] = Unsearched(reference, wrapped)
+            mixed[name] = CostOnly(reference, like)
         elif name in pairing.products:
-            offered = typical(own.get(name, known)) or [reference]
-            products[name] = MixedProduct(mapped(table, rows_of[name], offered), options, next(wrapped.parameters()))
+            offered = typical(own.get(name, known))
+            if name in own and not offered:
+                problem = f"found {own[name][0].name!r}, but {name!r} is a product of two activations"
+                raise InputError(f"pins.{name}", problem, "the typical operator")
+            offered = offered or [reference]
+            products[name] = MixedProduct(mapped(table, rows_of[name], offered), options, like)
             mixed[name] = products[name]
         elif name in plain:
             mixed[name] = PlainLayer(layers[name], [reference])
         else:
             mixed[name] = MixedLayer(layers[name], mapped(table, rows_of[name], own.get(name, known)), options)
-    insert_products(wrapped, products)
+    insert_products(wrapped, products, pairing.products)
     _replace_all(wrapped, {id(layers[name]): layer for name, layer in mixed.items() if name in layers})
     quantities: tuple[Quantity, Quantity] = ("energy", "latency")
     costs = {q: costs_of(table, shares(table, q, transmission), mixed, pairing.rows) for q in quantities}
@@ -344,7 +350,7 @@ def plain_weights(network: nn.Module) -> dict[str, Tensor]:
     Args:
         network: as `SearchableNetwork.discretise` returns it.
     """
-    mixed = [f"{n}." for n, m in network.named_modules(remove_duplicate=False) if isinstance(m, MixedLayer)]
+    mixed = [f"{n}." for n, m in network.named_modules(remove_duplicate=False) if isinstance(m, Choice)]
     found = {}
     for name, value in network.state_dict().items():
         owner = next((prefix for prefix in mixed if name.startswith(prefix)), None)

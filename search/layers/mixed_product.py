@@ -22,12 +22,12 @@ _GAUSSIAN = 105**0.125
 
 
 class Operand(nn.Module):
-    """The quantiser of one operand: that of a layer's input, with a range for what a Gaussian does not describe.
+    """The quantiser of one operand: that of a layer's input, with a wider range for what is not Gaussian.
 
-    The steps of the quantiser ``rms`` suit a Gaussian. The probabilities of an attention are not Gaussian: in a row that
-    attends to one position, one of them is 1 and all others are 0, and a range of a few root mean squares would cut it
-    off. So the range is wider by the eighth root of the mean eighth power, in units of a Gaussian's, where this is above
-    1. In training it is that of the batch; a running mean of it is used in evaluation, as in batch normalisation.
+    The steps of the quantiser ``rms`` suit a Gaussian. The probabilities of an attention are not Gaussian: in a row
+    that attends to one position, one of them is 1 and all others are 0, and a range of a few root mean squares would
+    cut it off. So the range is wider by the eighth root of the mean eighth power, in units of a Gaussian's, where this
+    is above 1. In training it is that of the batch; its running mean is used in evaluation, as in batch normalisation.
     """
 
     tail: Tensor
@@ -105,7 +105,7 @@ class MixedProduct(Choice):
     """
 
     log_scale: nn.Parameter | None
-    certain: Tensor
+    _like: Tensor
 
     def __init__(
         self, candidates: Sequence[Candidate], options: LayerOptions | None = None, like: Tensor | None = None
@@ -115,16 +115,12 @@ class MixedProduct(Choice):
         self.options = options = options or LayerOptions()
         zeros = torch.zeros(len(self.candidates), dtype=like.dtype, device=like.device)
         self.log_scale = nn.Parameter(zeros) if options.learned_scales else None
-        self.register_buffer("certain", torch.ones(1, dtype=like.dtype, device=like.device), persistent=False)
+        self.register_buffer("_like", zeros[:0], persistent=False)
         self.first = Operand(options, {c.act_bits for c in candidates}).to(like.device)
         self.second = Operand(options, {c.weight_bits for c in candidates}).to(like.device)
 
     def like(self) -> Tensor:
-        return self.certain
-
-    def probabilities(self) -> Tensor:
-        """softmax(alpha), shape (candidates,); 1 for a fixed candidate and 0 for the others."""
-        return self.certain if self.alpha is None else super().probabilities()
+        return self._like
 
     def forward(self, product: Bilinear, first: Tensor, second: Tensor) -> Tensor:
         """The mixed product.
@@ -158,7 +154,7 @@ class MixedProduct(Choice):
     def single(self, candidate: Candidate) -> MixedProduct:
         """A new product with one of the candidates, and the state that this one has learned for it."""
         index = self.candidates.index(candidate)
-        result = MixedProduct([candidate], self.options, self.certain)
+        result = MixedProduct([candidate], self.options, self._like)
         state = self.state_dict()
         part = {name: state[name] for name in result.state_dict() if name in state}
         if self.log_scale is not None:
@@ -168,17 +164,19 @@ class MixedProduct(Choice):
         return result.train(self.training)
 
 
-class PlainProduct(MixedProduct):
-    """A product that is left out of the search: it computes in floating point. Its candidate is for its energy."""
+class CostOnly(Choice):
+    """What is left out of the search and is no module of its own: it costs what its one candidate does."""
 
-    def __init__(self, candidates: Sequence[Candidate], like: Tensor | None = None) -> None:
-        super().__init__(candidates, None, like)
-        del self.first, self.second
+    _like: Tensor
 
-    def forward(self, product: Bilinear, first: Tensor, second: Tensor) -> Tensor:
-        return product(first, second)
+    def __init__(self, candidate: Candidate, like: Tensor) -> None:
+        super().__init__([candidate], like)
+        self.register_buffer("_like", like.detach().new_zeros(0), persistent=False)
 
-    def single(self, candidate: Candidate) -> MixedProduct:
-        """A product like this one."""
+    def like(self) -> Tensor:
+        return self._like
+
+    def single(self, candidate: Candidate) -> CostOnly:
+        """This one: there is nothing to decide."""
         self.candidates.index(candidate)
         return self

@@ -62,11 +62,12 @@ def refusal(network: nn.Module, name: str) -> str | None:
     return None
 
 
-def insert_products(network: nn.Module, products: Mapping[str, MixedProduct]) -> None:
+def insert_products(network: nn.Module, products: Mapping[str, MixedProduct], names: Iterable[str] = ()) -> None:
     """Makes the modules of a network compute these products, in place.
 
     Args:
         products: by name in the table (``attn.matmul_1``); they become modules of the network under these names.
+        names: of all products that the table has, those among them that stay as they are included.
 
     Raises:
         InputError: a product that cannot be searched, see `refusal`.
@@ -87,21 +88,29 @@ def insert_products(network: nn.Module, products: Mapping[str, MixedProduct]) ->
     for name in products:
         if (reason := refusal(network, name)) is not None:
             raise InputError(f"layer {name!r}", f"cannot be searched: {reason}", hint="exclude it")
+    counts: dict[str, int] = {}
+    for place, number in filter(None, map(owner_of, (*names, *products))):
+        counts[place] = max(counts.get(place, 0), number)
     for name, product in products.items():
-        known = owner_of(name)
-        assert known is not None
-        owner = network.get_submodule(known[0])
-        owner.add_module(f"matmul_{known[1]}", product)
-        if not isinstance(owner.__dict__.get("forward"), _Forward):
-            owner.forward = _Forward(owner, known[0])
+        place, _, child = name.rpartition(".")
+        owner = network.get_submodule(place)
+        owner.add_module(child, product)
+        owner.forward = _Forward(owner, place, counts[place])
 
 
 class _Forward:
-    """The `forward` of an owner: its own, with its products replaced; an attribute of the instance."""
+    """The `forward` of an owner: its own, with its products replaced; an attribute of the instance.
 
-    def __init__(self, owner: nn.Module, name: str) -> None:
-        self.owner, self.name = owner, name
-        self.own = owner.__dict__.get("forward")  # where a tool has replaced the method before
+    Args:
+        owner: of which it is an attribute.
+        name: of the owner.
+        count: how many products the table has for a call of it.
+    """
+
+    def __init__(self, owner: nn.Module, name: str, count: int) -> None:
+        before = owner.__dict__.get("forward")  # where a tool has replaced the method
+        self.owner, self.name, self.count = owner, name, count
+        self.own: Callable[..., Any] | None = before.own if isinstance(before, _Forward) else before
         self.said = False
 
     @property
@@ -112,39 +121,30 @@ class _Forward:
         return MethodType(type(self.owner).forward, self.owner) if self.own is None else self.own
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        products = {
-            int(name.removeprefix("matmul_")): child
-            for name, child in self.owner._modules.items()
-            if isinstance(child, MixedProduct)
-        }
-        if not products:
-            return self._method()(*args, **kwargs)
-        with _Products(self.owner, products) as seen:
+        with _Products(self.owner) as seen:
             result = self._method()(*args, **kwargs)
-        if seen.count != max(products) and not self.said:
+        if seen.count != self.count and not self.said:
             self.said = True
             place = f"module {self.name!r}" if self.name else "the network itself"
-            warnings.warn(
-                f"{place} computes {seen.count} products of activations, but the table has {max(products)} for it: "
-                + ("those without a row are not quantised" if seen.count > max(products) else "the others do not run"),
-                stacklevel=2,
-            )
+            what = "those without a row are not quantised" if seen.count > self.count else "the others do not run"
+            problem = f"computes {seen.count} products of activations, but the table has {self.count} for a call of it"
+            warnings.warn(f"{place} {problem}: {what}", stacklevel=2)
         return result
 
 
 class _Products(TorchFunctionMode):
-    """While it is active, products that run directly in `owner` are computed by `products`, by their number."""
+    """While it is active, products that run directly in `owner` are computed by its mixed products, by number."""
 
-    def __init__(self, owner: nn.Module, products: Mapping[int, MixedProduct]) -> None:
+    def __init__(self, owner: nn.Module) -> None:
         super().__init__()
-        self.owner, self.products, self.count = owner, products, 0
+        self.owner, self.count = owner, 0
         # What does not depend on the input, by id: the parameters, and what is computed from nothing else. The tensors
         # are kept, so that no other gets the id of one that is gone.
         held = (t for t in vars(owner).values() if isinstance(t, Tensor))
         self.constant: dict[int, Tensor] = {id(t): t for t in (*owner.parameters(), *owner.buffers(), *held)}
 
     def __enter__(self) -> _Products:
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __torch_function__(
@@ -187,11 +187,11 @@ class _Products(TorchFunctionMode):
                 self.constant[id(result)] = result
             return result
         self.count += 1
-        mixed = self.products.get(self.count)
-        if mixed is None or not (first.is_floating_point() and second.is_floating_point()):
+        mixed = self.owner._modules.get(f"matmul_{self.count}")
+        if not isinstance(mixed, MixedProduct) or not (first.is_floating_point() and second.is_floating_point()):
             return compute(first, second)
-        result: Tensor = mixed(compute, first, second)
-        return result
+        mixed_result: Tensor = mixed(compute, first, second)
+        return mixed_result
 
 
 def _of_parameter(x: Tensor) -> bool:
@@ -305,7 +305,7 @@ def _equation(args: tuple[Any, ...]) -> tuple[str, list[Tensor]]:
 
 
 def _summed(equation: str, operands: list[Tensor]) -> list[set[str]]:
-    """For each operand but the first: the axes of more than one value that it shares with the first and that are summed."""
+    """For each operand but the first: the summed axes of more than one value that it shares with the first."""
     inputs, _, output = equation.partition("->")
     terms = inputs.split(",")
     if not output and "->" not in equation:  # the letters that occur once

@@ -46,7 +46,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
-        return x + self.fc2(functional.gelu(self.fc1(self.norm2(x))))
+        hidden = functional.gelu(self.fc1(self.norm2(x)))
+        result: Tensor = x + self.fc2(hidden)
+        return result
 
 
 class VisionTransformer(nn.Module):
