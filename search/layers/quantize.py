@@ -169,14 +169,14 @@ class ActivationScale(nn.Module):
             self._look()
         if x.numel() > 0:
             if self.training:
-                self._observe(x)
+                return self._observe(x)
             elif self._begun < _EVALUATED:
                 self._begin(x, _rms(x).clamp_min(_TINY))
             elif not (self.signed or _CLIPPED in self._said) and self._readable() and x.amin() < 0:
                 self._say(x, _CLIPPED)
         return self.rms.clone()  # a copy, because the next batch changes the buffer in place
 
-    def _observe(self, x: Tensor) -> None:
+    def _observe(self, x: Tensor) -> Tensor:
         batch = _rms(x).clamp_min(_TINY)
         if self._begun < _TRAINED and not _captured(x):
             self._begin(x, batch)
@@ -184,7 +184,9 @@ class ActivationScale(nn.Module):
             self.rms.lerp_(batch.to(self.rms.dtype), self.momentum)
             if not self.signed:
                 self._watch(x)
-        self._recent.append(_Call(batch, self.rms.clone(), bool(self.signed)))
+        rms = self.rms.clone()
+        self._recent.append(_Call(batch, rms, bool(self.signed)))
+        return rms
 
     def _begin(self, x: Tensor, batch: Tensor) -> None:
         """Statistics of one batch; whatever came before is forgotten."""
