@@ -106,6 +106,7 @@ _NOTHING, _ZEROS, _EVALUATED, _TRAINED = range(4)
 """What a layer's statistics come from; only batches in training mode decide for good."""
 
 _EVERY = 64  # calls on a GPU between two looks at what only the device knows; each look waits for the device
+_CLIPPED = "its words have no sign, as training had no negative value: they are clipped to 0"
 _CALLS = 256  # of which a checkpointed layer may compute the output again
 
 
@@ -149,7 +150,7 @@ class ActivationScale(nn.Module):
         self.register_buffer("seen", torch.zeros(2, dtype=torch.int64))
         self._begun = _NOTHING
         self._calls = 0
-        self._said = False
+        self._said: set[str] = set()
         self._recent: deque[_Call] = deque(maxlen=_CALLS)
 
     @eager
@@ -168,14 +169,14 @@ class ActivationScale(nn.Module):
             self._look()
         if x.numel() > 0:
             if self.training:
-                self._observe(x)
+                return self._observe(x)
             elif self._begun < _EVALUATED:
                 self._begin(x, _rms(x).clamp_min(_TINY))
-            elif not (self.signed or self._said) and self._readable() and x.amin() < 0:
-                self._say(x, "its words have no sign, as training had no negative value: they are clipped to 0")
+            elif not (self.signed or _CLIPPED in self._said) and self._readable() and x.amin() < 0:
+                self._say(x, _CLIPPED)
         return self.rms.clone()  # a copy, because the next batch changes the buffer in place
 
-    def _observe(self, x: Tensor) -> None:
+    def _observe(self, x: Tensor) -> Tensor:
         batch = _rms(x).clamp_min(_TINY)
         if self._begun < _TRAINED and not _captured(x):
             self._begin(x, batch)
@@ -183,7 +184,9 @@ class ActivationScale(nn.Module):
             self.rms.lerp_(batch.to(self.rms.dtype), self.momentum)
             if not self.signed:
                 self._watch(x)
-        self._recent.append(_Call(batch, self.rms.clone(), bool(self.signed)))
+        rms = self.rms.clone()
+        self._recent.append(_Call(batch, rms, bool(self.signed)))
+        return rms
 
     def _begin(self, x: Tensor, batch: Tensor) -> None:
         """Statistics of one batch; whatever came before is forgotten."""
@@ -215,11 +218,11 @@ class ActivationScale(nn.Module):
             self._say(x, "words have a sign from now on: earlier batches of training had no negative value")
 
     def _say(self, x: Tensor | None, what: str) -> None:
-        """Warns once a layer."""
-        if not self._said:
+        """Warns of each thing once a layer."""
+        if what not in self._said:
             of = "" if x is None else f" of shape {tuple(x.shape)}"
             warnings.warn(f"a layer's input{of} has negative values; {what}", stacklevel=2)
-        self._said = True
+        self._said.add(what)
 
     def _readable(self) -> bool:
         """Whether values may be read now: always on a CPU, else in the first calls and at intervals."""
@@ -265,7 +268,7 @@ class ActivationScale(nn.Module):
             signed = old["signed"]
             state_dict[f"{prefix}seen"] = torch.tensor([_NOTHING if signed is None else _TRAINED, int(bool(signed))])
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self.signed, self._said = None, False
+        self.signed, self._said = None, set()
         self._recent.clear()
         if not self.seen.is_meta:
             self._look()

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 import io
+import socket
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from dse.core.errors import InputError
 from dse.core.shipped import data_dir
 from dse.hardware.candidates import Candidate, load_candidates
 from search.layers.mixed_layer import LayerOptions, MixedLayer
+from search.layers.quantisers import QuantiserName
 
 CANDIDATES = load_candidates(data_dir("arch_specs") / "operators_extended.yaml")
 LEARNED = LayerOptions("lsq", latent="own", learned_scales=True)
@@ -142,3 +145,51 @@ def test_a_compiled_network_takes_the_same_steps(
     other.eval(), plain.eval()
     torch.testing.assert_close(compiled(images(5)), plain(images(5)), rtol=1e-5, atol=1e-6)
     assert torch.equal(plain[3].scale.rms, other[3].scale.rms) and plain[3].scale.signed is other[3].scale.signed
+
+
+def _process(rank: int, port: int, quantiser: QuantiserName, queue: Any) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    try:
+        model = network(by_name("T8", "MF4", "BC2"), LayerOptions(quantiser))
+        if quantiser == "lsq":  # its steps begin before, so that they are the same in all processes
+            model(images(rank).abs())
+        parallel = nn.parallel.DistributedDataParallel(model)
+        optimiser = torch.optim.SGD(parallel.parameters(), 0.01)
+        signs = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for step in range(6):
+                x = images(10 * step + rank)
+                # Negative values come to the second process from the first batch on, to the first one from the fourth.
+                optimiser.zero_grad()
+                parallel(x if rank == 1 or step >= 3 else x.abs()).square().sum().backward()
+                optimiser.step()
+                signs.append([m.scale.signed for m in model if isinstance(m, MixedLayer)])
+            parallel(images(99).abs())  # brings the buffers of the last step
+        state = {k: v.tolist() for k, v in model.state_dict().items() if isinstance(v, Tensor)}
+        queue.put((rank, signs, {k: v for k, v in state.items() if "running" not in k and "rms" not in k}))
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed training")
+@pytest.mark.parametrize("quantiser", ["rms", "lsq"])
+def test_processes_of_distributed_training_agree_on_signs(quantiser: QuantiserName) -> None:
+    context = torch.multiprocessing.get_context("spawn")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    queue = context.Queue()
+    processes = [context.Process(target=_process, args=(rank, port, quantiser, queue)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    found = {rank: rest for rank, *rest in (queue.get(timeout=120) for _ in processes)}
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    (signs, state), (others, other_state) = found[0], found[1]
+    assert signs[1:] == others[1:]  # in the first step each process has its own batch only
+    assert [step[0] for step in signs] == [False] * 4 + [True] * 2
+    for name, value in state.items():
+        assert value == other_state[name], name
