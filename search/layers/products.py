@@ -26,6 +26,7 @@ from torch.overrides import TorchFunctionMode
 
 from dse.core.errors import InputError
 from search.layers.mixed_product import Bilinear, MixedProduct
+from search.layers.tracing import eager
 
 _NAME = re.compile(r"(?:(.+)\.)?matmul_([1-9][0-9]*)")
 
@@ -119,6 +120,7 @@ class _Forward:
     def _method(self) -> Callable[..., Any]:
         return MethodType(type(self.owner).forward, self.owner) if self.own is None else self.own
 
+    @eager
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with _Products(self.owner) as seen:
             result = self._method()(*args, **kwargs)
