@@ -158,7 +158,7 @@ def test_eight_bits_are_close_to_floating_point_and_two_are_not(made: Made) -> N
         for row in (row for row in table.layers if table.kind(row) == "matmul"):
             model.fix(row, f"T{bits}")
         expected = network(x)
-        errors.append(float((model(x) - expected).norm() / expected.norm()))
+        errors.append(((model(x) - expected).norm() / expected.norm()).item())
     assert errors[0] < 0.06 and errors[1] > 2 * errors[0]
 
 
@@ -274,9 +274,7 @@ def test_a_module_of_torch_that_computes_attention_as_a_whole_is_not_searched_in
     table = make_table(Network("net", network, (1, 5, 8)))
     with pytest.raises(InputError, match=r"self_attn.in_proj|self_attn.matmul_1"):
         searchable(network, table)
-    model = searchable(network, table, exclude=["self_attn.*"])
-    x = torch.randn(4, 5, 8)
-    assert model(x).shape == x.shape
+    assert not products_of(searchable(network, table, exclude=["self_attn.*"]))
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
