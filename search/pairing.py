@@ -8,20 +8,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from dse.core.errors import InputError, unknown
 from dse.hardware.candidates import Candidate, load_candidates
 from dse.table.cost_table import CostTable, FloatArray
 from dse.table.shapes import shape_text
-from search.costs import UNSEARCHED_KINDS, module_name
+from search.costs import UNSEARCHED_KINDS, module_name, reference_candidate
 from search.layers.choice import Choice
 from search.layers.fused import Layer
-from search.layers.products import refusal
+from search.layers.products import owner_of
 from search.spaces import pinned
 
 SEARCHED: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear)
 """Modules that become mixed layers."""
+
+
+class Unsearched(Choice):
+    """A layer of the table that no searched module computes: it is as it was, and counts as one candidate."""
+
+    def __init__(self, candidate: Candidate, network: nn.Module) -> None:
+        super().__init__([candidate], next(network.parameters()))
+        self._network = (network,)  # in a tuple: the network is no part of this module
+
+    def like(self) -> Tensor:
+        return next(self._network[0].parameters())
+
+    def single(self, candidate: Candidate) -> Unsearched:
+        self.candidates.index(candidate)
+        return self
 
 
 @dataclass(frozen=True)
@@ -30,13 +45,13 @@ class Pairing:
 
     Attributes:
         rows: layer of the table -> module that computes it, or the layer itself where it is in `apart`.
-        products: products of two activations, which become modules of these names.
         apart: layers that stay as they are, because no module that can be searched computes them alone.
+        products: products of two activations, of which `rows` gives the first call (``attn.matmul_1``).
     """
 
     rows: dict[str, str]
-    products: tuple[str, ...]
     apart: tuple[str, ...]
+    products: tuple[str, ...]
 
 
 def layers_of(network: nn.Module) -> dict[str, Layer]:
@@ -44,7 +59,7 @@ def layers_of(network: nn.Module) -> dict[str, Layer]:
     return {name: cast(Layer, m) for name, m in network.named_modules() if isinstance(m, SEARCHED)}
 
 
-def pair(table: CostTable, network: nn.Module, layers: Mapping[str, nn.Module], plain: Collection[str]) -> Pairing:
+def pair(table: CostTable, layers: Mapping[str, nn.Module], plain: Collection[str]) -> Pairing:
     """Finds the module of each layer of the table.
 
     Modules without a layer in the table do not run at inference, as auxiliary heads: they stay as they are, and a
@@ -55,28 +70,24 @@ def pair(table: CostTable, network: nn.Module, layers: Mapping[str, nn.Module], 
         plain: names of layers and modules that are left out of the search.
 
     Raises:
-        InputError: a layer of the table that no module computes, or whose module has other weights; a product that
-            cannot be found by running.
+        InputError: a layer of the table that no module computes, or whose module has other weights.
     """
     if "" in layers:
         raise InputError(
             "network", f"is itself a {type(layers['']).__name__}", hint="wrap it in a module that holds its layers"
         )
     rows: dict[str, str] = {}
-    products: dict[str, None] = {}
     apart = []
+    products: dict[str, None] = {}
     for row in table.layers:
         name = row if row in layers else module_name(row)
         if name in layers:
             check_shape(table, row, layers[name])
-        elif table.kind(row) == "matmul" and module_name(row) not in plain:
-            name = module_name(row)
-            products[name] = None
-            if (reason := refusal(network, name)) is not None:
-                raise InputError("table", f"layer {row!r} cannot be searched: {reason}", hint="exclude it")
         elif name in plain or row in plain or table.kind(row) in UNSEARCHED_KINDS:
             name = row
             apart.append(row)
+        elif owner_of(name) is not None:
+            products[name] = None
         else:
             kind = table.kind(row)
             what = (
@@ -90,7 +101,7 @@ def pair(table: CostTable, network: nn.Module, layers: Mapping[str, nn.Module], 
     if idle:
         text = f"the table has no rows for {', '.join(idle)}: left as they are, and their energy is not counted"
         warnings.warn(text, stacklevel=3)
-    return Pairing(rows, tuple(products), tuple(apart))
+    return Pairing(rows, tuple(apart), tuple(products))
 
 
 def check_shape(table: CostTable, row: str, module: nn.Module) -> None:
@@ -146,6 +157,30 @@ def pinned_candidates(
     return found
 
 
+def candidates_of_product(name: str, known: Sequence[Candidate], pinned: bool) -> list[Candidate]:
+    """Those of the candidates that a product of two activations can have: the typical ones.
+
+    Raises:
+        InputError: it is pinned to another.
+    """
+    found = [c for c in known if c.operator == "typical"]
+    if pinned and not found:
+        problem = f"found {known[0].name!r}, but {name!r} is a product of two activations"
+        raise InputError(f"pins.{name}", problem, "candidates of the typical operator")
+    return found
+
+
+def typical(table: CostTable, row: str, candidate: str) -> str:
+    """The typical candidate with the bits of `candidate`, which a product has in its place; that of 8 bits if none."""
+    wanted = table.row(row, candidate)
+    if wanted["operator"] == "typical":
+        return candidate
+    of_row = [table.row(row, name) for name in table.candidates]
+    key = ("typical", wanted["bits"], "ok")
+    same = [str(r["candidate"]) for r in of_row if (r["operator"], r["bits"], r["status"]) == key]
+    return same[0] if same else reference_candidate(table)
+
+
 def candidates_of(
     table: CostTable,
     names: Sequence[str] | None,
@@ -167,11 +202,6 @@ def candidates_of(
             problem = f"{name!r} is {row['operator']} at {row['bits']} bits in the table, but not in {source}"
             raise InputError(where, problem, f"{candidate.operator} at {candidate.bits} bits")
     return [declared[name] for name in table.candidates if names is None or name in names]
-
-
-def typical(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those of the typical operator, which alone multiplies two activations."""
-    return [candidate for candidate in candidates if candidate.operator == "typical"]
 
 
 def mapped(table: CostTable, rows: Sequence[str], candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -14,22 +14,24 @@ from torch import Tensor, nn
 from dse.core.errors import InputError, unknown
 from dse.hardware.candidates import Candidate
 from dse.table.cost_table import CostTable, FloatArray, Transmission
-from search.costs import Quantity, excluded_layers, excluded_rows, reference_candidate, shares
+from search.costs import Quantity, excluded_layers, excluded_rows, module_name, reference_candidate, shares
 from search.expected_cost import ExpectedCost
 from search.knapsack import TOLERANCE, check_budget, choose
 from search.layers.choice import Choice
 from search.layers.mixed_layer import LayerOptions, MixedLayer, PlainLayer
-from search.layers.mixed_product import CostOnly, MixedProduct
-from search.layers.products import insert_products
+from search.layers.mixed_product import MixedProduct
+from search.layers.products import insert_products, owner_of
 from search.pairing import (
+    Unsearched,
     candidates_of,
+    candidates_of_product,
     costs_of,
     layers_of,
     mapped,
     pair,
     pinned_candidates,
     typical,
-)  # fmt: skip
+)
 from search.spaces import Space
 
 
@@ -43,8 +45,7 @@ class SearchableNetwork(nn.Module):
                  costs: Mapping[Quantity, Sequence[FloatArray]]) -> None:  # fmt: skip
         super().__init__()
         self.network = network
-        self._mixed = dict(mixed)  # module name -> its choice, which `network` owns
-        self._cost_only = nn.ModuleList(choice for choice in mixed.values() if isinstance(choice, CostOnly))
+        self._mixed = dict(mixed)  # module name -> its mixed layer, which `network` owns
         self._rows = dict(rows)  # layer of the table -> module name
         self._costs = {quantity: list(arrays) for quantity, arrays in costs.items()}
         device = next(iter(mixed.values())).like().device
@@ -252,7 +253,7 @@ class SearchableNetwork(nn.Module):
                 raise InputError(f"assignment.{row}", problem, chosen[module].name)
         singles: dict[int, nn.Module] = {}
         for module, candidate in chosen.items():
-            if not isinstance(self._mixed[module], CostOnly):
+            if not isinstance(self._mixed[module], Unsearched):
                 mixed = fixed.get_submodule(module)
                 assert isinstance(mixed, Choice)
                 singles[id(mixed)] = mixed.single(candidate)
@@ -277,10 +278,9 @@ def searchable(
     Args:
         model: a network whose convolutions of one or two axes (also transposed ones) and linear layers are the table's
             layers, under their names in `named_modules()`; a further call of a module is the layer ``name#2``, as
-            `enos export` writes it. Products of two activations (attention) become layers under their names, with a
-            choice among the precisions of the typical operator. Modules without rows in the table stay as they are,
-            with a warning. Layers of other kinds (lookups, convolutions of volumes) stay as they are and count as the
-            typical operator at 8 bits.
+            `enos export` writes it. Modules without rows in the table stay as they are, with a warning. Layers of
+            other kinds (lookups, convolutions of volumes) stay as they are and count as the typical operator at 8 bits.
+            Products of two activations (``attn.matmul_1``) choose among typical candidates (docs/operators.md).
         table: energies of every layer under every candidate, or the table's file. Candidates that cannot be mapped are
             not offered for that layer.
         candidates: names of the candidates to choose from; None takes all of the table's.
@@ -308,7 +308,7 @@ def searchable(
     wrapped = copy.deepcopy(model)
     layers = layers_of(wrapped)
     plain = excluded_layers(exclude, [*layers, *table.layers])
-    pairing = pair(table, wrapped, layers, plain)
+    pairing = pair(table, layers, plain)
     rows_of = {name: [row for row, owner in pairing.rows.items() if owner == name] for name in pairing.rows.values()}
     if all(name in plain or name in pairing.apart for name in rows_of):
         raise InputError("exclude", "leaves no layer to search", hint="leave out fewer layers")
@@ -318,25 +318,20 @@ def searchable(
     own = pinned_candidates(table, pairing.rows, pins or {}, operators)
     (reference,) = candidates_of(table, [reference_candidate(table)], operators)
     mixed: dict[str, Choice] = {}
-    products: dict[str, MixedProduct] = {}
-    like = next(iter(layers.values())).weight
-    for name in [*(name for name in layers if name in rows_of), *pairing.products, *pairing.apart]:
+    for name in [*(name for name in layers if name in rows_of), *pairing.apart]:
         if name in pairing.apart:
-            mixed[name] = CostOnly(reference, like)
-        elif name in pairing.products:
-            offered = typical(own.get(name, known))
-            if name in own and not offered:
-                problem = f"found {own[name][0].name!r}, but {name!r} is a product of two activations"
-                raise InputError(f"pins.{name}", problem, "the typical operator")
-            offered = offered or [reference]
-            products[name] = MixedProduct(mapped(table, rows_of[name], offered), options, like)
-            mixed[name] = products[name]
+            mixed[name] = Unsearched(reference, wrapped)
         elif name in plain:
             mixed[name] = PlainLayer(layers[name], [reference])
         else:
             mixed[name] = MixedLayer(layers[name], mapped(table, rows_of[name], own.get(name, known)), options)
-    insert_products(wrapped, products, pairing.products)
     _replace_all(wrapped, {id(layers[name]): layer for name, layer in mixed.items() if name in layers})
+    for name in pairing.products:
+        offered = candidates_of_product(name, own.get(name, known), name in own) or [reference]
+        like = next(iter(mixed.values())).like()
+        mixed[name] = MixedProduct(mapped(table, rows_of[name], offered), options, like)
+    products = {name: m for name, m in mixed.items() if isinstance(m, MixedProduct)}
+    insert_products(wrapped, products, map(module_name, table.layers))
     quantities: tuple[Quantity, Quantity] = ("energy", "latency")
     costs = {q: costs_of(table, shares(table, q, transmission), mixed, pairing.rows) for q in quantities}
     return SearchableNetwork(wrapped, mixed, pairing.rows, costs)
@@ -350,10 +345,13 @@ def plain_weights(network: nn.Module) -> dict[str, Tensor]:
     Args:
         network: as `SearchableNetwork.discretise` returns it.
     """
-    mixed = [f"{n}." for n, m in network.named_modules(remove_duplicate=False) if isinstance(m, Choice)]
+    mixed = [f"{n}." for n, m in network.named_modules(remove_duplicate=False) if isinstance(m, MixedLayer)]
+    products = tuple(f"{n}." for n, m in network.named_modules(remove_duplicate=False) if isinstance(m, MixedProduct))
     found = {}
     for name, value in network.state_dict().items():
         owner = next((prefix for prefix in mixed if name.startswith(prefix)), None)
+        if name.startswith(products):
+            continue
         if owner is None:
             found[name] = value.detach().cpu()
         elif name.startswith(f"{owner}layer."):
@@ -364,19 +362,15 @@ def plain_weights(network: nn.Module) -> dict[str, Tensor]:
 def uniform(table: CostTable, candidate: str, exclude: Sequence[str] = ()) -> dict[str, str]:
     """The assignment of a uni-operator baseline: the same candidate in every layer of the table.
 
-    Products of two activations have the typical operator of that precision, or of 8 bits if the table lacks it.
+    Products of two activations have only typical candidates: there the typical one of the same number of bits stands
+    for another operator, or that of 8 bits if the table has none.
 
     Args:
         exclude: as for `searchable`; these layers have what their energy is counted as.
     """
-    found = dict.fromkeys(table.layers, candidate)
-    products = [row for row in table.layers if table.kind(row) == "matmul"]
-    if products and table.row(products[0], candidate)["operator"] != "typical":
-        bits = table.row(products[0], candidate)["bits"]
-        rows = (table.row(products[0], c) for c in table.candidates)
-        same = [r["candidate"] for r in rows if (r["operator"], r["bits"]) == ("typical", bits)]
-        found |= dict.fromkeys(products, same[0] if same else reference_candidate(table))
-    return found | excluded_rows(table, exclude)
+    products = [row for row in table.layers if owner_of(module_name(row)) is not None]
+    in_products = {row: typical(table, row, candidate) for row in products}
+    return {**dict.fromkeys(table.layers, candidate), **in_products, **excluded_rows(table, exclude)}
 
 
 @torch.no_grad()

@@ -162,21 +162,3 @@ class MixedProduct(Choice):
         part["_extra_state"] = result.get_extra_state()  # not what is fixed here
         result.load_state_dict(part, strict=True)
         return result.train(self.training)
-
-
-class CostOnly(Choice):
-    """What is left out of the search and is no module of its own: it costs what its one candidate does."""
-
-    _like: Tensor
-
-    def __init__(self, candidate: Candidate, like: Tensor) -> None:
-        super().__init__([candidate], like)
-        self.register_buffer("_like", like.detach().new_zeros(0), persistent=False)
-
-    def like(self) -> Tensor:
-        return self._like
-
-    def single(self, candidate: Candidate) -> CostOnly:
-        """This one: there is nothing to decide."""
-        self.candidates.index(candidate)
-        return self

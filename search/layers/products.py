@@ -27,6 +27,7 @@ from torch.overrides import TorchFunctionMode
 from dse.core.errors import InputError
 from search.layers.choice import Choice
 from search.layers.mixed_product import Bilinear, MixedProduct
+from search.layers.tracing import eager
 
 _NAME = re.compile(r"(?:(.+)\.)?matmul_([1-9][0-9]*)")
 
@@ -120,6 +121,7 @@ class _Forward:
     def _method(self) -> Callable[..., Any]:
         return MethodType(type(self.owner).forward, self.owner) if self.own is None else self.own
 
+    @eager
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with _Products(self.owner) as seen:
             result = self._method()(*args, **kwargs)
@@ -165,6 +167,8 @@ class _Products(TorchFunctionMode):
             return
         data = any(map(self.is_data, args)) or (bool(kwargs) and any(map(self.is_data, kwargs.values())))
         if not data:
+            if name in _MEMORY or _in_choice():
+                return  # it may be filled by what is not seen here, as compiled loops
             for tensor in result if isinstance(result, tuple | list) else (result,):
                 if isinstance(tensor, Tensor):
                     self.constant[id(tensor)] = tensor
@@ -210,6 +214,17 @@ def _running() -> nn.Module | None:
     return None
 
 
+def _in_choice() -> bool:
+    """Whether a searched layer or product is being called: what it computes in a way of its own is not followed."""
+    frame = sys._getframe(3)
+    while frame is not None:
+        if frame.f_code is _CALL and isinstance(frame.f_locals["self"], Choice):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+_MEMORY = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 _CALL = nn.Module._call_impl.__code__
 
 

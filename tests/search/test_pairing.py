@@ -14,7 +14,7 @@ from dse.core.errors import InputError
 from dse.table.cost_table import CostTable
 from dse.workload.inputs import parse_input, tensors
 from search.costs import share
-from search.layers.mixed_product import CostOnly
+from search.pairing import Unsearched
 from search.supernet import searchable, uniform
 
 
@@ -71,7 +71,7 @@ def test_the_expected_energy_counts_what_is_not_searched(table: CostTable) -> No
         model = searchable(Reader(), table, ["T4"])
     expected = share(table, {"words": "T8", "wide": "T4", "up": "T4", "head": "T4"})
     assert float(model.energy().detach()) == pytest.approx(expected)
-    assert isinstance(model.choices()[-1][0], CostOnly)
+    assert isinstance(model.choices()[-1][0], Unsearched)
     assert model.assignment() == {"words": "T8", "wide": "T4", "up": "T4", "head": "T4"}
 
 
