@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dse.core.errors import InputError
 from dse.core.fields import shown
-from dse.table.checks import check_columns, check_rows, convert
+from dse.table.checks import check_columns, check_described, check_rows, convert
 from dse.table.columns import COLUMNS, COSTS, DESCRIPTION, STATUS, LevelColumn, Row, energy_columns
 from dse.table.rows import read_rows, write_rows
 from dse.table.shapes import read_shape
@@ -266,6 +266,5 @@ def _typed(row: Row, where: str, schema_1: bool) -> Row:
         if empty and column in COLUMNS and needed and not (schema_1 and column == "leakage_pj"):
             raise InputError(f"{where}: {column}", "is empty", kind.__name__)
         typed[column] = None if empty else convert(value, kind, f"{where}: {column}")
-    if typed["shape"] is not None:
-        read_shape(typed["shape"], f"{where}: shape")
+    check_described(typed["kind"], typed["shape"], where)
     return typed
