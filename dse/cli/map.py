@@ -23,6 +23,7 @@ from dse.cli.common import (
 from dse.cli.fronts import front_option, most_points, network_document, network_lines, refuse_with_front
 from dse.cli.network_totals import clock_option, totals_lines
 from dse.cli.progress import mapping_bar
+from dse.core.errors import InputError
 from dse.core.text import text_table
 from dse.engines import Engine
 from dse.hardware.instance import ArchLike
@@ -33,6 +34,7 @@ from dse.table.store import default_path
 from dse.table.totals import PAPER_E_OP_RATIO, e_op_ratio, explain, uniform_totals
 
 if TYPE_CHECKING:
+    from dse.hardware.candidates import Candidate
     from dse.table.cost_table import CostTable, Transmission
 
 
@@ -75,8 +77,8 @@ def map_(
 
     With --candidate only the named ones are mapped and written; a later run with more of them reuses what is stored.
 
-    With --front the reference candidate alone is mapped: every choice of one mapping for each layer of which none is
-    better in both total energy and total cycles; --output then writes these points.
+    With --front one candidate alone is mapped, T8 unless --candidate names another: every choice of one mapping for
+    each layer of which none is better in both total energy and total cycles; --output then writes these points.
 
     \b
     Example:
@@ -87,11 +89,21 @@ def map_(
         check_table_file(path)
     if front is not None:
         shown = None if transmission == "all" else transmission
-        refuse_with_front(objective=objective, slack=slack, transmission=shown, candidate=only or None, clock=clock)
+        refuse_with_front(objective=objective, slack=slack, transmission=shown, clock=clock)
+        if len(only) > 1:
+            raise InputError("--candidate", f"is given {len(only)} times", "once, with --front")
         if engine.name != "native":
             refuse_with_front(engine=engine.name)
         _print_front(
-            workload, arch, operators, store, jobs, most_points(front), remainders is not False, output, as_json
+            workload,
+            arch,
+            chosen_candidates(operators, only, "--candidate"),
+            store,
+            jobs,
+            most_points(front),
+            remainders is not False,
+            output,
+            as_json,
         )
         return
     reports: list[Report] = []
@@ -127,7 +139,7 @@ def map_(
 def _print_front(
     workload: str,
     arch: ArchLike,
-    operators: Path | None,
+    candidates: list[Candidate],
     store: Path | None,
     jobs: int,
     most: int | None,
@@ -143,7 +155,7 @@ def _print_front(
             show(report)
 
         found = network_front(
-            workload, arch=arch, candidates=operators, store=store, jobs=jobs, most=most, progress=progress
+            workload, arch=arch, candidates=candidates, store=store, jobs=jobs, most=most, progress=progress
         )
     for path in output:
         found.save(path)

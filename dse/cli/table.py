@@ -13,11 +13,12 @@ from dse.engines import Engine
 from dse.hardware.instance import ArchLike
 from dse.table.breakdown import breakdown
 from dse.table.cost_table import CostTable
-from dse.table.fill import stored_table
+from dse.table.fill import chosen_candidates, stored_table
 
 
 @click.command()
 @workload_options
+@click.option("--candidate", "only", multiple=True, help="Only this one, such as T8; repeatable; default: all.")
 @click.option("--output", type=FILE, multiple=True, help="Table to write: .csv, .parquet or .json; repeatable.")
 @click.option("--breakdown", metavar="CANDIDATE", help="Print each layer's energy by level and tensor, such as T8.")
 def table(
@@ -29,10 +30,11 @@ def table(
     remainders: bool | None,
     slack: float | None,
     store: Path | None,
+    only: tuple[str, ...],
     output: tuple[Path, ...],
     breakdown: str | None,
 ) -> None:
-    """Exports what `enos map` has stored; computes nothing.
+    """Exports what `enos map` has stored; computes nothing. With --candidate only the named ones need to be stored.
 
     \b
     Example:
@@ -45,7 +47,7 @@ def table(
     costs = stored_table(
         workload,
         arch=arch,
-        candidates=operators,
+        candidates=chosen_candidates(operators, only, "--candidate"),
         store=store,
         engine=engine,
         objective=objective or "energy",

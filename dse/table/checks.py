@@ -7,10 +7,11 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from dse.core.errors import InputError, did_you_mean
-from dse.core.fields import LARGEST, MOST, shown
+from dse.core.errors import InputError, did_you_mean, unknown
+from dse.core.fields import LARGEST, MOST, only, shown
 from dse.table.columns import COSTS, LevelColumn, Row
 from dse.table.shapes import EMBEDDING, operations, read_shape
+from dse.workload.shapes import KINDS, names_of
 
 _REMAINDER = re.compile(r"\d,\d")  # in a loop nest: a loop's iterations, and those of its last run
 _INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -33,6 +34,23 @@ def check_columns(found: Collection[Any], fixed: Collection[str], path: object) 
     for column in fixed:
         if column not in found:
             raise InputError(path, f"column {column!r} is missing")
+
+
+def check_described(kind: str | None, shape: str | None, where: str) -> None:
+    """Refuses a kind that no layer has, and a shape of another kind; both are None in tables of earlier schemas.
+
+    Raises:
+        InputError: also where one of them is missing.
+    """
+    if (kind is None) != (shape is None):
+        raise InputError(
+            f"{where}: {'kind' if kind is None else 'shape'}", "is empty", "both kind and shape, or neither"
+        )
+    if kind is None or shape is None:
+        return
+    if kind not in KINDS:
+        raise unknown(f"{where}: kind", "kind", kind, KINDS)
+    only(read_shape(shape, f"{where}: shape"), names_of(kind), f"{where}: shape", "dimension or coefficient")
 
 
 def convert(value: Any, kind: type, where: str) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dse.core.errors import InputError
 from dse.core.fields import shown
-from dse.table.checks import check_columns, check_rows, convert
+from dse.table.checks import check_columns, check_described, check_rows, convert
 from dse.table.columns import COLUMNS, COSTS, DESCRIPTION, STATUS, LevelColumn, Row, energy_columns
 from dse.table.rows import read_rows, write_rows
 from dse.table.shapes import read_shape
@@ -90,8 +90,16 @@ class CostTable:
         Raises:
             InputError: an unknown layer.
         """
-        text = self.row(layer, self.candidates[0]).get("shape")
-        return None if text is None else read_shape(text, f"table: {layer}: shape")
+        if layer not in self._shapes:
+            text = self.row(layer, self.candidates[0]).get("shape")
+            self._shapes[layer] = None if text is None else read_shape(text, f"table: {layer}: shape")
+        shape = self._shapes[layer]
+        return None if shape is None else dict(shape)
+
+    @cached_property
+    def _shapes(self) -> dict[str, dict[str, int] | None]:
+        """The shapes that have been asked for, by layer."""
+        return {}
 
     def e_tx_pj(self, transmission: Transmission = "all") -> FloatArray:
         """Transmission energy E_TX of Eq. 2 in pJ; shape (layers, candidates); inf where no mapping exists."""
@@ -153,6 +161,12 @@ class CostTable:
         """The columns of levels and tensors that any row has, in their order."""
         names = dict.fromkeys(name for row in self.rows for name in row)
         return tuple(column for column in map(LevelColumn.parse, names) if column is not None)
+
+    @cached_property
+    def off_chip_counts(self) -> tuple[tuple[str, str], ...]:
+        """The columns of reads, fills and updates of the levels off the chip: name, and name of the level."""
+        counts = (column for column in self.level_columns if column.quantity != "energy_pj")
+        return tuple((column.name, column.level) for column in counts if column.level in self.off_chip)
 
     def save(self, path: Path | str) -> None:
         """Writes the table as CSV, Parquet or JSON, by the file's suffix, with what made it."""
@@ -252,6 +266,5 @@ def _typed(row: Row, where: str, schema_1: bool) -> Row:
         if empty and column in COLUMNS and needed and not (schema_1 and column == "leakage_pj"):
             raise InputError(f"{where}: {column}", "is empty", kind.__name__)
         typed[column] = None if empty else convert(value, kind, f"{where}: {column}")
-    if typed["shape"] is not None:
-        read_shape(typed["shape"], f"{where}: shape")
+    check_described(typed["kind"], typed["shape"], where)
     return typed

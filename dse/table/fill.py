@@ -20,6 +20,7 @@ from dse.hardware.candidates import Candidate, load_candidates
 from dse.hardware.instance import ArchLike, Instance, instance_for, library_for, read_arch
 from dse.mapper import check_objective
 from dse.mapper.slack import check_slack
+from dse.table.columns import LevelColumn, Row
 from dse.table.cost_table import CostTable
 from dse.table.lookup import lookup, words_of
 from dse.table.provenance import Provenance, provenance_of
@@ -465,22 +466,22 @@ def _search_batch(batch: Batch) -> list[tuple[str, Result]] | InputError:
 
 def make_table(plan: Plan, results: dict[str, Result]) -> CostTable:
     """The table of a plan whose jobs all have a result."""
-    return CostTable(
-        tuple(
-            table_row(
-                plan.workload,
-                row.layer,
-                row.kind,
-                row.shape,
-                row.problem.macs if isinstance(row, Job) else 0,
-                row.instance,
-                plan.engine_label,
-                results[row.key] if isinstance(row, Job) else row.result,
-            )
-            for row in plan.rows
-        ),
-        plan.provenance,
-    )
+
+    def row_of(row: Job | Lookup) -> Row:
+        operations, result = (row.problem.macs, results[row.key]) if isinstance(row, Job) else (0, row.result)
+        return table_row(
+            plan.workload, row.layer, row.kind, row.shape, operations, row.instance, plan.engine_label, result
+        )
+
+    rows = [row_of(row) for row in plan.rows]
+    if len(plan.jobs) < len(rows):  # a lookup has few levels: columns stay in the order of the others, innermost first
+        searched = (made for row, made in zip(plan.rows, rows, strict=True) if isinstance(row, Job))
+        levels = dict.fromkeys(name for made in searched for name in made if LevelColumn.parse(name))
+        for row, made in zip(plan.rows, rows, strict=True):
+            if isinstance(row, Lookup):
+                own = {name: made.pop(name) for name in list(made) if LevelColumn.parse(name)}
+                made |= dict.fromkeys(levels) | own
+    return CostTable(tuple(rows), plan.provenance)
 
 
 def _report(plans: Sequence[Plan], results: Container[str], batches: Sequence[Batch]) -> Report:

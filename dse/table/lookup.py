@@ -48,6 +48,7 @@ def lookup(words: int, instance: Instance) -> Result:
     spec = instance.spec
     source, target = _outermost(spec, TABLE), _outermost(spec, FOUND)
     moved = [(source, TABLE, words, 0), (target, FOUND, 0, words)]
+    moved.sort(key=lambda entry: -spec.storages.index(entry[0]))  # innermost first, as everywhere
     levels: dict[str, dict[str, dict[str, float]]] = {}
     for storage, tensor, reads, updates in moved:
         prices = instance.ert.storage(storage.name)

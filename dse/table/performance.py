@@ -175,11 +175,11 @@ def off_chip_bits(table: CostTable, row: Row) -> int | None:
         >>> off_chip_bits(table, table.row("wte", "T8"))  # 192 words of 8 bits are read, and written
         3072
     """
-    counts = [c for c in table.level_columns if c.quantity != "energy_pj" and c.level in table.off_chip]
+    counts = table.off_chip_counts
     word_bits, candidate = table.provenance.word_bits if table.provenance else {}, row["candidate"]
-    if not counts or not all(candidate in word_bits.get(column.level, {}) for column in counts):
+    if not counts or not all(candidate in word_bits.get(level, {}) for _, level in counts):
         return None
-    return sum((row.get(column.name) or 0) * word_bits[column.level][candidate] for column in counts)
+    return sum((row.get(name) or 0) * word_bits[level][candidate] for name, level in counts)
 
 
 @dataclass(frozen=True)

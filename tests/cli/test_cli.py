@@ -110,13 +110,17 @@ def test_map_of_some_candidates(run: Any, quick: Any, workload: Any, tmp_path: P
     assert code == 0 and "0 of 4 rows from the store, 4 computed" in out and "MF8" not in out
     table = CostTable.load(tmp_path / "t.csv")
     assert table.candidates == ("T8", "BC8") and len(table.rows) == 4  # in the order of the operators file
+    assert "lacks 14 of 18 rows of net" in refused(run("table", workload, "--breakdown", "T8"))
+    assert run("table", workload, "--breakdown", "T8", *some[:4])[0] == 0
+    assert "--candidate: unknown candidate 'T3'" in refused(
+        run("table", workload, "--breakdown", "T8", "--candidate", "T3")
+    )
     code, out, _ = run("map", workload, "--output", tmp_path / "all.csv", "--jobs", "1")
     assert "4 of 18 rows from the store, 14 computed" in out
     every = CostTable.load(tmp_path / "all.csv")
     assert [row for row in every.rows if row["candidate"] in table.candidates] == list(table.rows)
     line = refused(run("map", workload, "--candidate", "T8", "--candidate", "MF18"))
     assert "--candidate: unknown candidate 'MF18'; did you mean 'MF8'? (allowed: T8, T4, T2, MF8" in line
-    assert "--candidate: does not go with --front" in refused(run("map", workload, "--candidate", "T8", "--front"))
 
 
 def test_map_as_json(run: Any, quick: Any, workload: Any) -> None:

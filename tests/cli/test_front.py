@@ -111,6 +111,19 @@ def test_a_network_that_was_stopped_keeps_the_fronts_it_has(
     assert code == 0 and "1 of 2 rows from the store, 1 computed" in out and len(calls) == 3
 
 
+def test_the_front_of_another_candidate(run: Any, workload: Any) -> None:
+    options = ("map", workload, "--front", "2", "--jobs", "1")
+    points = [
+        json.loads(run(*options, *one, "--json")[1]) for one in ((), ("--candidate", "T8"), ("--candidate", "T4"))
+    ]
+    assert [found["candidate"] for found in points] == ["T8", "T8", "T4"]
+    assert points[0]["points"] == points[1]["points"] and points[1]["computed"] == 0
+    assert points[2]["points"][0]["energy_pj"] < points[1]["points"][0]["energy_pj"]
+    two = ("--candidate", "T8", "--candidate", "T4")
+    assert "--candidate: is given 2 times (allowed: once, with --front)" in refused(run(*options, *two))
+    assert "--candidate: unknown candidate 'T3'" in refused(run(*options, "--candidate", "T3"))
+
+
 def test_a_slack_is_part_of_a_store_key_only_where_there_is_one(workload: Any) -> None:
     keys = [
         [job.key for job in make_plan(workload, **options).jobs]

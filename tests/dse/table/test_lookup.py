@@ -83,6 +83,16 @@ def test_nothing_is_searched_for_it(tmp_path: Path) -> None:
     assert stored.rows == both.rows
 
 
+def test_columns_stay_in_the_order_of_the_levels(tmp_path: Path) -> None:
+    first, last = table_of(tmp_path, EMBEDDING, CONV), table_of(tmp_path, CONV, EMBEDDING)
+    assert first.level_columns == last.level_columns
+    first.save(tmp_path / "t.csv")
+    columns = CostTable.load(tmp_path / "t.csv").level_columns
+    assert columns == last.level_columns and (columns[0].level, columns[-1].level) == ("psum_spad", "dram_weights")
+    alone = table_of(tmp_path, EMBEDDING)
+    assert [c.level for c in alone.level_columns if c.quantity == "reads"] == ["dram_ofmap", "dram_weights"]
+
+
 @pytest.mark.parametrize(
     ("bandwidths", "cycles"),
     [

@@ -109,6 +109,8 @@ def test_a_table_of_schema_3_has_no_shapes(table: CostTable, tmp_path: Path) -> 
         ("C4 M-8", "row 1: shape: found"),
         ("C0 M8", "row 1: shape: found"),
         ("4C", "row 1: shape: found"),
+        ("C4 M8 P4 Q4 R3 S3 Z2", "row 1: shape: unknown dimension or coefficient 'Z'"),
+        ("", "row 1: shape: is empty"),
         ("C4 M8 Q4 P4 R3 S3", "row 2: shape: found 'C4 M8 P4.*but 'C4 M8 Q4.*of layer conv"),
     ],
 )
@@ -119,6 +121,17 @@ def test_a_shape_that_is_none_is_one_line(table: CostTable, tmp_path: Path, shap
     with pytest.raises(InputError, match=message) as e:
         CostTable.load(tmp_path / "t.csv")
     assert "\n" not in str(e.value)
+
+
+def test_a_kind_that_is_none_is_one_line(table: CostTable, tmp_path: Path) -> None:
+    for kind, message in (("convolution", "row 1: kind: unknown kind 'convolution'.*allowed: conv,"),
+                          ("embedding", "row 1: shape: unknown dimension or coefficient 'C'"),
+                          (None, "row 1: kind: is empty")):  # fmt: skip
+        rows = [{**row, "kind": kind} for row in table.rows]
+        CostTable(tuple(rows), table.provenance).save(tmp_path / "t.csv")
+        with pytest.raises(InputError, match=message) as e:
+            CostTable.load(tmp_path / "t.csv")
+        assert "\n" not in str(e.value)
 
 
 def test_leakage_of_a_table_of_schema_1_is_what_its_levels_leave(tmp_path: Path) -> None:
