@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from dse.core.errors import InputError
 from dse.core.files import system_errors
 from search.export.integer_weights import InputWords, Term, as_words
+from search.layers.fused import Layer, product
 from search.layers.mixed_layer import MixedLayer, PlainLayer
 from search.layers.operators import View
 
@@ -33,7 +33,7 @@ class QdqLayer(nn.Module):
     sign, its magnitude, its bit) is convolved with dequantised words, int8 or int16, and the results are added.
     """
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, inputs: InputWords, terms: tuple[Term, ...]) -> None:
+    def __init__(self, layer: Layer, inputs: InputWords, terms: tuple[Term, ...]) -> None:
         super().__init__()
         self.layer, self.inputs, self.views = layer, inputs, tuple(term.view for term in terms)
         for i, term in enumerate(terms):
@@ -45,7 +45,7 @@ class QdqLayer(nn.Module):
         total: Tensor | None = None
         for i, view in enumerate(self.views):
             weight = _dequantise(self.get_buffer(f"words{i}"), self.get_buffer(f"scale{i}"), axis=0)
-            part = self._convolve(self._view(view, x, quantised), weight, self.layer.bias if i == 0 else None)
+            part = product(self.layer, self._view(view, x, quantised), weight, self.layer.bias if i == 0 else None)
             total = part if total is None else total + part
         assert total is not None
         return total
@@ -65,12 +65,6 @@ class QdqLayer(nn.Module):
         scale, zero = torch.tensor(step), torch.tensor(0, dtype=dtype)
         words = torch.onnx.ops.symbolic("QuantizeLinear", [x, scale, zero], dtype=dtype, shape=x.shape, version=OPSET)
         return _dequantise(words, scale)
-
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if isinstance(self.layer, nn.Linear):
-            return functional.linear(x, weight, bias)
-        result: Tensor = self.layer._conv_forward(x, weight, bias)
-        return result
 
 
 def _dequantise(words: Tensor, scale: Tensor, axis: int | None = None) -> Tensor:

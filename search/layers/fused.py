@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,30 @@ from torch.nn import functional
 
 from search.layers.input_views import Views, side_by_side, view_gradients
 
+Layer = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.Linear
+"""Layers whose products can be searched."""
+
+
+def outputs_first(layer: Layer, weight: Tensor) -> Tensor:
+    """A layer's weights with the output channels first, shape (out, in / groups, ...), as all but transposed ones are.
+
+    A transposed convolution has (in, out / groups, ...).
+    """
+    if not isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d):
+        return weight
+    return _swapped(weight, layer.groups)
+
+
+def _swapped(weight: Tensor, groups: int) -> Tensor:
+    """The first two axes of convolution weights exchanged, within each of the groups."""
+    first, second, *kernel = weight.shape
+    apart = weight.reshape(groups, first // groups, second, *kernel).transpose(1, 2)
+    return apart.reshape(groups * second, first // groups, *kernel)
+
 
 def convolve_views(
-    x: Tensor, steps: Mapping[int, Tensor], rms: Tensor, views: Views, layer: nn.Conv2d | nn.Linear, weight: Tensor,
-    unit: Tensor | None = None,
+    x: Tensor, steps: Mapping[int, Tensor], rms: Tensor, views: Views, layer: Layer, weight: Tensor,
+    unit: Tensor | None = None, output_size: Sequence[int] | None = None,
 ) -> Tensor:  # fmt: skip
     """The layer's product of all views of `x` with `weight`, plus its bias.
 
@@ -30,14 +50,18 @@ def convolve_views(
         rms: root mean square of the input, in units of which the widths of the surrogates are given.
         weight: shape (out, views * in / groups, ...): within a group, the inputs of one view after the other.
         unit: factor of each output channel, shape (out,), if `weight` does not include it.
+        output_size: what the forward pass of a transposed convolution was given.
     """
     bias, dtype = layer.bias if unit is None else None, reduced_type(x) or x.dtype
-    geometry = _geometry(layer)
+    geometry = _geometry(layer, x, output_size)
+    if isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.padding_mode != "zeros":
+        x = functional.pad(x, layer._reversed_padding_repeated_twice, layer.padding_mode)
+    flat = isinstance(layer, nn.Conv1d | nn.ConvTranspose1d)
+    if flat:  # one of two axes, of which the other has the size 1
+        x, weight = x.unsqueeze(-2), weight.unsqueeze(-2)
     batched = isinstance(layer, nn.Linear) or x.dim() == 4
     if not batched:
         x = x[None]
-    if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
-        x = functional.pad(x, layer._reversed_padding_repeated_twice, layer.padding_mode)
     if not (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)):
         x = x.contiguous()
     y: Tensor = _ConvolveViews.apply(  # type: ignore[no-untyped-call]
@@ -47,6 +71,7 @@ def convolve_views(
         spread = [-1, *[1] * (weight.dim() - 2)]
         y = y * unit.reshape(spread)
         y = y if layer.bias is None else y + layer.bias.reshape(spread)
+    y = y.squeeze(-2) if flat else y
     return y if batched else y[0]
 
 
@@ -67,22 +92,61 @@ class _Geometry:
     uneven: tuple[int, ...] = ()  # padding that differs between two sides, in the form of functional.pad
     dilation: tuple[int, ...] = ()
     groups: int = 1
+    output_padding: tuple[int, ...] = (0, 0)
+    transposed: bool = False
 
     @property
     def linear(self) -> bool:
         return not self.stride
 
 
-def _geometry(layer: nn.Conv2d | nn.Linear) -> _Geometry:
+def _geometry(layer: Layer, x: Tensor, output_size: Sequence[int] | None) -> _Geometry:
     if isinstance(layer, nn.Linear):
         return _Geometry()
     padding: str | tuple[int, ...] = layer.padding
     uneven: tuple[int, ...] = ()
+    axes = len(layer.kernel_size)
     if layer.padding_mode != "zeros":
-        padding = (0, 0)
+        padding = (0,) * axes
     elif isinstance(padding, str):
-        padding, uneven = (0, 0), tuple(layer._reversed_padding_repeated_twice)
-    return _Geometry(tuple(layer.stride), tuple(padding), uneven, tuple(layer.dilation), layer.groups)
+        padding, uneven = (0,) * axes, tuple(layer._reversed_padding_repeated_twice)
+    assert not isinstance(padding, str)
+
+    def two(values: Sequence[int], other: int) -> tuple[int, ...]:
+        return (*(other,) * (2 - axes), *values)
+
+    output_padding: tuple[int, ...] = (0, 0)
+    transposed = isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d)
+    if transposed:
+        output_padding = two(_output_padding(layer, x, output_size), 0)
+    return _Geometry(
+        two(layer.stride, 1), two(padding, 0), uneven, two(layer.dilation, 1), layer.groups, output_padding, transposed
+    )
+
+
+def _output_padding(layer: Layer, x: Tensor, output_size: Sequence[int] | None) -> tuple[int, ...]:
+    """What a transposed convolution adds at the end of each axis, so that its output has the size that is asked for."""
+    of_layer: Any = layer
+    if output_size is None:
+        return tuple(of_layer.output_padding)
+    axes = len(of_layer.kernel_size)
+    geometry = (list(values) for values in (of_layer.stride, of_layer.padding, of_layer.kernel_size))
+    return tuple(of_layer._output_padding(x, list(output_size), *geometry, axes, list(of_layer.dilation)))
+
+
+def product(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The product of a layer with other weights, which have the output channels first (see `outputs_first`)."""
+    of_layer: Any = layer
+    result: Tensor
+    if isinstance(layer, nn.Linear):
+        return functional.linear(x, weight, bias)
+    if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d):
+        transposed: Any = functional.conv_transpose1d if weight.dim() == 3 else functional.conv_transpose2d
+        result = transposed(x, _swapped(weight, layer.groups), bias, layer.stride, layer.padding, layer.output_padding,
+                            layer.groups, layer.dilation)  # fmt: skip
+    else:
+        result = of_layer._conv_forward(x, weight, bias)
+    return result
 
 
 class _ConvolveViews(torch.autograd.Function):
@@ -99,7 +163,14 @@ class _ConvolveViews(torch.autograd.Function):
         if geometry.uneven:
             inputs = functional.pad(inputs, geometry.uneven)
         g = geometry
-        y = functional.conv2d(inputs, weight, bias, g.stride, g.padding, g.dilation, g.groups).to(x.dtype)
+        if g.transposed:
+            weight = _swapped(weight, g.groups)
+            y = functional.conv_transpose2d(
+                inputs, weight, bias, g.stride, g.padding, g.output_padding, g.groups, g.dilation
+            )
+            y = y.to(x.dtype)
+        else:
+            y = functional.conv2d(inputs, weight, bias, g.stride, g.padding, g.dilation, g.groups).to(x.dtype)
         return y.contiguous() if x.is_contiguous() else y.contiguous(memory_format=torch.channels_last)
 
     @staticmethod
@@ -153,9 +224,14 @@ def _product_gradients(
     g, pad = geometry, geometry.uneven
     if pad:
         inputs = functional.pad(inputs, pad)
+    if g.transposed:
+        weight = _swapped(weight, g.groups)
     of_inputs, of_weight, of_bias = torch.ops.aten.convolution_backward(
-        grad, inputs, weight, bias_sizes, g.stride, g.padding, g.dilation, False, (0, 0), g.groups, needed
-    )
+        grad, inputs, weight, bias_sizes, g.stride, g.padding, g.dilation, g.transposed, g.output_padding, g.groups,
+        needed,
+    )  # fmt: skip
+    if g.transposed and of_weight is not None:
+        of_weight = _swapped(of_weight, g.groups)
     if pad and of_inputs is not None:
         of_inputs = functional.pad(of_inputs, [-p for p in pad])
     return of_inputs, of_weight, of_bias

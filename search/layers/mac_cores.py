@@ -153,10 +153,12 @@ def integer_layer(mixed: MixedLayer, x: Tensor) -> IntegerLayer:
 
     Raises:
         InputError: the layer has several candidates, or DoReFa weights, whose words are one bit wider than the
-            candidate's.
+            candidate's; or it is neither Conv2d nor Linear.
     """
     if len(mixed.candidates) != 1:
         raise InputError("layer", f"has {len(mixed.candidates)} candidates", "one")
+    if not isinstance(mixed.layer, nn.Conv2d | nn.Linear):
+        raise InputError("layer", f"is a {type(mixed.layer).__name__}", ("Conv2d", "Linear"))
     (candidate,) = mixed.candidates
     if mixed.options.quantiser == "dorefa" and candidate.weight_bits > 1:
         raise InputError("quantiser 'dorefa'", "has weights that the core cannot represent", ("rms", "lsq"))

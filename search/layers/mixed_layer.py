@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dse.core.errors import unknown
 from dse.hardware.candidates import Candidate
 from search.layers.choice import Choice
-from search.layers.fused import convolve_views, reduced_type
+from search.layers.fused import Layer, convolve_views, outputs_first, reduced_type
 from search.layers.input_views import Views
 from search.layers.operators import Inputs, Surrogates, View, Weights, operator
 from search.layers.quantisers import QuantiserName, checked, input_quantiser, weight_quantiser
@@ -49,22 +49,20 @@ class LayerOptions:
 
 
 class MixedLayer(Choice):
-    """A Conv2d or Linear whose output is the softmax-weighted sum of its candidates' outputs (Eq. 1).
+    """A convolution or linear layer whose output is the softmax-weighted sum of its candidates' outputs (Eq. 1).
 
     With one candidate its output is that candidate's, and it has no operator weights.
 
     Args:
-        layer: the layer to wrap, with any groups, stride, padding and dilation. Its parameters become the latent
-            weights.
+        layer: the layer to wrap, of one of the types of `search.layers.fused.Layer`, with any groups, stride, padding
+            and dilation. Its parameters become the latent weights.
         candidates: the choices of this layer, in the order of `alpha`.
     """
 
     log_scale: nn.Parameter | None
 
-    def __init__(
-        self, layer: nn.Conv2d | nn.Linear, candidates: Sequence[Candidate], options: LayerOptions | None = None
-    ) -> None:
-        weight, count = layer.weight, len(candidates)
+    def __init__(self, layer: Layer, candidates: Sequence[Candidate], options: LayerOptions | None = None) -> None:
+        weight, count = outputs_first(layer, layer.weight.detach()), len(candidates)
         super().__init__(candidates, weight)
         self.layer = layer
         self.options = options = options or LayerOptions()
@@ -72,7 +70,7 @@ class MixedLayer(Choice):
         self.log_scale = nn.Parameter(zeros) if options.learned_scales else None
         additional = count - 1 if options.latent == "own" else 0  # the first candidate uses the layer's weights
         self.latents = nn.ParameterList(
-            nn.Parameter(weight.detach().clone(), weight.requires_grad) for _ in range(additional)
+            nn.Parameter(layer.weight.detach().clone(), layer.weight.requires_grad) for _ in range(additional)
         )
         self.scale = input_quantiser(options.quantiser, {c.act_bits for c in candidates}).to(weight.device)
         widths = [{c.weight_bits for c in candidates if operator(c.operator).uniform}]
@@ -111,7 +109,7 @@ class MixedLayer(Choice):
                 part[name] = state[name]
         return part
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         rms = self.scale(x)
         signed = bool(self.scale.signed)
         inputs = {
@@ -123,7 +121,7 @@ class MixedLayer(Choice):
         steps = {bits: of_width.step for bits, of_width in inputs.items()}
         groups = 1 if isinstance(self.layer, nn.Linear) else self.layer.groups
         views = Views(names, signed, self.options.surrogates, groups, isinstance(self.layer, nn.Linear))
-        return convolve_views(x, steps, rms, views, self.layer, weight, unit)
+        return convolve_views(x, steps, rms, views, self.layer, weight, unit, output_size)
 
     def _weights_of_views(
         self, inputs: dict[int, Inputs], rms: Tensor, apart: bool
@@ -133,7 +131,8 @@ class MixedLayer(Choice):
         if not apart and self._in_one_pass() and covers(chosen):
             of = sum_of(chosen, bool(self.scale.signed))
             shares = self.shares()[list(self.computed())] if len(chosen) > 1 else torch.ones_like(rms)[None]
-            weight = summed_weights(self.layer.weight, shares, rms, inputs, of, self.options.surrogates)
+            latent = outputs_first(self.layer, self.layer.weight)
+            weight = summed_weights(latent, shares, rms, inputs, of, self.options.surrogates)
             return of.names, weight, None
         summed, unit = self._summed_weights(inputs, apart)
         names = tuple(name for bits in inputs for name in summed if name[0] == bits)
@@ -160,7 +159,8 @@ class MixedLayer(Choice):
         for i in self.computed():
             candidate = self.candidates[i]
             owner = i if len(self.latents) else 0
-            kind, latent, bits = operator(candidate.operator), self.latent(owner), candidate.weight_bits
+            kind, bits = operator(candidate.operator), candidate.weight_bits
+            latent = outputs_first(self.layer, self.latent(owner))
             if owner not in rms:
                 rms[owner] = weight_rms(latent).reshape(-1, *[1] * (latent.dim() - 1))
             if (owner, bits) not in words:
@@ -204,8 +204,8 @@ class PlainLayer(MixedLayer):
     Its one candidate is what its energy is counted as.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.layer(x)
+    def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        result: Tensor = self.layer(x) if output_size is None else self.layer(x, output_size)
         return result
 
     def single(self, candidate: Candidate) -> MixedLayer:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
+from search.layers.fused import product
 from search.layers.mixed_layer import MixedLayer
 from search.layers.operators import Inputs, operator, view
 from search.layers.quantize import binarise, levels, to_words
@@ -24,12 +24,12 @@ def naive_output(mixed: MixedLayer, x: Tensor) -> Tensor:
             # After a ReLU the sign is known, so the slope of the magnitude is 1, at 0 too.
             kind = "value" if name == "magnitude" and not signed else name
             seen = view(input_words(x, of_width, candidate.act_bits), kind, of_width, mixed.options.surrogates)
-            part = share * _product(layer, seen, weight * scale)
+            part = share * product(layer, seen, weight * scale)
             total = part if total is None else total + part
     assert total is not None
     if layer.bias is None:
         return total
-    return total + (layer.bias if isinstance(layer, nn.Linear) else layer.bias[:, None, None])
+    return total + layer.bias.reshape(-1, *[1] * (layer.weight.dim() - 2))
 
 
 def input_words(x: Tensor, inputs: Inputs, bits: int) -> Tensor:
@@ -38,13 +38,6 @@ def input_words(x: Tensor, inputs: Inputs, bits: int) -> Tensor:
         inside = to_words(x, inputs.step, -1, 1)
         return inside + (binarise(x) - inside).detach()
     return to_words(x, inputs.step, *levels(bits, inputs.signed))
-
-
-def _product(layer: nn.Conv2d | nn.Linear, x: Tensor, weight: Tensor) -> Tensor:
-    if isinstance(layer, nn.Linear):
-        return functional.linear(x, weight)
-    result: Tensor = layer._conv_forward(x, weight, None)
-    return result
 
 
 def naive_(network: torch.nn.Module) -> torch.nn.Module:

@@ -31,14 +31,22 @@ OPTIONS = st.builds(
 
 def layers() -> st.SearchStrategy[nn.Module]:
     convolutions = st.builds(
-        lambda groups, c, m, kernel, stride, padding, dilation, bias, mode: nn.Conv2d(
+        lambda kind, groups, c, m, kernel, stride, padding, dilation, bias, mode: kind(
             groups * c, groups * m, kernel, stride, padding, dilation, groups, bias, mode
         ),
+        st.sampled_from([nn.Conv1d, nn.Conv2d, nn.Conv2d]),
         st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 2),
         st.integers(0, 2), st.integers(1, 2), st.booleans(), st.sampled_from(["zeros", "reflect", "circular"]),
     )  # fmt: skip
+    transposed = st.builds(
+        lambda kind, groups, c, m, kernel, stride, padding, dilation, bias: kind(
+            groups * c, groups * m, kernel, stride, padding, min(stride, dilation) - 1, groups, bias, dilation
+        ),
+        st.sampled_from([nn.ConvTranspose1d, nn.ConvTranspose2d]), st.integers(1, 3), st.integers(1, 3),
+        st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.integers(1, 2), st.booleans(),
+    )  # fmt: skip
     linears = st.builds(nn.Linear, st.integers(1, 6), st.integers(1, 6), st.booleans())
-    return st.one_of(convolutions, linears)
+    return st.one_of(convolutions, transposed, linears)
 
 
 @settings(deadline=None, max_examples=60)
@@ -58,7 +66,8 @@ def test_fused_equals_naive_in_values_and_gradients(
         if p is not None:
             nn.init.normal_(p)
     reference = copy.deepcopy(fused)
-    shape = (2, layer.in_features) if isinstance(layer, nn.Linear) else (2, layer.in_channels, 7, 7)
+    axes = layer.weight.dim() - 2
+    shape = (2, layer.in_features) if isinstance(layer, nn.Linear) else (2, layer.in_channels, *[7] * axes)
     x = torch.randn(shape, dtype=torch.float64)
     x = x if signed else x.abs()
     inputs = [x.clone().requires_grad_() for _ in range(2)]
@@ -98,6 +107,28 @@ def test_an_unbatched_image_is_accepted_as_torch_does() -> None:
     conv = MixedLayer(nn.Conv2d(4, 6, 3, groups=2), CANDIDATES)
     x = torch.randn(4, 5, 5)
     torch.testing.assert_close(conv(x), conv.eval()(x[None])[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [nn.ConvTranspose1d, nn.ConvTranspose2d])
+def test_a_transposed_convolution_takes_the_size_of_its_output(kind: Any) -> None:
+    layer = kind(4, 6, 3, stride=2, groups=2)
+    axes = layer.weight.dim() - 2
+    x, size = torch.randn(2, 4, *[5] * axes), [12] * axes
+    mixed = MixedLayer(layer, CANDIDATES[:1])
+    assert mixed(x).shape == (2, 6, *[11] * axes)
+    assert mixed(x, size).shape == layer(x, size).shape == (2, 6, *size)
+    torch.testing.assert_close(mixed(x[0], size), mixed.eval()(x, size)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_candidates_of_eight_bits_are_near_every_kind_of_layer() -> None:
+    torch.manual_seed(0)
+    kinds = [nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d]
+    for kind in kinds:
+        layer = kind(8, 6, 3, stride=2, groups=2)
+        x = torch.randn(4, 8, *[9] * (layer.weight.dim() - 2))
+        y = layer(x)
+        error = (MixedLayer(layer, [c for c in SHIPPED if c.name == "T8"])(x) - y).norm() / y.norm()
+        assert error < 0.03
 
 
 def test_moving_a_mixed_layer_to_another_type_moves_everything() -> None:
