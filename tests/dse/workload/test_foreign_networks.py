@@ -14,8 +14,10 @@ from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from dse.core.errors import InputError
 from dse.workload.export import export_network
-from dse.workload.layers import Workload
+from dse.workload.layers import Layer, Workload
 from dse.workload.networks import Network
+from dse.workload.products import products
+from dse.workload.record import Call, Operand
 
 
 class Written(nn.Module):
@@ -204,10 +206,19 @@ def test_products_that_nobody_could_see_are_refused(compute: Callable[..., Any],
     assert message in str(e.value) and "\n" not in str(e.value)
 
 
-def test_deformable_convolutions() -> None:
-    torchvision = pytest.importorskip("torchvision")
-    deformed = torchvision.ops.DeformConv2d(4, 8, 3, stride=2, padding=1, groups=2)
-    module = Written(lambda m, x: m.deformed(x, m.offset(x)), deformed=deformed, offset=nn.Conv2d(4, 18, 3, 2, 1))
-    workload = export(module, torch.ones(1, 4, 16, 16))
-    assert [(layer.name, layer.kind) for layer in workload.layers] == [("offset", "conv"), ("deformed", "conv")]
-    assert workload.layers[1].macs == 64 * 8 * 2 * 9
+def test_a_deformable_convolution_of_torchvision_has_the_products_of_a_convolution() -> None:
+    image, weight, offset = (
+        Operand(shape, parameters, not parameters, False, None)
+        for shape, parameters in (
+            ((1, 4, 16, 15), frozenset[str]()),
+            ((8, 2, 3, 3), frozenset(["deformed.weight"])),
+            ((1, 18, 8, 8), frozenset[str]()),
+        )
+    )
+    # deform_conv2d(input, weight, offset, mask, bias, strides, paddings, dilations, groups, offset groups, use_mask)
+    arguments = (None, None, None, None, None, 2, 2, 1, 1, 1, 1, 2, 1, True)
+    operation = "torchvision.deform_conv2d"
+    call = Call(operation, "deformed", 0, (image, weight, offset), arguments, (1, 8, 8, 8), 0, False, False)
+    (product,) = products(call)
+    assert product.kind == "conv" and product.weights == weight
+    assert Layer("deformed", product.kind, product.instance).macs == 64 * 8 * 2 * 9
