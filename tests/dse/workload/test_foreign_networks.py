@@ -148,7 +148,8 @@ def test_a_run_leaves_parameters_and_buffers_as_they_were() -> None:
         m.cache[1:3] = m.linear(x)
         return x @ m.cache.T
 
-    module = Written(compute, linear=nn.Linear(8, 8), cache=nn.Buffer(torch.zeros(4, 8)))
+    module = Written(compute, linear=nn.Linear(8, 8))
+    module.register_buffer("cache", torch.zeros(4, 8))
     before = {name: value.clone() for name, value in module.state_dict().items()}
     workload = export(module, torch.ones(2, 8))
     assert [(layer.name, layer.kind) for layer in workload.layers] == [("linear", "linear"), ("matmul_1", "matmul")]
