@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -221,6 +222,49 @@ def _sums_of_activations(recording: Recording) -> list[tuple[str, int]]:
     return found
 
 
+def _sums_one_by_one(recording: Recording) -> list[tuple[str, int]]:
+    """Where products with several slices of one parameter are added in one operation each, and how many products.
+
+    So a convolution is written by shifting its input. Whether a product is part of such a layer or scales a value alone
+    (positions that are rotated, gains) is not to be told, so they are named but are no layer.
+    """
+    terms: dict[int, dict[str, list[int]]] = {}  # call -> parameter -> numbers of products that its result adds up
+    added: set[int | None] = set()
+    for i, call in enumerate(recording.calls):
+        if call.operation in _MULTIPLY and (name := _sliced(recording, call)) is not None:
+            terms[i] = {name: [math.prod(call.output or ())]}
+        elif call.operation in ("add", "add_", "sub", "sub_"):
+            parts = [operand.producer for operand in call.operands if operand.producer in terms]
+            merged: dict[str, list[int]] = {}
+            for part in parts:
+                for name, numbers in terms[part].items():
+                    merged[name] = merged.get(name, []) + numbers
+            if merged:
+                terms[i] = merged
+                added.update(parts)
+    return [
+        (recording.calls[i].module, sum(numbers))
+        for i, of in terms.items()
+        for numbers in of.values()
+        if i not in added and len(numbers) > 1
+    ]
+
+
+def _sliced(recording: Recording, call: Call) -> str | None:
+    """The parameter of which one factor of a multiplication is a slice, if the other factor is data."""
+    constants = [operand for operand in call.operands if operand.constant]
+    if len(call.operands) != 2 or len(constants) != 1 or len(constants[0].parameters) != 1:
+        return None
+    producer, sliced = constants[0].producer, False
+    while producer is not None:
+        view = recording.calls[producer]
+        if not view.view:
+            return None
+        sliced = sliced or view.operation in ("select", "slice", "unbind", "split", "split_with_sizes")
+        producer = view.operands[0].producer
+    return next(iter(constants[0].parameters)) if sliced else None
+
+
 def _before(call: Call) -> int | None:
     """The call whose result this one shows in another form: views, casts, multiples by numbers that broadcast."""
     first = call.operands[0] if call.operands else None
@@ -289,10 +333,10 @@ def _passed_over(module: Any, recording: Recording, of_calls: dict[int, tuple[Pr
         reasons[kind] = max(reasons.get(kind, 0), _reason(call))
         places.setdefault(kind, {})[call.module, call.module_call, step] = None
     found = {kind: f"{_REASONS[reasons[kind]]} ({_listed([n for n, *_ in where])})" for kind, where in places.items()}
-    if sums := _sums_of_activations(recording):
-        total = sum(n for _, n in sums)
-        listed = _listed([place for place, _ in sums])
-        found["sum of products"] = f"adds up {total:,} products of activations, which no layer has ({listed})"
+    for of, sums in (("activations", _sums_of_activations(recording)), ("parameters", _sums_one_by_one(recording))):
+        if sums:
+            total, listed = sum(n for _, n in sums), _listed([place for place, _ in sums])
+            found[f"sum of products of {of}"] = f"adds up {total:,} products, which no layer has ({listed})"
     idle: dict[str, list[str]] = {}
     for name, m in module.named_modules():
         if name not in recording.ran and not list(m.children()) and list(m.parameters()) and not _used(recording, name):

@@ -116,9 +116,22 @@ def test_sums_of_products_of_activations_are_named_with_their_number() -> None:
 
     workload = export(Written(pooled, score=nn.Linear(8, 1)), torch.ones(2, 5, 8))
     assert [layer.name for layer in workload.layers] == ["score"]
-    assert workload.passed_over["sum of products"].startswith("adds up 80 products of activations")
+    assert workload.passed_over["sum of products of activations"].startswith("adds up 80 products")
     gated = Written(lambda m, x: (m.gate(x)[..., None] * x[..., None].expand(2, 5, 8, 3)).sum(-1), gate=nn.Linear(8, 8))
-    assert "sum of products" not in export(gated, torch.ones(2, 5, 8)).passed_over
+    assert "sum of products of activations" not in export(gated, torch.ones(2, 5, 8)).passed_over
+
+
+def test_a_convolution_by_shifts_is_named_with_its_number_of_products() -> None:
+    def shifted(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.linear(sum(x[:, i : i + 6] * m.taps[i] for i in range(3)))
+
+    workload = export(Written(shifted, taps=weights(3), linear=nn.Linear(6, 2)), torch.ones(2, 8))
+    assert workload.macs == 2 * 6 * 2
+    assert workload.passed_over["sum of products of parameters"].startswith("adds up 36 products")
+    rotated = Written(
+        lambda m, x: m.linear(x * m.cos + x.flip(1) * m.sin), cos=weights(6), sin=weights(6), linear=nn.Linear(6, 2)
+    )
+    assert "sum of products of parameters" not in export(rotated, torch.ones(2, 6)).passed_over
 
 
 def test_queries_that_are_parameters_go_through_layers() -> None:
