@@ -230,8 +230,8 @@ def contraction(first: Operand, second: Operand, output: Sequence[int], axes: fr
     Example:
         >>> values = Operand((2, 5, 8), frozenset(), data=True, shared=False, producer=None)
         >>> shares = Operand((2, 5, 1), frozenset(), data=True, shared=False, producer=None)
-        >>> contraction(shares, values, (2, 5, 8), frozenset([1])), contraction(shares, values, (2, 5, 8), frozenset([2]))
-        (80, 0)
+        >>> [contraction(shares, values, (2, 5, 8), frozenset([axis])) for axis in (1, 2)]
+        [80, 0]
     """
     one, other = _varies(first, second, tuple(output))
     return math.prod(output) if first.data and second.data and any(one[i] and other[i] for i in axes) else 0
