@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from typing import Any
 
 from dse.core.errors import InputError
 from dse.workload.layers import Layer, Workload
 from dse.workload.networks import Network
-from dse.workload.products import Product, products, summed_product
+from dse.workload.products import Product, contraction, products, summed_product
 from dse.workload.record import Call, Recording, record
 
 # Operations that read parameters and data without multiplying and adding up, beside those that torch declares to be
@@ -24,11 +25,18 @@ _ONE_PER_VALUE = (
     "masked_scatter_", "masked_fill_", "constant_pad_nd", "hardswish", "floor_divide", "searchsorted", "bucketize",
     "isin", "fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine",
     "fake_quantize_per_tensor_affine_cachemask", "fake_quantize_per_channel_affine_cachemask",
-    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams", "embedding", "set_", "resize_", "equal", "allclose",
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams", "_fused_moving_avg_obs_fq_helper",
+    "_fused_moving_avg_obs_fq_helper_functional", "embedding", "set_", "resize_", "equal", "allclose",
     "_embedding_bag", "native_dropout", "sub_", "add_", "mul_", "div_", "lerp_", "where", "_foreach_add",
 )  # fmt: skip
 _MULTIPLY = ("mul", "mul_")
-_SUM = ("sum", "mean")
+_SUM = ("sum", "mean", "nansum")
+_SCALED = ("neg", "_to_copy", "clone", "mul", "mul_", "div", "div_", "masked_fill", "masked_fill_")
+# Operations of other libraries than torch that read data and multiply no two of them.
+_OTHER_LIBRARIES = (
+    "torchvision.nms", "torchvision.roi_align", "torchvision.roi_pool", "torchvision.ps_roi_align",
+    "torchvision.ps_roi_pool",
+)  # fmt: skip
 
 
 def export_network(network: Network) -> Workload:
@@ -58,7 +66,9 @@ def export_network(network: Network) -> Workload:
     """
     recording = record(network)
     where = f"network {network.name!r}"
-    of_calls = _products(recording, where)
+    plain = _plain(network.module)
+    _check_seen(recording, plain, where)
+    of_calls = _products(recording, plain, where)
     layers: list[Layer] = []
     names: set[str] = set()
     for name, product in _named(recording, of_calls):
@@ -71,12 +81,36 @@ def export_network(network: Network) -> Workload:
     return Workload(network.name, tuple(layers), shape, _passed_over(network.module, recording, of_calls))
 
 
-def _products(recording: Recording, where: str) -> dict[int, tuple[Product, ...]]:
+def _plain(module: Any) -> frozenset[str]:
+    """Names of the modules that are layers of torch's own and compute what these do."""
+    import torch
+
+    nn = torch.nn
+    kinds = (
+        nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d,
+        nn.ConvTranspose3d, nn.LSTM, nn.GRU, nn.RNN, nn.MultiheadAttention,
+    )  # fmt: skip
+    forwards = [kind.forward for kind in kinds]
+    return frozenset(name for name, m in module.named_modules() if isinstance(m, kinds) and type(m).forward in forwards)
+
+
+def _check_seen(recording: Recording, plain: Collection[str], where: str) -> None:
+    """Refuses a layer that ran where it could not be recorded."""
+    seen = {(call.module, call.module_call) for call in recording.calls}
+    for name in plain:
+        if any((name, i) not in seen for i in range(recording.ran.get(name, 0))):
+            problem = "runs where its operations cannot be recorded"
+            raise InputError(f"{where}: {name}", problem, hint="such as in another thread or process")
+
+
+def _products(recording: Recording, plain: Collection[str], where: str) -> dict[int, tuple[Product, ...]]:
     """Number of a call -> its products; checks them against torch's own count, and what has none against the list."""
     found: dict[int, tuple[Product, ...]] = {}
-    preparing = _preparing(recording)
+    preparing = _preparing(recording, plain)
     for i, call in enumerate(recording.calls):
         own = products(call)
+        if own and any(0 in operand.shape for operand in call.operands):
+            continue  # nothing is computed, as by an expert that no token chose
         if not own and (summed := _by_broadcasting(recording, call, where)) is not None:
             own = (summed,)
         place = f"{where}: {call.where}"
@@ -93,14 +127,22 @@ def _products(recording: Recording, where: str) -> dict[int, tuple[Product, ...]
 
 def _check_known(call: Call, place: str) -> None:
     """Refuses an operation that may multiply parameters by data."""
-    if "quantized" in call.operation.partition(".")[0] or call.operation.startswith("quantized_"):
-        if any(type(a).__name__ == "ScriptObject" for a in call.arguments):
-            raise InputError(place, f"{call.operation} computes with packed weights", hint=_EXPORT_FLOAT)
+    library, dot, _ = call.operation.rpartition(".")
+    if call.operands and any(type(a).__name__ == "ScriptObject" for a in _leaves(call.arguments)):
+        raise InputError(place, f"{call.operation} computes with packed weights", hint=_EXPORT_FLOAT)
+    if library.startswith("quantized") or call.operation.startswith("quantized_"):
         return
+    if dot and call.operation not in _OTHER_LIBRARIES and any(o.data for o in call.operands):
+        problem = f"{call.operation} is of another library than torch, and what it computes is unknown here"
+        raise InputError(place, problem, hint="use operations of torch in its place")
     mixed = any(o.data for o in call.operands) and any(o.constant and o.parameters for o in call.operands)
     if mixed and not (call.pointwise or call.view or call.operation in _ONE_PER_VALUE):
         problem = f"{call.operation} computes with parameters in a way that is unknown here"
         raise InputError(place, problem, "convolutions, products of matrices, one operation per value")
+
+
+def _leaves(arguments: Any) -> list[Any]:
+    return [leaf for a in arguments for leaf in _leaves(a)] if isinstance(arguments, (list, tuple)) else [arguments]
 
 
 _EXPORT_FLOAT = "export the network before it is converted"
@@ -111,8 +153,12 @@ def _only_parameters(call: Call) -> bool:
     return not call.multiplications and all(operand.constant for operand in call.operands)
 
 
-def _preparing(recording: Recording) -> set[int]:
-    """Calls that compute with parameters alone what is the weight of a layer."""
+def _preparing(recording: Recording, plain: Collection[str]) -> set[int]:
+    """Calls that compute with parameters alone what is the weight of a layer.
+
+    What layers of torch's own compute is no such preparation, even if it is the same for all inputs: queries that are
+    parameters go through the same layers as others.
+    """
     open_calls = [
         product.weights.producer
         for call in recording.calls
@@ -122,31 +168,114 @@ def _preparing(recording: Recording) -> set[int]:
     found: set[int] = set()
     while open_calls:
         i = open_calls.pop()
-        if i not in found:
+        call = recording.calls[i]
+        if i not in found and not (call.module in plain and call.multiplications):
             found.add(i)
-            open_calls += [o.producer for o in recording.calls[i].operands if o.producer is not None]
+            open_calls += [o.producer for o in call.operands if o.producer is not None]
     return found
 
 
 def _by_broadcasting(recording: Recording, call: Call, where: str) -> Product | None:
     """The product of a sum of a multiplication that broadcasts; an error if what was multiplied cannot be seen."""
-    if call.operation not in _SUM or not call.operands or call.operands[0].producer is None:
+    found = _summed(recording, call)
+    if found is None:
         return None
-    source, viewed = recording.calls[call.operands[0].producer], False
-    while (source.view or source.operation in ("_unsafe_view", "clone")) and source.operands[0].producer is not None:
-        source, viewed = recording.calls[source.operands[0].producer], True
-    if source.operation not in _MULTIPLY or len(source.operands) != 2 or source.output is None:
-        return None
-    rank = len(source.output)
-    axes = call.arguments[1] if len(call.arguments) > 1 and call.arguments[1] else range(rank)
-    summed = frozenset(range(rank)) if viewed else frozenset(int(a) % rank for a in axes)
-    product = summed_product(*source.operands, source.output, summed)
+    source, axes, viewed = found
+    first, second = source.operands
+    product = summed_product(first, second, source.output or (), axes)
     if product is None or not viewed:
         return product
     if product.weights is None:
         return None
     problem = f"multiplies by {_some(product.weights.parameters)} and sums in another shape"
     raise InputError(f"{where}: {call.where}", problem, hint="write it as a product of matrices")
+
+
+def _summed(recording: Recording, call: Call) -> tuple[Call, frozenset[int], bool] | None:
+    """The multiplication whose result a call sums up, along which axes, and whether it is seen in another shape.
+
+    In another shape all axes are given.
+    """
+    if call.operation not in _SUM or not call.operands or call.operands[0].producer is None:
+        return None
+    source, viewed = recording.calls[call.operands[0].producer], False
+    while (step := _before(source)) is not None:
+        viewed = viewed or source.view or source.operation == "_unsafe_view"
+        source = recording.calls[step]
+    if source.operation not in _MULTIPLY or len(source.operands) != 2 or source.output is None:
+        return None
+    rank = len(source.output)
+    axes = call.arguments[1] if len(call.arguments) > 1 and call.arguments[1] else range(rank)
+    return source, frozenset(range(rank)) if viewed else frozenset(int(a) % rank for a in axes), viewed
+
+
+def _sums_of_activations(recording: Recording) -> list[tuple[str, int]]:
+    """Where products of two activations are added up one value at a time, and how many products."""
+    found = []
+    for call in recording.calls:
+        if (summed := _summed(recording, call)) is not None:
+            source, axes, viewed = summed
+            (first, second), sizes = source.operands, source.output or ()
+            n = 0 if viewed else contraction(first, second, sizes, axes)
+            if n and summed_product(first, second, sizes, axes) is None:
+                found.append((call.module, n))
+    return found
+
+
+def _sums_one_by_one(recording: Recording) -> list[tuple[str, int]]:
+    """Where products with several slices of one parameter are added in one operation each, and how many products.
+
+    So a convolution is written by shifting its input. Whether a product is part of such a layer or scales a value alone
+    (positions that are rotated, gains) is not to be told, so they are named but are no layer.
+    """
+    terms: dict[int, dict[str, list[int]]] = {}  # call -> parameter -> numbers of products that its result adds up
+    added: set[int | None] = set()
+    for i, call in enumerate(recording.calls):
+        if call.operation in _MULTIPLY and (name := _sliced(recording, call)) is not None:
+            terms[i] = {name: [math.prod(call.output or ())]}
+        elif call.operation in ("add", "add_", "sub", "sub_"):
+            parts = [operand.producer for operand in call.operands if operand.producer in terms]
+            merged: dict[str, list[int]] = {}
+            for part in parts:
+                for name, numbers in terms[part].items():
+                    merged[name] = merged.get(name, []) + numbers
+            if merged:
+                terms[i] = merged
+                added.update(parts)
+    return [
+        (recording.calls[i].module, sum(numbers))
+        for i, of in terms.items()
+        for numbers in of.values()
+        if i not in added and len(numbers) > 1
+    ]
+
+
+def _sliced(recording: Recording, call: Call) -> str | None:
+    """The parameter of which one factor of a multiplication is a slice, if the other factor is data."""
+    constants = [operand for operand in call.operands if operand.constant]
+    if len(call.operands) != 2 or len(constants) != 1 or len(constants[0].parameters) != 1:
+        return None
+    producer, sliced = constants[0].producer, False
+    while producer is not None:
+        view = recording.calls[producer]
+        if not view.view:
+            return None
+        sliced = sliced or view.operation in ("select", "slice", "unbind", "split", "split_with_sizes")
+        producer = view.operands[0].producer
+    return next(iter(constants[0].parameters)) if sliced else None
+
+
+def _before(call: Call) -> int | None:
+    """The call whose result this one shows in another form: views, casts, multiples by numbers that broadcast."""
+    first = call.operands[0] if call.operands else None
+    if first is None or first.producer is None:
+        return None
+    if call.view or call.operation == "_unsafe_view":
+        return first.producer
+    if call.operation not in _SCALED or first.shape != call.output:
+        return None
+    scale = call.operands[1:]
+    return first.producer if all(o.constant and not o.parameters for o in scale) else None
 
 
 def _named(recording: Recording, of_calls: dict[int, tuple[Product, ...]]) -> Iterator[tuple[str, Product]]:
@@ -204,6 +333,10 @@ def _passed_over(module: Any, recording: Recording, of_calls: dict[int, tuple[Pr
         reasons[kind] = max(reasons.get(kind, 0), _reason(call))
         places.setdefault(kind, {})[call.module, call.module_call, step] = None
     found = {kind: f"{_REASONS[reasons[kind]]} ({_listed([n for n, *_ in where])})" for kind, where in places.items()}
+    for of, sums in (("activations", _sums_of_activations(recording)), ("parameters", _sums_one_by_one(recording))):
+        if sums:
+            total, listed = sum(n for _, n in sums), _listed([place for place, _ in sums])
+            found[f"sum of products of {of}"] = f"adds up {total:,} products, which no layer has ({listed})"
     idle: dict[str, list[str]] = {}
     for name, m in module.named_modules():
         if name not in recording.ran and not list(m.children()) and list(m.parameters()) and not _used(recording, name):

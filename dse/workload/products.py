@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dse.workload.record import Call, Operand
 from dse.workload.shapes import Kind
@@ -32,6 +33,11 @@ _MATRICES = {
 }  # fmt: skip
 _TRANSPOSED = ("linear",)  # the second factor is stored with its columns first
 _ATTENTION = "_scaled_dot_product_"
+# Euclidean distances of all pairs of rows: |a|^2 + |b|^2 - 2 a.b
+_DISTANCES: dict[str, Callable[[Sequence[Any]], bool]] = {
+    "_euclidean_dist": lambda arguments: True,
+    "_cdist_forward": lambda arguments: arguments[2] == 2.0,
+}
 _LOOKUPS = ("embedding", "_embedding_bag", "_embedding_bag_forward_only", "index_select", "index", "gather")
 
 
@@ -46,11 +52,15 @@ def products(call: Call) -> tuple[Product, ...]:
         >>> products(recording.calls[-1])[0].instance
         {'N': 3, 'G': 1, 'C': 4, 'M': 2, 'P': 1, 'Q': 1, 'R': 1, 'S': 1}
     """
-    if call.operation == "convolution":
+    if call.operation in ("convolution", "_convolution"):  # the second in traced code
         return (_convolution(call),)
+    if call.operation == "torchvision.deform_conv2d":
+        return (_deformed(call),)
+    if call.operation in _DISTANCES and _DISTANCES[call.operation](call.arguments):
+        return (_matrices("linear", call.operands[0], call.operands[1]),)
     if call.operation in _MATRICES:
         first, second = (call.operands[i] for i in _MATRICES[call.operation])
-        return (_matrices(call.operation, first, second),)
+        return (_matrices(call.operation, first, second, call.module),)
     if call.operation.startswith(_ATTENTION):
         return _attention(call)
     if call.operation == "_trilinear":
@@ -90,7 +100,24 @@ def _convolution(call: Call) -> Product:
     return Product(kind, instance, weight if weight.constant else None, "convolution")
 
 
-def _matrices(operation: str, first: Operand, second: Operand) -> Product:
+def _deformed(call: Call) -> Product:
+    """From ``deform_conv2d(input, weight, offset, mask, bias, 2 strides, 2 paddings, 2 dilations, groups, ...)``.
+
+    The sampling between the inputs, four products for each value that a filter reads, is not part of it.
+    """
+    image, weight = call.operands[:2]
+    assert call.output is not None
+    stride, dilation, groups = call.arguments[5:7], call.arguments[9:11], int(call.arguments[11])
+    instance = {
+        "N": image.shape[0], "G": groups, "C": image.shape[1] // groups, "M": weight.shape[0] // groups,
+        "P": call.output[2], "Q": call.output[3], "R": weight.shape[2], "S": weight.shape[3],
+        **{f"{axis}stride": v for axis, v in zip("HW", stride, strict=True) if v != 1},
+        **{f"{axis}dilation": v for axis, v in zip("HW", dilation, strict=True) if v != 1},
+    }  # fmt: skip
+    return Product("conv", instance, weight if weight.constant else None, "convolution")
+
+
+def _matrices(operation: str, first: Operand, second: Operand, module: str = "") -> Product:
     """A batch of products of (n, k) and (k, m) matrices; vectors are matrices of one row or column."""
     left = first.shape if len(first.shape) > 1 else (1, *first.shape)
     right = second.shape if len(second.shape) > 1 else (*second.shape, 1)
@@ -100,13 +127,16 @@ def _matrices(operation: str, first: Operand, second: Operand) -> Product:
     batch = max(math.prod(left[:-2]), math.prod(right[:-2]))
     if len(right) == 2:
         rows, batch = rows * math.prod(left[:-2]), 1
+    if first.complex or second.complex:  # (a + bi)(c + di) as real matrices: [a b] [[c d] [-d c]]
+        inner, columns = 2 * inner, 2 * columns
     if operation == "addbmm":  # sums over the batch
         batch, inner = 1, inner * batch
-    if _held(second) > _held(first):
+    held = [(_held(operand), _held(operand) > 0 and _belongs(operand, module)) for operand in (first, second)]
+    if held[1] > held[0]:
         if second.shared:
             rows, batch = rows * batch, 1
         return linear(rows, inner, columns, second, groups=batch)
-    if _held(first) > _held(second):
+    if held[0] > held[1]:
         if first.shared:
             columns, batch = columns * batch, 1
         return linear(columns, inner, rows, first, groups=batch)
@@ -116,6 +146,11 @@ def _matrices(operation: str, first: Operand, second: Operand) -> Product:
 def _held(operand: Operand) -> int:
     """What of two factors is the weights: parameters rather than other constants, and these rather than data."""
     return 0 if operand.data else 2 if operand.parameters else 1
+
+
+def _belongs(operand: Operand, module: str) -> bool:
+    """Whether all parameters are those of a module: its weights, as told from inputs that are parameters too."""
+    return bool(operand.parameters) and all(name.startswith(f"{module}.") for name in operand.parameters)
 
 
 def linear(rows: int, inner: int, columns: int, weights: Operand, *, groups: int = 1) -> Product:
@@ -162,9 +197,7 @@ def summed_product(first: Operand, second: Operand, output: Sequence[int], axes:
     matrices: weights of single values (gates) are one operation per value.
     """
     sizes = tuple(output)
-    varies = [
-        tuple(n > 1 for n in (*(1,) * (len(sizes) - len(operand.shape)), *operand.shape)) for operand in (first, second)
-    ]
+    varies = _varies(first, second, sizes)
     if first.constant == second.constant:
         if first.constant or not all(
             any(one and not other for one, other in zip(a, b, strict=True)) for a, b in (varies, varies[::-1])
@@ -182,6 +215,30 @@ def summed_product(first: Operand, second: Operand, output: Sequence[int], axes:
     for i, size in enumerate(sizes):
         letter = "C" if i in axes else "G" if data[i] and weights[i] else "N" if data[i] else "M"
         found[letter] *= size
+    if first.complex and second.complex:
+        found["C"], found["M"] = 2 * found["C"], 2 * found["M"]
+    elif first.complex or second.complex:
+        found["N"] *= 2
     if constant is None:
         return Product("matmul", found, None, "product")
     return linear(found["N"], found["C"], found["M"], constant, groups=found["G"])
+
+
+def contraction(first: Operand, second: Operand, output: Sequence[int], axes: frozenset[int]) -> int:
+    """Products of two activations that vary along one of the axes that are summed; 0 for all other sums.
+
+    Example:
+        >>> values = Operand((2, 5, 8), frozenset(), data=True, shared=False, producer=None)
+        >>> shares = Operand((2, 5, 1), frozenset(), data=True, shared=False, producer=None)
+        >>> [contraction(shares, values, (2, 5, 8), frozenset([axis])) for axis in (1, 2)]
+        [80, 0]
+    """
+    one, other = _varies(first, second, tuple(output))
+    return math.prod(output) if first.data and second.data and any(one[i] and other[i] for i in axes) else 0
+
+
+def _varies(first: Operand, second: Operand, sizes: tuple[int, ...]) -> list[tuple[bool, ...]]:
+    """Along which axes of what they are broadcast to the operands have several values."""
+    return [
+        tuple(n > 1 for n in (*(1,) * (len(sizes) - len(operand.shape)), *operand.shape)) for operand in (first, second)
+    ]

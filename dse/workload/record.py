@@ -30,6 +30,7 @@ class Operand:
         data: whether inputs of the network have a part in it.
         shared: whether its first axis is one matrix that was expanded.
         producer: the number of the call whose result it is; None for parameters and inputs.
+        complex: whether its values are complex numbers.
     """
 
     shape: tuple[int, ...]
@@ -37,6 +38,7 @@ class Operand:
     data: bool
     shared: bool
     producer: int | None
+    complex: bool = False
 
     @property
     def constant(self) -> bool:
@@ -55,7 +57,8 @@ class Call:
         operands: the tensors among its arguments, in order.
         arguments: all positional arguments; tensors are None.
         output: the shape of its first result; None if no result is a tensor.
-        multiplications: torch's own count of its multiply-accumulates; 0 for operations that torch does not count.
+        multiplications: torch's own count of its multiply-accumulates, four for each of complex numbers; 0 for
+            operations that torch does not count.
         view: whether the result is the operand's memory under another shape.
         pointwise: whether every value of the result is computed from one value of each operand.
     """
@@ -82,14 +85,14 @@ class Recording:
 
     Attributes:
         calls: what was computed.
-        ran: names of the modules that ran.
+        ran: how often each module ran, by name; modules that did not run are missing.
         names: all names of each parameter and buffer, by the first one: shared ones have several.
         sizes: number of values of each parameter and buffer.
         input_shape: of the first tensor of the input; empty if there is none.
     """
 
     calls: tuple[Call, ...]
-    ran: frozenset[str]
+    ran: dict[str, int]
     names: dict[str, tuple[str, ...]]
     sizes: dict[str, int]
     input_shape: tuple[int, ...]
@@ -106,6 +109,8 @@ class Recording:
 def record(network: Network) -> Recording:
     """Runs a network once at inference, without gradients, and records what it computes.
 
+    Parameters and buffers that the run writes to, such as those of observers, have their values again afterwards.
+
     Raises:
         InputError: the network does not run on its input.
 
@@ -121,15 +126,16 @@ def record(network: Network) -> Recording:
 
     module = network.module
     modes = {m: m.training for m in module.modules()}
-    module.eval()  # auxiliary heads and dropout are for training only
+    with contextlib.suppress(NotImplementedError):  # a module of torch.export has the mode that it was exported in
+        module.eval()  # auxiliary heads and dropout are for training only
     text = f"an input of shape {network.input_shape}" if network.example is None else "its inputs"
     try:
         arguments, keywords = network.arguments()
         if any(torch.nn.parameter.is_lazy(p) for p in module.parameters()):
             module(*arguments, **keywords)  # only then such layers know their weights' shapes
-        recorder = _recorder(module)
+        recorder = _recorder(module, f"network {network.name!r}")
         input_shape = recorder.give((arguments, keywords))
-        with _running(module, recorder), _unfused(), torch.no_grad(), recorder:
+        with recorder.restoring(), _running(module, recorder), _unfused(), torch.no_grad(), recorder:
             module(*arguments, **keywords)
     except InputError:
         raise
@@ -138,7 +144,8 @@ def record(network: Network) -> Recording:
     finally:
         for m, training in modes.items():
             m.training = training
-    return Recording(tuple(recorder.calls), frozenset(recorder.times), recorder.names, recorder.sizes, input_shape)
+    ran = {name: times + 1 for name, times in recorder.times.items()}
+    return Recording(tuple(recorder.calls), ran, recorder.names, recorder.sizes, input_shape)
 
 
 class _Origin(NamedTuple):
@@ -149,7 +156,7 @@ class _Origin(NamedTuple):
     producer: int | None = None
 
 
-def _recorder(module: Any) -> Any:
+def _recorder(module: Any, where: str) -> Any:
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_flatten
@@ -162,6 +169,8 @@ def _recorder(module: Any) -> Any:
         return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, torch.Tensor)]
 
     class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        supports_higher_order_operators = True
+
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
             self.calls: list[Call] = []
@@ -172,6 +181,7 @@ def _recorder(module: Any) -> Any:
             self._origins: MutableMapping[Any, _Origin] = cast(Any, WeakIdKeyDictionary)()
             self._written: MutableMapping[Any, _Origin] = cast(Any, WeakIdKeyDictionary)()
             self._held: list[Any] = []  # or a scripted module's parameters would be other objects at each access
+            self._saved: dict[int, tuple[Any, Any]] = {}
             for named in (module.named_parameters, module.named_buffers):
                 for name, tensor in named(remove_duplicate=False):
                     known = self._origins.get(tensor)
@@ -188,6 +198,32 @@ def _recorder(module: Any) -> Any:
                 self._origins[tensor] = _Origin(data=True)
             return tuple(given[0].shape) if given else ()
 
+        @property
+        def place(self) -> str:
+            return f"{where}: {(self.running[-1][0] if self.running else '') or 'the network itself'}"
+
+        @contextlib.contextmanager
+        def restoring(self) -> Iterator[None]:
+            """Gives the parameters and buffers that are written to their values again."""
+            try:
+                yield
+            finally:
+                with torch.no_grad():
+                    for tensor, values in self._saved.values():
+                        if tensor.shape != values.shape:  # observers give their empty buffers a size
+                            tensor.resize_(values.shape)
+                        tensor.copy_(values)
+
+        def _check(self, used: list[Any]) -> None:
+            if any(t.is_nested for t in used):
+                raise InputError(self.place, "computes with nested tensors", "tensors of one shape")
+
+        def _save(self, written: list[Any]) -> None:
+            storages = {_storage(t) for t in written}
+            for i, tensor in enumerate(self._held):
+                if i not in self._saved and _storage(tensor) in storages:
+                    self._saved[i] = tensor, tensor.detach().clone()
+
         def _origin(self, tensor: Any) -> _Origin:
             origin = self._origins.get(tensor, _Origin())
             written = self._written.get(_storage(tensor)) if self._written else None
@@ -195,20 +231,29 @@ def _recorder(module: Any) -> Any:
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
+            read = tensors((args, kwargs))
+            self._check(read)
+            own = _written_out(func, self.place)
+            if own is not None:
+                with self:
+                    return own(*args, **kwargs)
             if func.overloadpacket not in flop_registry and func.has_kernel_for_dispatch_key(composite):
                 with self:  # a sequence of other operations; in inference mode torch does not take it apart itself
                     return func.decompose(*args, **kwargs)
-            read = tensors((args, kwargs))
             origins = [self._origin(t) for t in read]
             operands = tuple(
-                Operand(tuple(t.shape), o.parameters, o.data, _expanded(t), o.producer)
+                Operand(tuple(t.shape), o.parameters, o.data, _expanded(t), o.producer, t.is_complex())
                 for t, o in zip(read, origins, strict=True)
             )
+            if func._schema.is_mutable:
+                self._save(_overwritten(func, args, kwargs))
             out = func(*args, **kwargs)
             results = tensors(out)
+            self._check(results)
             name, times = self.running[-1] if self.running else ("", 0)
             library = "" if func.namespace in ("aten", "prims") else f"{func.namespace}."
             count = flop_registry.get(func.overloadpacket)
+            real = 4 if any(operand.complex for operand in operands) else 1  # of one product of complex numbers
             self.calls.append(
                 Call(
                     operation=library + func.overloadpacket.__name__,
@@ -217,7 +262,7 @@ def _recorder(module: Any) -> Any:
                     operands=operands,
                     arguments=tuple(_argument(a) for a in args),
                     output=tuple(results[0].shape) if results else None,
-                    multiplications=0 if count is None else int(count(*args, **kwargs, out_val=out)) // 2,
+                    multiplications=0 if count is None else real * int(count(*args, **kwargs, out_val=out)) // 2,
                     view=bool(getattr(func, "is_view", False)),
                     pointwise=torch.Tag.pointwise in func.tags,
                 )
@@ -231,6 +276,70 @@ def _recorder(module: Any) -> Any:
             return out
 
     return Recorder()
+
+
+def _written_out(func: Any, place: str) -> Any:
+    """An operation that consists of products as these products; None for all others."""
+    from torch._ops import HigherOrderOperator
+
+    name = func.name() if callable(func.name) else func.name
+    if isinstance(func, HigherOrderOperator):
+        if name not in _HIGHER_ORDER:
+            raise InputError(place, f"the operator {name} cannot be recorded", ", ".join(_HIGHER_ORDER))
+        return _HIGHER_ORDER[name]
+    return _WRITTEN_OUT.get(name.partition(".")[0])
+
+
+def _cond(predicate: Any, true: Any, false: Any, operands: Any = ()) -> Any:
+    return (true if predicate else false)(*operands)
+
+
+def _while_loop(condition: Any, body: Any, carried: Any, others: Any = ()) -> Any:
+    while condition(*carried, *others):
+        carried = body(*carried, *others)
+    return tuple(carried)
+
+
+def _flex_attention(*args: Any, **kwargs: Any) -> Any:
+    from torch._higher_order_ops.flex_attention import math_attention
+
+    return math_attention(*args, **kwargs)
+
+
+def _grouped_mm(a: Any, b: Any, offs: Any = None, bias: Any = None, out_dtype: Any = None) -> Any:
+    """Products of matrices, or of slices that end at `offs`: of rows of `a`, columns of `b`, or what is summed."""
+    import torch
+
+    if offs is None:
+        return torch.bmm(a, b)
+    ends = offs.tolist()
+    slices = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    if a.dim() == 3:
+        return torch.cat([a[i] @ b[:, s] for i, s in enumerate(slices)], 1)
+    if b.dim() == 2:
+        return torch.stack([a[:, s] @ b[s] for s in slices])
+    rest = a.new_zeros(len(a) - ends[-1], b.shape[-1])
+    return torch.cat([*(a[s] @ b[i] for i, s in enumerate(slices)), rest])
+
+
+def _conv_tbc(x: Any, weight: Any, bias: Any, pad: int = 0) -> Any:
+    import torch
+
+    return torch.conv1d(x.permute(1, 2, 0), weight.permute(2, 1, 0), bias, padding=pad).permute(2, 0, 1)
+
+
+_HIGHER_ORDER = {"cond": _cond, "while_loop": _while_loop, "flex_attention": _flex_attention}
+_WRITTEN_OUT = {"aten::_grouped_mm": _grouped_mm, "aten::conv_tbc": _conv_tbc}
+
+
+def _overwritten(func: Any, args: Any, kwargs: Any) -> list[Any]:
+    """The tensors that an operation writes to."""
+    from torch.utils._pytree import tree_flatten
+
+    names = [a.name for a in func._schema.arguments]
+    given = dict(zip(names, args, strict=False)) | kwargs
+    written = [given[a.name] for a in func._schema.arguments if a.is_write and a.name in given]
+    return [t for t in tree_flatten(written)[0] if hasattr(t, "untyped_storage")]
 
 
 def _argument(value: Any) -> Any:
