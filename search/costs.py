@@ -128,8 +128,14 @@ def size_shares(
     return found
 
 
+UNSEARCHED_KINDS = ("embedding", "conv3d", "transposed_conv3d")
+"""Kinds of layers that no operator is searched for: they stay as they are and count as typical at 8 bits."""
+
+
 def excluded_rows(table: CostTable, exclude: Sequence[str]) -> dict[str, str]:
     """Layers of the table that are left out of a search -> the candidate that their energy is counted as.
+
+    These are what `exclude` means, and layers of `UNSEARCHED_KINDS`.
 
     Example:
         >>> table = CostTable.load("table.csv")
@@ -137,7 +143,10 @@ def excluded_rows(table: CostTable, exclude: Sequence[str]) -> dict[str, str]:
         {'conv1': 'T8'}
     """
     found = excluded_layers(exclude, table.layers, strict=False)
-    return {row: reference_candidate(table) for row in table.layers if row in found or module_name(row) in found}
+    left_out = [
+        row for row in table.layers if row in found or module_name(row) in found or table.kind(row) in UNSEARCHED_KINDS
+    ]
+    return dict.fromkeys(left_out, reference_candidate(table)) if left_out else {}
 
 
 def excluded_layers(exclude: Sequence[str], layers: Sequence[str], *, strict: bool = True) -> set[str]:

@@ -6,18 +6,21 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dse.core.errors import InputError, unknown
-from dse.hardware.candidates import Candidate, load_candidates
+from dse.hardware.candidates import Candidate
 from dse.table.cost_table import CostTable, FloatArray, Transmission
-from search.costs import Quantity, excluded_layers, excluded_rows, module_name, reference_candidate, shares
+from search.costs import Quantity, excluded_layers, excluded_rows, reference_candidate, shares
 from search.expected_cost import ExpectedCost
 from search.knapsack import TOLERANCE, check_budget, choose
+from search.layers.choice import Choice
 from search.layers.mixed_layer import LayerOptions, MixedLayer, PlainLayer
-from search.spaces import Space, pinned
+from search.pairing import Unsearched, candidates_of, costs_of, layers_of, mapped, pair, pinned_candidates
+from search.spaces import Space
 
 
 class SearchableNetwork(nn.Module):
@@ -26,7 +29,7 @@ class SearchableNetwork(nn.Module):
     A training loop adds one term: ``loss = task_loss + lam * model.energy()``.
     """
 
-    def __init__(self, network: nn.Module, mixed: Mapping[str, MixedLayer], rows: Mapping[str, str],
+    def __init__(self, network: nn.Module, mixed: Mapping[str, Choice], rows: Mapping[str, str],
                  costs: Mapping[Quantity, Sequence[FloatArray]]) -> None:  # fmt: skip
         super().__init__()
         self.network = network
@@ -36,9 +39,8 @@ class SearchableNetwork(nn.Module):
         device = next(iter(mixed.values())).like().device
         self._expected = nn.ModuleDict({q: ExpectedCost(arrays).to(device) for q, arrays in costs.items()})
 
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.network(x)
-        return result
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.network(*args, **kwargs)
 
     def energy(self) -> Tensor:
         """Expected energy over the all-typical 8-bit energy (both regularisers of Eq. 2a); a differentiable scalar."""
@@ -53,7 +55,7 @@ class SearchableNetwork(nn.Module):
         result: Tensor = self._expected[quantity]([layer.probabilities() for layer in self._mixed.values()])
         return result
 
-    def choices(self, quantity: Quantity = "energy") -> list[tuple[MixedLayer, FloatArray]]:
+    def choices(self, quantity: Quantity = "energy") -> list[tuple[Choice, FloatArray]]:
         """Each searched module, with the costs of its candidates in the order of its operator weights."""
         return list(zip(self._mixed.values(), self._costs[quantity], strict=True))
 
@@ -162,7 +164,7 @@ class SearchableNetwork(nn.Module):
             yield
 
     @contextmanager
-    def _paths(self, of: Callable[[MixedLayer], tuple[int, ...]]) -> Iterator[None]:
+    def _paths(self, of: Callable[[Choice], tuple[int, ...]]) -> Iterator[None]:
         """Meanwhile each undecided layer computes the candidates that `of` says."""
         layers = [layer for layer in self._mixed.values() if layer.alpha is not None and layer.fixed is None]
         try:
@@ -239,16 +241,17 @@ class SearchableNetwork(nn.Module):
                 raise InputError(f"assignment.{row}", problem, chosen[module].name)
         singles: dict[int, nn.Module] = {}
         for module, candidate in chosen.items():
-            mixed = fixed.get_submodule(module)
-            assert isinstance(mixed, MixedLayer)
-            singles[id(mixed)] = mixed.single(candidate)
+            if not isinstance(self._mixed[module], Unsearched):
+                mixed = fixed.get_submodule(module)
+                assert isinstance(mixed, Choice)
+                singles[id(mixed)] = mixed.single(candidate)
         _replace_all(fixed, singles)
         return fixed
 
 
 def searchable(
     model: nn.Module,
-    table: CostTable,
+    table: CostTable | Path | str,
     candidates: Sequence[str] | None = None,
     transmission: Transmission = "all",
     *,
@@ -261,10 +264,13 @@ def searchable(
     """Wraps every layer of `model` that the table has energies for; `model` itself is left as it is.
 
     Args:
-        model: a network whose Conv2d and Linear modules are the table's layers, under their names in
-            `named_modules()`; a further call of a module is the layer ``name#2``, as `enos export` writes it.
-        table: energies of every layer under every candidate. Candidates that cannot be mapped are not offered for that
-        layer. candidates: names of the candidates to choose from; None takes all of the table's.
+        model: a network whose convolutions of one or two axes (also transposed ones) and linear layers are the table's
+            layers, under their names in `named_modules()`; a further call of a module is the layer ``name#2``, as
+            `enos export` writes it. Modules without rows in the table stay as they are, with a warning. Layers of
+            other kinds (lookups, convolutions of volumes) stay as they are and count as the typical operator at 8 bits.
+        table: energies of every layer under every candidate, or the table's file. Candidates that cannot be mapped are
+            not offered for that layer.
+        candidates: names of the candidates to choose from; None takes all of the table's.
         transmission: which levels' transmission energy counts.
         space: which of `candidates` may be chosen: all of them, one precision, or one operator (Fig. 7).
         pins: layers that have one candidate from the start, by name, ``first`` or ``last``; any of the table's.
@@ -274,7 +280,7 @@ def searchable(
             counts as that of the typical operator at 8 bits if the table has rows for them, else not at all.
 
     Raises:
-        InputError: naming a layer of the model that the table lacks, or one that only the table has; an unknown
+        InputError: naming a layer that only the table has, or that has other weights in the model; an unknown
             candidate; a layer left without candidate.
 
     Example:
@@ -283,38 +289,33 @@ def searchable(
         >>> round(float(model.energy().detach()), 2)  # both as probable: the mean of all T8, 1, and all T4
         0.76
     """
+    table = CostTable.load(table) if isinstance(table, Path | str) else table
     if candidates is not None and not candidates:
         raise InputError("candidates", "is empty", table.candidates)
     wrapped = copy.deepcopy(model)
-    layers = {n: m for n, m in wrapped.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    layers = layers_of(wrapped)
     plain = excluded_layers(exclude, [*layers, *table.layers])
-    for name in [name for name in layers if name in plain and not _rows_of(name, table)]:
-        del layers[name]  # without rows: nothing is known of its energy
-    if not any(name not in plain for name in layers):
+    pairing = pair(table, layers, plain)
+    rows_of = {name: [row for row, owner in pairing.rows.items() if owner == name] for name in pairing.rows.values()}
+    if all(name in plain or name in pairing.apart for name in rows_of):
         raise InputError("exclude", "leaves no layer to search", hint="leave out fewer layers")
-    rows = _module_of_each_row(table, layers)
-    known = _candidates(table, candidates, operators)
+    known = candidates_of(table, candidates, operators)
     if space is not None:
         known = list(space.of(known))
-    own = _pinned_candidates(table, rows, pins or {}, operators)
-    mixed: dict[str, MixedLayer] = {}
-    for name, module in layers.items():
-        if name in plain:
-            mixed[name] = PlainLayer(module, _candidates(table, [reference_candidate(table)], operators))
-            continue
-        mapped = [
-            c
-            for c in own.get(name, known)
-            if all(table.row(row, c.name)["status"] == "ok" for row, owner in rows.items() if owner == name)
-        ]
-        if not mapped:
-            tried = ", ".join(c.name for c in own.get(name, known))
-            raise InputError(f"table: layer {name!r}", f"no candidate has a mapping; tried: {tried}")
-        mixed[name] = MixedLayer(module, mapped, options)
-    _replace_all(wrapped, {id(layers[name]): layer for name, layer in mixed.items()})
+    own = pinned_candidates(table, pairing.rows, pins or {}, operators)
+    (reference,) = candidates_of(table, [reference_candidate(table)], operators)
+    mixed: dict[str, Choice] = {}
+    for name in [*(name for name in layers if name in rows_of), *pairing.apart]:
+        if name in pairing.apart:
+            mixed[name] = Unsearched(reference, wrapped)
+        elif name in plain:
+            mixed[name] = PlainLayer(layers[name], [reference])
+        else:
+            mixed[name] = MixedLayer(layers[name], mapped(table, rows_of[name], own.get(name, known)), options)
+    _replace_all(wrapped, {id(layers[name]): layer for name, layer in mixed.items() if name in layers})
     quantities: tuple[Quantity, Quantity] = ("energy", "latency")
-    costs = {q: _costs(table, shares(table, q, transmission), mixed, rows) for q in quantities}
-    return SearchableNetwork(wrapped, mixed, rows, costs)
+    costs = {q: costs_of(table, shares(table, q, transmission), mixed, pairing.rows) for q in quantities}
+    return SearchableNetwork(wrapped, mixed, pairing.rows, costs)
 
 
 def plain_weights(network: nn.Module) -> dict[str, Tensor]:
@@ -345,12 +346,8 @@ def uniform(table: CostTable, candidate: str, exclude: Sequence[str] = ()) -> di
     return {**dict.fromkeys(table.layers, candidate), **excluded_rows(table, exclude)}
 
 
-def _rows_of(module: str, table: CostTable) -> list[str]:
-    return [row for row in table.layers if module in (row, module_name(row))]
-
-
 @torch.no_grad()
-def _drawn(layer: MixedLayer, number: int) -> tuple[int, ...]:
+def _drawn(layer: Choice, number: int) -> tuple[int, ...]:
     """Candidates that `layer` computes, in their order: the largest of alpha plus Gumbel noise, or of its sample."""
     if len(layer.candidates) <= number:
         return tuple(range(len(layer.candidates)))
@@ -364,84 +361,18 @@ def _drawn(layer: MixedLayer, number: int) -> tuple[int, ...]:
 
 
 @torch.no_grad()
-def _noticeable(layer: MixedLayer, share: float) -> tuple[int, ...]:
+def _noticeable(layer: Choice, share: float) -> tuple[int, ...]:
     """Candidates of `layer`, in their order, whose weight is at least `share` of an equal one; at least two."""
     weights = (layer.probabilities() if layer.relaxed is None else layer.relaxed).tolist()
     largest = sorted(range(len(weights)), key=lambda i: -weights[i])[:2]
     return tuple(i for i, w in enumerate(weights) if i in largest or w >= share / len(weights))
 
 
-def _log_weights(layer: MixedLayer) -> FloatArray:
+def _log_weights(layer: Choice) -> FloatArray:
     """log(softmax(alpha)), shape (candidates,); -inf beside a candidate that was fixed."""
     if layer.alpha is None or layer.fixed is not None:
         return layer.probabilities().detach().double().log().cpu().numpy()
     return layer.alpha.detach().double().log_softmax(0).cpu().numpy()
-
-
-def _module_of_each_row(table: CostTable, layers: Mapping[str, nn.Module]) -> dict[str, str]:
-    """Layer of the table -> name of the module that computes it; both sides must be complete."""
-    rows = {row: row if row in layers else row.rpartition("#")[0] or row for row in table.layers}
-    if "" in layers:
-        raise InputError(
-            "network", f"is itself a {type(layers['']).__name__}", hint="wrap it in a module that holds its layers"
-        )
-    for name in layers:
-        if name not in rows.values():
-            raise InputError("table", f"has no rows for layer {name!r} of the network", table.layers)
-    for row, name in rows.items():
-        if name not in layers:
-            raise InputError("table", f"layer {row!r} is not a Conv2d or Linear of the network", layers)
-    return rows
-
-
-def _costs(table: CostTable, costs: FloatArray, mixed: Mapping[str, MixedLayer], rows: Mapping[str, str],
-           ) -> list[FloatArray]:  # fmt: skip
-    """The costs of each module's candidates, summed over the layers that it computes."""
-    found = []
-    for name, layer in mixed.items():
-        columns = [table.candidates.index(c.name) for c in layer.candidates]
-        own = [i for i, row in enumerate(table.layers) if rows[row] == name]
-        found.append(costs[own][:, columns].sum(0))
-    return found
-
-
-def _pinned_candidates(
-    table: CostTable,
-    rows: Mapping[str, str],
-    pins: Mapping[str, str],
-    operators: Path | str | Sequence[Candidate] | None,
-) -> dict[str, list[Candidate]]:
-    """Module -> the one candidate it is pinned to; a module that computes several layers has one for all of them."""
-    found: dict[str, list[Candidate]] = {}
-    for row, name in pinned(pins, table.layers).items():
-        candidate = _candidates(table, [name], operators, f"pins.{row}")
-        if found.setdefault(rows[row], candidate) != candidate:
-            problem = f"found {name!r}, but module {rows[row]!r} computes several layers with one set of weights"
-            raise InputError(f"pins.{row}", problem, found[rows[row]][0].name)
-    return found
-
-
-def _candidates(
-    table: CostTable,
-    names: Sequence[str] | None,
-    operators: Path | str | Sequence[Candidate] | None,
-    where: str = "candidates",
-) -> list[Candidate]:
-    """The candidates of these names in the table's order; checks that their declarations are those of its rows."""
-    source = operators if isinstance(operators, Path | str) else "the given operators"
-    source = "arch_specs/operators.yaml" if operators is None else source
-    given = load_candidates(operators) if operators is None or isinstance(operators, Path | str) else operators
-    declared = {c.name: c for c in given}
-    for name in names if names is not None else table.candidates:
-        if name not in table.candidates:
-            raise unknown(where, "candidate", name, table.candidates)
-        if name not in declared:
-            raise InputError(where, f"{name!r} is not declared in {source}", declared)
-        row, candidate = table.row(table.layers[0], name), declared[name]
-        if (row["operator"], row["bits"]) != (candidate.operator, candidate.bits):
-            problem = f"{name!r} is {row['operator']} at {row['bits']} bits in the table, but not in {source}"
-            raise InputError(where, problem, f"{candidate.operator} at {candidate.bits} bits")
-    return [declared[name] for name in table.candidates if names is None or name in names]
 
 
 def _check_names(assignment: Mapping[str, str], rows: Mapping[str, str]) -> None:

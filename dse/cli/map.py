@@ -21,14 +21,16 @@ from dse.cli.common import (
     workload_options,
 )
 from dse.cli.fronts import front_option, most_points, network_document, network_lines, refuse_with_front
+from dse.cli.network_totals import clock_option, totals_lines
 from dse.cli.progress import mapping_bar
 from dse.core.text import text_table
 from dse.engines import Engine
 from dse.hardware.instance import ArchLike
-from dse.table.fill import Report, map_workload
+from dse.table.fill import Report, chosen_candidates, map_workload
 from dse.table.network_front import network_front
+from dse.table.performance import clock_of, idle_layers
 from dse.table.store import default_path
-from dse.table.totals import PAPER_E_OP_RATIO, Total, e_op_ratio, explain, uniform_totals
+from dse.table.totals import PAPER_E_OP_RATIO, e_op_ratio, explain, uniform_totals
 
 if TYPE_CHECKING:
     from dse.table.cost_table import CostTable, Transmission
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 @click.command("map")
 @workload_options
 @jobs_option
+@click.option("--candidate", "only", multiple=True, help="Only this one, such as T8; repeatable; default: all.")
 @click.option("--output", type=FILE, multiple=True, help="Table to write: .csv, .parquet or .json; repeatable.")
 @click.option(
     "--transmission",
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Levels whose energy is set beside the paper's.",
 )
+@clock_option
 @front_option
 @json_option
 def map_(
@@ -57,8 +61,10 @@ def map_(
     slack: float | None,
     store: Path | None,
     jobs: int,
+    only: tuple[str, ...],
     output: tuple[Path, ...],
     transmission: str,
+    clock: float | None,
     front: int | str | None,
     as_json: bool,
 ) -> None:
@@ -66,6 +72,8 @@ def map_(
 
     WORKLOAD is a workload file or the name of a shipped one. What the store already has is not computed again; a run
     that was killed resumes.
+
+    With --candidate only the named ones are mapped and written; a later run with more of them reuses what is stored.
 
     With --front the reference candidate alone is mapped: every choice of one mapping for each layer of which none is
     better in both total energy and total cycles; --output then writes these points.
@@ -79,7 +87,7 @@ def map_(
         check_table_file(path)
     if front is not None:
         shown = None if transmission == "all" else transmission
-        refuse_with_front(objective=objective, slack=slack, transmission=shown)
+        refuse_with_front(objective=objective, slack=slack, transmission=shown, candidate=only or None, clock=clock)
         if engine.name != "native":
             refuse_with_front(engine=engine.name)
         _print_front(
@@ -96,7 +104,7 @@ def map_(
         table = map_workload(
             workload,
             arch=arch,
-            candidates=operators,
+            candidates=chosen_candidates(operators, only, "--candidate"),
             store=store,
             engine=engine,
             jobs=jobs,
@@ -109,9 +117,9 @@ def map_(
         table.save(path)
     where, report = store or default_path(), reports[-1]
     if as_json:
-        echo_json(_document(table, report, where))
+        echo_json(_document(table, report, where, clock))
     else:
-        click.echo("\n".join(_lines(table, report, where, cast("Transmission", transmission))))
+        click.echo("\n".join(_lines(table, report, where, cast("Transmission", transmission), clock)))
         for path in output:
             click.echo(f"Table: {path}")
 
@@ -148,7 +156,7 @@ def _print_front(
         click.echo(f"Table: {path}")
 
 
-def _document(table: CostTable, report: Report, store: Path) -> dict[str, Any]:
+def _document(table: CostTable, report: Report, store: Path, clock: float | None) -> dict[str, Any]:
     totals = uniform_totals(table)
     return {
         "workload": table.rows[0]["workload"],
@@ -158,11 +166,13 @@ def _document(table: CostTable, report: Report, store: Path) -> dict[str, Any]:
         "totals": [asdict(total) for total in totals],
         "e_op_ratio": e_op_ratio(totals),
         "paper_e_op_ratio": PAPER_E_OP_RATIO,
+        "cycle_seconds": clock_of(table, clock).seconds,
+        "few_pes": {c: [asdict(idle) for idle in idle_layers(table, c)] for c in table.candidates},
         "rows": list(table.rows),
     }
 
 
-def _lines(table: CostTable, report: Report, store: Path, transmission: Transmission) -> list[str]:
+def _lines(table: CostTable, report: Report, store: Path, transmission: Transmission, clock: float | None) -> list[str]:
     totals = uniform_totals(table)
     lines = [f"Energy of each layer, uJ ({'DRAM included' if transmission == 'all' else 'levels on the chip only'}):"]
     energies = [table.layer_pj(layer, c, transmission) for layer in table.layers for c in table.candidates]
@@ -172,36 +182,11 @@ def _lines(table: CostTable, report: Report, store: Path, transmission: Transmis
         for n in table.layers
     ]
     lines += [text_table(["layer", "M MACs", *table.candidates], layers), ""]
-    lines += ["One operator at one precision throughout, uJ:", _totals_table(totals), ""]
+    lines += [*totals_lines(table, totals, clock), ""]
     if explained := explain(totals, transmission):
         lines += [*explained, ""]
     lines += _refusals(table)
     return [*lines, origin(report), f"Store: {store}"]
-
-
-def _totals_table(totals: tuple[Total, ...]) -> str:
-    beside_paper = any(t.paper_ratio is not None for t in totals)
-    header = [
-        "",
-        "compute",
-        "transmission",
-        "of it\non chip",
-        "total /\nall-T 8 bit",
-        "on-chip total /\nall-T 8 bit",
-        *(["paper"] if beside_paper else []),
-    ]
-    energies = iter(uj([e for t in totals for e in (t.compute_pj, t.transmission_pj, t.on_chip_pj)]))
-    rows = [
-        [
-            f"all {t.candidate}",
-            *(next(energies) for _ in range(3)),
-            "-" if t.ratio is None else f"{t.ratio:.2f}",
-            "-" if t.on_chip_ratio is None else f"{t.on_chip_ratio:.2f}",
-            *(["" if t.paper_ratio is None else f"{t.paper_ratio:.2f}"] if beside_paper else []),
-        ]
-        for t in totals
-    ]
-    return text_table(header, rows)
 
 
 def _refusals(table: CostTable) -> list[str]:

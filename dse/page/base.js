@@ -40,6 +40,27 @@ const differenceText = (unit, pj) => `${pj < 0 ? "−" : "+"}${digits(Math.abs(p
 
 const percent = (share, decimals = 1) => `${(100 * share).toFixed(decimals)} %`;
 
+/** A number in the largest of the units (name, size; the largest first) in which it is at least 1; a dash for NaN. */
+function inUnits(value, units) {
+  if (!Number.isFinite(value)) return "–";
+  const [name, size] = units.find((unit) => value >= unit[1]) ?? units.at(-1);
+  return `${digits(value / size)} ${name}`;
+}
+const bytesText = (bytes) =>
+  inUnits(bytes, [
+    ["MiB", 2 ** 20],
+    ["KiB", 2 ** 10],
+    ["B", 1],
+  ]);
+const timeText = (seconds) =>
+  inUnits(seconds, [
+    ["s", 1],
+    ["ms", 1e-3],
+    ["µs", 1e-6],
+    ["ns", 1e-9],
+  ]);
+const shareText = (share) => (Number.isFinite(share) ? percent(share) : "–");
+
 /** A whole number with thin spaces between thousands. */
 const whole = (value) => String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, "\u2009");
 

@@ -6,6 +6,7 @@ function makeLayerPanel(data) {
     data,
     data.layers.flatMap((layer) => layer.cells).find((cell) => "pj" in cell) ?? { parts: [] },
   ).length;
+  const shape = data.layers.some((layer) => layer.kind !== null) ? h("p", { class: "soft shape" }) : null;
   const title = h("h3"),
     facts = h("dl", { class: "facts" });
   const nest = h("div", { class: "nest", tabindex: 0, role: "region", "aria-label": "Loop nest" });
@@ -15,6 +16,7 @@ function makeLayerPanel(data) {
     "div",
     { id: "layer", class: "panel", "--nest-lines": longest, "--bars": bars, "--candidates": data.candidates.length },
     title,
+    shape,
     facts,
     h(
       "div",
@@ -30,8 +32,9 @@ function makeLayerPanel(data) {
       k = assignment[i],
       cell = layer.cells[k];
     title.replaceChildren(layer.name, " ", chip(data.candidates[k]));
+    shape?.replaceChildren(`${layer.kind ?? "–"}: ${layer.shape ?? "–"}`);
     facts.replaceChildren(...factsOf(data, layer, cell, totals(data, assignment).pj));
-    nest.replaceChildren(...nestOf(data, cell));
+    nest.replaceChildren(...nestOf(data, layer, cell));
     energy.replaceChildren(...("pj" in cell ? spentOf(data, cell) : []));
     others.replaceChildren(rankingOf(data, layer, k));
   }
@@ -55,8 +58,10 @@ function factsOf(data, layer, cell, total) {
   ].map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text)));
 }
 
-function nestOf(data, cell) {
+function nestOf(data, layer, cell) {
   if (!("pj" in cell)) return [h("p", {}, `No mapping: ${cell.reason}`)];
+  if (layer.kind === "embedding")
+    return [h("p", {}, "Nothing is mapped: rows of a table are read and written at the outermost memory.")];
   if (cell.nest === null) return [h("p", {}, "The table has no mapping column for this layer.")];
   const nest = data.nests[cell.nest];
   if (typeof nest === "string") return [h("p", {}, nest)];

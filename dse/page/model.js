@@ -11,6 +11,29 @@ function totals(data, assignment) {
   return sum;
 }
 
+/** What a network takes beside energy; a number is NaN if the table does not say, or a layer has no mapping.
+ *
+ * `busy` is the share of the PEs that work while the array computes, `stalled` that over all cycles. */
+function use(data, assignment) {
+  const sum = { operations: 0, computing: 0, possible: 0, cycles: 0, weight_bits: 0, off_chip_bits: 0 };
+  data.layers.forEach((layer, i) => {
+    const cell = layer.cells[assignment[i]];
+    sum.operations += layer.n_ops;
+    sum.computing += layer.n_ops ? layer.n_ops / (cell.utilisation ?? NaN) : 0;
+    sum.possible += cell.cycles * (data.candidates[assignment[i]].pes ?? NaN);
+    sum.cycles += cell.cycles ?? NaN;
+    sum.weight_bits += cell.weight_bits ?? NaN;
+    sum.off_chip_bits += cell.off_chip_bits ?? NaN;
+  });
+  return {
+    busy: sum.operations / sum.computing,
+    stalled: sum.operations / sum.possible,
+    seconds: sum.cycles * data.clock.seconds,
+    weight_bytes: Math.ceil(sum.weight_bits / 8),
+    off_chip_bytes: Math.ceil(sum.off_chip_bits / 8),
+  };
+}
+
 /** Candidates of a layer by energy, those without a mapping last, each with its difference from the chosen one. */
 function ranking(layer, chosen) {
   const own = layer.cells[chosen].pj;

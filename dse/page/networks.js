@@ -157,7 +157,8 @@ function networkTable(data, trained, buttons, on) {
   const passes = data.networks.some((network) => network.passes != null);
   const of = (format) => (value) => (value == null ? "" : format(value));
   const rows = own.map(([network, id]) => {
-    const sum = totals(data, network.assignment);
+    const sum = totals(data, network.assignment),
+      used = use(data, network.assignment);
     const first = networkButton(network, id, buttons, on);
     return trained
       ? [
@@ -180,6 +181,11 @@ function networkTable(data, trained, buttons, on) {
           totalText(data, sum.compute_pj),
           totalText(data, sum.tx_pj),
           whole(sum.cycles),
+          timeText(used.seconds),
+          shareText(used.busy),
+          shareText(used.stalled),
+          bytesText(used.weight_bytes),
+          bytesText(used.off_chip_bytes),
         ];
   });
   const head = trained
@@ -187,6 +193,9 @@ function networkTable(data, trained, buttons, on) {
         ...["network", "seed", "energy", "of all T8", "expected", "validation", "test", "gain over uniform"],
         ...["above the line", ...(passes ? ["image passes"] : []), "assignment"],
       ]
-    : ["network", "energy", "of all T8", "compute", "transmission", "cycles"];
+    : [
+        ...["network", "energy", "of all T8", "compute", "transmission", "cycles", `at ${data.clock.text}`],
+        ...["PEs busy", "with stalls", "weights", "off chip"],
+      ];
   return tableOf("Networks", head, rows);
 }

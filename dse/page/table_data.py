@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from dse.page.colours import shades
 from dse.page.nest import parse_nest
 from dse.table.columns import LevelColumn, Row, energy_columns
 from dse.table.cost_table import CostTable, Transmission
+from dse.table.performance import clock_of, off_chip_bits, weight_bits
 from dse.table.totals import REFERENCE
 
 Json = dict[str, Any]
@@ -26,7 +28,9 @@ def page_data(table: CostTable, transmission: Transmission = "all") -> Json:
         ``candidates`` and ``layers`` in the table's order. ``layers[i]["cells"][k]`` is a layer under a candidate:
         ``pj`` (the energy that counts), its parts ``compute_pj`` and ``tx_pj``, ``not_counted_pj`` (off chip),
         ``cycles``, ``utilisation``, ``optimal``, ``parts`` (pJ of each of the page's ``parts``), ``rest_pj`` (leakage)
-        and ``nest``, an index of ``nests``; or only ``reason`` if there is no mapping. ``reference`` is the index of
+        and ``nest``, an index of ``nests``; or only ``reason`` if there is no mapping. ``weight_bits`` and
+        ``off_chip_bits`` are memory of the weights and traffic of the chip; like ``kind`` and ``shape`` of a layer and
+        ``pes`` of a candidate, they are None in a table of an earlier schema. ``reference`` is the index of
         the candidate that shares are relative to, with ``reference_pj``; both are None if it lacks a mapping.
         ``layer_unit`` and ``total_unit`` are the units in which energies of layers and networks are printed.
     """
@@ -38,10 +42,12 @@ def page_data(table: CostTable, transmission: Transmission = "all") -> Json:
     layers = [
         {
             "name": layer,
+            "kind": table.kind(layer),
+            "shape": table.row(layer, table.candidates[0]).get("shape"),
             "n_ops": int(table.n_ops[i]),
             "cells": [
                 _cell(table.row(layer, c), columns, nests, transmission)
-                | ({"pj": float(energy[i, k]), "compute_pj": float(table.n_ops[i] * e_op)} if ok[i, k] else {})
+                | (_more(table, layer, c, float(energy[i, k]), float(table.n_ops[i] * e_op)) if ok[i, k] else {})
                 for k, (c, e_op) in enumerate(zip(table.candidates, table.e_op_pj, strict=True))
             ],
         }
@@ -50,6 +56,7 @@ def page_data(table: CostTable, transmission: Transmission = "all") -> Json:
     return {
         "workload": table.rows[0]["workload"],
         "transmission": transmission,
+        "clock": asdict(clock_of(table)),
         "layer_unit": unit(float(np.max(energy, initial=0.0, where=ok))),
         "total_unit": unit(float(np.max(energy, axis=1, initial=0.0, where=ok).sum())),
         "candidates": _candidates(table),
@@ -104,8 +111,9 @@ def unit(largest_pj: float) -> Json:
 
 def _candidates(table: CostTable) -> list[Json]:
     kinds = [(row["operator"], row["bits"]) for row in (table.row(table.layers[0], c) for c in table.candidates)]
+    pes = table.provenance.pes if table.provenance else {}
     return [
-        {"name": name, "operator": operator, "bits": bits, "fill": fill, "ink": ink}
+        {"name": name, "operator": operator, "bits": bits, "fill": fill, "ink": ink, "pes": pes.get(name)}
         for name, (operator, bits), (fill, ink) in zip(table.candidates, kinds, shades(kinds), strict=True)
     ]
 
@@ -124,6 +132,16 @@ def _cell(row: Row, columns: Sequence[LevelColumn], nests: dict[str, int], trans
         "parts": parts,
         "rest_pj": row.get("leakage_pj") or 0.0,
         "nest": nests.setdefault(row["mapping"], len(nests)) if row["mapping"] else None,
+    }
+
+
+def _more(table: CostTable, layer: str, candidate: str, pj: float, compute_pj: float) -> Json:
+    """Energies of a layer under a candidate, and the memory and traffic that it needs."""
+    return {
+        "pj": pj,
+        "compute_pj": compute_pj,
+        "weight_bits": weight_bits(table, layer, candidate),
+        "off_chip_bits": off_chip_bits(table, table.row(layer, candidate)),
     }
 
 

@@ -67,7 +67,8 @@ function radioOf(data, i, k, handlers) {
 
 function totalsOf(data, assignment, start) {
   const sum = totals(data, assignment),
-    before = totals(data, start);
+    before = totals(data, start),
+    used = use(data, assignment);
   const changed = assignment.filter((k, i) => k !== start[i]).length;
   const some = Number.isFinite(sum.pj);
   const parts = [
@@ -83,7 +84,9 @@ function totalsOf(data, assignment, start) {
     ],
     ["compute", totalText(data, sum.compute_pj), some ? percent(sum.compute_pj / sum.pj) : ""],
     ["transmission", totalText(data, sum.tx_pj), data.transmission === "all" ? "all levels" : "on-chip levels"],
-    ["cycles", some ? whole(sum.cycles) : "–", ""],
+    ["cycles", some ? whole(sum.cycles) : "–", some ? `${timeText(used.seconds)} at ${data.clock.text}` : ""],
+    ["PEs busy", shareText(used.busy), `${shareText(used.stalled)} with stalls`],
+    ["weights", bytesText(used.weight_bytes), `${bytesText(used.off_chip_bytes)} off chip`],
     [
       "change",
       some && changed ? differenceText(data.total_unit, sum.pj - before.pj) : "–",

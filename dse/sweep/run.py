@@ -19,8 +19,18 @@ from dse.sweep.sweep_table import SweepTable, refused_total, summary_row
 from dse.sweep.variants import check_paths, with_settings
 from dse.table.columns import COLUMNS, Row
 from dse.table.cost_table import CostTable
-from dse.table.fill import CandidatesLike, Plan, Progress, WorkloadLike, load_workload, map_plans, plan_for
+from dse.table.fill import (
+    CandidatesLike,
+    Plan,
+    Progress,
+    WorkloadLike,
+    load_workload,
+    map_plans,
+    plan_for,
+    sample_problem,
+)
 from dse.workload.layers import Workload
+from dse.workload.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,7 @@ def plan_sweep(
     check_paths(specification, (path for axis in axes for path in axis.paths), chosen)
     library = library_for(specification)
     loaded = load_engine(engine) if isinstance(engine, str) else engine
-    like = workload.layers[0].problem
+    like = sample_problem(workload)
 
     def site(point: Point) -> Site:
         altered = with_settings(specification, point.settings)
@@ -136,7 +146,13 @@ def plan_sweep(
             except InputError as e:
                 instances[candidate.name] = Refusal(status, str(e.at(e.where.removeprefix(f"{altered.where}: "))))
         usable = [found for found in instances.values() if isinstance(found, Instance)]
-        plan = plan_for(workload, usable, loaded, objective, remainders, slack=slack) if usable else None
+        possible = [c for c in chosen if isinstance(instances[c.name], Instance)]
+
+        def render(like: Problem) -> list[Instance]:
+            specs = [(candidate_spec(altered, candidate, like), candidate) for candidate in possible]
+            return [with_energies(spec, c, library, altered.where, loaded.energies) for spec, c in specs]
+
+        plan = plan_for(workload, usable, loaded, objective, remainders, slack=slack, render=render) if usable else None
         return Site(point, instances, plan, _cycle_seconds(altered))
 
     sites = tuple(map(site, points))
@@ -155,7 +171,7 @@ def run_sweep(
     mapped = [site for site in plan.sites if site.plan]
     found = map_plans([site.plan for site in mapped if site.plan], store=store, jobs=jobs, progress=progress)
     tables = {site.point.number: table for site, table in zip(mapped, found, strict=True)}
-    macs = {layer.name: layer.problem.macs for layer in plan.workload.layers}
+    macs = {layer.name: layer.macs for layer in plan.workload.layers}
     rows: list[Row] = []
     summary: list[Row] = []
     for site in plan.sites:

@@ -10,6 +10,7 @@ from typing import Any
 from dse.core.errors import InputError, did_you_mean
 from dse.core.fields import LARGEST, MOST, shown
 from dse.table.columns import COSTS, LevelColumn, Row
+from dse.table.shapes import EMBEDDING, operations, read_shape
 
 _REMAINDER = re.compile(r"\d,\d")  # in a loop nest: a loop's iterations, and those of its last run
 _INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -87,7 +88,7 @@ def check_rows(rows: Sequence[Row], path: object) -> None:
                     )  # fmt: skip
 
 
-_CONSTANT = {"": ("workload",), "layer": ("n_ops",), "candidate": ("operator", "bits", "e_op_pj")}
+_CONSTANT = {"": ("workload",), "layer": ("n_ops", "kind", "shape"), "candidate": ("operator", "bits", "e_op_pj")}
 """What rows share that agree in a column; the first is for all rows."""
 
 
@@ -96,9 +97,14 @@ def _problems(row: Row) -> Iterator[tuple[str, str, str]]:
     for column in ("layer", "candidate", "operator"):
         if not row[column].strip():
             yield column, "is empty", "a name"
+    memory_only = row["kind"] == EMBEDDING
     for column in ("n_ops", "bits"):
-        if row[column] < 1:
+        if row[column] < 1 and not (memory_only and column == "n_ops"):
             yield column, f"found {row[column]}", "at least 1"
+    if row["shape"] is not None:
+        computed = operations(row["kind"], read_shape(row["shape"], "shape"))
+        if row["n_ops"] != computed:
+            yield "n_ops", f"found {row['n_ops']}", f"{computed}, those of shape {row['shape']}"
     if row["status"] == "no_mapping":
         for column in (*COSTS, *filter(LevelColumn.parse, row)):
             if row[column] is not None:
@@ -106,7 +112,7 @@ def _problems(row: Row) -> Iterator[tuple[str, str, str]]:
         return
     if row["cycles"] < 1:
         yield "cycles", f"found {row['cycles']}", "at least 1"
-    if not 0 < row["utilisation"] <= 1 + _RELATIVE:
+    if not (0 < row["utilisation"] <= 1 + _RELATIVE or (memory_only and row["utilisation"] == 0)):
         yield "utilisation", f"found {row['utilisation']}", "a share above 0, at most 1"
     compute = row["n_ops"] * row["e_op_pj"]
     # With remainders Timeloop charges the operations of an average unit, rounded, which are more or fewer.

@@ -11,6 +11,8 @@ Row = dict[str, Any]
 COLUMNS: dict[str, type] = {
     "workload": str,
     "layer": str,
+    "kind": str,  # conv, linear, matmul ...; empty in tables of schemas that had no such column
+    "shape": str,  # dse.table.shapes; empty likewise
     "operator": str,
     "bits": int,
     "candidate": str,
@@ -33,6 +35,9 @@ COLUMNS: dict[str, type] = {
 is the sum of these energies and of ``leakage_pj``."""
 
 STATUS = ("ok", "no_mapping")
+
+DESCRIPTION = ("kind", "shape")
+"""Columns that tables have since schema 4; they are empty in an older table that was read and written again."""
 
 COSTS = ("e_compute_pj", "e_tx_pj", "e_tx_on_chip_pj", "leakage_pj", "cycles", "utilisation", "optimal")
 """Columns that are empty where there is no mapping."""

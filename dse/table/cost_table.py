@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from dse.core.errors import InputError
 from dse.core.fields import shown
 from dse.table.checks import check_columns, check_rows, convert
-from dse.table.columns import COLUMNS, COSTS, STATUS, LevelColumn, Row, energy_columns
+from dse.table.columns import COLUMNS, COSTS, DESCRIPTION, STATUS, LevelColumn, Row, energy_columns
 from dse.table.rows import read_rows, write_rows
+from dse.table.shapes import read_shape
 
 if TYPE_CHECKING:  # numpy is imported where arrays are asked for, pydantic where a file has a header
     import numpy as np
@@ -27,6 +28,9 @@ else:
 
 Transmission = Literal["all", "on_chip"]
 _TRANSMISSION = {"all": "e_tx_pj", "on_chip": "e_tx_on_chip_pj"}
+
+_DESCRIBED = 4
+"""The first schema with the columns of kind and shape."""
 
 _NEGLIGIBLE = 1e-9
 """Share of a layer's energy below which a difference of sums is rounding."""
@@ -68,6 +72,26 @@ class CostTable:
         import numpy as np
 
         return np.array([self.row(self.layers[0], c)["e_op_pj"] for c in self.candidates], dtype=np.float64)
+
+    def kind(self, layer: str) -> str | None:
+        """What a layer is: ``conv``, ``linear``, ``matmul`` ...; None in a table of an earlier schema.
+
+        Raises:
+            InputError: an unknown layer.
+        """
+        kind = self.row(layer, self.candidates[0]).get("kind")
+        return None if kind is None else str(kind)
+
+    def shape(self, layer: str) -> dict[str, int] | None:
+        """Dimensions and coefficients of a layer, those of size 1 left out; None in a table of an earlier schema.
+
+        Two layers have the same shape if these are equal: a name that is missing stands for 1.
+
+        Raises:
+            InputError: an unknown layer.
+        """
+        text = self.row(layer, self.candidates[0]).get("shape")
+        return None if text is None else read_shape(text, f"table: {layer}: shape")
 
     def e_tx_pj(self, transmission: Transmission = "all") -> FloatArray:
         """Transmission energy E_TX of Eq. 2 in pJ; shape (layers, candidates); inf where no mapping exists."""
@@ -124,6 +148,12 @@ class CostTable:
         """Names of the levels off the chip; of a table without provenance, what its numbers show."""
         return self.provenance.off_chip if self.provenance else _off_chip_by_sums(self)
 
+    @cached_property
+    def level_columns(self) -> tuple[LevelColumn, ...]:
+        """The columns of levels and tensors that any row has, in their order."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return tuple(column for column in map(LevelColumn.parse, names) if column is not None)
+
     def save(self, path: Path | str) -> None:
         """Writes the table as CSV, Parquet or JSON, by the file's suffix, with what made it."""
         columns = list(dict.fromkeys([*COLUMNS, *(c for row in self.rows for c in row)]))
@@ -133,16 +163,21 @@ class CostTable:
     def load(path: Path | str) -> CostTable:
         """Reads a table that `save` wrote, also of earlier schemas: 1 has neither leakage nor provenance.
 
+        Before schema 4 there were no kinds and shapes: `kind` and `shape` then give None.
+
         Raises:
             InputError: a file that is not a table, a column that is missing or unknown, a value of the wrong type, a
                 row that is missing or there twice, numbers that do not fit one another (see `dse.table.checks`), a
                 schema that is newer than this program.
         """
         file = read_rows(path)
-        provenance = _provenance(file.about, path) if file.about is not None else None
+        version, provenance = _provenance(file.about, path) if file.about is not None else (1, None)
         rows = file.rows
         for row in rows:
             row.setdefault("leakage_pj", None)  # of schema 1; it is filled in below
+            if version < _DESCRIBED:
+                for column in DESCRIPTION:
+                    row.setdefault(column, None)
         check_columns(dict.fromkeys(column for row in rows for column in row), COLUMNS, path)
         typed = [_typed(row, f"{path}: row {i + 1}", provenance is None) for i, row in enumerate(rows)]
         if provenance is None:
@@ -155,7 +190,8 @@ class CostTable:
         return table
 
 
-def _provenance(document: Any, path: Path | str) -> Provenance:
+def _provenance(document: Any, path: Path | str) -> tuple[int, Provenance]:
+    """The schema of a file, and what made it."""
     from dse.core.schema import validated
     from dse.table.provenance import SCHEMA, Provenance
 
@@ -163,10 +199,11 @@ def _provenance(document: Any, path: Path | str) -> Provenance:
     if isinstance(version, int) and version > SCHEMA:
         problem = f"has schema {version}, which is newer than this program's"
         raise InputError(f"{path}: header", problem, f"at most {SCHEMA}", "update enos-dse")
-    if version == 2 and not isinstance(version, bool) and "imperfect" in document:
-        document = {("remainders" if key == "imperfect" else key): value for key, value in document.items()}
-        document["schema_version"] = SCHEMA
-    return validated(Provenance, document, f"{path}: header")
+    if type(version) is int and version in range(2, SCHEMA):
+        document = {**document, "schema_version": SCHEMA}
+        if version == 2 and "imperfect" in document:
+            document = {("remainders" if key == "imperfect" else key): value for key, value in document.items()}
+    return version if type(version) is int else SCHEMA, validated(Provenance, document, f"{path}: header")
 
 
 def _fill_leakage(rows: list[Row]) -> None:
@@ -210,9 +247,11 @@ def _typed(row: Row, where: str, schema_1: bool) -> Row:
     for column, value in row.items():
         level = LevelColumn.parse(column)
         kind = COLUMNS.get(column) or (float if level and level.quantity == "energy_pj" else int)
-        empty = value is None or (value == "" and kind is not str)
-        needed = row["status"] == "ok" or column not in COSTS
+        empty = value is None or (value == "" and (kind is not str or column in DESCRIPTION))
+        needed = column not in DESCRIPTION and (row["status"] == "ok" or column not in COSTS)
         if empty and column in COLUMNS and needed and not (schema_1 and column == "leakage_pj"):
             raise InputError(f"{where}: {column}", "is empty", kind.__name__)
         typed[column] = None if empty else convert(value, kind, f"{where}: {column}")
+    if typed["shape"] is not None:
+        read_shape(typed["shape"], f"{where}: shape")
     return typed

@@ -15,7 +15,7 @@ from dse.core.errors import InputError
 from dse.hardware.candidates import Candidate, load_candidates
 from dse.hardware.instance import ArchLike
 from dse.table.columns import Row
-from dse.table.fill import CandidatesLike, Job, Progress, Report, WorkloadLike, make_plan, stored
+from dse.table.fill import CandidatesLike, Job, Lookup, Progress, Report, WorkloadLike, make_plan, stored
 from dse.table.result import Result, result_of
 from dse.table.rows import write_rows
 from dse.table.store import Store, content_key
@@ -169,12 +169,14 @@ def network_front(
             progress(report)
         with closing(_searched(left, jobs)) as answers:
             known.update(stored(answers, opened, report, progress))
-    fronts = tuple(known[keys[job.layer]] for job in plan.jobs)
-    for job, front in zip(plan.jobs, fronts, strict=True):
+    fronts = tuple(  # an embedding has one point: there is nothing to choose
+        LayerFront((row.result,), True) if isinstance(row, Lookup) else known[keys[row.layer]] for row in plan.rows
+    )
+    for row, front in zip(plan.rows, fronts, strict=True):
         if not front.points:
-            raise InputError(f"{plan.workload}: {job.layer}, {candidate.name}", f"no mapping: {front.reason}")
+            raise InputError(f"{plan.workload}: {row.layer}, {candidate.name}", f"no mapping: {front.reason}")
     sums = add([[(point.energy_pj, point.cycles) for point in front.points] for front in fronts])
-    return NetworkFront(plan.workload, candidate.name, tuple(job.layer for job in plan.jobs), fronts, sums)
+    return NetworkFront(plan.workload, candidate.name, tuple(row.layer for row in plan.rows), fronts, sums)
 
 
 def _reference(candidates: CandidatesLike) -> Candidate:

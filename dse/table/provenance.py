@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,15 +14,20 @@ from pydantic import BeforeValidator, WithJsonSchema
 from pydantic.dataclasses import dataclass
 
 from dse.core.errors import InputError
-from dse.core.schema import CONFIG, Flag, Text, checked, exactly
+from dse.core.expressions import evaluate
+from dse.core.schema import CONFIG, Flag, Text, checked, exactly, number, whole
 from dse.hardware.candidates import Candidate
-from dse.hardware.spec import Spec
+from dse.hardware.instance import Instance
 from dse.hardware.spec_reader import SpecFile
 from dse.mapper.slack import read_slack
-from dse.workload.layers import Workload
+from dse.table.shapes import EMBEDDING
+from dse.workload.layers import Layer, Workload
 
-SCHEMA = 3
-"""Version of the files of cost tables. 1 had no provenance and no column of leakage, 2 `imperfect` for `remainders`."""
+SCHEMA = 4
+"""Version of the files of cost tables.
+
+1 had no provenance and no column of leakage, 2 `imperfect` for `remainders`, 3 no columns of kind and shape.
+"""
 
 
 def _digest(value: str) -> str:
@@ -48,6 +53,10 @@ class Level:
     off_chip: Flag
 
 
+Counts = dict[Text, Annotated[int, whole(1)]]
+"""A whole number for each candidate, by its name."""
+
+
 @dataclass(frozen=True, config=CONFIG)
 class Provenance:
     """What made a table. Digests are SHA-256 of the content that decides energies, not of a file's text.
@@ -58,6 +67,10 @@ class Provenance:
     perfect factors. `levels` are the memories, outermost first;
     `transmission` names the transmission energies that the table has. `slack` is the share of the least energy
     that mappings could need more to be faster; without it there was none.
+
+    `cycle_seconds` is the duration of a cycle, if the specification gives one. For each candidate there are the PEs of
+    the array, the bits of a weight, and for each memory off the chip the bits of its words. Tables of earlier schemas
+    have none of these.
     """
 
     schema_version: Annotated[int, exactly(SCHEMA)]
@@ -73,6 +86,10 @@ class Provenance:
     levels: tuple[Level, ...]
     transmission: tuple[Literal["all", "on_chip"], ...] = ("all", "on_chip")
     slack: Slack = 0.0
+    cycle_seconds: Annotated[float, number(0, 1e30, above=True)] | None = None
+    pes: Counts = field(default_factory=dict, hash=False)
+    weight_bits: Counts = field(default_factory=dict, hash=False)
+    word_bits: dict[Text, Counts] = field(default_factory=dict, hash=False)
 
     @property
     def off_chip(self) -> frozenset[str]:
@@ -85,16 +102,16 @@ class Provenance:
         document = {**asdict(self), "levels": list(map(asdict, self.levels)), "transmission": list(self.transmission)}
         if not self.slack:  # as in tables that were made before there was one
             del document["slack"]
+        if self.cycle_seconds is None:
+            del document["cycle_seconds"]
         return document
 
 
-def provenance_of(
-    workload: Workload, arch: SpecFile, candidates: Sequence[Candidate], spec: Spec, **settings: Any
-) -> Provenance:
+def provenance_of(workload: Workload, arch: SpecFile, instances: Sequence[Instance], **settings: Any) -> Provenance:
     """The provenance of a table that is to be made.
 
     Args:
-        spec: the specification as it is for one of the candidates.
+        instances: the accelerator for each of the candidates.
         settings: objective, engine, engine_version, remainders, slack.
     """
     return Provenance(
@@ -103,10 +120,37 @@ def provenance_of(
         workload_digest=workload_digest(workload),
         arch=arch_name(arch),
         arch_digest=digest(arch.document),
-        operators_digest=operators_digest(candidates),
-        levels=tuple(Level(storage.name, storage.off_chip) for storage in spec.storages),
+        operators_digest=operators_digest([instance.candidate for instance in instances]),
+        levels=tuple(Level(storage.name, storage.off_chip) for storage in instances[0].spec.storages),
+        cycle_seconds=cycle_seconds(arch),
+        pes={instance.candidate.name: instance.spec.pe_count for instance in instances},
+        weight_bits={instance.candidate.name: instance.candidate.weight_bits for instance in instances},
+        word_bits=_word_bits(instances),
         **settings,
     )
+
+
+def cycle_seconds(arch: SpecFile) -> float | None:
+    """Duration of a cycle from the specification's ``global_cycle_seconds``; None if it is not given.
+
+    Example:
+        >>> from dse.hardware.instance import read_arch
+        >>> cycle_seconds(read_arch())
+        1e-09
+    """
+    value = evaluate(arch.variables.get("global_cycle_seconds"), arch.variables, f"{arch.where}: variables")
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    return float(value) if known else None
+
+
+def _word_bits(instances: Sequence[Instance]) -> dict[str, dict[str, int]]:
+    """Bits of a word of each memory off the chip, for each candidate."""
+    bits: dict[str, dict[str, int]] = {}
+    for instance in instances:
+        for storage in instance.spec.storages:
+            if storage.off_chip:
+                bits.setdefault(storage.name, {})[instance.candidate.name] = storage.datawidth
+    return bits
 
 
 def check_architecture(provenance: Provenance, arch: SpecFile, where: object) -> None:
@@ -151,7 +195,12 @@ def arch_name(arch: SpecFile) -> str:
 
 def workload_digest(workload: Workload) -> str:
     """Of the names and shapes of all layers, in their order."""
-    return digest([[layer.name, layer.problem.canonical()] for layer in workload.layers])
+    return digest([[layer.name, _shape(layer)] for layer in workload.layers])
+
+
+def _shape(layer: Layer) -> dict[str, Any]:
+    """What decides a layer's costs; an embedding has no problem that a mapper could solve."""
+    return {layer.kind: layer.instance} if layer.kind == EMBEDDING else layer.problem.canonical()
 
 
 def operators_digest(candidates: Iterable[Candidate]) -> str:

@@ -111,19 +111,23 @@ def _busy(spec: Spec, problem: Problem, mapping: Mapping, evaluation: Evaluation
     return problem.macs / steps(spec, problem, mapping)
 
 
-def table_row(workload: str, layer: str, problem: Problem, instance: Instance, engine: str, result: Result) -> Row:
+def table_row(
+    workload: str, layer: str, kind: str, shape: str, n_ops: int, instance: Instance, engine: str, result: Result
+) -> Row:
     """The cost table's row of a layer under a candidate; without a mapping it has a reason and no costs."""
     candidate = instance.candidate
     ok = result.status == "ok"
     row: Row = {
         "workload": workload,
         "layer": layer,
+        "kind": kind,
+        "shape": shape,
         "operator": candidate.operator,
         "bits": candidate.bits,
         "candidate": candidate.name,
         "status": result.status,
         "reason": result.reason,
-        "n_ops": problem.macs,
+        "n_ops": n_ops,
         "e_op_pj": instance.e_op_pj,
         "e_compute_pj": result.compute_pj if ok else None,
         "e_tx_pj": result.energy_pj - result.compute_pj if ok else None,

@@ -170,9 +170,16 @@ class Store:
 
     def _version(self, connection: sqlite3.Connection) -> int | None:
         """The version of the file, None if it is empty; InputError if it is not a store of this version."""
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        began = not connection.in_transaction
+        if began:  # another process may make the store meanwhile: half of it is read as a file of another program
+            connection.execute("BEGIN")
+        try:
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        finally:
+            if began:
+                connection.execute("ROLLBACK")
         if not names and not application and not version:
             return None
         if application != _APPLICATION:

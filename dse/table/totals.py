@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dse.table.cost_table import CostTable, Transmission
+from dse.table.performance import Performance, performance
 
 PAPER_RATIOS = {("multiplication_free", 8): 0.34, ("binary_connect", 8): 0.17}
 """Energy of SqueezeNet with one operator throughout, over that with the typical one at 8 bit (paper, Fig. 5)."""
@@ -21,7 +22,7 @@ REFERENCE = ("typical", 8)
 
 @dataclass(frozen=True)
 class Total:
-    """Energies in pJ of a network with one candidate in all layers; None where a layer has no mapping.
+    """Energies in pJ of a network with one candidate in all layers, and what else it takes; None without a mapping.
 
     `ratio` and `on_chip_ratio` are relative to the typical operator at 8 bit, the latter without off-chip levels.
     """
@@ -37,6 +38,7 @@ class Total:
     ratio: float | None
     on_chip_ratio: float | None
     paper_ratio: float | None
+    performance: Performance
 
     def compared(self, transmission: Transmission) -> float | None:
         """The ratio that is set beside the paper's."""
@@ -66,6 +68,7 @@ def uniform_totals(table: CostTable) -> tuple[Total, ...]:
                 ratio=_ratio(sums[candidate], reference, 1),
                 on_chip_ratio=_ratio(sums[candidate], reference, 2),
                 paper_ratio=paper.get((operator, bits)),
+                performance=performance(table, candidate),
             )
         )
     return tuple(totals)

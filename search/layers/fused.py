@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from search.layers.input_views import Views, side_by_side, view_gradients
+from search.layers.input_views import Views, side_by_side, traced_side_by_side, view_gradients
+from search.layers.tracing import traced
 
 Layer = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.Linear
 """Layers whose products can be searched."""
@@ -64,9 +65,12 @@ def convolve_views(
         x = x[None]
     if not (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)):
         x = x.contiguous()
-    y: Tensor = _ConvolveViews.apply(  # type: ignore[no-untyped-call]
-        x, rms, weight, bias, views, geometry, dtype, *(steps[bits] for bits in views.widths)
-    )
+    of_widths = [steps[bits] for bits in views.widths]
+    y: Tensor
+    if traced(x):
+        y = _product(x, traced_side_by_side(x, of_widths, views, dtype), weight, bias, geometry, dtype)
+    else:
+        y = _ConvolveViews.apply(x, rms, weight, bias, views, geometry, dtype, *of_widths)  # type: ignore[no-untyped-call]
     if unit is not None:
         spread = [-1, *[1] * (weight.dim() - 2)]
         y = y * unit.reshape(spread)
@@ -157,20 +161,9 @@ class _ConvolveViews(torch.autograd.Function):
         ctx.views, ctx.geometry, ctx.bias_sizes = views, geometry, None if bias is None else list(bias.shape)
         ctx.dtype = dtype
         inputs = side_by_side(_laid_out(x, views), steps, views, dtype)
-        weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+        y = _product(x, inputs, weight, bias, geometry, dtype)
         if geometry.linear:
-            return functional.linear(inputs, weight, bias).to(x.dtype)
-        if geometry.uneven:
-            inputs = functional.pad(inputs, geometry.uneven)
-        g = geometry
-        if g.transposed:
-            weight = _swapped(weight, g.groups)
-            y = functional.conv_transpose2d(
-                inputs, weight, bias, g.stride, g.padding, g.output_padding, g.groups, g.dilation
-            )
-            y = y.to(x.dtype)
-        else:
-            y = functional.conv2d(inputs, weight, bias, g.stride, g.padding, g.dilation, g.groups).to(x.dtype)
+            return y
         return y.contiguous() if x.is_contiguous() else y.contiguous(memory_format=torch.channels_last)
 
     @staticmethod
@@ -195,6 +188,26 @@ class _ConvolveViews(torch.autograd.Function):
             of_x, of_steps = view_gradients(x, rms, inputs, of_inputs, steps, views, learned)
         of_weight, of_bias = (None if g is None else g.to(weight.dtype) for g in (of_weight, of_bias))
         return of_x, None, of_weight, of_bias, None, None, None, *of_steps
+
+
+def _product(
+    x: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry, dtype: torch.dtype
+) -> Tensor:
+    """The product of views `inputs` with `weight`, computed in `dtype`, in the type of `x`."""
+    weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+    if geometry.linear:
+        return functional.linear(inputs, weight, bias).to(x.dtype)
+    if geometry.uneven:
+        inputs = functional.pad(inputs, geometry.uneven)
+    g = geometry
+    if g.transposed:
+        weight = _swapped(weight, g.groups)
+        y = functional.conv_transpose2d(
+            inputs, weight, bias, g.stride, g.padding, g.output_padding, g.groups, g.dilation
+        )
+    else:
+        y = functional.conv2d(inputs, weight, bias, g.stride, g.padding, g.dilation, g.groups)
+    return y.to(x.dtype)
 
 
 def _laid_out(x: Tensor, views: Views) -> Tensor:

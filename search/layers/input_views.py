@@ -15,7 +15,8 @@ from torch import Tensor
 
 from search.layers.operators import Surrogates, View
 from search.layers.operators.surrogates import sign_slope
-from search.layers.quantize import levels
+from search.layers.quantize import levels, to_words
+from search.layers.tracing import traced
 from search.layers.view_kernels import Words, gradients_of, views_of
 
 _KINDS: tuple[View, ...] = ("value", "sign", "magnitude", "binary")
@@ -77,6 +78,23 @@ def side_by_side(x: Tensor, steps: Sequence[Tensor], views: Views, dtype: torch.
             elif name == "binary":
                 slot.copy_(words if views.signed else 2 * words - 1)
     return result
+
+
+def traced_side_by_side(x: Tensor, steps: Sequence[Tensor], views: Views, dtype: torch.dtype) -> Tensor:
+    """`side_by_side` in operations that a graph can be made of, without memory that is shared or written to."""
+    dim = views.channels_of(x)
+    grouped: Tensor = x.unflatten(dim, (views.groups, -1))  # type: ignore[no-untyped-call]
+    parts: dict[tuple[int, View], Tensor] = {}
+    for bits, step in zip(views.widths, steps, strict=True):
+        if bits == 1 and views.signed:
+            words = torch.where(grouped >= 0, 1.0, -1.0).to(x.dtype)
+        else:
+            words = to_words(grouped, step, *levels(bits, views.signed))
+        parts[bits, "value"] = words
+        parts[bits, "sign"] = words.sign()
+        parts[bits, "magnitude"] = words.abs()
+        parts[bits, "binary"] = words if views.signed else 2 * words - 1
+    return torch.cat([parts[name].to(dtype) for name in views.names], dim + 1).flatten(dim, dim + 1)
 
 
 def _words(x: Tensor, step: Tensor, bits: int, signed: bool, out: Tensor) -> None:
@@ -174,7 +192,7 @@ def _slots(x: Tensor, views: Views) -> tuple[Tensor, ...]:
 
 
 def _in_one_pass(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and not traced(x)
 
 
 _scratches = threading.local()
@@ -213,15 +231,15 @@ def _blocks(x: Tensor, views: Views, count: int) -> Tensor:
 
 def _words_of(x: Tensor, steps: Sequence[Tensor], views: Views) -> Words:
     two = tuple(bits == 1 and views.signed for bits in views.widths)
-    return Words(torch.stack([s.detach().to(x.dtype) for s in steps]), *_ends(views.widths, views.signed, x.dtype), two)
+    lows, highs = _ends(views.widths, views.signed, np.float64 if x.dtype == torch.float64 else np.float32)
+    return Words(torch.stack([s.detach().to(x.dtype) for s in steps]), lows, highs, two)
 
 
 @functools.cache
-def _ends(widths: tuple[int, ...], signed: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Lowest and highest word of each width."""
+def _ends(widths: tuple[int, ...], signed: bool, dtype: Any) -> tuple[Any, Any]:
+    """Lowest and highest word of each width; arrays, since a tensor of a trace must not be kept."""
     lows, highs = zip(*(levels(bits, signed) for bits in widths), strict=True)
-    with torch.inference_mode(False):  # cached, so calls outside inference mode use it too
-        return torch.tensor(lows, dtype=dtype), torch.tensor(highs, dtype=dtype)
+    return np.array(lows, dtype), np.array(highs, dtype)
 
 
 @functools.cache
@@ -236,7 +254,7 @@ def _slopes(x: Tensor, rms: Tensor, words: Words, views: Views) -> Tensor:
     if not any(name in ("sign", "magnitude") for _, name in views.names):
         return x.new_empty((len(views.widths), 2, 0))
     span = int((words.highs - words.lows).max()) + 1
-    every = words.lows[:, None] + torch.arange(span, dtype=x.dtype)
+    every = torch.from_numpy(words.lows[:, None] + np.arange(span, dtype=words.lows.dtype))
     unit = (words.steps / rms.to(x.dtype))[:, None]
     of_sign = sign_slope(every, views.surrogates.sign_width_input / unit)
     return torch.stack([of_sign, torch.tanh(views.surrogates.steepness * unit * every)], 1)

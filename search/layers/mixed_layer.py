@@ -23,6 +23,7 @@ from search.layers.input_views import Views
 from search.layers.operators import Inputs, Surrogates, View, Weights, operator
 from search.layers.quantisers import QuantiserName, checked, input_quantiser, weight_quantiser
 from search.layers.quantize import weight_rms
+from search.layers.tracing import eager, traced
 from search.layers.weight_kernels import covers, sum_of, summed_weights
 
 
@@ -109,6 +110,7 @@ class MixedLayer(Choice):
                 part[name] = state[name]
         return part
 
+    @eager
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         rms = self.scale(x)
         signed = bool(self.scale.signed)
@@ -142,6 +144,7 @@ class MixedLayer(Choice):
         """Whether the weights can be summed by `search.layers.weight_kernels`."""
         weight, learned = self.layer.weight, self.log_scale is not None or len(self.latents) > 0
         plain = not learned and self.options.quantiser == "rms"
+        plain = plain and not traced(weight)
         return plain and weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
 
     def candidate_weights(self, inputs: dict[int, Inputs]) -> list[tuple[tuple[Tensor, ...], Tensor]]:

@@ -7,6 +7,7 @@ them, weights of one bit are binarize(w) times the output channel's mean magnitu
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Literal, cast, get_args
 
@@ -14,7 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from dse.core.errors import unknown
-from search.layers.quantize import ActivationScale, binarise, clip_ratio, levels, to_words, weight_rms
+from search.layers.quantize import (
+    ActivationScale,
+    binarise,
+    clip_ratio,
+    levels,
+    several_processes,
+    to_words,
+    weight_rms,
+)
+from search.layers.tracing import traced
 
 QuantiserName = Literal["rms", "lsq", "dorefa"]
 _TINY = 1e-8
@@ -78,13 +88,22 @@ class LsqInputs(ActivationScale):
         self._numel = 1
 
     def forward(self, x: Tensor) -> Tensor:
-        self._numel = x.numel() // (len(x) if x.dim() else 1)
+        if not traced(x):  # what is traced has the same number, maybe as a symbol
+            self._numel = x.numel() // (len(x) if x.dim() else 1)
         return super().forward(x)
 
-    def _begin(self, x: Tensor) -> None:
-        with torch.no_grad():
-            for bits, step in self.steps.items():
-                step.copy_(first_step(x, levels(int(bits), bool(self.signed))[1]))
+    def _start(self, x: Tensor) -> None:
+        if self.training and several_processes():
+            warnings.warn("each process begins LSQ's steps of inputs with a batch of its own; compute one batch before "
+                          "the network is wrapped for distributed training", stacklevel=2)  # fmt: skip
+        for bits, step in self.steps.items():
+            step.data.copy_(first_step(x, levels(int(bits), bool(self.signed))[1]))
+
+    def _widen(self) -> None:
+        """Steps as if the first batch had been signed; not seen by autograd, which may have kept steps of a call."""
+        for bits, step in self.steps.items():
+            unsigned, signed = (levels(int(bits), sign)[1] for sign in (False, True))
+            step.data.mul_(math.sqrt(unsigned / signed))
 
     def step(self, rms: Tensor, bits: int) -> Tensor:
         return scaled_gradient(self.steps[str(bits)], self._numel, levels(bits, bool(self.signed))[1])

@@ -33,13 +33,13 @@ class Words:
     """
 
     steps: Tensor
-    lows: Tensor
-    highs: Tensor
+    lows: Any  # arrays in the type of the inputs
+    highs: Any
     two: tuple[bool, ...]
 
     @property
     def arrays(self) -> tuple[Any, ...]:
-        return self.steps.numpy(), self.lows.numpy(), self.highs.numpy(), np.array(self.two)
+        return self.steps.numpy(), self.lows, self.highs, np.array(self.two)
 
 
 def views_of(x: Tensor, words: Words, slots: Any, out: Tensor) -> None:

@@ -282,8 +282,8 @@ def _check_origin(config: RunConfig, network: Network, table: CostTable) -> None
         check_operators(table.provenance, named, "table")
     operations = dict(zip(table.layers, table.n_ops, strict=True))
     for layer in workload.layers:
-        if layer.problem.macs != operations[layer.name]:
-            problem = f"has {operations[layer.name]:,.0f} operations, the network's has {layer.problem.macs:,}"
+        if layer.macs != operations[layer.name]:
+            problem = f"has {operations[layer.name]:,.0f} operations, the network's has {layer.macs:,}"
             raise InputError(f"table: layer {layer.name!r}", problem, hint="take a table of this very network")
     if table.provenance:
         check_network(table.provenance, workload, "table")

@@ -69,6 +69,56 @@ def test_map_prints_totals_and_a_second_run_recomputes_nothing(
     assert len(CostTable.load(table).rows) == 18
 
 
+def test_map_prints_cycles_time_and_memory(run: Any, quick: Any, workload: Any, tmp_path: Path) -> None:
+    def row_of(*options: str) -> dict[str, str]:
+        code, out, _ = run("map", workload, "--candidate", "T8", "--jobs", "1", *options)
+        lines = out.split("One operator at one precision")[1].splitlines()
+        assert code == 0 and "all T8" in lines[4]
+        return {"caption": lines[0], "units": lines[2], "row": lines[4], "all": out}
+
+    found = json.loads(run("map", workload, "--candidate", "T8", "--jobs", "1", "--json")[1])
+    (total,) = found["totals"]
+    cycles = total["performance"]["cycles"]
+    assert found["cycle_seconds"] == 1e-9 and total["performance"]["weight_bytes"] > 0
+    known = row_of()
+    assert "time at 1 GHz (global_cycle_seconds)" in known["caption"] and f" {cycles:,} " in known["row"]
+    slow = row_of("--clock", "1 kHz")
+    assert "time at 1 kHz (given)" in slow["caption"] and " s " in slow["units"]
+    assert f"{cycles / 1e3:,.{max(0, 3 - len(str(cycles // 1000)) + 1)}f}" in slow["row"]
+    (tmp_path / "no_clock.yaml").write_text(ARCH.read_text().replace("  global_cycle_seconds: 1e-9\n", ""))
+    silent = row_of("--arch", str(tmp_path / "no_clock.yaml"))
+    assert "time at 1 GHz (for the specification names no clock)" in silent["caption"]
+    assert silent["row"] == known["row"]
+    for wrong in ("200", "0MHz", "-1GHz", "1e9Hz", "fast"):
+        assert "--clock: found" in refused(run("map", workload, f"--clock={wrong}"))
+    assert "--clock: does not go with --front" in refused(run("map", workload, "--clock", "1GHz", "--front"))
+
+
+def test_map_names_layers_on_few_units(run: Any, quick: Any, workload: Any) -> None:
+    options = ("map", workload, "--candidate", "T8", "--jobs", "1")
+    lines = run(*options)[1].splitlines()
+    (at,) = (i for i, line in enumerate(lines) if line.startswith("Few of the 168 PEs work under T8 ("))
+    (idle, *_) = json.loads(run(*options, "--json")[1])["few_pes"]["T8"]
+    assert f": {idle['layer']} 1 ({idle['share']:.0%})" in lines[at] and "--objective edp" in lines[at + 1]
+    faster = run(*options, "--objective", "delay")[1]
+    assert "Few of the 168 PEs" in faster and "--objective" not in faster
+
+
+def test_map_of_some_candidates(run: Any, quick: Any, workload: Any, tmp_path: Path) -> None:
+    some = ("--candidate", "BC8", "--candidate", "T8", "--jobs", "1")
+    code, out, _ = run("map", workload, *some, "--output", tmp_path / "t.csv")
+    assert code == 0 and "0 of 4 rows from the store, 4 computed" in out and "MF8" not in out
+    table = CostTable.load(tmp_path / "t.csv")
+    assert table.candidates == ("T8", "BC8") and len(table.rows) == 4  # in the order of the operators file
+    code, out, _ = run("map", workload, "--output", tmp_path / "all.csv", "--jobs", "1")
+    assert "4 of 18 rows from the store, 14 computed" in out
+    every = CostTable.load(tmp_path / "all.csv")
+    assert [row for row in every.rows if row["candidate"] in table.candidates] == list(table.rows)
+    line = refused(run("map", workload, "--candidate", "T8", "--candidate", "MF18"))
+    assert "--candidate: unknown candidate 'MF18'; did you mean 'MF8'? (allowed: T8, T4, T2, MF8" in line
+    assert "--candidate: does not go with --front" in refused(run("map", workload, "--candidate", "T8", "--front"))
+
+
 def test_map_as_json(run: Any, quick: Any, workload: Any) -> None:
     code, out, _ = run("map", workload, "--json", "--jobs", "1")
     found = json.loads(out)

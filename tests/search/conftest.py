@@ -10,6 +10,7 @@ import torch
 
 from dse.hardware.candidates import load_candidates
 from dse.table.cost_table import CostTable
+from dse.table.shapes import shape_text
 from dse.workload.export import export_network
 from dse.workload.networks import Network
 
@@ -34,13 +35,14 @@ def synthetic_table(network: Network, operators: Path | str = "operators") -> Co
     """A table of the candidates of an operators file; those that `RELATIVE` lacks cost half of T8."""
     rows = []
     for layer in export_network(network).layers:
-        macs = layer.problem.macs
+        macs = layer.macs
         for c in load_candidates(operators):
             per_mac = PJ_PER_MAC * RELATIVE.get(c.name, 0.5)
             moved = (1 - COMPUTE_SHARE) * per_mac * macs
             rows.append(
                 {
-                    "workload": network.name, "layer": layer.name, "operator": c.operator, "bits": c.bits,
+                    "workload": network.name, "layer": layer.name, "kind": layer.kind,
+                    "shape": shape_text(layer.instance), "operator": c.operator, "bits": c.bits,
                     "candidate": c.name, "status": "ok", "reason": "", "n_ops": macs,
                     "e_op_pj": COMPUTE_SHARE * per_mac, "e_compute_pj": COMPUTE_SHARE * per_mac * macs,
                     "e_tx_pj": moved, "e_tx_on_chip_pj": moved / 2, "cycles": macs, "utilisation": 1.0,

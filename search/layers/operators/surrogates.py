@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from search.layers.operators.base import Inputs, Surrogates, View
+from search.layers.tracing import traced
 
 
 def view(words: Tensor, kind: View, inputs: Inputs, surrogates: Surrogates) -> Tensor:
@@ -24,6 +25,8 @@ def view(words: Tensor, kind: View, inputs: Inputs, surrogates: Surrogates) -> T
 
 def sign(x: Tensor, width: Tensor | float) -> Tensor:
     """sign(x) with sign(0) = 0; its gradient is a Gaussian of standard deviation `width` and area 2."""
+    if traced(x):
+        return x.sign()
     result: Tensor = _Sign.apply(  # type: ignore[no-untyped-call]
         x, torch.as_tensor(width, dtype=x.dtype, device=x.device)
     )
@@ -32,6 +35,8 @@ def sign(x: Tensor, width: Tensor | float) -> Tensor:
 
 def magnitude(x: Tensor, steepness: Tensor | float) -> Tensor:
     """|x|; its gradient is tanh(steepness * x)."""
+    if traced(x):
+        return x.abs()
     result: Tensor = _Magnitude.apply(  # type: ignore[no-untyped-call]
         x, torch.as_tensor(steepness, dtype=x.dtype, device=x.device)
     )

@@ -9,8 +9,13 @@ import pytest
 import yaml
 
 from dse.core.shipped import data_dir
+from dse.hardware.candidates import load_candidates
 from dse.page import page_data, write_table_page
 from dse.table.cost_table import CostTable
+from dse.table.fill import map_workload
+from dse.table.performance import performance
+from dse.workload.layers import Layer, Workload
+from tests.dse.fakes import FakeEngine
 from tests.dse.page.browser import DARK, STILL, Browser, number, start
 from tests.dse.page.tables import CANDIDATES, LAYERS, REASON, small_table
 
@@ -120,6 +125,36 @@ def test_pointing_at_a_layer_shows_its_numbers(browser: Any, page: Any) -> None:
                 if name == "T8"
                 else number(difference) == pytest.approx((other - energy) / 1e3, rel=5e-3)
             )
+
+
+def test_a_table_with_shapes_shows_them_and_what_the_network_takes(browser: Any, tmp_path: Path) -> None:
+    """The page's script and `dse.table.performance` agree, also for a mixture of candidates."""
+    conv = Layer("conv", "conv", {"C": 4, "M": 300, "P": 6, "Q": 6, "R": 3, "S": 3})
+    net = Workload(
+        "net", (Layer("wte", "embedding", {"N": 5000, "M": 64}), conv, Layer("fc", "linear", {"C": 64, "M": 9}))
+    )
+    table = map_workload(net, engine=FakeEngine(), store=tmp_path / "store", candidates=load_candidates()[::6], jobs=1)
+    table.save(tmp_path / "t.json")
+    browser.open(write_table_page(tmp_path / "t.json"))
+    assert browser.problems() == []
+    said = []
+    for column in columns(browser):
+        browser.hover(column)
+        said.append((browser.text("#layer .shape"), browser.text("#layer .nest").startswith("Nothing is mapped")))
+    assert said == [("embedding: N5000 M64", True), ("conv: C4 M300 P6 Q6 R3 S3", False), ("linear: C64 M9", False)]
+    browser.click(browser.one("#what-if input[name='layer-1'][value='1']").find_element("xpath", ".."))
+    found = performance(table, {"wte": "T8", "conv": "BC8", "fc": "T8"})
+    shown = {e.text.split("\n")[0]: e.text.split("\n")[1:] for e in browser.all("#what-if .total")}
+    assert found.cycles is not None and found.weight_bytes is not None and found.off_chip_bytes is not None
+    assert number(shown["cycles"][0]) == found.cycles
+    assert number(shown["cycles"][1].split(" at ")[0]) == pytest.approx(found.cycles / 1e3, rel=5e-3)
+    assert shown["cycles"][1].endswith(" µs at 1 GHz")
+    busy, stalled = (f"{share:.1%}".replace("%", " %") for share in (found.utilisation, found.utilisation_with_stalls))
+    assert shown["PEs busy"] == [busy, f"{stalled} with stalls"] and busy != stalled
+    assert shown["weights"][0].endswith("KiB")
+    assert number(shown["weights"][0]) == pytest.approx(found.weight_bytes / 1024, rel=5e-3)
+    assert shown["weights"][1].endswith(" MiB off chip")
+    assert number(shown["weights"][1].removesuffix("off chip")) == pytest.approx(found.off_chip_bytes / 2**20, rel=5e-3)
 
 
 def test_the_loop_nest_has_its_levels_loops_and_axes(browser: Any, page: Any) -> None:

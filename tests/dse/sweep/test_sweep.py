@@ -290,7 +290,9 @@ def test_saved_tables(run: Any, tmp_path: Path) -> None:
     assert float(rows[2]["energy_pj"]) == found.total(2, "T8")["energy_pj"]
     with (tmp_path / "rows.csv").open() as f:
         header, *lines = f.read().splitlines()
-    assert header.startswith("point,weights_spad.depth,workload,layer,operator,bits,candidate,status,reason,")
+    assert header.startswith(
+        "point,weights_spad.depth,workload,layer,kind,shape,operator,bits,candidate,status,reason,"
+    )
     assert len(lines) == len(found.rows)
     assert json.loads((tmp_path / "rows.json").read_text()) == list(found.rows)
     with pytest.raises(InputError, match=r"\.csv, \.parquet, \.json"):

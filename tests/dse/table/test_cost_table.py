@@ -24,7 +24,11 @@ def test_written_and_read_again(tmp_path: Path, suffix: Any) -> None:
     again.save(tmp_path / "table.csv")
     assert (tmp_path / "table.csv").read_text() == (tmp_path / "first.csv").read_text()
     rows = [line for line in SHIPPED.read_text().splitlines() if not line.startswith("#")]
-    assert (tmp_path / "table.csv").read_text().splitlines()[-len(rows) :] == rows
+    written = (tmp_path / "table.csv").read_text().splitlines()[-len(rows) :]
+    assert written[0] == rows[0].replace(",layer,", ",layer,kind,shape,")  # the shipped one has no shapes
+    for line, before in zip(written[1:], rows[1:], strict=True):
+        workload, layer, *others = before.split(",", 2)
+        assert line == ",".join([workload, layer, "", "", *others])
 
 
 def test_totals_come_from_the_rows() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dse.table.fill import map_workload
 from dse.table.network_front import LayerFront, add, network_front, spread
 from dse.table.result import Result
 from dse.table.store import Store
@@ -67,6 +68,16 @@ def test_workers_and_the_store_give_the_same_front(store: Any, tmp_path: Any) ->
     assert (reports[-1].reused, reports[-1].to_compute) == (3, 0)
     assert network_front(NET, jobs=1, store=store, most=2, progress=reports.append) != alone
     assert reports[-1].computed == 2  # other points are another answer
+
+
+def test_an_embedding_is_added_to_every_point(store: Any) -> None:
+    table = Layer("wte", "embedding", {"N": 7, "M": 64})
+    alone = network_front(NET, jobs=1, store=store)
+    found = network_front(Workload("small", (table, *NET.layers)), jobs=1, store=store)
+    row = map_workload(Workload("table", (table,)), jobs=1, store=store).row("wte", "T8")
+    assert found.layers == ("wte", *alone.layers) and found.complete == alone.complete
+    assert found.sums.cycles == tuple(cycles + row["cycles"] for cycles in alone.sums.cycles)
+    assert found.sums.energies_pj == pytest.approx([e + row["e_tx_pj"] for e in alone.sums.energies_pj], rel=1e-12)
 
 
 def test_a_front_in_the_store_of_another_form_is_computed_again(store: Any) -> None:

@@ -81,6 +81,46 @@ def test_a_table_of_schema_2_is_read(table: CostTable, tmp_path: Path, searched:
     assert made_by(old) == dataclasses.replace(made_by(table), remainders=searched)
 
 
+def test_a_table_of_schema_3_has_no_shapes(table: CostTable, tmp_path: Path) -> None:
+    assert (table.kind("conv"), table.shape("conv")) == ("conv", {"C": 4, "M": 8, "P": 4, "Q": 4, "R": 3, "S": 3})
+    table.save(tmp_path / "t.csv")
+    text = (tmp_path / "t.csv").read_text(encoding="utf-8")
+    former = text.replace(f"schema_version: {SCHEMA}", "schema_version: 3").replace(",kind,shape,", ",")
+    former = former.replace(",conv,C4 M8 P4 Q4 R3 S3,", ",")
+    assert "C4 M8 P4" not in former and "shape" not in former
+    (tmp_path / "t.csv").write_text(former, encoding="utf-8")
+    old = CostTable.load(tmp_path / "t.csv")
+    assert (old.kind("conv"), old.shape("conv")) == (None, None)
+    assert made_by(old) == made_by(table) and old.same_costs(table)
+    for suffix in (".csv", ".json", ".parquet"):  # as it is read, it can be written, and read again
+        old.save(tmp_path / f"again{suffix}")
+        assert CostTable.load(tmp_path / f"again{suffix}").rows == old.rows
+    (tmp_path / "t.csv").write_text(former.replace("schema_version: 3", f"schema_version: {SCHEMA}"), encoding="utf-8")
+    with pytest.raises(InputError, match="column 'kind' is missing"):
+        CostTable.load(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("C4 M8 P4 Q4 R3", "row 1: n_ops: found 4608.*1536, those of shape C4 M8 P4 Q4 R3"),
+        ("C4 M8 P4 Q4 R3 S3 S3", "row 1: shape: found"),
+        ("C4  M8", "row 1: shape: found"),
+        ("C4 M-8", "row 1: shape: found"),
+        ("C0 M8", "row 1: shape: found"),
+        ("4C", "row 1: shape: found"),
+        ("C4 M8 Q4 P4 R3 S3", "row 2: shape: found 'C4 M8 P4.*but 'C4 M8 Q4.*of layer conv"),
+    ],
+)
+def test_a_shape_that_is_none_is_one_line(table: CostTable, tmp_path: Path, shape: str, message: str) -> None:
+    rows = [dict(row) for row in table.rows]
+    rows[0]["shape"] = shape
+    CostTable(tuple(rows), table.provenance).save(tmp_path / "t.csv")
+    with pytest.raises(InputError, match=message) as e:
+        CostTable.load(tmp_path / "t.csv")
+    assert "\n" not in str(e.value)
+
+
 def test_leakage_of_a_table_of_schema_1_is_what_its_levels_leave(tmp_path: Path) -> None:
     head, first, *others = OLD.read_text(encoding="utf-8").splitlines()
     cells = dict(zip(head.split(","), first.split(","), strict=True))

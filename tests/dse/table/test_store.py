@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -167,6 +168,34 @@ def test_processes_that_make_and_fill_one_store_at_once(path: Any) -> None:
     assert [(writer.communicate()[0].strip(), writer.returncode) for writer in writers] == [(b"150", 0)] * 3
     with Store(path) as store:
         assert store.read(map(str, range(350))) == {str(i): {"i": i} for i in range(350)}
+
+
+@pytest.mark.parametrize("statement", range(6))
+def test_a_store_that_is_made_while_it_is_opened(path: Any, statement: int) -> None:
+    """As if another process made it between any two statements of the one that opens it."""
+
+    class Watched(sqlite3.Connection):
+        count = 0
+
+        def execute(self, *arguments: Any) -> Any:
+            if Watched.count == statement:
+                Watched.count += 1  # first, for the other one's statements are not counted
+                with contextlib.closing(sqlite3.connect(path, timeout=0.01, isolation_level=None)) as other:
+                    other.text_factory = bytes
+                    with contextlib.suppress(sqlite3.OperationalError):  # it has to wait where the first has begun
+                        Store.__new__(Store)._open(other)
+            else:
+                Watched.count += 1
+            return super().execute(*arguments)
+
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, factory=Watched)) as connection:
+        connection.text_factory = bytes
+        store = Store.__new__(Store)
+        store.path = path
+        store._open(connection)
+    with Store(path) as again:
+        again.write("a", 1)
+        assert again.read(["a"]) == {"a": 1}
 
 
 def test_a_key_from_parts_is_that_of_the_whole_document() -> None:

@@ -24,7 +24,7 @@ def two(workload: Any, own_store: Any, tmp_path: Path) -> Any:
     map_plans([plan], jobs=1)
     with Store(None, create=False) as store:
         results = read_results([plan], store)
-    other = replace(plan, jobs=tuple(replace(job, key=f"other {job.key}") for job in plan.jobs))
+    other = replace(plan, rows=tuple(replace(job, key=f"other {job.key}") for job in plan.jobs))
     return plan, other, results | {f"other {key}": result for key, result in results.items()}
 
 
@@ -74,7 +74,7 @@ def test_an_energy_of_a_component_that_differs(two: Any) -> None:
     tables["weights_spad"]["read"] *= 1 + 1e-6
     instance = replace(other.jobs[0].instance, ert=Ert(tables))
     jobs = (replace(other.jobs[0], instance=instance), *other.jobs[1:])
-    ((candidate, difference),) = agreement(plan, replace(other, jobs=jobs), results).energies
+    ((candidate, difference),) = agreement(plan, replace(other, rows=jobs), results).energies
     assert (candidate, difference.component, difference.action) == ("T8", "weights_spad", "read")
 
 
