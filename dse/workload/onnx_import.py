@@ -255,10 +255,10 @@ class _Namer:
             return bias
         if step.module:
             return step.module
-        if self._torch and step.module is None:
-            for name in sorted(parameters):
+        if (self._torch and step.module is None) or _NUMBERED.fullmatch(step.name):
+            for name in sorted(parameters, key=lambda n: (len(n), n)):
                 if not _made_up(name):
-                    return name
+                    return _WEIGHT.sub("", name)
         return step.name
 
     def _bias(self, i: int) -> str | None:
@@ -301,6 +301,8 @@ class _Namer:
 
 
 _TORCH_NAME = re.compile(r"(?:[A-Za-z_]\w*|\d+)(?:\.\w+)*")
+_NUMBERED = re.compile(r"[A-Za-z]*_?\d+")  # a node of which the name says nothing
+_WEIGHT = re.compile(r"(?<=.)[._/]?(weights?|w|W|kernel)(_\d+)?(:0)?$")
 _QUANTISED = re.compile(r"(_quantized|_scale|_zero_point|_DequantizeLinear_Output|_Q4|_q4|\.qweight)$")
 
 
@@ -326,7 +328,7 @@ def torch_owner(name: str) -> str | None:
 
 def _made_up(name: str) -> bool:
     """Whether an exporter numbered it."""
-    return "::" in name or "/" in name or re.fullmatch(r"(val_|_val_|t_|const_)?\d+", name) is not None
+    return "::" in name or re.fullmatch(r"(val_|_val_|t_|const_|[A-Za-z])?\d+", name) is not None
 
 
 _MOVES = frozenset((

@@ -76,13 +76,12 @@ def _width(value: Value | None, steps: Sequence[Step]) -> int | None:
     """Bits of the words that a tensor consists of: of its type, or of the quantiser that it came from."""
     while value is not None:
         if value.type in _BITS:
-            return _BITS[value.type]
+            return _words(value, steps)
         if value.producer is None:
             return None
         step = steps[value.producer]
         if step.operator == "DequantizeLinear":
-            first = step.inputs[0]
-            return None if first is None else _BITS.get(first.type)
+            return _words(step.inputs[0], steps)
         if step.operator in ("Quant", "IntQuant"):
             bits = step.inputs[3].array if len(step.inputs) > 3 and step.inputs[3] is not None else None
             return None if bits is None else int(bits.reshape(-1)[0])
@@ -92,3 +91,15 @@ def _width(value: Value | None, steps: Sequence[Step]) -> int | None:
             return None
         value = step.inputs[0]
     return None
+
+
+def _words(value: Value | None, steps: Sequence[Step]) -> int | None:
+    """Bits of words: of their type, or of the range to which Brevitas clips words of less than 8 bits."""
+    if value is None:
+        return None
+    bits = _BITS.get(value.type)
+    step = None if value.producer is None else steps[value.producer]
+    if bits is None or step is None or step.operator != "Clip" or len(step.inputs) < 3:
+        return bits
+    low, high = (None if v is None or v.array is None else int(v.array) for v in step.inputs[1:3])
+    return bits if low is None or high is None else min(bits, max(1, (high - low).bit_length()))
