@@ -65,8 +65,9 @@ def import_onnx(path: Path | str, inputs: Sequence[str] = ()) -> Workload:
     Example:
         >>> import torch
         >>> network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU())
+        >>> images = torch.zeros(1, 1, 8, 8)
         >>> try:
-        ...     _ = torch.onnx.export(network, (torch.zeros(1, 1, 8, 8),), "small.onnx", dynamo=True, verbose=False)
+        ...     _ = torch.onnx.export(network.eval(), (images,), "small.onnx", dynamo=True, verbose=False)
         ...     layers = import_onnx("small.onnx").layers
         ... except ImportError:  # without pip install 'enos-dse[onnx]'
         ...     layers = ()
@@ -77,7 +78,14 @@ def import_onnx(path: Path | str, inputs: Sequence[str] = ()) -> Workload:
 
 
 def read_onnx(path: Path | str, inputs: Sequence[str] = ()) -> OnnxNetwork:
-    """The layers of an ONNX file with their nodes; see `import_onnx`."""
+    """The layers of an ONNX file with their nodes; see `import_onnx`.
+
+    Example:
+        >>> try:
+        ...     network = read_onnx("missing.onnx")
+        ... except InputError as e:
+        ...     assert e.where == "missing.onnx"
+    """
     path = Path(path)
     model = load_onnx(path)
     from dse.workload.onnx_products import computes, factors
@@ -116,6 +124,12 @@ def load_onnx(path: Path) -> Any:
 
     Raises:
         InputError: the package onnx is missing, or the file is none of its.
+
+    Example:
+        >>> try:
+        ...     model = load_onnx(Path("missing.onnx"))
+        ... except InputError as e:
+        ...     assert e.where == "missing.onnx"
     """
     try:
         import onnx

@@ -87,7 +87,12 @@ class Step:
 
 
 def attributes_of(node: Any) -> dict[str, Any]:
-    """Name -> value of the attributes of a node."""
+    """Name -> value of the attributes of a node.
+
+    Example:
+        >>> attributes_of(helper.make_node("Gemm", ["a", "b"], ["c"], transB=1))
+        {'transB': 1}
+    """
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
@@ -332,7 +337,13 @@ class Run:
 
 
 def nodes_of(graph: Any) -> Iterator[Any]:
-    """All nodes of a graph, those of its branches and loops included."""
+    """All nodes of a graph, those of its branches and loops included.
+
+    Example:
+        >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "small", [], [])
+        >>> [node.op_type for node in nodes_of(graph)]
+        ['Relu']
+    """
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -343,7 +354,11 @@ def nodes_of(graph: Any) -> Iterator[Any]:
 def module_of(node: Any) -> tuple[str | None, int]:
     """The torch module that a node belongs to, dotted, and which call of it; None where the file does not say.
 
-    torch's exporters write it into the metadata of a node, or into its name: ``/layer1/layer1.0/conv1/Conv``.
+    torch's exporters write it into the metadata of a node, or into its name.
+
+    Example:
+        >>> module_of(helper.make_node("Conv", ["x", "w"], ["y"], name="/layer1/layer1.0/conv1/Conv"))
+        ('layer1.0.conv1', 0)
     """
     for entry in node.metadata_props:
         if entry.key == "pkg.torch.onnx.name_scopes":
@@ -512,7 +527,7 @@ def _first_shape(node: Any, inputs: tuple[Value | None, ...]) -> Shape | None:
     if operator == "QLinearGlobalAveragePool" and not attributes.get("channels_last", 0):
         return (*first[:2], *(1 for _ in first[2:]))
     if operator in MATRICES and (second := shapes[MATRICES[operator][1]]) is not None:
-        left, right = transposed(operator, attributes, first, second)
+        left, right = transposed(attributes, first, second)
         return product_shape(left, right)
     if operator == "MatMulNBits":
         return (*first[:-1], attributes["N"])
@@ -538,8 +553,13 @@ MATRICES = {
 """Operator -> positions of the two factors of a product of matrices."""
 
 
-def transposed(operator: str, attributes: Mapping[str, Any], left: Shape, right: Shape) -> tuple[Shape, Shape]:
-    """The shapes of two factors as they are multiplied."""
+def transposed(attributes: Mapping[str, Any], left: Shape, right: Shape) -> tuple[Shape, Shape]:
+    """The shapes of two factors as they are multiplied.
+
+    Example:
+        >>> transposed({"transB": 1}, (3, 8), (4, 8))
+        ((3, 8), (8, 4))
+    """
     if attributes.get("transA", 0) and len(left) > 1:
         left = (*left[:-2], left[-1], left[-2])
     if attributes.get("transB", 0) and len(right) > 1:
@@ -548,7 +568,12 @@ def transposed(operator: str, attributes: Mapping[str, Any], left: Shape, right:
 
 
 def product_shape(left: Shape, right: Shape) -> Shape:
-    """The shape of numpy's ``matmul`` of two shapes."""
+    """The shape of numpy's ``matmul`` of two shapes.
+
+    Example:
+        >>> product_shape((2, 1, 3, 4), (7, 4, 5)), product_shape((4,), (4, 5))
+        ((2, 7, 3, 5), (5,))
+    """
     first = left if len(left) > 1 else (1, *left)
     second = right if len(right) > 1 else (*right, 1)
     shape = (*np.broadcast_shapes(first[:-2], second[:-2]), first[-2], second[-1])

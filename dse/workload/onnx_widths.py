@@ -44,16 +44,16 @@ def widths(network: OnnxNetwork) -> dict[str, Widths]:
         >>> import onnx
         >>> from dse.workload.onnx_import import read_onnx
         >>> small = onnx.parser.parse_model('''
-        ... <ir_version: 10, opset_import: ["": 21]> net (float[1, 2] x) => (float[1, 2] y)
-        ... <int4[2, 2] fc.weight = {1, 2, 3, 4}, float s = {0.5}, uint8 z = {0}> {
+        ... <ir_version: 10, opset_import: ["": 21]> net (float[1, 2] x) => (float[1, 2] logits)
+        ... <int4[2, 2] words = {1, 2, 3, 4}, float s = {0.5}, uint8 z = {0}> {
         ...   q = QuantizeLinear(x, s, z)
         ...   a = DequantizeLinear(q, s, z)
-        ...   w = DequantizeLinear(fc.weight, s)
-        ...   y = MatMul(a, w)
+        ...   w = DequantizeLinear(words, s)
+        ...   logits = MatMul(a, w)
         ... }''')
         >>> onnx.save(small, "small.onnx")
         >>> widths(read_onnx("small.onnx"))
-        {'fc': Widths(weights=4, activations=8)}
+        {'logits': Widths(weights=4, activations=8)}
     """
     return {found.layer.name: _of_layer(found, network.steps) for found in network.layers}
 
