@@ -30,6 +30,7 @@ _COMMANDS = {
     "export": "dse.cli.export:export",
     "map": "dse.cli.map:map_",
     "table": "dse.cli.table:table",
+    "cost": "dse.cli.cost:cost",
     "sweep": "dse.cli.sweep:sweep",
     "plot": "dse.cli.plot:plot",
     "model": "dse.cli.engine:model",
