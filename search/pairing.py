@@ -59,6 +59,11 @@ def layers_of(network: nn.Module) -> dict[str, Layer]:
     return {name: cast(Layer, m) for name, m in network.named_modules() if isinstance(m, SEARCHED)}
 
 
+def any_row(table: CostTable, module: str) -> bool:
+    """Whether a module computes a layer of the table."""
+    return any(module in (row, module_name(row)) for row in table.layers)
+
+
 def pair(table: CostTable, layers: Mapping[str, nn.Module], plain: Collection[str]) -> Pairing:
     """Finds the module of each layer of the table.
 

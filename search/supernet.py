@@ -14,15 +14,18 @@ from torch import Tensor, nn
 from dse.core.errors import InputError, unknown
 from dse.hardware.candidates import Candidate
 from dse.table.cost_table import CostTable, FloatArray, Transmission
+from dse.workload.networks import reason
 from search.costs import Quantity, excluded_layers, excluded_rows, module_name, reference_candidate, shares
 from search.expected_cost import ExpectedCost
 from search.knapsack import TOLERANCE, check_budget, choose
 from search.layers.choice import Choice
+from search.layers.foreign import move_hooks, refuse_foreign, without_fast_path
 from search.layers.mixed_layer import LayerOptions, MixedLayer, PlainLayer
 from search.layers.mixed_product import MixedProduct
 from search.layers.products import insert_products, owner_of
 from search.pairing import (
     Unsearched,
+    any_row,
     candidates_of,
     candidates_of_product,
     costs_of,
@@ -256,7 +259,13 @@ class SearchableNetwork(nn.Module):
             if not isinstance(self._mixed[module], Unsearched):
                 mixed = fixed.get_submodule(module)
                 assert isinstance(mixed, Choice)
-                singles[id(mixed)] = mixed.single(candidate)
+                single = mixed.single(candidate)
+                if isinstance(mixed, MixedLayer) and isinstance(single, MixedLayer):
+                    # Of the copy, not copied once more: shared parameters stay shared.
+                    single.layer.weight = mixed.latent(mixed.candidates.index(candidate))
+                    single.layer.bias = mixed.layer.bias
+                    move_hooks(mixed, single)
+                singles[id(mixed)] = single
         _replace_all(fixed, singles)
         return fixed
 
@@ -305,9 +314,16 @@ def searchable(
     table = CostTable.load(table) if isinstance(table, Path | str) else table
     if candidates is not None and not candidates:
         raise InputError("candidates", "is empty", table.candidates)
-    wrapped = copy.deepcopy(model)
+    originals = layers_of(model)
+    plain = excluded_layers(exclude, [*originals, *table.layers])
+    refuse_foreign(model, {name: m for name, m in originals.items() if any_row(table, name)}, plain)
+    try:
+        wrapped = copy.deepcopy(model)
+    except RuntimeError as e:  # weights that hooks compute, of layers that are left out
+        raise InputError(
+            "network", f"cannot be copied: {reason(e)}", hint="remove the norms or pruning first"
+        ) from None
     layers = layers_of(wrapped)
-    plain = excluded_layers(exclude, [*layers, *table.layers])
     pairing = pair(table, layers, plain)
     rows_of = {name: [row for row, owner in pairing.rows.items() if owner == name] for name in pairing.rows.values()}
     if all(name in plain or name in pairing.apart for name in rows_of):
@@ -325,7 +341,11 @@ def searchable(
             mixed[name] = PlainLayer(layers[name], [reference])
         else:
             mixed[name] = MixedLayer(layers[name], mapped(table, rows_of[name], own.get(name, known)), options)
+    for name in layers:
+        if name in mixed:
+            move_hooks(layers[name], mixed[name])
     _replace_all(wrapped, {id(layers[name]): layer for name, layer in mixed.items() if name in layers})
+    without_fast_path(wrapped)
     for name in pairing.products:
         offered = candidates_of_product(name, own.get(name, known), name in own) or [reference]
         like = next(iter(mixed.values())).like()

@@ -61,7 +61,15 @@ def parse_input(text: str, where: object = "--input") -> InputTensor:
 
 
 def check_shape(shape: Sequence[int], where: object) -> None:
-    """Raises an InputError if a tensor of this shape cannot be made."""
+    """Raises an InputError if a tensor of this shape cannot be made.
+
+    Example:
+        >>> try:
+        ...     check_shape((1, 0), "--input")
+        ... except InputError as e:
+        ...     print(e)
+        --input: input shape: found (1, 0) (allowed: whole numbers, at least 1)
+    """
     if not shape or not all(type(n) is int and n >= 1 for n in shape):
         raise InputError(f"{where}: input shape", f"found {tuple(shape)}", "whole numbers, at least 1")
     if math.prod(shape) > MAX_INPUT:
@@ -102,6 +110,13 @@ def returned(factory: Callable[[], Any], where: str) -> Example:
     """Arguments that a user's factory returns: a tensor, a sequence of arguments, or a mapping of keyword arguments.
 
     A pair of a sequence and a mapping gives both kinds.
+
+    Raises:
+        InputError: when the arguments are made, if there are none.
+
+    Example:
+        >>> returned(lambda: {"ids": [1, 2]}, "inputs")(None)
+        ((), {'ids': [1, 2]})
     """
 
     def make(_module: Any) -> Call:

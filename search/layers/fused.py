@@ -67,6 +67,9 @@ def convolve_views(
         x = x.contiguous()
     of_widths = [steps[bits] for bits in views.widths]
     y: Tensor
+    leading = x.shape[:-1] if geometry.linear and x.dim() > 2 else None
+    if leading is not None:  # torch lets nothing write into a result that is a view made inside
+        x = x.flatten(0, -2)
     if traced(x):
         y = _product(x, traced_side_by_side(x, of_widths, views, dtype), weight, bias, geometry, dtype)
     else:
@@ -76,6 +79,7 @@ def convolve_views(
         y = y * unit.reshape(spread)
         y = y if layer.bias is None else y + layer.bias.reshape(spread)
     y = y.squeeze(-2) if flat else y
+    y = y if leading is None else y.view(*leading, y.shape[-1])
     return y if batched else y[0]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,16 @@ class MixedLayer(Choice):
 
     def like(self) -> Tensor:
         return self.layer.weight
+
+    def __getattr__(self, name: str) -> Any:
+        """What the layer has, as ``weight`` and ``out_channels``: networks read it."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            layer = self.__dict__.get("_modules", {}).get("layer")
+            if layer is None:
+                raise
+            return getattr(layer, name)
 
     def latent(self, index: int) -> nn.Parameter:
         """The latent weights of a candidate."""

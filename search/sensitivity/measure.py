@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dse.core.errors import unknown
+from dse.core.errors import InputError, unknown
 from search.data.sets import Split
 from search.layers.mixed_layer import MixedLayer
 from search.sensitivity.crew import Crew
@@ -152,12 +152,16 @@ class Subject:
         calibrated: weights that a layer has with a candidate, instead of its own.
 
     Raises:
-        InputError: a reference that no layer has.
+        InputError: a reference that no layer has; a network with layers that are no modules with weights.
     """
 
     def __init__(self, model: SearchableNetwork, reference: str = "T8", calibrated: Calibrated | None = None) -> None:
         self.model, self.reference, self.calibrated = model, reference, calibrated or {}
         self.layers = mixed_layers(model)
+        if others := sorted(set(rows_of(model).values()) - set(self.layers)):
+            shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+            problem = f"are not measured for {shown}: products of activations, lookups, layers of volumes"
+            raise InputError("sensitivities", problem, hint="search with another mode, such as single_level")
         names = dict.fromkeys(c.name for layer in self.layers.values() for c in layer.candidates)
         if reference not in names:
             raise unknown("reference", "candidate", reference, names)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
-from search.layers.mixed_layer import MixedLayer
+from search.layers.choice import Choice
+from search.layers.quantize import ActivationScale
 
 Batch = tuple[Tensor, ...]
 EAGER_STEPS = 3
@@ -34,7 +35,8 @@ class GraphedLoss:
 
     def __init__(self, network: nn.Module, loss: Callable[[Callable[[Tensor], Tensor], Batch], Tensor]) -> None:
         self._network, self._loss = network, loss
-        self._mixed = [m for m in network.modules() if isinstance(m, MixedLayer)]
+        self._mixed = [m for m in network.modules() if isinstance(m, Choice)]
+        self._scales = [m for m in network.modules() if isinstance(m, ActivationScale)]
         self._variables = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._key: Hashable = None
         self._steps = 0
@@ -68,7 +70,9 @@ class GraphedLoss:
 
     def _state(self, batch: Batch) -> Hashable:
         shapes = tuple((tuple(t.shape), t.dtype) for t in batch)
-        return shapes, self._network.training, tuple((m.fixed, m.relaxed is None, m.sampled) for m in self._mixed)
+        signs = tuple(scale.signed for scale in self._scales)
+        decided = tuple((m.fixed, m.relaxed is None, m.sampled) for m in self._mixed)
+        return shapes, self._network.training, decided, signs
 
     def _shares(self) -> list[Tensor]:
         return [m.relaxed for m in self._mixed if m.relaxed is not None]

@@ -93,7 +93,8 @@ def test_what_does_not_fit_the_table_is_one_line(table: Path, tmp_path: Path, ru
     assert "the table lacks layer fourth" in refused(run, table, "--assignment", file)
     write(file, {"first": "T9"})
     assert "a.yaml: first: unknown candidate 'T9'" in refused(run, table, "--assignment", file)
-    for document in ([], {}, "text", {"first": 8}, {"first": True}):
+    documents: tuple[Any, ...] = ([], {}, "text", {"first": 8}, {"first": True})
+    for document in documents:
         write(file, document)
         assert "a.yaml" in refused(run, table, "--assignment", file)
     assert "--input: goes with an ONNX file only" in refused(run, table, "--assignment", file, "--input", "1,2")
