@@ -41,6 +41,8 @@ MENU = {
         "own_loop",
         "budgets",
         "data",
+        "onnx",
+        "transformers",
         "report",
         "reproduce",
         "gpu",

@@ -41,6 +41,16 @@ def test_a_training_loop_of_ones_own(runner: Runner) -> None:
         assert (runner.folder / file).stat().st_size > 0
 
 
+def test_transformers(runner: Runner) -> None:
+    assert runner.page(DOCS / "transformers.md") == 4
+    assert (runner.folder / "run" / "digits_vit" / "report.html").stat().st_size > 0
+
+
+def test_networks_as_onnx_files(runner: Runner) -> None:
+    pytest.importorskip("onnxscript", reason="the page writes an ONNX file")
+    assert runner.page(DOCS / "onnx.md") == 4
+
+
 @pytest.fixture
 def checkout(runner: Runner) -> Runner:
     """A folder that is a checkout of the repository, with a learning half of its own that may be edited."""

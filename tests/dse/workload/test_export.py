@@ -272,7 +272,7 @@ def test_factories_of_the_working_directory_are_found(here: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        ("resnext", None, "squeezenet, package.module:factory)"),
+        ("resnext", None, "squeezenet, vit, package.module:factory)"),
         ("nowhere_at_all:net", None, "module nowhere_at_all cannot be imported: ModuleNotFoundError"),
         ("my_broken:net", None, "cannot be imported: ModuleNotFoundError: No module named 'not_a_module_anywhere'"),
         ("my_networks:other", None, "my_networks.py) has no 'other'"),
