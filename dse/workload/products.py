@@ -154,7 +154,13 @@ def _belongs(operand: Operand, module: str) -> bool:
 
 
 def linear(rows: int, inner: int, columns: int, weights: Operand, *, groups: int = 1) -> Product:
-    """`rows` inputs of `inner` values times weights with `columns` outputs, in each of the groups."""
+    """`rows` inputs of `inner` values times weights with `columns` outputs, in each of the groups.
+
+    Example:
+        >>> weights = Operand((10, 64), frozenset(["fc.weight"]), False, False, None)
+        >>> linear(8, 64, 10, weights).instance["C"]
+        64
+    """
     sizes = {"N": rows, "G": groups, "C": inner, "M": columns, "P": 1, "Q": 1, "R": 1, "S": 1}
     return Product("linear", sizes, weights, "linear")
 
@@ -195,6 +201,13 @@ def summed_product(first: Operand, second: Operand, output: Sequence[int], axes:
     With a factor that does not vary along the axes, the sum is that of the other factor, times a number for each
     result. The product of two activations counts only if each has an axis that the other lacks, as in a product of
     matrices: weights of single values (gates) are one operation per value.
+
+    Example:
+        >>> data = Operand((3, 1, 4), frozenset(), True, False, 0)
+        >>> weights = Operand((6, 4), frozenset(["weight"]), False, False, None)
+        >>> product = summed_product(data, weights, (3, 6, 4), frozenset([2]))
+        >>> [product.instance[d] for d in "NCM"]
+        [3, 4, 6]
     """
     sizes = tuple(output)
     varies = _varies(first, second, sizes)

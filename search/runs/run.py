@@ -282,6 +282,8 @@ def _check_origin(config: RunConfig, network: Network, table: CostTable) -> None
         check_operators(table.provenance, named, "table")
     operations = dict(zip(table.layers, table.n_ops, strict=True))
     for layer in workload.layers:
+        if layer.name not in operations:
+            raise InputError("table", f"has no rows for layer {layer.name!r} of the network", table.layers)
         if layer.macs != operations[layer.name]:
             problem = f"has {operations[layer.name]:,.0f} operations, the network's has {layer.macs:,}"
             raise InputError(f"table: layer {layer.name!r}", problem, hint="take a table of this very network")
