@@ -101,7 +101,15 @@ def problem_of(kind: str, instance: Mapping[str, int], where: object = "problem"
 
 
 def check_instance(kind: str, instance: Mapping[str, Any], where: object) -> None:
-    """Raises an InputError that names the field, if an instance is not one of this kind."""
+    """Raises an InputError that names the field, if an instance is not one of this kind.
+
+    Example:
+        >>> try:
+        ...     check_instance("embedding", {"N": 4}, "net.yaml: layers[0]")
+        ... except InputError as e:
+        ...     print(e)
+        net.yaml: layers[0].instance: dimension M has no size
+    """
     fields.only(instance, names_of(kind), f"{where}.instance")
     if kind != "embedding":
         problem_of(kind, instance, where)
