@@ -128,7 +128,7 @@ def test_what_cannot_fit_is_found_before_training(config: RunConfig, table: Cost
         ),
         (
             replace(config, network=replace(config.network, args={"classes": 5})),
-            r"network: gives \(2, 5\) for 2 images",
+            r"table: layer 'fc' has weights of C96 M10, in the network they are C96 M5",
         ),
         (
             replace(config, network=replace(config.network, args={"width": 5})),
