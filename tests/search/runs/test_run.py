@@ -132,7 +132,7 @@ def test_what_cannot_fit_is_found_before_training(config: RunConfig, table: Cost
         ),
         (
             replace(config, network=replace(config.network, args={"width": 5})),
-            r"table: layer 'conv': has 864 operations, the network's has 720",
+            r"table: layer 'conv' has weights of M6 R3 S3, in the network they are M5 R3 S3",
         ),
         (
             replace(config, network=replace(config.network, args={"depth": 5})),
