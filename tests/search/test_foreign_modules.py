@@ -83,7 +83,7 @@ def test_a_weight_that_cannot_be_copied_is_one_line() -> None:
     network = nn.Sequential(pruned(), nn.Linear(2, 2))
     table = synthetic_table(Network("net", network, ROWS))
     network(torch.ones(ROWS))  # the weight is then a result, which torch does not copy
-    with pytest.raises(InputError, match=r"network: cannot be copied: RuntimeError.*; remove .* norms or pruning first"):
+    with pytest.raises(InputError, match=r"network: cannot be copied: RuntimeError.*; remove .*norms or pruning first"):
         searchable(network, table, exclude=["0"])
 
 
