@@ -184,7 +184,7 @@ class Job:
     def network(self, assignment: Mapping[str, str]) -> nn.Module:
         """The network of an assignment with the calibrated weights and renewed statistics: fine-tuning starts here."""
         network, rows = self.model.discretise(assignment), rows_of(self.model)
-        layers = {name: network.get_submodule(name) for name in rows.values()}
+        layers = {name: network.get_submodule(name) for name in rows.values()}  # of the layers that were measured
         self.study.load_calibrated({n: m for n, m in layers.items() if isinstance(m, MixedLayer)},
                                    {module: assignment[row] for row, module in rows.items()})  # fmt: skip
         renew_statistics(network, batches(self.data.train, min(256, len(self.data.train)), self.settings.seed, 0))

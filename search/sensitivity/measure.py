@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dse.core.errors import InputError, unknown
+from dse.core.errors import unknown
+from search.costs import Quantity
 from search.data.sets import Split
+from search.layers.choice import Choice
 from search.layers.mixed_layer import MixedLayer
 from search.sensitivity.crew import Crew
 from search.sensitivity.replay import Replay
@@ -152,16 +154,12 @@ class Subject:
         calibrated: weights that a layer has with a candidate, instead of its own.
 
     Raises:
-        InputError: a reference that no layer has; a network with layers that are no modules with weights.
+        InputError: a reference that no layer has.
     """
 
     def __init__(self, model: SearchableNetwork, reference: str = "T8", calibrated: Calibrated | None = None) -> None:
         self.model, self.reference, self.calibrated = model, reference, calibrated or {}
         self.layers = mixed_layers(model)
-        if others := sorted(set(rows_of(model).values()) - set(self.layers)):
-            shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-            problem = f"are not measured for {shown}: products of activations, lookups, layers of volumes"
-            raise InputError("sensitivities", problem, hint="search with another mode, such as single_level")
         names = dict.fromkeys(c.name for layer in self.layers.values() for c in layer.candidates)
         if reference not in names:
             raise unknown("reference", "candidate", reference, names)
@@ -173,7 +171,7 @@ class Subject:
         state = {k: v.clone() if isinstance(v, Tensor) else v for k, v in self.model.state_dict().items()}
         training = {m: m.training for m in self.model.modules()}
         norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        fixed = {name: layer.fixed for name, layer in self.layers.items()}
+        fixed = [(choice, choice.fixed) for choice, _ in self.model.choices()]
         momenta = [(norm, norm.momentum) for norm in norms]
         scales = [(layer.scale, layer.scale.momentum) for layer in self.layers.values()]
         weights = [(layer.layer.weight, layer.layer.weight.data) for layer in self.layers.values()]
@@ -185,6 +183,7 @@ class Subject:
                 scale.train()
                 scale.momentum = 1.0
             self.assign({})
+            fix_others(self.model, self.reference)
             yield
         finally:
             for norm, momentum in momenta:
@@ -195,8 +194,8 @@ class Subject:
                 module.training = flag
             for parameter, own in weights:
                 parameter.data = own  # before the state is loaded, which would write into calibrated weights
-            for name, layer in self.layers.items():
-                layer.fixed = fixed[name]
+            for choice, decided in fixed:
+                choice.fixed = decided
             self.model.load_state_dict(state)
 
     def set(self, name: str, candidate: str, *, calibrated: bool = True) -> None:
@@ -399,8 +398,38 @@ def mixed_layers(model: SearchableNetwork) -> dict[str, MixedLayer]:
 
 
 def rows_of(model: SearchableNetwork) -> dict[str, str]:
-    """Layer of the table -> module."""
-    return dict(model._rows)
+    """Layer of the table -> module, of the layers that are measured."""
+    layers = mixed_layers(model)
+    return {row: module for row, module in model._rows.items() if module in layers}
+
+
+def constant_rows(model: SearchableNetwork, reference: str) -> dict[str, str]:
+    """Layer of the table -> its candidate, of what is not measured: the reference, or the first that it can have."""
+    layers = mixed_layers(model)
+    return {
+        row: _constant(model._mixed[module], reference) for row, module in model._rows.items() if module not in layers
+    }
+
+
+def constant_cost(model: SearchableNetwork, reference: str, quantity: Quantity) -> float:
+    """What the layers of `constant_rows` cost together, in shares of the all-typical 8-bit network."""
+    total = 0.0
+    for choice, costs in model.choices(quantity):
+        if not isinstance(choice, MixedLayer):
+            total += float(costs[[c.name for c in choice.candidates].index(_constant(choice, reference))])
+    return total
+
+
+def fix_others(model: SearchableNetwork, reference: str) -> None:
+    """Fixes what is not measured at the candidates of `constant_rows`."""
+    for choice, _ in model.choices():
+        if not isinstance(choice, MixedLayer):
+            choice.fix([c.name for c in choice.candidates].index(_constant(choice, reference)))
+
+
+def _constant(choice: Choice, reference: str) -> str:
+    names = [c.name for c in choice.candidates]
+    return reference if reference in names else names[0]
 
 
 def _sensitivities(
@@ -416,4 +445,5 @@ def _sensitivities(
     rows = rows_of(subject.model)
     reference_loss, reference_metric = trials.mean_reference()
     return Sensitivities(name, subject.reference, reference_loss, reference_metric, tuple(order), tuple(names),
-                         losses, accuracies, rows, sum(trials.images), settings, *task.names)  # fmt: skip
+                         losses, accuracies, rows, sum(trials.images), settings, *task.names,
+                         constant_rows(subject.model, subject.reference))  # fmt: skip

@@ -13,7 +13,7 @@ from dse.core.errors import InputError, unknown
 from search.costs import Quantity
 from search.data.sets import Split
 from search.knapsack import Front, check_budget, front
-from search.sensitivity.measure import LossOf, Subject, Task, held_out, measure, mixed_layers, right
+from search.sensitivity.measure import LossOf, Subject, Task, constant_cost, held_out, measure, mixed_layers, right
 from search.sensitivity.sensitivities import FloatArray, Sensitivities
 from search.supernet import SearchableNetwork
 
@@ -144,5 +144,6 @@ def assignment_front(model: SearchableNetwork, found: Sensitivities, quantity: Q
             if candidate not in found.candidates:
                 raise unknown("sensitivities", "candidate", candidate, found.candidates)
         costs[name] = np.array([own.get(candidate, np.inf) for candidate in found.candidates])
+    costs[found.layers[0]] += constant_cost(model, found.reference, quantity)
     solved = front(found.increases(), [costs[name] for name in found.layers])
     return AssignmentFront(quantity, solved.costs, solved.values, solved, found)

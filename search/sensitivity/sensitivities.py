@@ -39,6 +39,8 @@ class Sensitivities:
         images: held-out images per measurement.
         settings: what else decided the numbers: seed, calibration, data, weights, energies' origin.
         loss, metric: their names; `losses` and `accuracies` are of them.
+        constant: layer of a cost table -> candidate, for what is not measured and always has this one: products of
+            activations, lookups, layers of volumes. They are no part of `rows`.
     """
 
     network: str
@@ -54,6 +56,7 @@ class Sensitivities:
     settings: Mapping[str, Any] = field(default_factory=dict)
     loss: str = "cross_entropy"
     metric: str = "accuracy"
+    constant: Mapping[str, str] = field(default_factory=dict)
 
     def increases(self) -> list[FloatArray]:
         """For each layer the increase of the loss by each candidate, in nats; inf where it cannot have it.
@@ -64,6 +67,8 @@ class Sensitivities:
 
     def costs(self, shares: FloatArray, rows: Sequence[str], candidates: Sequence[str]) -> list[FloatArray]:
         """The costs of `increases`, summed over the calls of a module.
+
+        What `constant` layers cost is added to every candidate of the first layer, so that sums are those of networks.
 
         Args:
             shares: as `search.costs.shares` returns them, shape (rows, candidates); inf where there is no mapping.
@@ -77,8 +82,11 @@ class Sensitivities:
             if name not in candidates:
                 raise unknown("sensitivities", "candidate", name, candidates)
         columns = [list(candidates).index(name) for name in self.candidates]
-        own = {layer: [i for i, row in enumerate(rows) if self.rows[row] == layer] for layer in self.layers}
-        return [shares[own[layer]][:, columns].sum(0) for layer in self.layers]
+        own = {layer: [i for i, row in enumerate(rows) if self.rows.get(row) == layer] for layer in self.layers}
+        found = [shares[own[layer]][:, columns].sum(0) for layer in self.layers]
+        for row, candidate in self.constant.items():
+            found[0] = found[0] + shares[list(rows).index(row), list(candidates).index(candidate)]
+        return found
 
     def check_rows(self, rows: Sequence[str], where: str = "table") -> None:
         """Refuses costs of other layers.
@@ -91,16 +99,16 @@ class Sensitivities:
             InputError: a layer that only one of both has.
         """
         for row in rows:
-            if row not in self.rows:
-                raise unknown(where, "layer", row, self.rows)
-        for row in self.rows:
+            if row not in self.rows and row not in self.constant:
+                raise unknown(where, "layer", row, [*self.rows, *self.constant])
+        for row in (*self.rows, *self.constant):
             if row not in rows:
                 raise InputError(where, f"has no rows for layer {row!r} of the sensitivities", rows)
 
     def assignment(self, choice: Sequence[int]) -> dict[str, str]:
         """Layer of the table -> candidate, from the index of a candidate for each of `layers`."""
         names = {layer: self.candidates[i] for layer, i in zip(self.layers, choice, strict=True)}
-        return {row: names[layer] for row, layer in self.rows.items()}
+        return {row: names[layer] for row, layer in self.rows.items()} | dict(self.constant)
 
     def choice(self, assignment: Mapping[str, str]) -> list[int]:
         """The index of a candidate for each of `layers`, from an assignment; the opposite of `assignment`."""
@@ -126,6 +134,7 @@ class Sensitivities:
             "settings": dict(self.settings),
             "loss": self.loss,
             "metric": self.metric,
+            "constant": dict(self.constant),
         }
         write_json(path, document)
 
@@ -153,6 +162,11 @@ class Sensitivities:
         for name, layer in d.rows.items():
             if layer not in d.layers:
                 raise unknown(f"{path}: rows.{name}", "layer", layer, d.layers)
+        for name, candidate in d.constant.items():
+            if name in d.rows or candidate not in d.candidates:
+                raise InputError(
+                    f"{path}: constant.{name}", f"found {candidate!r}", "layers that rows lack, candidates"
+                )
         for layer in d.layers:
             if layer not in d.rows.values():
                 raise InputError(f"{path}: rows", f"lacks layer {layer!r}")
@@ -162,7 +176,7 @@ class Sensitivities:
         return Sensitivities(
             d.network, d.reference, d.reference_loss, d.reference_accuracy, d.layers, d.candidates,
             _array(d.losses, math.inf), _array(d.accuracies, math.nan), d.rows, d.images, d.settings,
-            d.loss, d.metric,
+            d.loss, d.metric, d.constant,
         )  # fmt: skip
 
 
@@ -188,6 +202,7 @@ class _Document:
     settings: dict[str, Any] = Field(default_factory=dict)
     loss: Text = "cross_entropy"
     metric: Text = "accuracy"
+    constant: dict[str, Text] = Field(default_factory=dict)
 
 
 def _check_share(value: float | None, where: str) -> None:

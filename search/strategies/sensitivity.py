@@ -11,7 +11,7 @@ from search.costs import Quantity
 from search.objective import EnergyBudget, LatencyBudget, Regulariser, WeightedEnergy
 from search.sensitivity.correct import Choice, correct
 from search.sensitivity.crew import default_processes
-from search.sensitivity.measure import mixed_layers, task_of
+from search.sensitivity.measure import constant_cost, fix_others, mixed_layers, task_of
 from search.sensitivity.sensitivities import FloatArray, Sensitivities
 from search.sensitivity.study import Settings, Study
 from search.strategies.learner import Learner
@@ -37,6 +37,7 @@ def sensitivity(learner: Learner[Sensitivity]) -> list[Record]:
         names, layers = study.names(best), mixed_layers(model)
         for name, mixed in layers.items():
             mixed.fix([c.name for c in mixed.candidates].index(names[name]))
+        fix_others(model, found.reference)
         study.load_calibrated(layers, names)
         renew_statistics(model, batches(data.train, min(256, len(data.train)), learner.seed, 0))
         epoch.losses.append(torch.tensor(found.reference_loss))
@@ -99,4 +100,5 @@ def _costs(model: SearchableNetwork, found: Sensitivities, quantity: Quantity) -
         for candidate, cost in zip(mixed.candidates, costs, strict=True):
             row[found.candidates.index(candidate.name)] = cost
         result.append(row)
+    result[0] += constant_cost(model, found.reference, quantity)
     return result

@@ -158,11 +158,3 @@ def test_attention_of_torch_is_refused_by_name_and_works_where_it_is_excluded() 
     with torch.enable_grad():
         assert torch.allclose(fixed(x.requires_grad_()), fixed(x).detach())
     assert apart > 0.01
-
-
-def test_sensitivities_of_what_is_no_layer_are_refused() -> None:
-    from search.sensitivity.measure import Subject
-
-    _, model = tied()
-    with pytest.raises(InputError, match=r"sensitivities: are not measured for words: products of activations"):
-        Subject(model, "T8")
