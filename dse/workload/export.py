@@ -8,6 +8,7 @@ from typing import Any
 
 from dse.core.errors import InputError
 from dse.workload.layers import Layer, Workload
+from dse.workload.names import listed, some, unused
 from dse.workload.networks import Network
 from dse.workload.products import Product, contraction, products, summed_product
 from dse.workload.record import Call, Recording, record
@@ -72,7 +73,7 @@ def export_network(network: Network) -> Workload:
     layers: list[Layer] = []
     names: set[str] = set()
     for name, product in _named(recording, of_calls):
-        unique = _unused(name, names)
+        unique = unused(name, names)
         names.add(unique)
         layers.append(Layer(unique, product.kind, product.instance))
     if not layers:
@@ -187,7 +188,7 @@ def _by_broadcasting(recording: Recording, call: Call, where: str) -> Product | 
         return product
     if product.weights is None:
         return None
-    problem = f"multiplies by {_some(product.weights.parameters)} and sums in another shape"
+    problem = f"multiplies by {some(product.weights.parameters)} and sums in another shape"
     raise InputError(f"{where}: {call.where}", problem, hint="write it as a product of matrices")
 
 
@@ -332,17 +333,17 @@ def _passed_over(module: Any, recording: Recording, of_calls: dict[int, tuple[Pr
             kind = call.operation.strip("_")
         reasons[kind] = max(reasons.get(kind, 0), _reason(call))
         places.setdefault(kind, {})[call.module, call.module_call, step] = None
-    found = {kind: f"{_REASONS[reasons[kind]]} ({_listed([n for n, *_ in where])})" for kind, where in places.items()}
+    found = {kind: f"{_REASONS[reasons[kind]]} ({_places([n for n, *_ in where])})" for kind, where in places.items()}
     for of, sums in (("activations", _sums_of_activations(recording)), ("parameters", _sums_one_by_one(recording))):
         if sums:
-            total, listed = sum(n for _, n in sums), _listed([place for place, _ in sums])
-            found[f"sum of products of {of}"] = f"adds up {total:,} products, which no layer has ({listed})"
+            total, where = sum(n for _, n in sums), _places([place for place, _ in sums])
+            found[f"sum of products of {of}"] = f"adds up {total:,} products, which no layer has ({where})"
     idle: dict[str, list[str]] = {}
     for name, m in module.named_modules():
         if name not in recording.ran and not list(m.children()) and list(m.parameters()) and not _used(recording, name):
             idle.setdefault(type(m).__name__, []).append(name)
     for kind, names in idle.items():
-        found[_unused(kind, found)] = f"does not run at inference ({_listed(names)})"
+        found[unused(kind, found)] = f"does not run at inference ({_places(names)})"
     return found
 
 
@@ -377,23 +378,5 @@ def _reason(call: Call) -> int:
     return 1 if all(operand.constant for operand in call.operands) else 2
 
 
-def _listed(names: list[str]) -> str:
-    distinct = [name or "the network itself" for name in dict.fromkeys(names)]
-    shown = ", ".join(distinct[:_SHOWN]) + (", ..." if len(distinct) > _SHOWN else "")
-    return f"{len(names)} times: {shown}" if len(names) > 1 else shown
-
-
-_SHOWN = 3
-
-
-def _some(names: Collection[str]) -> str:
-    return ", ".join(sorted(names)[:_SHOWN])
-
-
-def _unused(name: str, used: Collection[str]) -> str:
-    """`name`, or ``name#2``, ``name#3``, ... if it is taken."""
-    candidate, n = name, 1
-    while candidate in used:
-        n += 1
-        candidate = f"{name}#{n}"
-    return candidate
+def _places(modules: list[str]) -> str:
+    return listed([name or "the network itself" for name in modules])

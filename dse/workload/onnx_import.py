@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dse.core.documents import readable
 from dse.core.errors import InputError, did_you_mean
 from dse.workload.layers import Layer, Workload
+from dse.workload.names import listed, unused
 
 # onnx is imported inside the functions: it is an optional dependency.
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def read_onnx(path: Path | str, inputs: Sequence[str] = ()) -> OnnxNetwork:
         if all(value is None or not value.data for value in step.inputs):
             continue  # the same for all inputs: it prepares weights
         for name, one in namer.named(i, found):
-            unique = _unused(name, names)
+            unique = unused(name, names)
             names.add(unique)
             layer = Layer(unique, one.product.kind, one.product.instance)
             _check(layer, one, place)
@@ -350,7 +351,6 @@ _MOVES = frozenset((
     "Squeeze", "Transpose", "Unsqueeze",
 ))  # fmt: skip
 _REASONS = ("has no weights", "prepares parameters", "no multiply-accumulate over its parameters")
-_SHOWN = 3
 
 
 def _passed_over(network: OnnxNetwork) -> dict[str, str]:
@@ -368,19 +368,4 @@ def _passed_over(network: OnnxNetwork) -> dict[str, str]:
         reason = 1 if not data else 2 if any(v.parameters and not v.data for v in values) else 0
         reasons[step.operator] = max(reasons.get(step.operator, 0), reason)
         places.setdefault(step.operator, []).append(step.module or step.name)
-    return {kind: f"{_REASONS[reasons[kind]]} ({_listed(names)})" for kind, names in places.items()}
-
-
-def _listed(names: Sequence[str]) -> str:
-    distinct = list(dict.fromkeys(names))
-    shown = ", ".join(distinct[:_SHOWN]) + (", ..." if len(distinct) > _SHOWN else "")
-    return f"{len(names)} times: {shown}" if len(names) > 1 else shown
-
-
-def _unused(name: str, used: Collection[str]) -> str:
-    """`name`, or ``name#2``, ``name#3``, ... if it is taken."""
-    candidate, n = name, 1
-    while candidate in used:
-        n += 1
-        candidate = f"{name}#{n}"
-    return candidate
+    return {kind: f"{_REASONS[reasons[kind]]} ({listed(names)})" for kind, names in places.items()}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dse.core.errors import InputError
+from dse.workload.names import some
 from dse.workload.onnx_run import MATRICES, Shape, Step, Value, transposed
 from dse.workload.products import Product, linear, products, summed_product
 from dse.workload.record import Call, Operand
@@ -417,7 +418,7 @@ def _by_broadcasting(step: Step, steps: Sequence[Step], place: str) -> Factors |
         # A factor of each channel is a scale; what has more axes may be the weights of a product.
         if constant is None or sum(n > 1 for n in constant.shape) < 2:
             return None
-        problem = f"sums, in another shape, what {source.name!r} multiplied by {_some(constant.parameters)}"
+        problem = f"sums, in another shape, what {source.name!r} multiplied by {some(constant.parameters)}"
         raise InputError(place, problem, hint="write it as a product of matrices")
     axes = _axes(step, len(shape))
     if axes is None:
@@ -445,7 +446,3 @@ def _axes(step: Step, rank: int) -> frozenset[int] | None:
 
 def _producer(value: Value | None, steps: Sequence[Step]) -> Step | None:
     return None if value is None or value.producer is None else steps[value.producer]
-
-
-def _some(names: frozenset[str]) -> str:
-    return ", ".join(sorted(names)[:3])
