@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator
 from typing import Any
 
 from dse.core.errors import InputError
 from dse.workload.layers import Layer, Workload
-from dse.workload.names import listed, some, unused
+from dse.workload.names import listed, unused
 from dse.workload.networks import Network
-from dse.workload.products import Product, contraction, products, summed_product
+from dse.workload.products import Product, products
 from dse.workload.record import Call, Recording, record
+from dse.workload.sums import by_broadcasting, sums_of_activations, sums_one_by_one
 
 # Operations that read parameters and data without multiplying and adding up, beside those that torch declares to be
 # pointwise. Anything else that reads parameters is refused: with a product that is skipped by mistake the energy of the
@@ -30,9 +30,6 @@ _ONE_PER_VALUE = (
     "_fused_moving_avg_obs_fq_helper_functional", "embedding", "set_", "resize_", "equal", "allclose",
     "_embedding_bag", "native_dropout", "sub_", "add_", "mul_", "div_", "lerp_", "where", "_foreach_add",
 )  # fmt: skip
-_MULTIPLY = ("mul", "mul_")
-_SUM = ("sum", "mean", "nansum")
-_SCALED = ("neg", "_to_copy", "clone", "mul", "mul_", "div", "div_", "masked_fill", "masked_fill_")
 # Operations of other libraries than torch that read data and multiply no two of them.
 _OTHER_LIBRARIES = (
     "torchvision.nms", "torchvision.roi_align", "torchvision.roi_pool", "torchvision.ps_roi_align",
@@ -112,7 +109,7 @@ def _products(recording: Recording, plain: Collection[str], where: str) -> dict[
         own = products(call)
         if own and any(0 in operand.shape for operand in call.operands):
             continue  # nothing is computed, as by an expert that no token chose
-        if not own and (summed := _by_broadcasting(recording, call, where)) is not None:
+        if not own and (summed := by_broadcasting(recording, call, where)) is not None:
             own = (summed,)
         place = f"{where}: {call.where}"
         macs = sum(Layer("", p.kind, p.instance).macs for p in own)
@@ -176,109 +173,6 @@ def _preparing(recording: Recording, plain: Collection[str]) -> set[int]:
     return found
 
 
-def _by_broadcasting(recording: Recording, call: Call, where: str) -> Product | None:
-    """The product of a sum of a multiplication that broadcasts; an error if what was multiplied cannot be seen."""
-    found = _summed(recording, call)
-    if found is None:
-        return None
-    source, axes, viewed = found
-    first, second = source.operands
-    product = summed_product(first, second, source.output or (), axes)
-    if product is None or not viewed:
-        return product
-    if product.weights is None:
-        return None
-    problem = f"multiplies by {some(product.weights.parameters)} and sums in another shape"
-    raise InputError(f"{where}: {call.where}", problem, hint="write it as a product of matrices")
-
-
-def _summed(recording: Recording, call: Call) -> tuple[Call, frozenset[int], bool] | None:
-    """The multiplication whose result a call sums up, along which axes, and whether it is seen in another shape.
-
-    In another shape all axes are given.
-    """
-    if call.operation not in _SUM or not call.operands or call.operands[0].producer is None:
-        return None
-    source, viewed = recording.calls[call.operands[0].producer], False
-    while (step := _before(source)) is not None:
-        viewed = viewed or source.view or source.operation == "_unsafe_view"
-        source = recording.calls[step]
-    if source.operation not in _MULTIPLY or len(source.operands) != 2 or source.output is None:
-        return None
-    rank = len(source.output)
-    axes = call.arguments[1] if len(call.arguments) > 1 and call.arguments[1] else range(rank)
-    return source, frozenset(range(rank)) if viewed else frozenset(int(a) % rank for a in axes), viewed
-
-
-def _sums_of_activations(recording: Recording) -> list[tuple[str, int]]:
-    """Where products of two activations are added up one value at a time, and how many products."""
-    found = []
-    for call in recording.calls:
-        if (summed := _summed(recording, call)) is not None:
-            source, axes, viewed = summed
-            (first, second), sizes = source.operands, source.output or ()
-            n = 0 if viewed else contraction(first, second, sizes, axes)
-            if n and summed_product(first, second, sizes, axes) is None:
-                found.append((call.module, n))
-    return found
-
-
-def _sums_one_by_one(recording: Recording) -> list[tuple[str, int]]:
-    """Where products with several slices of one parameter are added in one operation each, and how many products.
-
-    So a convolution is written by shifting its input. Whether a product is part of such a layer or scales a value alone
-    (positions that are rotated, gains) is not to be told, so they are named but are no layer.
-    """
-    terms: dict[int, dict[str, list[int]]] = {}  # call -> parameter -> numbers of products that its result adds up
-    added: set[int | None] = set()
-    for i, call in enumerate(recording.calls):
-        if call.operation in _MULTIPLY and (name := _sliced(recording, call)) is not None:
-            terms[i] = {name: [math.prod(call.output or ())]}
-        elif call.operation in ("add", "add_", "sub", "sub_"):
-            parts = [operand.producer for operand in call.operands if operand.producer in terms]
-            merged: dict[str, list[int]] = {}
-            for part in parts:
-                for name, numbers in terms[part].items():
-                    merged[name] = merged.get(name, []) + numbers
-            if merged:
-                terms[i] = merged
-                added.update(parts)
-    return [
-        (recording.calls[i].module, sum(numbers))
-        for i, of in terms.items()
-        for numbers in of.values()
-        if i not in added and len(numbers) > 1
-    ]
-
-
-def _sliced(recording: Recording, call: Call) -> str | None:
-    """The parameter of which one factor of a multiplication is a slice, if the other factor is data."""
-    constants = [operand for operand in call.operands if operand.constant]
-    if len(call.operands) != 2 or len(constants) != 1 or len(constants[0].parameters) != 1:
-        return None
-    producer, sliced = constants[0].producer, False
-    while producer is not None:
-        view = recording.calls[producer]
-        if not view.view:
-            return None
-        sliced = sliced or view.operation in ("select", "slice", "unbind", "split", "split_with_sizes")
-        producer = view.operands[0].producer
-    return next(iter(constants[0].parameters)) if sliced else None
-
-
-def _before(call: Call) -> int | None:
-    """The call whose result this one shows in another form: views, casts, multiples by numbers that broadcast."""
-    first = call.operands[0] if call.operands else None
-    if first is None or first.producer is None:
-        return None
-    if call.view or call.operation == "_unsafe_view":
-        return first.producer
-    if call.operation not in _SCALED or first.shape != call.output:
-        return None
-    scale = call.operands[1:]
-    return first.producer if all(o.constant and not o.parameters for o in scale) else None
-
-
 def _named(recording: Recording, of_calls: dict[int, tuple[Product, ...]]) -> Iterator[tuple[str, Product]]:
     """The products with the names of their layers, which may be equal."""
     numbers: dict[tuple[str, int, str], int] = {}
@@ -334,7 +228,7 @@ def _passed_over(module: Any, recording: Recording, of_calls: dict[int, tuple[Pr
         reasons[kind] = max(reasons.get(kind, 0), _reason(call))
         places.setdefault(kind, {})[call.module, call.module_call, step] = None
     found = {kind: f"{_REASONS[reasons[kind]]} ({_places([n for n, *_ in where])})" for kind, where in places.items()}
-    for of, sums in (("activations", _sums_of_activations(recording)), ("parameters", _sums_one_by_one(recording))):
+    for of, sums in (("activations", sums_of_activations(recording)), ("parameters", sums_one_by_one(recording))):
         if sums:
             total, where = sum(n for _, n in sums), _places([place for place, _ in sums])
             found[f"sum of products of {of}"] = f"adds up {total:,} products, which no layer has ({where})"

@@ -165,7 +165,7 @@ def test_the_path_that_really_runs_is_exported() -> None:
 class Functional(nn.Module):
     def __init__(self, form: str) -> None:
         super().__init__()
-        self.form = form
+        self.form, self.bias = form, nn.Parameter(torch.zeros(4))
         self.weight, self.low = (
             nn.Parameter(torch.zeros(6, 4)),
             nn.ParameterList([torch.zeros(6, 1), torch.zeros(1, 4)]),
@@ -185,6 +185,12 @@ class Functional(nn.Module):
                 return torch.einsum("bc,mc->bm", x, self.weight)
             case "broadcast":
                 return (x[:, None] * self.weight).sum(-1)
+            case "bias":
+                return (x[:, None] * self.weight + self.bias).sum(-1)
+            case "scaled":
+                return ((x[:, None] * self.weight) / 8 + 1).mean(-1)
+            case "addcmul":
+                return torch.addcmul(self.bias, x[:, None], self.weight).sum(-1)
             case "low rank":
                 return F.linear(x, self.weight + self.low[0] @ self.low[1])
             case "inference":
@@ -193,7 +199,12 @@ class Functional(nn.Module):
         raise AssertionError
 
 
-@pytest.mark.parametrize("form", ["linear", "matmul", "left", "vector", "einsum", "broadcast", "low rank", "inference"])
+FORMS = (
+    "linear", "matmul", "left", "vector", "einsum", "broadcast", "bias", "scaled", "addcmul", "low rank", "inference",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_a_linear_layer_however_it_is_written(form: str) -> None:
     rows = 1 if form == "vector" else 3
     (layer,) = export(Functional(form), f"{rows},4").layers
@@ -291,6 +302,10 @@ class Unknown(nn.Module):
         x = self.linear(x)
         if self.form == "distance":
             return torch.cdist(x, self.weight, p=1)
+        if self.form == "cumsum":
+            return (x[:, None] * self.weight).cumsum(-1)[..., -1]
+        if self.form == "pool":
+            return F.avg_pool2d(x[:, None, None] * self.weight, 4)
         return (x[:, None] * self.weight).view(-1, 16).sum(-1)
 
 
@@ -299,6 +314,8 @@ class Unknown(nn.Module):
     [
         ("distance", "network 'net': the network itself: _cdist_forward computes with parameters in a way"),
         ("view", "network 'net': the network itself: multiplies by weight and sums in another shape"),
+        ("cumsum", "multiplies by weight and sums in another shape; write it as a product of matrices"),
+        ("pool", "multiplies by weight and sums in another shape"),
     ],
 )
 def test_products_that_cannot_be_read_are_refused_by_name(form: str, message: str) -> None:
@@ -313,3 +330,19 @@ def test_quantised_modules_of_torch_are_refused_by_name() -> None:
         InputError, match=r"0: quantized.linear_dynamic computes with packed weights; export the network"
     ):
         export(module, "1,4")
+
+
+class Scaled(nn.Module):
+    """A gain and a shift for each channel before the mean over all positions: no product of matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gain, self.shift = nn.Conv2d(3, 4, 3), nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x).permute(0, 2, 3, 1) * self.gain + self.shift
+        return F.adaptive_avg_pool2d(y.permute(0, 3, 1, 2), 1).flatten(1) + y.mean((1, 2)) + y.flatten(1, 2).mean(1)
+
+
+def test_gains_and_shifts_before_a_mean_are_no_layers() -> None:
+    assert list(named(export(Scaled(), "2,3,8,8"))) == ["conv"]
