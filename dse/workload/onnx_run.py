@@ -202,7 +202,7 @@ class Run:
         except Exception as e:  # of the C++ library, by many names
             ready = inputs and all(v is None or v.array is not None for v in inputs)  # the reference is not as strict
             if not ready and any(v is None or v.shape is not None for v in inputs):
-                text = " ".join(str(e).split()).removeprefix("[ShapeInferenceError] ")
+                text = " ".join(str(e).split()).replace("[ShapeInferenceError] ", "")
                 raise InputError(self.place(node), f"its shapes do not fit: {text}") from None
             found = {}
         results = [found.get(name) for name in node.output]
