@@ -11,7 +11,7 @@ from dse.workload.names import listed, unused
 from dse.workload.networks import Network
 from dse.workload.products import Product, products
 from dse.workload.record import Call, Recording, record
-from dse.workload.sums import by_broadcasting, sums_of_activations, sums_one_by_one
+from dse.workload.sums import by_broadcasting, sums_of_activations, sums_of_values, sums_one_by_one
 
 # Operations that read parameters and data without multiplying and adding up, beside those that torch declares to be
 # pointwise. Anything else that reads parameters is refused: with a product that is skipped by mistake the energy of the
@@ -228,7 +228,10 @@ def _passed_over(module: Any, recording: Recording, of_calls: dict[int, tuple[Pr
         reasons[kind] = max(reasons.get(kind, 0), _reason(call))
         places.setdefault(kind, {})[call.module, call.module_call, step] = None
     found = {kind: f"{_REASONS[reasons[kind]]} ({_places([n for n, *_ in where])})" for kind, where in places.items()}
-    for of, sums in (("activations", sums_of_activations(recording)), ("parameters", sums_one_by_one(recording))):
+    for of, sums in (
+        ("activations", sums_of_activations(recording)),
+        ("parameters", [*sums_of_values(recording), *sums_one_by_one(recording)]),
+    ):
         if sums:
             total, where = sum(n for _, n in sums), _places([place for place, _ in sums])
             found[f"sum of products of {of}"] = f"adds up {total:,} products, which no layer has ({where})"

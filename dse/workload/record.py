@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections import Counter
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 import networkx
@@ -96,6 +98,11 @@ class Recording:
     names: dict[str, tuple[str, ...]]
     sizes: dict[str, int]
     input_shape: tuple[int, ...]
+
+    @cached_property
+    def readers(self) -> Counter[int]:
+        """Number of a call -> how many calls read its result."""
+        return Counter(p for call in self.calls for p in {o.producer for o in call.operands} if p is not None)
 
     def graph(self) -> networkx.DiGraph:
         """A node for each call, with its fields; an edge to each call that reads its result."""

@@ -29,6 +29,7 @@ class _Sum:
         axes: along which it is summed; all of them where it was brought into another shape before.
         reshaped: whether it was.
         whole: whether each sum is over the whole of its axes, not over windows or beginnings of them.
+        alone: whether nothing else reads what is summed: else it is a value of its own, such as a normalised one.
     """
 
     factors: tuple[Operand, Operand]
@@ -36,6 +37,7 @@ class _Sum:
     axes: frozenset[int]
     reshaped: bool
     whole: bool
+    alone: bool
 
 
 def by_broadcasting(recording: Recording, call: Call, where: str) -> Product | None:
@@ -62,7 +64,9 @@ def by_broadcasting(recording: Recording, call: Call, where: str) -> Product | N
     if found is None:
         return None
     product = summed_product(*found.factors, found.sizes, found.axes)
-    if product is None or (found.whole and not found.reshaped):
+    if product is None or not found.alone:
+        return None
+    if found.whole and not found.reshaped:
         return product
     if product.weights is None:
         return None
@@ -77,9 +81,12 @@ def _summed(recording: Recording, call: Call) -> _Sum | None:
     """The multiplication whose result a call sums up; other numbers may have been added to it before."""
     if call.operation not in (*_SUM, *_PARTS, *_POOL) or not call.operands or call.operands[0].producer is None:
         return None
-    source, reshaped = recording.calls[call.operands[0].producer], False
+    at, reshaped = call.operands[0].producer, False
+    alone = recording.readers[at] == 1
+    source = recording.calls[at]
     while (step := _before(source)) is not None:
         reshaped = reshaped or source.view or source.operation == "_unsafe_view"
+        alone = alone and recording.readers[step] == 1
         source = recording.calls[step]
     factors = source.operands[1:] if source.operation in ("addcmul", "addcmul_") else source.operands
     if source.operation not in _MULTIPLY or len(factors) != 2 or source.output is None:
@@ -94,7 +101,7 @@ def _summed(recording: Recording, call: Call) -> _Sum | None:
         given = call.arguments[1] if len(call.arguments) > 1 and call.arguments[1] else range(rank)
         axes = [int(a) % rank for a in given]
     summed = frozenset(range(rank) if reshaped else axes)
-    return _Sum((factors[0], factors[1]), source.output, summed, reshaped, call.operation in _SUM)
+    return _Sum((factors[0], factors[1]), source.output, summed, reshaped, call.operation in _SUM, alone)
 
 
 def sums_of_activations(recording: Recording) -> list[tuple[str, int]]:
@@ -120,6 +127,35 @@ def sums_of_activations(recording: Recording) -> list[tuple[str, int]]:
             n = contraction(*summed.factors, summed.sizes, summed.axes)
             if n and (not summed.whole or summed_product(*summed.factors, summed.sizes, summed.axes) is None):
                 found.append((call.module, n))
+    return found
+
+
+def sums_of_values(recording: Recording) -> list[tuple[str, int]]:
+    """Where products with parameters are added up that are read elsewhere too, and how many products.
+
+    A gain before a mean over channels is such a sum, and also the product of each value with a weight: named, no layer.
+
+    Example:
+        >>> import torch
+        >>> from dse.workload.networks import Network
+        >>> from dse.workload.record import record
+        >>> class Gain(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.weight = torch.nn.Parameter(torch.ones(4))
+        ...     def forward(self, x):
+        ...         y = x * self.weight
+        ...         return y - y.mean(-1, keepdim=True)
+        >>> sums_of_values(record(Network("net", Gain(), (3, 4))))
+        [('', 12)]
+    """
+    found = []
+    for call in recording.calls:
+        summed = _summed(recording, call)
+        if summed is not None and not summed.alone and not summed.reshaped:
+            product = summed_product(*summed.factors, summed.sizes, summed.axes)
+            if product is not None and product.weights is not None:
+                found.append((call.module, math.prod(summed.sizes)))
     return found
 
 
