@@ -171,8 +171,9 @@ def test_processes_that_make_and_fill_one_store_at_once(path: Any) -> None:
 
 
 @pytest.mark.parametrize("statement", range(6))
-def test_a_store_that_is_made_while_it_is_opened(path: Any, statement: int) -> None:
+def test_a_store_that_is_made_while_it_is_opened(path: Any, statement: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if another process made it between any two statements of the one that opens it."""
+    monkeypatch.setattr("dse.table.store._BUSY_SECONDS", 0.05)  # the other one, which waits for this one, gives up
 
     class Watched(sqlite3.Connection):
         count = 0
