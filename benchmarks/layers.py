@@ -25,7 +25,8 @@ from measure import GIB, against, own_peak_rss, print_table
 from dse.core.documents import read_yaml
 from dse.hardware.candidates import load_candidates
 from dse.mapper import OBJECTIVES
-from dse.table.fill import Batch, make_plan, missing_batches, search_all
+from dse.table.fill import Batch, missing_batches, search_all
+from dse.table.plan import make_plan
 from dse.table.result import Result
 from dse.workload.layers import Layer, Workload
 from dse.workload.problem import Problem

@@ -97,7 +97,7 @@ class SearchableNetwork(nn.Module):
         Raises:
             InputError: a budget below the cheapest assignment; it names the smallest possible one.
         """
-        return self._choose([_log_weights(layer) for layer in self._mixed.values()], budget, quantity, spent)
+        return self._choose([layer.log_weights() for layer in self._mixed.values()], budget, quantity, spent)
 
     def check_budget(self, budget: float, quantity: Quantity = "energy") -> None:
         """Raises an InputError that names the smallest possible budget, if no assignment meets this one."""
@@ -152,7 +152,7 @@ class SearchableNetwork(nn.Module):
         Args:
             number: from 2: the gradient of one candidate's share alone is zero.
         """
-        with self._paths(lambda layer: _drawn(layer, number)):
+        with self._paths(lambda layer: layer.drawn(number)):
             yield
 
     @contextmanager
@@ -175,7 +175,7 @@ class SearchableNetwork(nn.Module):
             ...     [len(layer.computed()) for layer, _ in model.choices()][:2]
             [2, 9]
         """
-        with self._paths(lambda layer: _noticeable(layer, share)):
+        with self._paths(lambda layer: layer.noticeable(share)):
             yield
 
     @contextmanager
@@ -207,7 +207,7 @@ class SearchableNetwork(nn.Module):
         noisy = []
         for layer in self._mixed.values():
             uniform_noise = torch.rand(len(layer.candidates), generator=generator, dtype=torch.float64)
-            noisy.append(_log_weights(layer) - torch.log(-torch.log(uniform_noise)).numpy())
+            noisy.append(layer.log_weights() - torch.log(-torch.log(uniform_noise)).numpy())
         return self._choose(noisy, budget, quantity, spent)
 
     def _choose(
@@ -391,35 +391,6 @@ def uniform(table: CostTable, candidate: str, exclude: Sequence[str] = ()) -> di
     products = [row for row in table.layers if owner_of(module_name(row)) is not None]
     in_products = {row: typical(table, row, candidate) for row in products}
     return {**dict.fromkeys(table.layers, candidate), **in_products, **excluded_rows(table, exclude)}
-
-
-@torch.no_grad()
-def _drawn(layer: Choice, number: int) -> tuple[int, ...]:
-    """Candidates that `layer` computes, in their order: the largest of alpha plus Gumbel noise, or of its sample."""
-    if len(layer.candidates) <= number:
-        return tuple(range(len(layer.candidates)))
-    if layer.relaxed is not None:
-        scores = layer.relaxed.cpu()
-    else:
-        assert layer.alpha is not None
-        noise = -torch.empty(len(layer.candidates)).exponential_().log()  # the CPU's: as on any device
-        scores = layer.alpha.cpu() + noise
-    return tuple(sorted(scores.topk(number).indices.tolist()))
-
-
-@torch.no_grad()
-def _noticeable(layer: Choice, share: float) -> tuple[int, ...]:
-    """Candidates of `layer`, in their order, whose weight is at least `share` of an equal one; at least two."""
-    weights = (layer.probabilities() if layer.relaxed is None else layer.relaxed).tolist()
-    largest = sorted(range(len(weights)), key=lambda i: -weights[i])[:2]
-    return tuple(i for i, w in enumerate(weights) if i in largest or w >= share / len(weights))
-
-
-def _log_weights(layer: Choice) -> FloatArray:
-    """log(softmax(alpha)), shape (candidates,); -inf beside a candidate that was fixed."""
-    if layer.alpha is None or layer.fixed is not None:
-        return layer.probabilities().detach().double().log().cpu().numpy()
-    return layer.alpha.detach().double().log_softmax(0).cpu().numpy()
 
 
 def _check_names(assignment: Mapping[str, str], rows: Mapping[str, str]) -> None:

@@ -27,7 +27,8 @@ from dse.engines.timeloop.engine import Programs, TimeloopEngine, program_digest
 from dse.engines.timeloop.installation import find
 from dse.mapper import OBJECTIVES
 from dse.table.check import Agreement, Race, agreement, check_number, contestants, plans, race, write_differences
-from dse.table.fill import Plan, map_plans, read_results
+from dse.table.fill import map_plans, read_results
+from dse.table.plan import Plan
 from dse.table.store import Store
 
 SHOWN = 20  # differences that are printed; --output has all

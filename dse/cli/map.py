@@ -27,9 +27,10 @@ from dse.core.errors import InputError
 from dse.core.text import text_table
 from dse.engines import Engine
 from dse.hardware.instance import ArchLike
-from dse.table.fill import Report, chosen_candidates, map_workload
+from dse.table.fill import Report, map_workload
 from dse.table.network_front import network_front
 from dse.table.performance import clock_of, idle_layers
+from dse.table.plan import chosen_candidates
 from dse.table.store import default_path
 from dse.table.totals import PAPER_E_OP_RATIO, e_op_ratio, explain, uniform_totals
 

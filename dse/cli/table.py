@@ -13,7 +13,8 @@ from dse.engines import Engine
 from dse.hardware.instance import ArchLike
 from dse.table.breakdown import breakdown
 from dse.table.cost_table import CostTable
-from dse.table.fill import chosen_candidates, stored_table
+from dse.table.fill import stored_table
+from dse.table.plan import chosen_candidates
 
 
 @click.command()

@@ -28,7 +28,8 @@ def page_data(table: CostTable, transmission: Transmission = "all") -> Json:
         ``candidates`` and ``layers`` in the table's order. ``layers[i]["cells"][k]`` is a layer under a candidate:
         ``pj`` (the energy that counts), its parts ``compute_pj`` and ``tx_pj``, ``not_counted_pj`` (off chip),
         ``cycles``, ``utilisation``, ``optimal``, ``parts`` (pJ of each of the page's ``parts``), ``rest_pj`` (leakage)
-        and ``nest``, an index of ``nests``; or only ``reason`` if there is no mapping. ``weight_bits`` and
+        and ``nest``, the position of its loop nest in ``nests``. Without a mapping it has only ``reason``.
+        ``weight_bits`` and
         ``off_chip_bits`` are memory of the weights and traffic of the chip; like ``kind`` and ``shape`` of a layer and
         ``pes`` of a candidate, they are None in a table of an earlier schema. ``reference`` is the index of
         the candidate that shares are relative to, with ``reference_pj``; both are None if it lacks a mapping.

@@ -19,16 +19,8 @@ from dse.sweep.sweep_table import SweepTable, refused_total, summary_row
 from dse.sweep.variants import check_paths, with_settings
 from dse.table.columns import COLUMNS, Row
 from dse.table.cost_table import CostTable
-from dse.table.fill import (
-    CandidatesLike,
-    Plan,
-    Progress,
-    WorkloadLike,
-    load_workload,
-    map_plans,
-    plan_for,
-    sample_problem,
-)
+from dse.table.fill import Progress, map_plans
+from dse.table.plan import CandidatesLike, Plan, WorkloadLike, load_workload, plan_for, sample_problem
 from dse.workload.layers import Workload
 from dse.workload.problem import Problem
 

@@ -17,7 +17,7 @@ from dse.hardware.instance import ArchLike
 from dse.model.evaluation import evaluate
 from dse.model.mapping import parse_directives
 from dse.model.physical import physical
-from dse.table.fill import CandidatesLike, Job, Plan, WorkloadLike, make_plan
+from dse.table.plan import CandidatesLike, Job, Plan, WorkloadLike, make_plan
 from dse.table.result import Result, evaluation_of
 
 EQUAL = 1e-9  # relative: energies of the mappings that two searches found

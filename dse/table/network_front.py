@@ -15,7 +15,8 @@ from dse.core.errors import InputError
 from dse.hardware.candidates import Candidate, load_candidates
 from dse.hardware.instance import ArchLike
 from dse.table.columns import Row
-from dse.table.fill import CandidatesLike, Job, Lookup, Progress, Report, WorkloadLike, make_plan, stored
+from dse.table.fill import Progress, Report, stored
+from dse.table.plan import CandidatesLike, Job, Lookup, WorkloadLike, make_plan
 from dse.table.result import Result, result_of
 from dse.table.rows import write_rows
 from dse.table.store import Store, content_key

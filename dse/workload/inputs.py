@@ -112,7 +112,7 @@ def returned(factory: Callable[[], Any], where: str) -> Example:
     A pair of a sequence and a mapping gives both kinds.
 
     Raises:
-        InputError: when the arguments are made, if there are none.
+        InputError: the factory returned no arguments; raised when the arguments are made.
 
     Example:
         >>> returned(lambda: {"ids": [1, 2]}, "inputs")(None)

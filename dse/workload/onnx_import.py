@@ -90,7 +90,8 @@ def read_onnx(path: Path | str, inputs: Sequence[str] = ()) -> OnnxNetwork:
     path = Path(path)
     model = load_onnx(path)
     from dse.workload.onnx_products import computes, factors
-    from dse.workload.onnx_run import Run, Value
+    from dse.workload.onnx_run import Run
+    from dse.workload.onnx_shapes import Value
 
     model = _inlined(model, path)
     opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
@@ -120,6 +121,10 @@ def read_onnx(path: Path | str, inputs: Sequence[str] = ()) -> OnnxNetwork:
     return OnnxNetwork(path.stem, tuple(layers), tuple(run.steps), first, model)
 
 
+_LATEST = 2**15
+"""Versions of operator sets beyond this are damage."""
+
+
 def load_onnx(path: Path) -> Any:
     """The model of a file, without the values of weights in other files.
 
@@ -144,6 +149,8 @@ def load_onnx(path: Path) -> Any:
         raise
     except Exception:  # of protobuf and of onnx, by many names
         raise InputError(path, "is no ONNX file") from None
+    if wrong := [o.version for o in model.opset_import if not 1 <= o.version <= _LATEST]:
+        raise InputError(path, f"declares version {wrong[0]} of its operators", f"1 to {_LATEST}")
     if not model.graph.node or not model.opset_import:
         raise InputError(path, "is no ONNX file of a network: it has no nodes")
     return model

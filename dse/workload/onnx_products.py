@@ -9,7 +9,8 @@ from typing import Any
 
 from dse.core.errors import InputError
 from dse.workload.names import some
-from dse.workload.onnx_run import MATRICES, Shape, Step, Value, transposed
+from dse.workload.onnx_run import Step
+from dse.workload.onnx_shapes import MATRICES, Shape, Value, transposed
 from dse.workload.products import Product, linear, products, summed_product
 from dse.workload.record import Call, Operand
 
@@ -422,6 +423,8 @@ def _by_broadcasting(step: Step, steps: Sequence[Step], place: str) -> Factors |
         raise InputError(place, problem, hint="write it as a product of matrices")
     axes = _axes(step, len(shape))
     if axes is None:
+        if any(o.constant and o.parameters for o in operands):
+            raise InputError(place, f"sums what {source.name!r} multiplied, along axes that are not known")
         return None
     product = summed_product(*operands, shape, axes)
     if product is None:

@@ -19,37 +19,13 @@ from onnx import defs, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
 from dse.core.errors import InputError
-
-Shape = tuple[int, ...]
+from dse.workload.onnx_shapes import SAME_SHAPE, Shape, Value, attributes_of, contributed, number, sequence
 
 SMALL = 2**14
 """Values of a constant tensor that is computed, at most: sizes and positions, not weights."""
 
 MOST_STEPS = 2**12
 """Steps of a loop that are followed, at most."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """A tensor of the graph.
-
-    Attributes:
-        shape: its sizes; None where they depend on the values of inputs.
-        type: ONNX's number of the type of its elements; 0 if unknown.
-        array: its values, where they are the same for all inputs, and few.
-        parameters: names of the initializers and constants that it was computed from, if inputs have no part in it.
-        data: whether inputs of the network have a part in it.
-        producer: the number of the step whose result it is.
-        items: the tensors of a sequence.
-    """
-
-    shape: Shape | None
-    type: int = 0
-    array: Any = None
-    parameters: frozenset[str] = frozenset()
-    data: bool = False
-    producer: int | None = None
-    items: tuple[Value, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,16 +60,6 @@ class Step:
     def name(self) -> str:
         """The node's name, or that of its first result."""
         return str(self.node.name or next((name for name in self.node.output if name), self.operator))
-
-
-def attributes_of(node: Any) -> dict[str, Any]:
-    """Name -> value of the attributes of a node.
-
-    Example:
-        >>> attributes_of(helper.make_node("Gemm", ["a", "b"], ["c"], transB=1))
-        {'transB': 1}
-    """
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
 @dataclass
@@ -174,12 +140,12 @@ class Run:
             return (Value((len(sizes),), onnx.TensorProto.INT64, np.array(sizes, dtype=np.int64)),)
         if operator == "Size" and first is not None and first.shape is not None:
             return (Value((), onnx.TensorProto.INT64, np.array(np.prod(first.shape), dtype=np.int64)),)
-        if operator in _SEQUENCES and (found := _sequence(operator, node, inputs)) is not None:
+        if operator in _SEQUENCES and (found := sequence(operator, node, inputs)) is not None:
             return found
         if operator == "Identity" and first is not None:
             return (first,)
-        contributed = bool(domain) or operator in _OLD
-        found = tuple(_contributed(node, inputs)) if contributed else self._inferred(node, inputs)
+        foreign = bool(domain) or operator in _OLD
+        found = tuple(contributed(node, inputs)) if foreign else self._inferred(node, inputs)
         return self._computed(node, inputs, found)
 
     def _inferred(self, node: Any, inputs: tuple[Value | None, ...]) -> tuple[Value, ...]:
@@ -188,7 +154,7 @@ class Run:
         try:
             schema = defs.get_schema(node.op_type, version, "")
         except defs.SchemaError:
-            return tuple(_contributed(node, inputs))
+            return tuple(contributed(node, inputs))
         types, arrays = {}, {}
         for name, value in zip(node.input, inputs, strict=True):
             if value is None:
@@ -207,8 +173,8 @@ class Run:
             found = {}
         results = [found.get(name) for name in node.output]
         values = [Value(None) if t is None else Value(_declared(t), t.tensor_type.elem_type) for t in results]
-        if all(v.shape is None for v in values) and node.op_type in _SAME_SHAPE:
-            return tuple(_contributed(node, inputs))
+        if all(v.shape is None for v in values) and node.op_type in SAME_SHAPE:
+            return tuple(contributed(node, inputs))
         return tuple(values)
 
     def _computed(self, node: Any, inputs: tuple[Value | None, ...], found: tuple[Value, ...]) -> tuple[Value, ...]:
@@ -256,17 +222,17 @@ class Run:
         names = [v.name for v in body.input]
         states: list[Value] = [v for v in inputs[2:] if v is not None]
         most, going = inputs[0], inputs[1] if len(inputs) > 1 else None
-        limit = None if most is None else _number(most)
+        limit = None if most is None else number(most)
         counted = limit is not None and limit <= MOST_STEPS
         kept: list[list[Value]] = []
-        goes = 1 if going is None else _number(going)
+        goes = 1 if going is None else number(going)
         i = 0
         while goes and (most is None or counted) and i < MOST_STEPS and (limit is None or i < limit):
             first = Value((), onnx.TensorProto.INT64, np.array(i, dtype=np.int64))
             condition = going or Value((), onnx.TensorProto.BOOL, np.array(True))
             before = len(self.steps)
             results = self.graph(body, {**known, **dict(zip(names, [first, condition, *states], strict=True))})
-            goes = _number(results[0])
+            goes = number(results[0])
             if goes is None:
                 self._refuse(node, (body,), "nobody knows how often its body runs")
                 del self.steps[before:]
@@ -387,76 +353,6 @@ _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLi
 _OLD = ("SimplifiedLayerNormalization",)  # onnxruntime writes it without a domain
 
 
-def _sequence(operator: str, node: Any, inputs: tuple[Value | None, ...]) -> tuple[Value, ...] | None:
-    """The results of an operator on sequences; None where lengths or positions are unknown."""
-    given = [v for v in inputs if v is not None]
-    attributes = attributes_of(node)
-    if operator == "SequenceEmpty":
-        return (Value(None, items=()),)
-    if operator == "SequenceConstruct":
-        return (Value(None, items=tuple(given)),)
-    if operator == "SplitToSequence":
-        return _split(given, attributes)
-    items = given[0].items
-    if items is None:
-        return None
-    if operator == "SequenceLength":
-        return (Value((), onnx.TensorProto.INT64, np.array(len(items), dtype=np.int64)),)
-    if operator == "ConcatFromSequence":
-        return _joined(items, attributes.get("axis", 0), bool(attributes.get("new_axis", 0)))
-    has_position = operator == "SequenceAt" or len(given) > (2 if operator == "SequenceInsert" else 1)
-    position = _number(given[-1]) if has_position else None
-    if position is None:
-        if operator == "SequenceAt":
-            return (items[0],) if len({v.shape for v in items}) == 1 else None
-        position = len(items) if operator == "SequenceInsert" else -1
-    if operator == "SequenceAt":
-        return (items[position],) if -len(items) <= position < len(items) else None
-    changed = list(items)
-    if operator == "SequenceInsert":
-        changed.insert(position, given[1])
-    elif changed:
-        changed.pop(position)
-    return (Value(None, items=tuple(changed)),)
-
-
-def _split(given: Sequence[Value], attributes: Mapping[str, Any]) -> tuple[Value, ...] | None:
-    shape = given[0].shape
-    if shape is None:
-        return None
-    axis = attributes.get("axis", 0) % len(shape)
-    sizes: list[int]
-    if len(given) < 2:
-        sizes = [1] * shape[axis]
-    elif given[1].array is None:
-        return None
-    elif given[1].shape == ():
-        size = int(given[1].array)
-        sizes = [min(size, shape[axis] - start) for start in range(0, shape[axis], size)]
-    else:
-        sizes = [int(n) for n in given[1].array]
-    dropped = len(given) < 2 and not attributes.get("keepdims", 1)
-    parts = [(*shape[:axis], *(() if dropped else (n,)), *shape[axis + 1 :]) for n in sizes]
-    # Parts have the origin of the whole, so that what is taken out of the sequence has too.
-    return (Value(None, items=tuple(replace(given[0], shape=p, array=None) for p in parts)),)
-
-
-def _joined(items: tuple[Value, ...], axis: int, new: bool) -> tuple[Value, ...] | None:
-    shapes = [v.shape for v in items]
-    if not shapes or any(s is None for s in shapes):
-        return None
-    first = list(shapes[0] or ())
-    if new:
-        first.insert(axis % (len(first) + 1), len(items))
-    else:
-        first[axis] = sum((s or ())[axis] for s in shapes)
-    return (Value(tuple(first), items[0].type),)
-
-
-def _number(value: Value) -> int | None:
-    return None if value.array is None else int(np.asarray(value.array).reshape(-1)[0])
-
-
 def _constant(node: Any) -> Value:
     (attribute,) = [a for a in node.attribute if a.name.startswith(("value", "sparse_value"))]
     found = helper.get_attribute_value(attribute)
@@ -491,107 +387,3 @@ def _declared(type_proto: Any) -> Shape | None:
         return None
     dims = type_proto.tensor_type.shape.dim
     return tuple(d.dim_value for d in dims) if all(d.HasField("dim_value") for d in dims) else None
-
-
-# Operators of other libraries, of which ONNX has no inference: the shape of the first result.
-
-_SAME_SHAPE = (
-    "Gelu", "FastGelu", "BiasGelu", "QuickGelu", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization",
-    "SimplifiedLayerNormalization", "LayerNormalization", "BiasAdd", "BiasSoftmax", "BiasDropout", "QuantizeLinear",
-    "DequantizeLinear", "RotaryEmbedding", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "GroupNorm",
-    "SkipGroupNorm", "Quant", "IntQuant", "FloatQuant", "BipolarQuant", "Trunc", "MeanVarianceNormalization", "Affine",
-    "QuantizeWithOrder", "DequantizeWithOrder", "GroupQueryAttention",
-)  # fmt: skip
-
-
-def _contributed(node: Any, inputs: tuple[Value | None, ...]) -> list[Value]:
-    shape, kind = _first_shape(node, inputs), inputs[0].type if inputs and inputs[0] is not None else 0
-    if node.op_type == "QuantizeLinear" and len(inputs) > 2 and inputs[2] is not None:
-        kind = inputs[2].type
-    elif node.op_type in ("DequantizeLinear", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"):
-        kind = onnx.TensorProto.FLOAT
-    return [Value(shape if i == 0 else None, kind) for i in range(len(node.output))]
-
-
-def _first_shape(node: Any, inputs: tuple[Value | None, ...]) -> Shape | None:
-    shapes = [None if v is None else v.shape for v in inputs]
-    first = shapes[0] if shapes else None
-    attributes = attributes_of(node)
-    if first is None:
-        return None
-    operator = node.op_type
-    if operator in _SAME_SHAPE:
-        return first
-    if operator in ("QLinearAdd", "QLinearMul") and shapes[3] is not None:
-        return tuple(np.broadcast_shapes(first, shapes[3]))
-    if operator == "QLinearGlobalAveragePool" and not attributes.get("channels_last", 0):
-        return (*first[:2], *(1 for _ in first[2:]))
-    if operator in MATRICES and (second := shapes[MATRICES[operator][1]]) is not None:
-        left, right = transposed(attributes, first, second)
-        return product_shape(left, right)
-    if operator == "MatMulNBits":
-        return (*first[:-1], attributes["N"])
-    if operator in ("FusedConv", "QLinearConv") and not attributes.get("channels_last", 0):
-        weight = shapes[3 if operator == "QLinearConv" else 1]
-        return None if weight is None else _convolved(first, weight, attributes)
-    if operator in ("Attention", "QAttention") and shapes[1] is not None:
-        hidden = attributes.get("qkv_hidden_sizes")
-        return (*first[:2], hidden[2] if hidden else shapes[1][1] // 3)
-    if operator == "MultiHeadAttention" and len(shapes) > 2 and shapes[2] is not None and len(first) == 3:
-        value = shapes[2]
-        return (*first[:2], value[2] if len(value) == 3 else value[1] * value[3])
-    if operator in ("EmbedLayerNormalization", "QEmbedLayerNormalization") and shapes[2] is not None:
-        return (*first[:2], shapes[2][1])
-    return None
-
-
-MATRICES = {
-    "MatMul": (0, 1), "Gemm": (0, 1), "MatMulInteger": (0, 1), "QLinearMatMul": (0, 3), "QGemm": (0, 3),
-    "FusedMatMul": (0, 1), "FusedGemm": (0, 1), "TransposeMatMul": (0, 1), "MatMulIntegerToFloat": (0, 1),
-    "DynamicQuantizeMatMul": (0, 1), "MatMulInteger16": (0, 1), "GemmFloat8": (0, 1),
-}  # fmt: skip
-"""Operator -> positions of the two factors of a product of matrices."""
-
-
-def transposed(attributes: Mapping[str, Any], left: Shape, right: Shape) -> tuple[Shape, Shape]:
-    """The shapes of two factors as they are multiplied.
-
-    Example:
-        >>> transposed({"transB": 1}, (3, 8), (4, 8))
-        ((3, 8), (8, 4))
-    """
-    if attributes.get("transA", 0) and len(left) > 1:
-        left = (*left[:-2], left[-1], left[-2])
-    if attributes.get("transB", 0) and len(right) > 1:
-        right = (*right[:-2], right[-1], right[-2])
-    return left, right
-
-
-def product_shape(left: Shape, right: Shape) -> Shape:
-    """The shape of numpy's ``matmul`` of two shapes.
-
-    Example:
-        >>> product_shape((2, 1, 3, 4), (7, 4, 5)), product_shape((4,), (4, 5))
-        ((2, 7, 3, 5), (5,))
-    """
-    first = left if len(left) > 1 else (1, *left)
-    second = right if len(right) > 1 else (*right, 1)
-    shape = (*np.broadcast_shapes(first[:-2], second[:-2]), first[-2], second[-1])
-    shape = shape if len(right) > 1 else shape[:-1]
-    return shape if len(left) > 1 else (*shape[:-2], shape[-1]) if len(right) > 1 else shape[:-1]
-
-
-def _convolved(image: Shape, weight: Shape, attributes: Mapping[str, Any]) -> Shape:
-    """Output of a convolution by its definition."""
-    axes = len(image) - 2
-    strides, dilations = attributes.get("strides", [1] * axes), attributes.get("dilations", [1] * axes)
-    pads, auto = attributes.get("pads", [0] * 2 * axes), attributes.get("auto_pad", b"NOTSET").decode()
-    sizes = []
-    for i in range(axes):
-        n, window = image[2 + i], dilations[i] * (weight[2 + i] - 1) + 1
-        if auto.startswith("SAME"):
-            sizes.append(-(-n // strides[i]))
-        else:
-            padded = n + (0 if auto == "VALID" else pads[i] + pads[i + axes])
-            sizes.append((padded - window) // strides[i] + 1)
-    return (image[0], weight[0], *sizes)

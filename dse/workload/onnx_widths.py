@@ -6,11 +6,13 @@ DequantizeLinear nodes (the QDQ form, int4 and int2 included), and the quantiser
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dse.workload.onnx_import import OnnxLayer, OnnxNetwork
-from dse.workload.onnx_run import Step, Value
+from dse.workload.onnx_run import Step
+from dse.workload.onnx_shapes import Value
 
 # Numbers of ONNX's types -> bits. Floats are absent, and int32 and int64, which are sums and ids.
 _BITS = {2: 8, 3: 8, 4: 16, 5: 16, 21: 4, 22: 4, 25: 2, 26: 2}
@@ -84,9 +86,13 @@ def _width(value: Value | None, steps: Sequence[Step]) -> int | None:
             return _words(step.inputs[0], steps)
         if step.operator in ("Quant", "IntQuant"):
             bits = step.inputs[3].array if len(step.inputs) > 3 and step.inputs[3] is not None else None
-            return None if bits is None else int(bits.reshape(-1)[0])
+            return None if bits is None else math.ceil(float(bits.max()))  # of channels, the widest
         if step.operator == "BipolarQuant":
             return 1
+        if step.operator == "Concat":
+            widths = [_width(part, steps) for part in step.inputs]
+            known = [width for width in widths if width is not None]
+            return max(known) if known and len(known) == len(widths) else None
         if step.operator not in _PASSING:
             return None
         value = step.inputs[0]

@@ -18,6 +18,7 @@ import networkx
 
 from dse.core.errors import InputError
 from dse.workload.networks import Network, reason
+from dse.workload.written_out import written_out
 
 # torch is imported inside the functions: `dse` must start fast, and only exporting needs it.
 
@@ -240,7 +241,7 @@ def _recorder(module: Any, where: str) -> Any:
             kwargs = kwargs or {}
             read = tensors((args, kwargs))
             self._check(read)
-            own = _written_out(func, self.place)
+            own = written_out(func, self.place)
             if own is not None:
                 with self:
                     return own(*args, **kwargs)
@@ -283,60 +284,6 @@ def _recorder(module: Any, where: str) -> Any:
             return out
 
     return Recorder()
-
-
-def _written_out(func: Any, place: str) -> Any:
-    """An operation that consists of products as these products; None for all others."""
-    from torch._ops import HigherOrderOperator
-
-    name = func.name() if callable(func.name) else func.name
-    if isinstance(func, HigherOrderOperator):
-        if name not in _HIGHER_ORDER:
-            raise InputError(place, f"the operator {name} cannot be recorded", ", ".join(_HIGHER_ORDER))
-        return _HIGHER_ORDER[name]
-    return _WRITTEN_OUT.get(name.partition(".")[0])
-
-
-def _cond(predicate: Any, true: Any, false: Any, operands: Any = ()) -> Any:
-    return (true if predicate else false)(*operands)
-
-
-def _while_loop(condition: Any, body: Any, carried: Any, others: Any = ()) -> Any:
-    while condition(*carried, *others):
-        carried = body(*carried, *others)
-    return tuple(carried)
-
-
-def _flex_attention(*args: Any, **kwargs: Any) -> Any:
-    from torch._higher_order_ops.flex_attention import math_attention
-
-    return math_attention(*args, **kwargs)
-
-
-def _grouped_mm(a: Any, b: Any, offs: Any = None, bias: Any = None, out_dtype: Any = None) -> Any:
-    """Products of matrices, or of slices that end at `offs`: of rows of `a`, columns of `b`, or what is summed."""
-    import torch
-
-    if offs is None:
-        return torch.bmm(a, b)
-    ends = offs.tolist()
-    slices = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
-    if a.dim() == 3:
-        return torch.cat([a[i] @ b[:, s] for i, s in enumerate(slices)], 1)
-    if b.dim() == 2:
-        return torch.stack([a[:, s] @ b[s] for s in slices])
-    rest = a.new_zeros(len(a) - ends[-1], b.shape[-1])
-    return torch.cat([*(a[s] @ b[i] for i, s in enumerate(slices)), rest])
-
-
-def _conv_tbc(x: Any, weight: Any, bias: Any, pad: int = 0) -> Any:
-    import torch
-
-    return torch.conv1d(x.permute(1, 2, 0), weight.permute(2, 1, 0), bias, padding=pad).permute(2, 0, 1)
-
-
-_HIGHER_ORDER = {"cond": _cond, "while_loop": _while_loop, "flex_attention": _flex_attention}
-_WRITTEN_OUT = {"aten::_grouped_mm": _grouped_mm, "aten::conv_tbc": _conv_tbc}
 
 
 def _overwritten(func: Any, args: Any, kwargs: Any) -> list[Any]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dse.hardware.candidates import Candidate
+from dse.table.cost_table import FloatArray
 
 
 class Choice(nn.Module):
@@ -77,6 +78,32 @@ class Choice(nn.Module):
         absent = torch.ones_like(logs, dtype=torch.bool)
         absent[list(self.sampled)] = False
         return logs.masked_fill(absent, -torch.inf).softmax(0)
+
+    @torch.no_grad()
+    def drawn(self, number: int) -> tuple[int, ...]:
+        """Indices of some candidates, in their order: the largest of alpha plus Gumbel noise, or of `relaxed`."""
+        if len(self.candidates) <= number:
+            return tuple(range(len(self.candidates)))
+        if self.relaxed is not None:
+            scores = self.relaxed.cpu()
+        else:
+            assert self.alpha is not None
+            noise = -torch.empty(len(self.candidates)).exponential_().log()  # the CPU's: as on any device
+            scores = self.alpha.cpu() + noise
+        return tuple(sorted(scores.topk(number).indices.tolist()))
+
+    @torch.no_grad()
+    def noticeable(self, share: float) -> tuple[int, ...]:
+        """Indices of the candidates, in their order, whose weight is at least `share` of an equal one; at least two."""
+        weights = (self.probabilities() if self.relaxed is None else self.relaxed).tolist()
+        largest = sorted(range(len(weights)), key=lambda i: -weights[i])[:2]
+        return tuple(i for i, w in enumerate(weights) if i in largest or w >= share / len(weights))
+
+    def log_weights(self) -> FloatArray:
+        """log(softmax(alpha)), shape (candidates,); -inf beside a candidate that was fixed."""
+        if self.alpha is None or self.fixed is not None:
+            return self.probabilities().detach().double().log().cpu().numpy()
+        return self.alpha.detach().double().log_softmax(0).cpu().numpy()
 
     def get_extra_state(self) -> dict[str, Any]:
         return {"fixed": self.fixed}

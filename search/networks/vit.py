@@ -92,7 +92,7 @@ def vit_cifar(
     """A transformer for `image` x `image` pictures: of 32x32, 65 tokens of 96 values in 6 blocks.
 
     Raises:
-        InputError: a width that the heads do not divide, or an image that the patch does not.
+        InputError: `width` is no multiple of `heads`, or `image` none of `patch`.
 
     Example:
         >>> vit_cifar(in_channels=1, image=8, patch=2, width=16, depth=1, heads=2).input_shape

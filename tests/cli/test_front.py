@@ -14,7 +14,7 @@ import yaml
 from dse.core.errors import InputError
 from dse.hardware.instance import find_arch
 from dse.mapper import front as mapper_front
-from dse.table.fill import make_plan
+from dse.table.plan import make_plan
 from tests.conftest import refused
 from tests.dse.model.test_golden import GOLDEN
 

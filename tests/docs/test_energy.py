@@ -7,7 +7,8 @@ import pytest
 from dse.hardware.candidates import load_candidates
 from dse.hardware.instance import Instance, instance_for, library_for, read_arch
 from dse.table.columns import Row
-from dse.table.fill import load_workload, map_workload
+from dse.table.fill import map_workload
+from dse.table.plan import load_workload
 from dse.workload.layers import Workload
 from tests.docs.arithmetic import calculations, number, shown_as, value
 from tests.docs.blocks import DOCS, ROOT, blocks, table

@@ -18,7 +18,7 @@ from dse.hardware.spec import Compute, Fanout, LoopConstraint, Spec, Storage
 from dse.mapper import OBJECTIVES, PERFECT, REMAINDERS, search
 from dse.model.physical import physical
 from dse.table.cost_table import CostTable
-from dse.table.fill import make_plan
+from dse.table.plan import make_plan
 from dse.workload.layers import Layer, Workload
 from dse.workload.problem import CONV_DIMENSIONS, conv_problem, problem_document
 from tests.conftest import WORKLOAD

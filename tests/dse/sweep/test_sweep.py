@@ -25,7 +25,8 @@ from dse.sweep.axes import parse_set
 from dse.sweep.run import plan_sweep
 from dse.sweep.sweep_table import front
 from dse.sweep.variants import with_settings
-from dse.table.fill import make_plan, map_workload, missing_batches
+from dse.table.fill import map_workload, missing_batches
+from dse.table.plan import make_plan
 from dse.table.store import Store
 from tests.dse.fakes import FakeEngine
 from tests.dse.table.test_fill import NET, edited, searches, stored

@@ -18,7 +18,8 @@ from dse.core.shipped import data_dir
 from dse.hardware.candidates import load_candidates
 from dse.hardware.energy.ert import Ert
 from dse.table.cost_table import CostTable
-from dse.table.fill import make_plan, map_workload, stored_table
+from dse.table.fill import map_workload, stored_table
+from dse.table.plan import make_plan
 from dse.table.store import Store
 from dse.workload.layers import Layer, Workload
 from tests.dse.fakes import FakeEngine

@@ -13,7 +13,8 @@ from dse.core.shipped import data_dir
 from dse.hardware.candidates import load_candidates
 from dse.hardware.instance import instance_for, library_for, read_arch
 from dse.table.cost_table import CostTable
-from dse.table.fill import make_plan, map_workload, stored_table
+from dse.table.fill import map_workload, stored_table
+from dse.table.plan import make_plan
 from dse.table.provenance import workload_digest
 from dse.workload.layers import Layer, Workload
 from dse.workload.problem import conv_problem

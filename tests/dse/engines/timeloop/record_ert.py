@@ -15,7 +15,7 @@ from dse.engines.timeloop.accelergy import DIGITS, input_files, run_in
 from dse.hardware.candidates import load_candidates
 from dse.hardware.energy.components import ComponentLibrary
 from dse.hardware.instance import candidate_spec, library_for, read_arch, spec_for
-from dse.table.fill import load_workload
+from dse.table.plan import load_workload
 
 FOLDER = Path(__file__).parent / "recorded" / "ert"
 OWN_ARCH, OWN_CLASSES = FOLDER / "own_arch.yaml", FOLDER / "own_classes.yaml"

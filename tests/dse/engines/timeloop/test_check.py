@@ -11,7 +11,8 @@ import pytest
 
 from dse.hardware.energy.ert import Ert
 from dse.table.check import agreement, contestants, write_differences
-from dse.table.fill import make_plan, map_plans, read_results
+from dse.table.fill import map_plans, read_results
+from dse.table.plan import make_plan
 from dse.table.store import Store
 from tests.conftest import refused
 from tests.dse.engines.timeloop.test_real import missing

@@ -12,7 +12,8 @@ from dse.cli.common import remainders_wanted
 from dse.core.errors import InputError
 from dse.engines.timeloop.engine import Programs, TimeloopEngine
 from dse.hardware.instance import embedded_energies
-from dse.table.fill import make_plan, missing_batches
+from dse.table.fill import missing_batches
+from dse.table.plan import make_plan
 from dse.workload.layers import Layer, Workload
 from tests.conftest import refused
 from tests.dse.engines.timeloop.recordings import FOLDER, nothing_installed, program, recorded, small_inputs
