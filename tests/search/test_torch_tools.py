@@ -127,7 +127,7 @@ def test_a_failed_export_leaves_no_tensor_in_a_cache() -> None:
     model = _Refused(trained(by_name("T8", "T4", "MF8", "MF2", "BC4")))
     with pytest.raises(RuntimeError):
         torch.export.export(model, (images(0),))
-    modules = [m for name, m in sys.modules.items() if name.startswith("search.")]
+    modules = [m for name, m in sys.modules.items() if name.startswith("search.layers.")]
     caches = {id(f): f for m in modules for f in vars(m).values() if hasattr(f, "cache_info")}
     assert len(caches) >= 3 and cached_tensors(caches.values()) == []
 
