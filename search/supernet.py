@@ -19,6 +19,7 @@ from search.costs import Quantity, excluded_layers, excluded_rows, module_name, 
 from search.expected_cost import ExpectedCost
 from search.knapsack import TOLERANCE, check_budget, choose
 from search.layers.choice import Choice
+from search.layers.equivalents import SearchableAttention, TransposedLinear, prepare
 from search.layers.foreign import move_hooks, refuse_foreign, without_fast_path
 from search.layers.mixed_layer import LayerOptions, MixedLayer, PlainLayer
 from search.layers.mixed_product import MixedProduct
@@ -323,8 +324,10 @@ def searchable(
         raise InputError(
             "network", f"cannot be copied: {reason(e)}", hint="remove the norms or pruning first"
         ) from None
+    further = prepare(wrapped, {row: table.shape(row) for row in table.layers}, plain)
     layers = layers_of(wrapped)
-    pairing = pair(table, layers, plain)
+    plain |= {name for name in layers if module_name(name) in plain}
+    pairing = pair(table, layers, plain, further)
     rows_of = {name: [row for row, owner in pairing.rows.items() if owner == name] for name in pairing.rows.values()}
     if all(name in plain or name in pairing.apart for name in rows_of):
         raise InputError("exclude", "leaves no layer to search", hint="leave out fewer layers")
@@ -376,6 +379,10 @@ def plain_weights(network: nn.Module) -> dict[str, Tensor]:
             found[name] = value.detach().cpu()
         elif name.startswith(f"{owner}layer."):
             found[owner + name.removeprefix(f"{owner}layer.")] = value.detach().cpu()
+    for name, module in network.named_modules(remove_duplicate=False):
+        own = module.layer if isinstance(module, MixedLayer) else module
+        if isinstance(own, SearchableAttention | TransposedLinear):
+            own.to_plain(found, f"{name}." if name else "")
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from torch import nn
 
 from dse.core.errors import InputError
+from search.layers.equivalents import attention_refusal
 
 _HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
@@ -20,7 +21,7 @@ def refuse_foreign(network: nn.Module, layers: Mapping[str, nn.Module], plain: C
 
     These are subclasses with a forward pass of their own (standardised weights, own padding, low-rank updates), layers
     whose weight is computed at each call (`torch.nn.utils.parametrize`, spectral and weight norms, pruning), and the
-    output layer of `torch.nn.MultiheadAttention`, whose weights are read without a call.
+    output layer of a form of `torch.nn.MultiheadAttention` that `search.layers.equivalents` does not know.
 
     Args:
         layers: those that would be replaced, by name.
@@ -38,14 +39,14 @@ def refuse_foreign(network: nn.Module, layers: Mapping[str, nn.Module], plain: C
         layer '0': is a Centred with a forward pass of its own; leave it out with exclude
     """
     attention = {
-        f"{n}.out_proj".lstrip(".") for n, m in network.named_modules() if isinstance(m, nn.MultiheadAttention)
+        f"{n}.out_proj".lstrip("."): attention_refusal(m)
+        for n, m in network.named_modules()
+        if isinstance(m, nn.MultiheadAttention)
     }
     for name, layer in layers.items():
         if name in plain:
             continue
-        reason = _reason(layer)
-        if name in attention:
-            reason = "is read by torch.nn.MultiheadAttention without a call"
+        reason = attention.get(name) or _reason(layer)
         if reason is not None:
             raise InputError(f"layer {name!r}", reason, hint="leave it out with exclude")
 
@@ -72,7 +73,13 @@ def move_hooks(source: nn.Module, target: nn.Module) -> None:
 
 
 def without_fast_path(network: nn.Module) -> None:
-    """Makes torch's transformer layers call their linear layers in evaluation too, not read their weights."""
+    """Makes torch's transformer layers call their linear layers in evaluation too, not read their weights.
+
+    Nested tensors, which an encoder makes of padded sequences there, are a part of that way. Without them the outputs
+    at padding are as in training, not zero.
+    """
     for module in network.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dse.core.errors import unknown
 from dse.hardware.candidates import Candidate
 from search.layers.choice import Choice
+from search.layers.equivalents import TransposedLinear
 from search.layers.fused import Layer, convolve_views, outputs_first, reduced_type
 from search.layers.input_views import Views
 from search.layers.operators import Inputs, Surrogates, View, Weights, operator
@@ -91,6 +92,15 @@ class MixedLayer(Choice):
             if layer is None:
                 raise
             return getattr(layer, name)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Also reads the weights of the plain layer, from a state dict of the network before it was searched."""
+        if f"{prefix}weight" in state_dict and isinstance(self.layer, TransposedLinear):
+            self.layer.to_plain(state_dict, prefix)
+        for name in ("weight", "bias"):
+            if f"{prefix}{name}" in state_dict:
+                state_dict[f"{prefix}layer.{name}"] = state_dict.pop(f"{prefix}{name}")
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def latent(self, index: int) -> nn.Parameter:
         """The latent weights of a candidate."""

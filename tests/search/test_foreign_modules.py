@@ -144,10 +144,18 @@ def test_hooks_are_called_as_before() -> None:
     assert seen == ["before", "after"] * 3
 
 
-def test_attention_of_torch_is_refused_by_name_and_works_where_it_is_excluded() -> None:
+class Scaled(nn.MultiheadAttention):
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return super().forward(*args, **kwargs)
+
+
+def test_attention_with_a_forward_pass_of_its_own_is_refused_by_name_and_works_where_it_is_excluded() -> None:
     network = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True))
+    network[0].self_attn = Scaled(8, 2, batch_first=True)
     table = synthetic_table(Network("net", network, (2, 5, 8)))
-    with pytest.raises(InputError, match=r"layer '0.self_attn.out_proj': is read by torch.nn.MultiheadAttention"):
+    with pytest.raises(
+        InputError, match=r"layer '0.self_attn.out_proj': is read without a call by a Scaled, which has"
+    ):
         searchable(network, table)
     model = searchable(network, table, exclude=["0.self_attn.*"])
     fixed, x = model.discretise(uniform(table, "BC2", ["0.self_attn.*"])), torch.randn(2, 5, 8)
