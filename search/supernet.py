@@ -23,7 +23,7 @@ from search.layers.equivalents import SearchableAttention, TransposedLinear, pre
 from search.layers.foreign import move_hooks, refuse_foreign, without_fast_path
 from search.layers.mixed_layer import LayerOptions, MixedLayer, PlainLayer
 from search.layers.mixed_product import MixedProduct
-from search.layers.products import insert_products, owner_of
+from search.layers.products import insert_products, insert_readers, owner_of
 from search.pairing import (
     Unsearched,
     any_row,
@@ -355,6 +355,7 @@ def searchable(
         mixed[name] = MixedProduct(mapped(table, rows_of[name], offered), options, like)
     products = {name: m for name, m in mixed.items() if isinstance(m, MixedProduct)}
     insert_products(wrapped, products, map(module_name, table.layers))
+    insert_readers(wrapped, map(module_name, table.layers))
     quantities: tuple[Quantity, Quantity] = ("energy", "latency")
     costs = {q: costs_of(table, shares(table, q, transmission), mixed, pairing.rows) for q in quantities}
     return SearchableNetwork(wrapped, mixed, pairing.rows, costs)
@@ -380,9 +381,11 @@ def plain_weights(network: nn.Module) -> dict[str, Tensor]:
         elif name.startswith(f"{owner}layer."):
             found[owner + name.removeprefix(f"{owner}layer.")] = value.detach().cpu()
     for name, module in network.named_modules(remove_duplicate=False):
-        own = module.layer if isinstance(module, MixedLayer) else module
-        if isinstance(own, SearchableAttention | TransposedLinear):
-            own.to_plain(found, f"{name}." if name else "")
+        prefix = f"{name}." if name else ""
+        if isinstance(module, SearchableAttention):
+            module.to_plain(found, prefix)
+        elif isinstance(module, MixedLayer) and isinstance(module.layer, TransposedLinear):
+            module.layer.to_plain(found, prefix)
     return found
 
 
