@@ -20,7 +20,7 @@ from search.expected_cost import ExpectedCost
 from search.knapsack import TOLERANCE, check_budget, choose
 from search.layers.choice import Choice
 from search.layers.equivalents import SearchableAttention, TransposedLinear, prepare
-from search.layers.foreign import move_hooks, refuse_foreign, without_fast_path
+from search.layers.foreign import RefusesReads, move_hooks, refuse_foreign, without_fast_path
 from search.layers.mixed_layer import LayerOptions, MixedLayer, PlainLayer
 from search.layers.mixed_product import MixedProduct
 from search.layers.products import insert_products, insert_readers, owner_of
@@ -54,9 +54,25 @@ class SearchableNetwork(nn.Module):
         self._costs = {quantity: list(arrays) for quantity, arrays in costs.items()}
         device = next(iter(mixed.values())).like().device
         self._expected = nn.ModuleDict({q: ExpectedCost(arrays).to(device) for q, arrays in costs.items()})
+        self._reads_known = False
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.network(*args, **kwargs)
+        """What the network returns.
+
+        Raises:
+            InputError: in the first call, a layer whose weights are read in a way that cannot be searched.
+        """
+        if self._reads_known or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+            return self.network(*args, **kwargs)
+        searched = {
+            name: layer.layer.weight
+            for name, layer in self._mixed.items()
+            if isinstance(layer, MixedLayer) and not isinstance(layer, PlainLayer)
+        }
+        with RefusesReads(searched):
+            result = self.network(*args, **kwargs)
+        self._reads_known = True
+        return result
 
     def energy(self) -> Tensor:
         """Expected energy over the all-typical 8-bit energy (both regularisers of Eq. 2a); a differentiable scalar."""

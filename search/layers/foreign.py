@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dse.core.errors import InputError
 from search.layers.equivalents import attention_refusal
@@ -70,6 +72,52 @@ def move_hooks(source: nn.Module, target: nn.Module) -> None:
         hooks.clear()
     if source._is_full_backward_hook is not None:
         target._is_full_backward_hook = source._is_full_backward_hook
+
+
+class RefusesReads(TorchFunctionMode):
+    """While it is active, a function of torch that multiplies by the weights of one of these layers is an InputError.
+
+    Such a layer would be counted and trained, but not quantised. Where a module calls `torch.nn.functional.linear` with
+    them, `search.layers.products` has put the layer in its place.
+
+    Args:
+        weights: the weights of the searched layers, by name.
+
+    Example:
+        >>> layer = nn.Conv2d(1, 2, 3)
+        >>> try:
+        ...     with RefusesReads({"stem": layer.weight}):
+        ...         nn.functional.conv2d(layer.bias.new_ones(1, 1, 8, 8), layer.weight, padding=1)
+        ... except InputError as e:
+        ...     print(e)
+        layer 'stem': its weights are read by conv2d without a call of the layer; leave it out with exclude
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.weights = {id(weight): (name, weight) for name, weight in weights.items()}
+
+    def __enter__(self) -> RefusesReads:
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name in _MULTIPLIES:
+            for value in (*args, *kwargs.values()):
+                if id(value) in self.weights:
+                    problem = f"its weights are read by {name} without a call of the layer"
+                    raise InputError(f"layer {self.weights[id(value)][0]!r}", problem, hint="leave it out with exclude")
+        return func(*args, **kwargs)
+
+
+_MULTIPLIES = (
+    "linear", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "matmul", "__matmul__", "__rmatmul__", "mm",
+    "addmm", "bmm", "baddbmm", "einsum", "multi_head_attention_forward",
+)  # fmt: skip
 
 
 def without_fast_path(network: nn.Module) -> None:

@@ -166,3 +166,24 @@ def test_attention_with_a_forward_pass_of_its_own_is_refused_by_name_and_works_w
     with torch.enable_grad():
         assert torch.allclose(fixed(x.requires_grad_()), fixed(x).detach())
     assert apart > 0.01
+
+
+class Padded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(x, self.conv.weight, self.conv.bias, padding=1)
+
+
+def test_weights_that_are_read_without_a_call_are_refused_in_the_first_step() -> None:
+    network, x = nn.Sequential(Padded(), nn.Conv2d(4, 2, 1)), torch.randn(2, 3, 6, 6)
+    table = synthetic_table(Network("net", network, IMAGES))
+    model = searchable(network, table)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"layer '0.conv': its weights are read by conv2d without a call of the"):
+            model(x)
+    model = searchable(network, table, exclude=["0.conv"])
+    model(x)
+    assert model.network.get_submodule("0")(x).equal(network[0](x))
