@@ -179,7 +179,7 @@ def prepare(network: nn.Module, rows: Mapping[str, Mapping[str, int] | None], pl
         plain: names of layers that are left out of the search; a module of which all are left out stays as it is.
 
     Returns:
-        the rows that are further calls of layers whose names the rows alone do not tell.
+        row of an attention's projection -> the module that computes it, which may also compute further rows.
 
     Raises:
         InputError: a module that has no such form.
@@ -187,9 +187,9 @@ def prepare(network: nn.Module, rows: Mapping[str, Mapping[str, int] | None], pl
     Example:
         >>> network = nn.Sequential(nn.MultiheadAttention(8, 2))
         >>> prepare(network, {"0.in_proj": {"C": 8, "M": 24}, "0.out_proj": {"C": 8, "M": 8}}, [])
-        {}
-        >>> [name for name, _ in network.named_children()], [name for name, _ in network[0].named_children()]
-        (['0'], ['in_proj', 'out_proj'])
+        {'0.in_proj': '0.in_proj'}
+        >>> [name for name, _ in network[0].named_children()]
+        ['in_proj', 'out_proj']
     """
     further: dict[str, str] = {}
     shared = _shared(network)
