@@ -50,12 +50,12 @@ class SearchableAttention(nn.Module):
         """As in torch's class: shape (3 embed_dim, embed_dim); None where keys or values have a width of their own."""
         if self.projections == _OWN_DIMENSIONS:
             return None
-        return _joined([self._layer(name).weight for name in self.projections])
+        return _joined([_held(self._layer(name)).weight for name in self.projections])
 
     @property
     def in_proj_bias(self) -> Tensor | None:
         """As in torch's class: shape (3 embed_dim,), or None."""
-        parts = [self._layer(name).bias for name in self.projections]
+        parts = [_held(self._layer(name)).bias for name in self.projections]
         return None if parts[0] is None else _joined(parts)
 
     def _layer(self, name: str) -> Any:
@@ -235,6 +235,11 @@ def is_conv1d(module: nn.Module) -> bool:
         and isinstance(module._parameters.get("weight"), nn.Parameter)
         and isinstance(module._parameters.get("bias"), nn.Parameter)
     )
+
+
+def _held(layer: Any) -> Any:
+    """The linear layer of what is in its place."""
+    return layer if isinstance(layer, nn.Linear) else layer.layer
 
 
 def _refused(name: str, problem: str) -> InputError:

@@ -29,8 +29,9 @@ from torch.overrides import TorchFunctionMode
 
 from dse.core.errors import InputError
 from search.layers.choice import Choice
-from search.layers.mixed_layer import MixedLayer, PlainLayer
+from search.layers.mixed_layer import PlainLayer
 from search.layers.mixed_product import Bilinear, MixedProduct
+from search.layers.stand_in import StandIn
 from search.layers.tracing import eager
 
 _NAME = re.compile(r"(?:(.+)\.)?matmul_([1-9][0-9]*)")
@@ -115,6 +116,7 @@ def insert_readers(network: nn.Module, names: Iterable[str] = ()) -> None:
         ...         self.key = nn.Linear(4, 2)
         ...     def forward(self, x):
         ...         return torch.nn.functional.linear(x, self.key.weight)
+        >>> from search.layers.mixed_layer import MixedLayer
         >>> network = Scores()
         >>> network.key = MixedLayer(network.key, load_candidates())
         >>> insert_readers(network)
@@ -139,7 +141,13 @@ def _counts(names: Iterable[str]) -> dict[str, int]:
 
 
 def _searched(module: nn.Module) -> bool:
-    return isinstance(module, MixedLayer) and not isinstance(module, PlainLayer)
+    return isinstance(module, StandIn) and not isinstance(module, PlainLayer)
+
+
+def _by_weight(owner: nn.Module) -> dict[int, nn.Module]:
+    """Id of a layer's weights -> what is in its place, of the searched layers in a module."""
+    found: list[Any] = [module for module in owner.modules() if _searched(module)]
+    return {id(module.layer.weight): module for module in found}
 
 
 def _reads_weights(module: nn.Module) -> bool:
@@ -203,7 +211,7 @@ class _Products(TorchFunctionMode):
         # are kept, so that no other gets the id of one that is gone.
         held = (t for t in vars(owner).values() if isinstance(t, Tensor))
         self.constant: dict[int, Tensor] = {id(t): t for t in (*owner.parameters(), *owner.buffers(), *held)}
-        self.layers = {id(m.layer.weight): m for m in owner.modules() if isinstance(m, MixedLayer) and _searched(m)}
+        self.layers = _by_weight(owner)
 
     def __enter__(self) -> _Products:
         super().__enter__()  # type: ignore[no-untyped-call]
@@ -325,7 +333,7 @@ def _linear(seen: _Products, func: Callable[..., Any], args: tuple[Any, ...], kw
     return y if bias is None else y + bias
 
 
-def _of_layer(seen: _Products, layer: MixedLayer, x: Tensor, bias: Tensor | None) -> Tensor:
+def _of_layer(seen: _Products, layer: Any, x: Tensor, bias: Tensor | None) -> Tensor:
     """A call of a layer by its weights, perhaps with another bias."""
     y: Tensor = layer(x)
     own = layer.layer.bias

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from dse.table.cost_table import CostTable
 from dse.workload.networks import Network
-from search import searchable
+from search import searchable, write_onnx
 from search.costs import share
 from search.layers.equivalents import SearchableAttention
 from search.layers.mixed_layer import MixedLayer, PlainLayer
@@ -22,6 +23,8 @@ from tests.search.conftest import synthetic_table
 from tests.search.layers.test_equivalents import conv1d
 
 __all__ = ["conv1d"]  # a fixture
+
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{of}") for of in ("enable_nested_tensor", ".* nested tensors is in")]
 
 
 class Classifier(nn.Module):
@@ -227,6 +230,22 @@ def test_a_discretised_encoder_is_exported_and_compiled() -> None:
     torch.testing.assert_close(program.module()(x), fixed(x))
     torch._dynamo.reset()
     torch.testing.assert_close(torch.compile(fixed, backend="eager")(x), fixed(x))
+
+
+def test_a_discretised_encoder_is_an_onnx_file_with_the_same_outputs(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    network, x = Classifier(), torch.randn(2, 5, 8)
+    table = table_of(network, x)
+    model = searchable(network, table, exclude=["*.matmul_*"])
+    model(x)
+    chosen = uniform(table, "T8", ["*.matmul_*"])
+    fixed = model.eval().discretise(chosen)
+    write_onnx(fixed, chosen, (2, 5, 8), tmp_path / "encoder.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "encoder.onnx")
+    (found,) = session.run(None, {"images": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), fixed(x), rtol=1e-3, atol=1e-4)
 
 
 class Gpt2(nn.Module):
