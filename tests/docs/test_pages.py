@@ -42,7 +42,7 @@ def test_a_training_loop_of_ones_own(runner: Runner) -> None:
 
 
 def test_transformers(runner: Runner) -> None:
-    assert runner.page(DOCS / "transformers.md") == 7
+    assert runner.page(DOCS / "transformers.md") == 10
     assert (runner.folder / "run" / "digits_vit" / "report.html").stat().st_size > 0
 
 
