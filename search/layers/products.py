@@ -144,6 +144,10 @@ def _searched(module: nn.Module) -> bool:
     return isinstance(module, StandIn) and not isinstance(module, PlainLayer)
 
 
+_FUSED = (nn.TransformerEncoder.forward, nn.TransformerEncoderLayer.forward)
+"""They read weights for a fused form alone, which `search.layers.foreign.without_fast_path` switches off."""
+
+
 def _by_weight(owner: nn.Module) -> dict[int, nn.Module]:
     """Id of a layer's weights -> what is in its place, of the searched layers in a module."""
     found: list[Any] = [module for module in owner.modules() if _searched(module)]
@@ -152,6 +156,8 @@ def _by_weight(owner: nn.Module) -> dict[int, nn.Module]:
 
 def _reads_weights(module: nn.Module) -> bool:
     """Whether the forward pass, or a method that it names, reads an attribute called ``weight``."""
+    if type(module).forward in _FUSED:
+        return False
     seen: set[str] = set()
     names = ["forward"]
     while names:

@@ -185,6 +185,9 @@ def test_parts_of_an_attention_are_left_out_by_name() -> None:
     chosen = uniform(table, "BC2", exclude)
     assert {name for name, c in chosen.items() if c == "T8"} == left
     model.discretise(chosen)(x, y)
+    encoder, z = Classifier(), torch.randn(2, 5, 8)
+    model = searchable(encoder, table_of(encoder, z), exclude=["*.matmul_*"])
+    assert not any("forward" in vars(m) for m in model.modules())  # they run as they did
     pinned = searchable(network, table, pins={"multihead_attn.in_proj#2": "MF4"}).probabilities()
     assert pinned["multihead_attn.in_proj#2"] == {"MF4": 1.0} and len(pinned["multihead_attn.in_proj"]) == 9
 
