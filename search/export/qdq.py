@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import json
 import logging
 import warnings
@@ -35,6 +36,12 @@ ASSIGNMENT_KEY = "enos.assignment"
 """Metadata of the model: JSON of layer -> candidate."""
 
 
+class _Calls:
+    """How often a module was called; not a list, for torch.export puts those back to what they were."""
+
+    number = 0
+
+
 class QdqLayer(Choice):
     """A discretised layer in the operators of ONNX; it is for export only, for torch has no values for them.
 
@@ -45,6 +52,7 @@ class QdqLayer(Choice):
     def __init__(self, mixed: MixedLayer, inputs: InputWords, terms: tuple[Term, ...]) -> None:
         super().__init__(mixed.candidates, mixed.like())
         self.layer, self.inputs, self.views = mixed.layer, inputs, tuple(term.view for term in terms)
+        self.calls = _Calls()
         self.transposed = isinstance(self.layer, nn.ConvTranspose1d | nn.ConvTranspose2d)
         # Where a scale for each output channel goes along an axis of the layer's own weights, they are stored so.
         self.swapped = self.transposed and self.layer.groups == 1
@@ -71,6 +79,7 @@ class QdqLayer(Choice):
             return getattr(layer, name)
 
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        self.calls.number += 1
         quantised = _quantised(x, self.inputs)
         total: Tensor | None = None
         for i, view in enumerate(self.views):
@@ -118,9 +127,11 @@ class QdqProduct(MixedProduct):
     def __init__(self, mixed: MixedProduct, first: InputWords, second: InputWords) -> None:
         super().__init__(mixed.candidates, mixed.options, mixed.like())
         self.operands = (first, second)
+        self.calls = _Calls()
         self.factor = 1.0 if mixed.log_scale is None else float(mixed.log_scale.detach().exp())
 
     def forward(self, product: Bilinear, first: Tensor, second: Tensor) -> Tensor:
+        self.calls.number += 1
         (candidate,) = self.candidates
         widths = (candidate.act_bits, candidate.weight_bits)
         y = product(*map(_operand, (first, second), self.operands, widths))
@@ -255,7 +266,7 @@ def write_onnx(network: nn.Module, assignment: Mapping[str, str], inputs: Inputs
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what torch says about its own parts."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch.fx")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
     try:
         for logger in loggers:
@@ -268,14 +279,31 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _check_runs(flat: FlatNetwork) -> None:
-    """Raises an InputError if the network does not run with the tensors that were given."""
+def _calls(flat: FlatNetwork) -> dict[str, int]:
+    """How often each layer and product with a candidate is called with the tensors that were given.
+
+    Raises:
+        InputError: the network does not run with them.
+    """
+    chosen = {n: m for n, m in flat.network.named_modules() if isinstance(m, MixedLayer | MixedProduct)}
+    calls = dict.fromkeys((name for name, m in chosen.items() if not isinstance(m, PlainLayer)), 0)
+
+    def count(name: str) -> None:
+        calls[name] += 1
+
+    handles = [
+        chosen[name].register_forward_pre_hook(functools.partial(lambda name, *_: count(name), name)) for name in calls
+    ]
     try:
         flat(*flat.tensors)
     except InputError:
         raise
     except Exception as e:  # whatever a user's network does
         raise InputError("network", f"fails with these inputs: {reason(e)}") from e
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
 
 
 def _examples(flat: FlatNetwork) -> Iterator[tuple[tuple[Tensor, ...], list[int]]]:
@@ -299,7 +327,7 @@ def _exported(flat: FlatNetwork, forms: Mapping[int, nn.Module]) -> tuple[Any, s
     Raises:
         InputError: the network cannot be traced, or ONNX has no form for one of its operations.
     """
-    _check_runs(flat)
+    calls = _calls(flat)
     examples = []
     why = None
     for example, batched in _examples(flat):
@@ -312,23 +340,30 @@ def _exported(flat: FlatNetwork, forms: Mapping[int, nn.Module]) -> tuple[Any, s
     _replace(flat.network, forms)
     for example, batched in examples:
         try:
-            return _program(flat, example, batched), None
+            return _program(flat, example, batched, calls), None
         except InputError:
             raise
         except Exception as e:  # many types, of torch.export and torch.onnx
             why = why or _cause(e)
     try:
-        return _program(flat, flat.tensors, ()), why
+        return _program(flat, flat.tensors, (), calls), why
     except InputError:
         raise
     except Exception as e:
         raise InputError("ONNX export", f"cannot trace the network: {_cause(e)}") from e
 
 
-def _program(flat: FlatNetwork, example: tuple[Tensor, ...], batched: Sequence[int]) -> Any:
+def _program(flat: FlatNetwork, example: tuple[Tensor, ...], batched: Sequence[int], calls: Mapping[str, int]) -> Any:
+    forms = {n: m for n, m in flat.network.named_modules() if isinstance(m, QdqLayer | QdqProduct)}
+    for form in forms.values():
+        form.calls.number = 0
     batch = torch.export.Dim("batch")
     shapes = tuple({0: batch} if i in batched else {} for i in range(len(example))) if batched else None
     traced = torch.export.export(flat, example, dynamic_shapes=None if shapes is None else (shapes,), strict=False)
+    for name, form in forms.items():
+        if form.calls.number != calls[name]:
+            problem = f"is computed {calls[name]} times by the network, but {form.calls.number} times in its trace"
+            raise InputError(f"layer {name!r}", problem)
     program = torch.onnx.export(traced, dynamo=True, opset_version=OPSET, verbose=False,
                                 dynamic_shapes=None if shapes is None else (shapes,))  # fmt: skip
     assert program is not None

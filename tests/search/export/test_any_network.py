@@ -328,6 +328,49 @@ def test_shared_layers_and_hooks_are_those_of_the_network(tmp_path: Path, make_t
     assert [i.name for i in words] == ["first.words0", "head.words0"]
 
 
+class Twice(nn.Module):
+    """Attention with a norm of two names: torch.export calls the modules of such a network by stand-ins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.attention = nn.LayerNorm(16), Attention(by_einsum)
+        self.last = self.norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.last(self.attention(self.norm(x))))
+
+
+def test_products_are_found_beside_shared_modules(tmp_path: Path, make_table: Any) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    fixed, assignment = trained(make_table, Twice(), lambda n: torch.randn(n, 6, 16), "T2")
+    write_onnx(fixed, assignment, (1, 6, 16), tmp_path / "net.onnx")
+    x = torch.randn(5, 6, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(run(tmp_path / "net.onnx", x, ["images"]), [fixed(x)], **CLOSE)
+    nodes = onnx.load(tmp_path / "net.onnx").graph.node
+    assert sum(n.op_type == "QuantizeLinear" for n in nodes) == 6
+
+
+class Branches(nn.Module):
+    """It computes something else where it is traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.fc(x if torch.compiler.is_compiling() else self.fc(x)))
+
+
+def test_a_trace_that_leaves_out_a_layer_is_an_error(tmp_path: Path, make_table: Any) -> None:  # type: ignore[no-untyped-def]
+    make = returned(lambda: torch.randn(2, 8), "inputs")
+    table = make_table(Network("net", Branches(), example=make))
+    fixed = searchable(Branches(), table).discretise(uniform(table, "T4"))
+    fixed(torch.randn(2, 8))
+    with pytest.raises(InputError, match=r"^layer 'fc': is computed 2 times by the network, but 1 times in its trace"):
+        write_onnx(fixed, uniform(table, "T4"), (1, 8), tmp_path / "net.onnx")
+
+
 class Chunks(nn.Module):
     """It runs with two images only."""
 
