@@ -80,13 +80,13 @@ class QdqLayer(Choice):
 
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         self.calls.number += 1
-        quantised = _quantised(x, self.inputs)
+        words = _words(x, self.inputs)
         total: Tensor | None = None
         for i, view in enumerate(self.views):
             axis = 1 if self.swapped else 0
             weight = _dequantise(self.get_buffer(f"words{i}"), self.get_buffer(f"scale{i}"), axis=axis)
-            part = self._product(self._view(view, x, quantised), weight, self.layer.bias if i == 0 else None,
-                                 output_size)  # fmt: skip
+            bias = self.layer.bias if i == 0 else None
+            part = self._product(self._view(view, x, words), weight, bias, output_size)
             total = part if total is None else total + part
         assert total is not None
         return total
@@ -110,12 +110,18 @@ class QdqLayer(Choice):
                             of_layer.dilation)  # fmt: skip
         return y
 
-    def _view(self, view: View, x: Tensor, quantised: Tensor) -> Tensor:
-        """What a term convolves, of the layer's input `x` and its quantised form."""
+    def _view(self, view: View, x: Tensor, words: Tensor) -> Tensor:
+        """What a term convolves, of the layer's input `x` and its words, always dequantised integers.
+
+        For onnxruntime may compute a product of real numbers and dequantised weights in 8 bits of its own.
+        """
+        one = torch.ones(())
         if view == "binary":  # words of one bit: of what has a sign they are not multiples of a step
-            one = torch.ones(())
-            return torch.where((x >= 0) if self.inputs.low < 0 else (quantised > 0), one, -one)
-        return {"value": quantised, "sign": quantised.sign(), "magnitude": quantised.abs()}[view]
+            positive = (x >= 0) if self.inputs.low < 0 else (words > 0)
+            return _quantised(torch.where(positive, one, -one), InputWords(1.0, -1, 1))
+        if view == "sign":
+            return _dequantise(words.sign(), one)
+        return _dequantise(words if view == "value" else words.abs(), torch.tensor(self.inputs.step))
 
 
 class QdqProduct(MixedProduct):
@@ -141,18 +147,22 @@ class QdqProduct(MixedProduct):
 def _operand(x: Tensor, words: InputWords, bits: int) -> Tensor:
     if bits == 1 and words.low < 0:  # as `search.layers.mixed_product.words_of`
         step = torch.tensor(words.step)
-        return torch.where(x >= 0, step, -step)
+        return _quantised(torch.where(x >= 0, step, -step), words)
     return _quantised(x, words)
 
 
-def _quantised(x: Tensor, words: InputWords) -> Tensor:
+def _words(x: Tensor, words: InputWords) -> Tensor:
+    """The words of `x`, int8 or uint8."""
     step, low, high = words.step, words.low, words.high
     dtype = torch.int8 if low < 0 else torch.uint8
     if (low, high) != (0, 255):  # else the type itself clips
         x = x.clamp(low * step, high * step)
     scale, zero = torch.tensor(step), torch.tensor(0, dtype=dtype)
-    quantised = torch.onnx.ops.symbolic("QuantizeLinear", [x, scale, zero], dtype=dtype, shape=x.shape, version=OPSET)
-    return _dequantise(quantised, scale)
+    return torch.onnx.ops.symbolic("QuantizeLinear", [x, scale, zero], dtype=dtype, shape=x.shape, version=OPSET)
+
+
+def _quantised(x: Tensor, words: InputWords) -> Tensor:
+    return _dequantise(_words(x, words), torch.tensor(words.step))
 
 
 def _dequantise(words: Tensor, scale: Tensor, axis: int | None = None) -> Tensor:

@@ -164,6 +164,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Any], list[str],
     "bias": (lambda: Whole(fused), lambda n: {"mask": torch.randn(6, 6), "x": torch.randn(n, 6, 16)}, ["mask", "x"],
              ["output"]),
     "ids": (Text, ids, ["input_ids"], ["scores", "hidden", "again"]),
+    "multiplication-free": (Text, ids, ["input_ids"], ["scores", "hidden", "again"]),
     "keywords": (Text, lambda n: {"input_ids": ids(n), "attention_mask": counted(n), "offset": 3},
                  ["input_ids", "attention_mask"], ["scores", "hidden", "again"]),
     "dataclass": (Text, lambda n: ((ids(n),), {"attention_mask": counted(n), "form": "dataclass"}),
@@ -191,10 +192,14 @@ def trained(
     return fixed.eval(), assignment
 
 
-def run(path: Path, inputs: Any, names: list[str]) -> list[Tensor]:
+LEVELS = (runtime.GraphOptimizationLevel.ORT_DISABLE_ALL, runtime.GraphOptimizationLevel.ORT_ENABLE_ALL)
+"""Of onnxruntime's changes to a graph; the default is all of them."""
+
+
+def run(path: Path, inputs: Any, names: list[str], level: Any = LEVELS[0]) -> list[Tensor]:
     """What onnxruntime computes of the tensors of a call, in the order of `names`."""
     options = runtime.SessionOptions()
-    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = level
     options.intra_op_num_threads = 1
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     arguments, keywords = call(inputs)
@@ -216,7 +221,8 @@ def tensors_of(result: Any) -> list[Tensor]:
 def test_onnxruntime_gives_what_torch_gives(case: str, tmp_path: Path, make_table: Any) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(3)
     make, inputs, names, outputs = CASES[case]
-    bits = {"written out": "T8", "mask": "T4", "causal": "T2", "transposed": "MF8"}
+    bits = {"written out": "T8", "mask": "T4", "causal": "T2", "transposed": "MF8",
+            "multiplication-free": "MF8"}  # fmt: skip
     fixed, assignment = trained(make_table, make(), inputs, bits.get(case, "T4"))
     path = tmp_path / "net.onnx"
     with warnings.catch_warnings():
@@ -230,9 +236,10 @@ def test_onnxruntime_gives_what_torch_gives(case: str, tmp_path: Path, make_tabl
         arguments, keywords = call(given)
         with torch.no_grad():
             expected = tensors_of(fixed(*arguments, **keywords))
-        for mine, reference in zip(run(path, given, names), expected, strict=True):
-            torch.testing.assert_close(mine, reference, **CLOSE)
-            assert reference.abs().max() > 1e-3
+        for level in LEVELS:
+            for mine, reference in zip(run(path, given, names, level), expected, strict=True):
+                torch.testing.assert_close(mine, reference, **CLOSE)
+                assert reference.abs().max() > 1e-3
     assert max(reference.std(0).max() for reference in expected) > 1e-3  # it tells the inputs apart
 
 
