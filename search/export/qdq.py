@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import copy
 import functools
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +269,8 @@ def write_onnx(network: nn.Module, assignment: Mapping[str, str], inputs: Inputs
     model.metadata_props[ASSIGNMENT_KEY] = json.dumps(dict(assignment))
     shaped = shape_of(inputs) is not None
     outputs = ["scores"] if shaped and flat.outputs == ["output"] else flat.outputs
-    _rename(model, ["images"] if shaped else flat.inputs, outputs, _first_names(layers))
+    _rename(model, ["images"] if shaped else flat.inputs, outputs, _names_of_weights(layers))
+    _rescope(model, {name for name, m in layers.named_modules() if isinstance(m, QdqProduct)})
     with system_errors(Path(path)):
         program.save(path)
 
@@ -387,11 +389,46 @@ def _cause(error: BaseException) -> str:
     return reason(error)
 
 
-def _first_names(network: nn.Module) -> dict[str, str]:
-    """The names of parameters and buffers in a `FlatNetwork`, and those that torch uses; of several names the first."""
+def _names_of_weights(network: nn.Module) -> dict[str, str]:
+    """The names of parameters and buffers in a `FlatNetwork`, and what the file calls them.
+
+    They are torch's names, of several the first. Words and bias of a layer are called as the weights of the plain one.
+    """
     tensors = (*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False))
     first: dict[int, str] = {}
-    return {f"network.{name}": first.setdefault(id(tensor), name) for name, tensor in tensors}
+    found = {f"network.{name}": first.setdefault(id(tensor), name) for name, tensor in tensors}
+    layers = {name for name, m in network.named_modules() if isinstance(m, QdqLayer)}
+    for key, name in found.items():
+        owner, _, attribute = name.rpartition(".")
+        if owner in layers:
+            term = attribute.removeprefix("words").removeprefix("scale")
+            kind = "weight_scale" if attribute.startswith("scale") else "weight"
+            found[key] = f"{owner}.{kind}" + ("" if term == "0" else f"_{term}")
+        elif owner.removesuffix(".layer") in layers:
+            found[key] = f"{owner.removesuffix('.layer')}.{attribute}"
+    return found
+
+
+def _rescope(model: Any, products: Collection[str]) -> None:
+    """Makes the modules that the file names for each node those of the network: a product is its owner's.
+
+    Also removes the lines of code that each node came from, which name folders of the machine.
+    """
+    for node in model.graph.all_nodes():
+        data = node.metadata_props
+        for key in ("pkg.torch.onnx.stack_trace", "namespace"):
+            data.pop(key, None)
+        scopes, classes = (data.get(f"pkg.torch.onnx.{key}") for key in ("name_scopes", "class_hierarchy"))
+        if scopes is None or classes is None:
+            continue
+        kept = []
+        for scope, kind in zip(ast.literal_eval(scopes), ast.literal_eval(classes), strict=True):
+            own, _, call = scope.partition("@")
+            name = "" if own == "network" else own.removeprefix("network.") + (f"@{call}" if call else "")
+            if own and name.partition("@")[0] not in products:
+                kept.append((name, kind))
+        data["pkg.torch.onnx.name_scopes"] = repr([name for name, _ in kept])
+        data["pkg.torch.onnx.class_hierarchy"] = repr([kind for _, kind in kept])
 
 
 def _rename(model: Any, inputs: Sequence[str], outputs: Sequence[str], weights: Mapping[str, str]) -> None:

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from dse.core.errors import InputError
+from dse.workload.export import export_network
 from dse.workload.inputs import Call, returned
 from dse.workload.networks import Network
+from dse.workload.onnx_import import import_onnx
 from search.export.qdq import write_onnx
 from search.layers.mixed_layer import LayerOptions
 from search.supernet import SearchableNetwork, searchable, uniform
@@ -292,6 +294,22 @@ def test_products_read_dequantised_words_of_their_width(quantiser: Any, candidat
     assert [w.dtype for w in words] == [torch.int8, torch.int8, torch.uint8, torch.int8]  # shares have no sign
 
 
+@pytest.mark.parametrize("case", ["written out", "causal", "keywords", "two inputs", "transposed"])
+def test_layers_of_the_file_are_those_of_the_table(case: str, tmp_path: Path, make_table: Any) -> None:  # type: ignore[no-untyped-def]
+    """`enos export` reads the file as it reads the network, so that `enos cost` finds the widths of its layers."""
+    make, inputs, names, _ = CASES[case]
+    network = make()
+    fixed, assignment = trained(make_table, network, inputs, "T4")
+    path = tmp_path / "net.onnx"
+    write_onnx(fixed, assignment, inputs(2), path)
+    arguments, keywords = call(inputs(1))
+    shapes = [t.shape for t in (*arguments, *keywords.values()) if isinstance(t, Tensor)]
+    workload = import_onnx(path, [f"{n}={','.join(map(str, s))}" for n, s in zip(names, shapes, strict=True)])
+    expected = export_network(Network("net", network, example=returned(lambda: inputs(1), "inputs")))
+    assert {x.name: x.macs for x in workload.layers} == {x.name: x.macs for x in expected.layers}
+    assert b"Traceback" not in path.read_bytes() and str(Path(__file__).parent).encode() not in path.read_bytes()
+
+
 def test_a_searchable_network_is_discretised(tmp_path: Path, make_table: Any) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     network = Two()
@@ -331,8 +349,11 @@ def test_shared_layers_and_hooks_are_those_of_the_network(tmp_path: Path, make_t
     x = torch.randn(5, 8)
     with torch.no_grad():
         torch.testing.assert_close(run(tmp_path / "net.onnx", x, ["images"]), [fixed(x)], **CLOSE)
-    words = [i for i in onnx.load(tmp_path / "net.onnx").graph.initializer if "words" in i.name]
-    assert [i.name for i in words] == ["first.words0", "head.words0"]
+    stored = onnx.load(tmp_path / "net.onnx").graph.initializer
+    assert {i.name for i in stored if i.data_type == onnx.TensorProto.INT8 and i.dims} == {
+        "first.weight",
+        "head.weight",
+    }
 
 
 class Twice(nn.Module):
