@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from dse.core.errors import InputError
+from dse.hardware.candidates import load_candidates
 from dse.workload.export import export_network
 from dse.workload.inputs import Call, returned
 from dse.workload.networks import Network
 from dse.workload.onnx_import import import_onnx
 from search.export.qdq import write_onnx
 from search.layers.mixed_layer import LayerOptions
+from search.layers.mixed_product import MixedProduct
 from search.supernet import SearchableNetwork, searchable, uniform
 
 pytest.importorskip("onnxscript", reason="ONNX export needs onnx and onnxscript (pip install 'enos-dse[onnx]')")
@@ -377,6 +380,51 @@ def test_products_are_found_beside_shared_modules(tmp_path: Path, make_table: An
         torch.testing.assert_close(run(tmp_path / "net.onnx", x, ["images"]), [fixed(x)], **CLOSE)
     nodes = onnx.load(tmp_path / "net.onnx").graph.node
     assert sum(n.op_type == "QuantizeLinear" for n in nodes) == 6
+
+
+class Odd(nn.Module):
+    """Arguments with the names of operations, one of which it does not read and one that it returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, linear: Tensor, clamp: Tensor) -> dict[str, Tensor]:
+        return {"linear": linear, "add": self.fc(linear) + 1}
+
+
+def test_names_are_those_of_the_arguments_whatever_torch_calls_its_values(tmp_path: Path, make_table: Any) -> None:
+    torch.manual_seed(0)
+    fixed, assignment = trained(make_table, Odd(), lambda n: (torch.randn(n, 8), torch.zeros(n, 2)), "T4")
+    given = (torch.randn(5, 8), torch.zeros(5, 2))
+    write_onnx(fixed, assignment, given, tmp_path / "net.onnx")
+    model = onnx.load(tmp_path / "net.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert [o.name for o in model.graph.output] == ["linear_out", "add"]
+    with torch.no_grad():
+        expected = list(fixed(*given).values())
+    for mine, reference in zip(run(tmp_path / "net.onnx", given, ["linear", "clamp"]), expected, strict=True):
+        torch.testing.assert_close(mine, reference, **CLOSE)
+
+
+@pytest.mark.parametrize("positive", [False, True])
+def test_words_of_one_bit_are_those_of_the_network(positive: bool, tmp_path: Path, make_table: Any) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    network = Whole(lambda q, k, v, mask: (q.abs() if positive else q) @ k.transpose(-2, -1) @ v)
+    table = make_table(Network("net", network, (1, 6, 16)))
+    model = searchable(network, table)
+    fixed = model.discretise(uniform(table, "T8"))
+    typical = next(c for c in load_candidates() if c.name == "T8")
+    narrow = MixedProduct([replace(typical, bits=1, act_bits=1, weight_bits=1)])
+    fixed.get_submodule("attention").add_module("matmul_1", narrow)
+    fixed(torch.randn(8, 6, 16))
+    write_onnx(fixed.eval(), {}, (1, 6, 16), tmp_path / "net.onnx")
+    x = torch.randn(5, 6, 16)
+    with torch.no_grad():
+        expected = fixed(x)
+    assert narrow.first.scale.signed is not positive
+    for level in LEVELS:
+        torch.testing.assert_close(run(tmp_path / "net.onnx", x, ["images"], level), [expected], **CLOSE)
 
 
 class Branches(nn.Module):
