@@ -386,6 +386,8 @@ def _cause(error: BaseException) -> str:
     """What an exporter's error says; torch.onnx puts what happened below what it was doing."""
     while error.__cause__ is not None:
         error = error.__cause__
+    if "specialized it to be a constant" in str(error):
+        return "its code makes a number of the batch, as len(x) does; x.shape[0] does not"
     return reason(error)
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from dse.workload.onnx_import import import_onnx
 from search.export.qdq import write_onnx
 from search.layers.mixed_layer import LayerOptions
 from search.layers.mixed_product import MixedProduct
+from search.networks.vit import vit_cifar
 from search.supernet import SearchableNetwork, searchable, uniform
 
 pytest.importorskip("onnxscript", reason="ONNX export needs onnx and onnxscript (pip install 'enos-dse[onnx]')")
@@ -157,6 +159,7 @@ def counted(batch: int) -> Tensor:
 
 
 TRIANGLE = torch.ones(6, 6, dtype=torch.bool).tril()
+VIT = partial(vit_cifar, in_channels=1, image=8, patch=4, width=16, depth=1, heads=2)
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Any], list[str], list[str]]] = {
     "conv1d": (Convolutions, lambda n: torch.randn(n, 2, 16), ["audio"], ["output"]),
     "transposed": (Upsampling, lambda n: torch.randn(n, 3, 9, 9), ["x"], ["output.0", "output.1.0", "output.1.1"]),
@@ -174,6 +177,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Any], list[str],
                  ["input_ids", "attention_mask"], ["scores", "hidden", "again"]),
     "dataclass": (Text, lambda n: ((ids(n),), {"attention_mask": counted(n), "form": "dataclass"}),
                   ["input_ids", "attention_mask"], ["scores", "hidden.0", "hidden.1"]),
+    "vit": (lambda: cast(nn.Module, VIT().module), lambda n: torch.randn(n, 1, 8, 8), ["x"], ["output"]),
     "two inputs": (Two, lambda n: (torch.randn(n, 3, 6, 6), torch.randn(n, 5), torch.randn(n, 8)),
                    ["image", "table", "others.0"], ["output.0", "output.1"]),
 }  # fmt: skip
@@ -470,8 +474,19 @@ class Once(nn.Module):
         return cast(Tensor, self.fc(x.view(8)))
 
 
-@pytest.mark.parametrize(("network", "size"), [(Chunks, 2), (Once, 1)])
-def test_a_batch_that_cannot_be_free_is_fixed_with_a_word(network: Any, size: int, tmp_path: Path,
+class Long(Once):
+    """It asks for the length of a tensor, which torch's trace takes for a number."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.fc(x.view(len(x), 8)))
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "why"),
+    [(Chunks, 2, ""), (Once, 1, "with twice as many the network fails: RuntimeError"),
+     (Long, 2, r"its code makes a number of the batch, as len\(x\) does; x.shape\[0\] does not$")],
+)  # fmt: skip
+def test_a_batch_that_cannot_be_free_is_fixed_with_a_word(network: Any, size: int, why: str, tmp_path: Path,
                                                          make_table: Any) -> None:  # fmt: skip
     torch.manual_seed(0)
     make = returned(lambda: torch.randn(size, 8), "inputs")
@@ -480,7 +495,7 @@ def test_a_batch_that_cannot_be_free_is_fixed_with_a_word(network: Any, size: in
     fixed = searchable(network(), table).discretise(assignment)
     fixed(torch.randn(size, 8))
     fixed.eval()
-    with pytest.warns(UserWarning, match=r"^the ONNX file has a fixed batch, that of the inputs: ."):
+    with pytest.warns(UserWarning, match=rf"^the ONNX file has a fixed batch, that of the inputs: {why or '.'}"):
         write_onnx(fixed, assignment, (size, 8), tmp_path / "net.onnx")
     x = torch.randn(size, 8)
     with torch.no_grad():
