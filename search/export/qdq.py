@@ -388,6 +388,9 @@ def _cause(error: BaseException) -> str:
         error = error.__cause__
     if "specialized it to be a constant" in str(error):
         return "its code makes a number of the batch, as len(x) does; x.shape[0] does not"
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("Constraints violated"):  # the line below says which
+        return lines[1]
     return reason(error)
 
 
