@@ -86,6 +86,25 @@ def engine_options(function: _Function) -> Callable[..., Any]:
     return decorated
 
 
+def input_options(function: _Function) -> _Function:
+    """What a network is called with; the function gets `input_texts` and `inputs_factory`."""
+    texts = click.option(
+        "--input",
+        "input_texts",
+        multiple=True,
+        metavar="[NAME=]SHAPE[:DTYPE]",
+        help="A tensor that the network takes, with its batch, such as 1,3,32,32 or input_ids=1,128:int64; once for "
+        "each. Default: the network's own.",
+    )
+    factory = click.option(
+        "--inputs",
+        "inputs_factory",
+        metavar="PACKAGE.MODULE:FACTORY",
+        help="A function that returns what the network is called with: a tensor, a tuple, or a dict of keywords.",
+    )
+    return texts(factory(function))
+
+
 def engine_option(function: _Function) -> _Function:
     return click.option(
         "--engine",

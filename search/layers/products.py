@@ -229,11 +229,16 @@ class _Products(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         handler = _HANDLERS.get(name)
-        if handler is not None and _running() is self.owner:
+        if handler is not None and self._runs():
             return handler(self, func, args, kwargs)
         result = func(*args, **kwargs)
         self._note(name, args, kwargs, result)
         return result
+
+    def _runs(self) -> bool:
+        """Whether the owner itself is running; torch.export may call it by a stand-in that has its attributes."""
+        running = _running()
+        return running is self.owner or (running is not None and vars(running) is vars(self.owner))
 
     def _note(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         """Keeps account of what does not depend on the input."""
