@@ -12,6 +12,7 @@ import click
 from dse.cli.common import (
     ARCH_HELP,
     FILE,
+    ArchReading,
     arch_with,
     check_jobs,
     check_writable,
@@ -54,7 +55,7 @@ def check(
     context: click.Context,
     workload: str,
     arch: Path | None,
-    include: tuple[Path, ...],
+    include: ArchReading,
     operators: Path | None,
     objective: str,
     perfect: bool | None,

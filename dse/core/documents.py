@@ -125,7 +125,11 @@ def _refused(loader: Any, suffix: str, node: Any) -> None:
 _Loader.yaml_constructors = {f"{_YAML}{kind}": _Base.yaml_constructors[f"{_YAML}{kind}"] for kind in _CORE}
 _Loader.yaml_multi_constructors = {}
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (f"{_YAML}timestamp", f"{_YAML}value", f"{_YAML}merge")]
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag not in (f"{_YAML}timestamp", f"{_YAML}value", f"{_YAML}merge")
+    ]
     for first, resolvers in _Base.yaml_implicit_resolvers.items()
 }
 _Loader.add_multi_constructor("!", _tagged)

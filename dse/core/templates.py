@@ -1,7 +1,7 @@
 """Templates of Timeloop's front end: YAML files with Jinja2, which include others and look for them on a path.
 
-Rendered with the library itself, in its sandbox: a template computes text and reads files, and nothing else. What it may
-call is what the front end offers: `include`, `include_all`, `include_text`, `add_to_path`, `cwd`, `find_path`,
+Rendered with the library itself, in its sandbox: a template computes text and reads files, and nothing else. What it
+may call is what the front end offers: `include`, `include_all`, `include_text`, `add_to_path`, `cwd`, `find_path`,
 `find_paths`, `path_exists`. Source of their meaning: ``accelergy/utils/yaml.py`` of Accelergy 6911d15.
 """
 
@@ -80,7 +80,9 @@ class _Reading:
     def text(self, path: Path, folders: list[Path]) -> tuple[str, dict[str, Any]]:
         """A file's text, rendered, and the documents that it includes, by the names that stand for them."""
         if len(self.within) > MAX_DEPTH:
-            raise InputError(path, f"is included by {MAX_DEPTH} files within one another", "no file that includes itself")
+            raise InputError(
+                path, f"is included by {MAX_DEPTH} files within one another", "no file that includes itself"
+            )
         self.budget.files += 1
         if self.budget.files > MAX_INCLUDES:
             raise InputError(self.within[0] if self.within else path, f"includes more than {MAX_INCLUDES:,} files")
@@ -124,7 +126,9 @@ class _File:
                 pieces.append(piece)
             return "".join(pieces)
         except jinja2.TemplateSyntaxError as e:
-            raise InputError(f"{self.path}: line {e.lineno}", f"not readable as a Jinja2 template: {e.message}") from None
+            raise InputError(
+                f"{self.path}: line {e.lineno}", f"not readable as a Jinja2 template: {e.message}"
+            ) from None
         except jinja2.UndefinedError as e:
             hint = "give its value with --jinja NAME=VALUE"
             raise InputError(f"{self.path}: line {_line(e)}", f"{e.message}", hint=hint) from None
@@ -142,7 +146,7 @@ class _File:
             raise InputError(self.path, f"found {shown(name)}", "the name of a file")
         beside = [self.path.resolve().parent, *self.folders]
         for folder in [Path()] if Path(name).is_absolute() else beside:
-            yield from (Path(found) for found in sorted(glob.glob(str(folder / name))))
+            yield from (Path(found) for found in sorted(glob.glob(str(folder / name))))  # noqa: PTH207 - a pattern may be absolute
 
     def _all(self, name: Any) -> list[Path]:
         found = list(dict.fromkeys(path.resolve() for one in self._names(name) for path in self._found(one)))

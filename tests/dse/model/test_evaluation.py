@@ -120,7 +120,7 @@ def layer(tmp_path: Path) -> Any:
     (tmp_path / "arch.yaml").write_text(ARCH)
     problem = conv_problem({"C": 2, "M": 2, "P": 2})
     names = tuple(t.name for t in problem.data_spaces)
-    return SpecFile.read(tmp_path / "arch.yaml").instance(dimensions=problem.dimensions, tensors=names), problem
+    return SpecFile.read(tmp_path / "arch.yaml").instance(problem=problem), problem
 
 
 def mapping(dram: Any = (), on_x: Any = (), regs: Any = ()) -> Any:
