@@ -101,17 +101,20 @@ class ArchReading:
     include: tuple[Path, ...] = ()
     jinja: Mapping[str, Any] = field(default_factory=dict)
     dense: bool = False
+    functions: bool = False
 
 
 def include_option(function: _Function) -> Callable[..., Any]:
     """How the specification is read; the function gets it as `include`."""
 
     @functools.wraps(function)
-    def call(*, include: tuple[Path, ...], jinja: tuple[str, ...], dense: bool, **others: Any) -> Any:
-        return function(include=ArchReading(include, named_values(jinja, "--jinja"), dense), **others)
+    def call(*, include: tuple[Path, ...], jinja: tuple[str, ...], dense: bool, functions: bool, **others: Any) -> Any:
+        reading = ArchReading(include, named_values(jinja, "--jinja"), dense, functions)
+        return function(include=reading, **others)
 
     decorated: Callable[..., Any] = call
     for option in (
+        click.option("--functions", is_flag=True, help="Run the programs in Python whose functions ARCH calls."),
         click.option("--dense", is_flag=True, help="Read a design with sparse optimisations as if it had none."),
         click.option(
             "--jinja", metavar="NAME=VALUE", multiple=True, help="A value for ARCH that is a template; repeatable."
@@ -132,12 +135,12 @@ def arch_with(arch: Path | None, reading: ArchReading) -> ArchLike:
     if reading == ArchReading():
         return arch
     if arch is None:
-        given = "--include" if reading.include else "--jinja" if reading.jinja else "--dense"
+        given = next(f"--{name}" for name, value in vars(reading).items() if value)
         raise InputError(given, "has nothing to go with", hint="give --arch FILE too")
     from dse.hardware.instance import find_arch  # not every command needs it
     from dse.hardware.spec_reader import SpecFile
 
-    return SpecFile.read(find_arch(arch), reading.include, reading.jinja, reading.dense)
+    return SpecFile.read(find_arch(arch), reading.include, reading.jinja, reading.dense, reading.functions)
 
 
 def named_values(texts: tuple[str, ...], option: str) -> dict[str, Any]:

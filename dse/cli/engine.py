@@ -225,7 +225,7 @@ def _read(
     specification = read_arch(arch_with(arch, reading))
     settings = named_values(variables, "--var")
     layer = problem_from_document(
-        document["problem"], f"{problem}: problem", specification.variables | settings, dense=reading.dense
+        document["problem"], f"{problem}: problem", specification.scope(settings), dense=reading.dense
     )
     spec = spec_for(specification, layer, settings)
     if ert is not None:

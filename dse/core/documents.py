@@ -47,23 +47,23 @@ _YAML = "tag:yaml.org,2002:"
 _CORE = ("null", "bool", "int", "float", "str", "seq", "map")
 
 
-class _Loader(_Base):  # type: ignore[misc]
-    """Safe loader that keeps Timeloop's tags and refuses what the readers would stumble over.
+class _Rules:
+    """What is added to a safe loader: it keeps Timeloop's tags and refuses what the readers would stumble over.
 
     Refused are duplicate keys, which YAML would silently merge, keys that are neither text nor numbers, documents
     above the limits, and the types that hand-written files do not need (sets, dates, binary data). A date without a
     tag is text.
     """
 
-    def get_single_node(self) -> Any:
-        root = super().get_single_node()
+    def get_single_node(self: Any) -> Any:
+        root = super().get_single_node()  # type: ignore[misc]
         if root is not None:
             _check_size(root)
         return root
 
-    def construct_object(self, node: Any, deep: bool = False) -> Any:
+    def construct_object(self: Any, node: Any, deep: bool = False) -> Any:
         try:
-            value = super().construct_object(node, deep=deep)
+            value = super().construct_object(node, deep=deep)  # type: ignore[misc]
         except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError):  # of a tag that does not fit
             kind = str(node.tag).removeprefix(_YAML)
             raise _problem(f"{_start(node)} is no {kind}", node) from None
@@ -71,7 +71,7 @@ class _Loader(_Base):  # type: ignore[misc]
             raise _problem("an integer has more than 77 digits", node)
         return value
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self: Any, node: Any, deep: bool = False) -> dict[Any, Any]:
         if not isinstance(node, yaml.MappingNode):
             raise _problem(f"{_start(node)} is not a mapping", node)
         seen = set()
@@ -83,6 +83,20 @@ class _Loader(_Base):  # type: ignore[misc]
                 raise _problem(f"duplicate key {key_node.value!r}", key_node)
             seen.add(key)
         return {self.construct_object(k, deep=True): self.construct_object(v, deep=True) for k, v in node.value}
+
+
+class _Loader(_Rules, _Base):  # type: ignore[misc]
+    pass
+
+
+class _AnchorsTwice(_Rules, yaml.SafeLoader):
+    """As `_Loader`, slower; an anchor may be set again, and then names the new value, as in later versions of YAML."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if not isinstance(event, yaml.AliasEvent):
+            self.anchors.pop(event.anchor, None)
+        return super().compose_node(parent, index)
 
 
 class _WholeList(list[Any]):
@@ -122,32 +136,43 @@ def _refused(loader: Any, suffix: str, node: Any) -> None:
     raise _problem(f"the tag {suffix!r} is not known here", node)
 
 
-_Loader.yaml_constructors = {f"{_YAML}{kind}": _Base.yaml_constructors[f"{_YAML}{kind}"] for kind in _CORE}
-_Loader.yaml_multi_constructors = {}
-_Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern)
-        for tag, pattern in resolvers
-        if tag not in (f"{_YAML}timestamp", f"{_YAML}value", f"{_YAML}merge")
-    ]
-    for first, resolvers in _Base.yaml_implicit_resolvers.items()
-}
-_Loader.add_multi_constructor("!", _tagged)
-_Loader.add_multi_constructor("", _refused)
-_Loader.add_constructor(f"{_YAML}map", _mapping)
-_Loader.add_constructor(f"{_YAML}seq", _sequence)
+def _configure(loader: Any, base: Any) -> None:
+    loader.yaml_constructors = {f"{_YAML}{kind}": base.yaml_constructors[f"{_YAML}{kind}"] for kind in _CORE}
+    loader.yaml_multi_constructors = {}
+    left_out = [f"{_YAML}{kind}" for kind in ("timestamp", "value", "merge")]
+    loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in left_out]
+        for first, resolvers in base.yaml_implicit_resolvers.items()
+    }
+    loader.add_multi_constructor("!", _tagged)
+    loader.add_multi_constructor("", _refused)
+    loader.add_constructor(f"{_YAML}map", _mapping)
+    loader.add_constructor(f"{_YAML}seq", _sequence)
+
+
+_configure(_Loader, _Base)
+_configure(_AnchorsTwice, yaml.SafeLoader)
 
 
 def _loaded(text: str, included: Mapping[str, Any]) -> Any:
-    loader = _Loader(text)
-    loader.included = included
     try:
-        document = loader.get_single_data()
-    finally:
-        loader.dispose()
+        document = _constructed(_Loader, text, included)
+    except yaml.composer.ComposerError as e:
+        if "duplicate anchor" not in f"{e.context} {e.problem}":
+            raise
+        document = _constructed(_AnchorsTwice, text, included)
     if "<<" not in text and "nomerge" not in text and not included:
         return document
     return _plain(_merged(document))
+
+
+def _constructed(kind: Any, text: str, included: Mapping[str, Any]) -> Any:
+    loader = kind(text)
+    loader.included = included
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _merged(value: Any) -> Any:

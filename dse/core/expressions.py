@@ -128,6 +128,8 @@ def _evaluate(value: Any, variables: Mapping[str, Any], where: object, steps: It
         found = variables[text]
         if isinstance(found, View):
             return value  # a node's name is a text, too
+        if callable(found):
+            return found
         return _evaluate(found, {k: v for k, v in variables.items() if k != text}, where, steps)
     if text in ("INF", "inf"):
         return math.inf
@@ -187,7 +189,7 @@ def _is_arithmetic(tree: ast.expr) -> bool:
     allowed = (
         ast.BinOp, ast.UnaryOp, ast.Compare, ast.IfExp, ast.BoolOp, ast.Call, ast.Name, ast.Constant,
         ast.operator, ast.unaryop, ast.cmpop, ast.boolop, ast.expr_context,
-        ast.Attribute, ast.Subscript, ast.List, ast.Tuple, ast.keyword,
+        ast.Attribute, ast.Subscript, ast.List, ast.Tuple, ast.keyword, ast.JoinedStr, ast.FormattedValue,
     )  # fmt: skip
     return all(isinstance(node, allowed) for node in ast.walk(tree))
 
@@ -207,7 +209,7 @@ def _compute(tree: ast.expr, variables: Mapping[str, Any], where: object, steps:
                     if name in CONSTANTS:
                         return CONSTANTS[name]
                     raise _UnknownNameError(name)
-                if isinstance(variables[name], View):
+                if isinstance(variables[name], View) or callable(variables[name]):
                     return variables[name]
                 return _evaluate(variables[name], {k: v for k, v in variables.items() if k != name}, where, steps)
             case ast.BinOp(left=a, op=op, right=b) if type(op) in _BINARY:
@@ -222,8 +224,8 @@ def _compute(tree: ast.expr, variables: Mapping[str, Any], where: object, steps:
                 return all(go(v) for v in values)
             case ast.BoolOp(op=ast.Or(), values=values):
                 return any(go(v) for v in values)
-            case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if callable(variables.get(name)):
-                return _value(variables[name](*map(go, args), **{str(k.arg): go(k.value) for k in keywords}))
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if function(name) is not None:
+                return function(name)(*map(go, args), **{str(k.arg): go(k.value) for k in keywords})
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
                 return _value(FUNCTIONS[name](*(_argument(name, go(a)) for a in args)))
             case ast.Call(func=ast.Name(id=name)):
@@ -234,9 +236,20 @@ def _compute(tree: ast.expr, variables: Mapping[str, Any], where: object, steps:
                 return field(go(owner), name)
             case ast.Subscript(value=owner, slice=index):
                 return item(go(owner), go(index))
+            case ast.JoinedStr(values=values):
+                return _value("".join(str(go(v)) for v in values))
+            case ast.FormattedValue(value=v, conversion=-1, format_spec=None):
+                return _value(go(v))
             case ast.List(elts=items) | ast.Tuple(elts=items):
                 return [go(i) for i in items]
         raise ValueError("not arithmetic")
+
+    def function(name: str) -> Any:
+        """The function of the user that a name, or a variable whose value is a function, stands for."""
+        found = variables.get(name)
+        if isinstance(found, str) and name not in FUNCTIONS:
+            found = _evaluate(found, {k: v for k, v in variables.items() if k != name}, where, steps)
+        return found if callable(found) else None
 
     def field(owner: Any, name: Any) -> Any:
         fields = owner.fields if isinstance(owner, View) else owner

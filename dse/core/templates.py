@@ -47,7 +47,12 @@ def read_template(path: Path | str, data: Mapping[str, Any] | None = None) -> An
         >>> read_template("top.yaml", {"n": 14})
         {'columns': 14, 'sizes': {'pes': 12}}
     """
-    return _Reading(dict(data or {}), _Budget()).document(Path(path), [])
+    budget = _Budget()
+    document = _Reading(dict(data or {}), budget).document(Path(path), [])
+    if not budget.functions or not isinstance(document, dict):
+        return document
+    settings = {**(document.get("globals") or {}), "expression_custom_functions": list(budget.functions)}
+    return {**document, "globals": settings}
 
 
 @dataclass
@@ -56,6 +61,8 @@ class _Budget:
 
     files: int = 0
     rounds: int = 0
+    functions: dict[str, None] = field(default_factory=dict)
+    """Programs that any of the files names in `globals.expression_custom_functions`, as whole paths."""
 
     def range(self, *bounds: int) -> range:
         values = range(*bounds)
@@ -74,8 +81,15 @@ class _Reading:
     within: tuple[Path, ...] = ()
 
     def document(self, path: Path, folders: Sequence[Path]) -> Any:
-        text, included = self.text(path, list(folders))
-        return parse_yaml(text, path, included)
+        places = list(folders)
+        text, included = self.text(path, places)
+        document = parse_yaml(text, path, included)
+        for name in _functions(document):
+            # Only here the folders are known in which the file is looked for.
+            beside = [path.resolve().parent, *places]
+            found = next((str(folder / name) for folder in beside if (folder / name).is_file()), name)
+            self.budget.functions[found] = None
+        return document
 
     def text(self, path: Path, folders: list[Path]) -> tuple[str, dict[str, Any]]:
         """A file's text, rendered, and the documents that it includes, by the names that stand for them."""
@@ -182,6 +196,13 @@ class _File:
     def _add_to_path(self, name: Any) -> str:
         self.folders += [path for path in self._all(name) if path not in self.folders]
         return ""
+
+
+def _functions(document: Any) -> list[str]:
+    """The programs that a document's `globals` name; none where they are not a list of names."""
+    settings = document.get("globals") if isinstance(document, dict) else None
+    files = settings.get("expression_custom_functions") if isinstance(settings, dict) else None
+    return [name for name in files if isinstance(name, str)] if isinstance(files, list) else []
 
 
 def _environment(folder: Path) -> SandboxedEnvironment:

@@ -39,6 +39,9 @@ NEUTRAL: Mapping[str, tuple[Any, ...] | None] = {
     # Only energies that Timeloop computes itself depend on these; here all energies come from a table. Any value.
     "n_ports": None,
     "num_ports": None,
+    "n_rdwr_ports": None,
+    "n_rd_ports": None,
+    "n_wr_ports": None,
     # Features that are not modelled, at the value that turns them off.
     "cluster_size": (1,),
     "min_utilization": (0,),
@@ -96,6 +99,9 @@ SPARSE = (
     "decompression_supported", "compression_supported",
 )  # fmt: skip
 """Attributes of compressed data, without effect where there are no sparse optimisations."""
+
+_MISSPELT = 0.85
+"""Likeness of two names (`difflib`) from which on one is taken for the other, misspelt."""
 
 _log = logging.getLogger(__name__)
 
@@ -160,7 +166,8 @@ class Known:
             elif name in UNSUPPORTED:
                 raise InputError(f"{where}.{name}", f"found {fields.shown(value)}: {UNSUPPORTED[name]}")
             elif listed is not None and name not in self._variables:
-                if near := did_you_mean(name, sorted(listed)):
+                near = did_you_mean(name, sorted({*listed, *NEUTRAL}), _MISSPELT)
+                if near and not any(repr(neutral) in near for neutral in NEUTRAL):
                     raise InputError(where, f"unknown attribute {name!r}{near}", sorted({*listed, *NEUTRAL}))
                 _log.warning("%s.%s is read by nothing", where, name)
 

@@ -38,6 +38,7 @@ _OFF: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
 }
 _FACTOR = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|=)\s*(\S.*?)\s*")
 _WHOLE = re.compile(r"-?\d{1,15}")
+_TEXTS = ("(", 'f"', "f'")  # how the expression of a whole factor starts: ("X=" + str(bits)), f"X={bits}"
 _ALL = "*"  # every tensor
 
 _log = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ class ConstraintReader:
 
     def _factor(self, item: Any, where: str, evaluate: Evaluate) -> tuple[str, str, int]:
         text = item
-        if isinstance(item, str) and item.strip().startswith("("):  # ("X=" + str(bits))
+        if isinstance(item, str) and item.strip().startswith(_TEXTS):
             text = evaluate(item.strip(), where)
         match = _FACTOR.fullmatch(text) if isinstance(text, str) else None
         digits = match is not None and match[3].lstrip("-").isdecimal()

@@ -1,7 +1,7 @@
 """The tree of nodes of a v4 specification, as the chain of components and containers that Timeloop makes of it.
 
-`!Hierarchical`, `!Pipelined` and `!Parallel` are flattened in the order of the file. In each branch of a `!Parallel` the
-tensors that other branches keep are bypassed. Sources: `version_transpilers/v4_to_v3.py`, `constraint_attacher.py` and
+`!Hierarchical`, `!Pipelined` and `!Parallel` are flattened in the order of the file. In each branch of a `!Parallel`
+the tensors that other branches keep are bypassed. Sources: `version_transpilers/v4_to_v3.py`, `constraint_attacher.py` and
 `dataspace2branch.py` of Timeloop's front end (timeloop-python b8aaf2c).
 """
 
@@ -165,8 +165,6 @@ def _branch(
 
 
 def _unknown_tag(kind: Any) -> str:
-    if kind == "ArrayContainer":
-        return "the tag !ArrayContainer, which CiMLoop's own processor replaces, is not supported"
     return f"the tag {fields.shown(kind)} is not supported" if kind else "an untagged node is not supported"
 
 
@@ -177,8 +175,6 @@ def _leaf(
     found = {key: value for key, value in node.items() if key != TAG and "ignore" not in str(key)}
     if name := node_name(node):
         where += f" ({name})"
-    if "max_utilization" in found:
-        raise InputError(f"{where}.max_utilization", "is read by CiMLoop's own processor, which is not supported")
     fields.mapping(found, where, _FIELDS[tag], _REQUIRED[tag])
     if found.get("enabled") is not None and not fields.boolean(found["enabled"], f"{where}.enabled"):
         return None

@@ -16,7 +16,8 @@ class LoopConstraint:
     innermost first: the loops in `inner` come first, those in `outer` last, the rest in between in any order. The first
     `split` loops of a spatial permutation, loops of one iteration included, are on X, the others on Y; None leaves the
     choice to the mapper. `maximize` are groups of dimensions whose factors are to be as large as `maximize_capacity`
-    allows, None meaning the fan-out. `dse.hardware.constraints.for_layer` gives the meaning of a constraint for a layer.
+    allows, None meaning the fan-out. `dse.hardware.constraints.for_layer` gives the meaning of a constraint for a
+    layer.
     """
 
     factors: Mapping[str, int] = field(default_factory=dict)
@@ -90,8 +91,8 @@ class Storage:
 class Fanout:
     """`mesh_x` x `mesh_y` copies of all inner levels. Timeloop names the level ``inter_<node>_spatial``.
 
-    For Timeloop it is a memory that keeps nothing, so it also has a `network_latency`. Of the tensors in `no_reuse` each
-    instance is served by an access of its own.
+    For Timeloop it is a memory that keeps nothing, so it also has a `network_latency`. Of the tensors in `no_reuse`
+    each instance is served by an access of its own.
     """
 
     name: str

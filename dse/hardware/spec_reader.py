@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import runpy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from dse.core.errors import InputError
 from dse.core.expressions import View, evaluate
 from dse.core.templates import read_template
 from dse.hardware import attributes as names
+from dse.hardware.array_containers import array_variables, as_containers
 from dse.hardware.constraints import ConstraintReader, Evaluate
 from dse.hardware.energy.components import ComponentLibrary
 from dse.hardware.nodes import Leaf, Tree, node_name
@@ -33,14 +35,13 @@ _TOP_LEVEL: Mapping[str, tuple[str, ...] | None] = {  # keys, and their allowed 
     "mapspace": ("version", "template"),
     "globals": ("version", "environment_variables", "expression_custom_functions", "accelergy_plug_ins"),
     "sparse_optimizations": None,
-    "mapping": None,
+    "mapping": None,  # constraints in another form
     "ERT": None,
 }
 _PARTS = ("components", "constraints", "mapping", "globals")
 """Keys that the front end finds in a longer key, too: `compound_components`, `extra_mapping_constraints`."""
 
 _EMPTY: Mapping[str, str] = {  # keys that would change results unless they are empty
-    "mapping": "to Timeloop's mapper it is a constraint; give it to `enos model` as a file of its own",
     "ERT": "give the table of energies as a file of its own",
     "sparse_optimizations": "leave it out, or read the design as dense with --dense",
 }
@@ -54,22 +55,24 @@ class SpecFile:
         document: the parsed YAML with `architecture` and optionally `variables`, `components`, `constraints`.
         where: name of the file, for errors.
         dense: whether sparse optimisations are left out, with a warning, instead of being refused.
+        functions: whether the programs in Python that it names are run, so that expressions can call their functions.
     """
 
-    def __init__(self, document: Any, where: object, dense: bool = False) -> None:
+    def __init__(self, document: Any, where: object, dense: bool = False, functions: bool = False) -> None:
         if not isinstance(document, dict) or "architecture" not in document:
             raise InputError(where, "no `architecture` key", "a Timeloop v4 specification")
         document = _top_keys(document, where)
         if dense:
             document = as_dense(document, where)
-        _check_top_level(document, where)
+        _check_top_level(document, where, functions)
         architecture = fields.mapping(document["architecture"], f"{where}: architecture")
         if not isinstance(architecture.get("nodes"), list):
             raise InputError(f"{where}: architecture.nodes", "is missing", "a list of nodes, outermost first")
         self.where = where
         self.document = document
-        self.variables = _variables(document.get("variables"), f"{where}: variables")
-        self.nodes: list[Any] = architecture["nodes"]
+        self.variables = _variables(document.get("variables"), f"{where}: variables") | _histograms(document)
+        self._given_nodes: list[Any] = architecture["nodes"]
+        self.nodes: list[Any] = as_containers(architecture["nodes"], self.variables, str(where))
 
     @staticmethod
     def read(
@@ -77,11 +80,13 @@ class SpecFile:
         include: Sequence[Path | str] = (),
         jinja: Mapping[str, Any] | None = None,
         dense: bool = False,
+        functions: bool = False,
     ) -> SpecFile:
         """A specification whose top-level keys may be in several files; `include` names the others.
 
         Args:
             jinja: values of names, for files that are templates (`dse.core.templates`).
+            dense, functions: as of the class.
 
         Raises:
             InputError: two files have the same key. Only `variables`, classes of `components` and `targets` of
@@ -91,7 +96,7 @@ class SpecFile:
         for other in include:
             for key, value in _top_level(other, jinja).items():
                 document[key] = _joined(key, document[key], value, other) if key in document else value
-        return SpecFile(document, " + ".join(map(str, (path, *include))), dense)
+        return SpecFile(document, " + ".join(map(str, (path, *include))), dense, functions)
 
     def instance(self, variables: Mapping[str, Any] | None = None, *, problem: Problem) -> Spec:
         """The accelerator with `variables` overridden, for layers with the dimensions and tensors of this one.
@@ -102,19 +107,42 @@ class SpecFile:
         for name in variables or {}:
             if name not in self.variables:
                 raise InputError(f"{self.where}: variables", f"{name!r} is not declared", sorted(self.variables))
-        scope = self.variables | dict(variables or {})
+        scope = self.scope(variables, [tensor.name for tensor in problem.data_spaces])
         return _Reader(self.where, scope, problem, self._known).chain(self.tree)
+
+    def scope(self, variables: Mapping[str, Any] | None = None, tensors: Sequence[str] = ()) -> dict[str, Any]:
+        """All names that expressions see: functions and variables, some of them overridden.
+
+        Args:
+            tensors: names of a layer's tensors, for what an array that computes in memory defines of each.
+        """
+        found = self._functions | self.variables | dict(variables or {})
+        return found | array_variables(self._given_nodes, found, tensors, str(self.where))
 
     @cached_property
     def tree(self) -> Tree:
         """The nodes, with the constraints that stand outside them."""
-        where = f"{self.where}: constraints.targets"
         constraints = self.document.get("constraints") or {}
         targets = [
-            (entry, f"{where}[{i}]")
-            for i, entry in enumerate(fields.optional_sequence(constraints.get("targets"), where, fields.anything))
+            (entry, f"{self.where}: {part}[{i}]")
+            for part, entries in (
+                ("constraints.targets", constraints.get("targets")),
+                ("mapping", self.document.get("mapping")),
+            )
+            for i, entry in enumerate(fields.optional_sequence(entries, f"{self.where}: {part}", fields.anything))
         ]
         return Tree(self.nodes, f"{self.where}: architecture.nodes", targets)
+
+    @cached_property
+    def _functions(self) -> dict[str, Any]:
+        """Functions of the programs that the specification names; the class allows them only if the user does."""
+        found: dict[str, Any] = {}
+        for file in (self.document.get("globals") or {}).get("expression_custom_functions") or ():
+            try:
+                found |= {name: f for name, f in runpy.run_path(file).items() if callable(f) and name[0] != "_"}
+            except Exception as e:  # whatever the program raises
+                raise InputError(file, f"the program fails: {type(e).__name__}: {e}") from e
+        return found
 
     @cached_property
     def library(self) -> ComponentLibrary:
@@ -169,7 +197,14 @@ def _variables(found: Any, where: str) -> dict[str, Any]:
     return joined
 
 
-def _check_top_level(document: dict[str, Any], where: object) -> None:
+def _histograms(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables with the histograms of the layer's values, which CiMLoop's processor takes from the `problem`."""
+    problem = document.get("problem")
+    found = problem.get("histograms") if isinstance(problem, dict) else None
+    return {f"{str(tensor).upper()}_HIST": values for tensor, values in (found or {}).items()}
+
+
+def _check_top_level(document: dict[str, Any], where: object, run_functions: bool) -> None:
     for key, value in document.items():
         allowed = _TOP_LEVEL[key]
         if allowed is not None:
@@ -185,13 +220,15 @@ def _check_top_level(document: dict[str, Any], where: object) -> None:
     ):
         if not name.startswith(_DISPLAY):
             raise InputError(f"{where}: globals.environment_variables.{name}", "is not supported", hint="leave it out")
-    if settings.get("expression_custom_functions") not in (None, [], {}):
-        problem = "functions in Python are not run"
-        raise InputError(f"{where}: globals.expression_custom_functions", problem, "expressions of the specification")
+    functions = f"{where}: globals.expression_custom_functions"
+    files = fields.optional_sequence(settings.get("expression_custom_functions"), functions, fields.text)
+    if files and not run_functions:
+        problem = f"{files[0]} is a program in Python, which can do anything: it is not run"
+        raise InputError(functions, problem, hint="look into it, then allow it with --functions")
 
 
-_DISPLAY = ("TIMELOOP_HIDE_", "TIMELOOP_OUTPUT_")
-"""Environment variables of Timeloop that change what it prints, not what it computes."""
+_DISPLAY = ("TIMELOOP_HIDE_", "TIMELOOP_OUTPUT_", "ACCELERGY_")
+"""Environment variables that change what Timeloop prints, or where Accelergy looks for tables; counts stay the same."""
 
 
 def as_dense(document: dict[str, Any], where: object) -> dict[str, Any]:
@@ -233,12 +270,18 @@ def _joined(key: str, before: Any, value: Any, where: object) -> Any:
     """The value of a top-level key that two files, or two keys of a file, have."""
     if key == "variables" and isinstance(before, list) | isinstance(value, list):
         return [*(before if isinstance(before, list) else [before]), *(value if isinstance(value, list) else [value])]
-    lists = {"components": "classes", "constraints": "targets"}
+    lists = {"components": "classes", "constraints": "targets", "globals": "expression_custom_functions"}
+    if key == "mapping" and isinstance(before, list) and isinstance(value, list):
+        return before + value
     if key not in ("variables", *lists) or not isinstance(before, dict) or not isinstance(value, dict):
         raise InputError(where, f"another file also has {key!r}", "each key in one file")
     inner = lists.get(key)
+    if key == "globals":
+        variables = [part.get("environment_variables") or {} for part in (value, before)]
+        value = {**value, "environment_variables": {**variables[0], **variables[1]}}
+        before = {**before, "environment_variables": value["environment_variables"]}
     for name in value:
-        if name in before and name not in ("version", inner):
+        if name in before and before[name] != value[name] and name not in ("version", inner):
             raise InputError(f"{where}: {key}", f"another file also has {name!r}", "each name once")
     both: list[Any] = (
         [
@@ -312,7 +355,7 @@ class _Reader:
             mesh = self._mesh(leaf, self.scope | dict(leaf.attributes))
             return mesh["meshX"] * mesh["meshY"]
 
-        spatial = View(leaf.spatial, {"get_fanout": fanout})
+        spatial = View({"meshX": 1, "meshY": 1, **leaf.spatial}, {"get_fanout": fanout})
         return View({"attributes": dict(leaf.attributes), "spatial": spatial}, {"get_fanout": fanout})
 
     def _is_compute(self, component_class: str, last: bool, where: str) -> bool:

@@ -112,7 +112,7 @@ def problem_document(instance: Mapping[str, int]) -> dict[str, Any]:
     return {"problem": {"version": 0.4, "shape": CONV_SHAPE, "instance": dict(instance)}}
 
 
-_PROBLEM_FIELDS = ("version", "shape", "instance")
+_PROBLEM_FIELDS = ("version", "name", "dnn_name", "notes", "histograms", "shape", "instance")
 _SHAPE_FIELDS = ("version", "name", "dimensions", "coefficients", "data_spaces")
 _SPACE_FIELDS = ("name", "projection", "read_write", "read-write")
 
@@ -179,7 +179,7 @@ def problem_from_document(
 
 
 _IMPLIED = ("name", "H", "W", "Hpad", "Wpad")
-"""Keys of an instance that no tensor's address depends on: a name, the input's size and padding. Timeloop ignores them."""
+"""Keys of an instance that no address depends on: a name, the input's size and padding. Timeloop ignores them."""
 
 
 def _size(value: Any, variables: Mapping[str, Any] | None, where: str) -> int:

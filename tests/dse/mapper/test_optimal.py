@@ -85,7 +85,6 @@ def test_cases_that_once_had_a_better_mapping(path: Path) -> None:
     """Each file holds a question and the objective of a mapping that was once missed."""
     document = yaml.safe_load(path.read_text())
     problem = problem_from_document(document["problem"], path)
-    tensors = tuple(s.name for s in problem.data_spaces)
     spec = SpecFile({"architecture": document["architecture"]}, str(path)).instance(problem=problem)
     found = search(spec, problem, Ert(document["energies"]), document["objective"], remainders=False)
     assert found.optimal and found.evaluation is not None

@@ -202,7 +202,6 @@ COLUMNS = "inter_pe_spatial"
 def layer(tmp_path: Path) -> Any:
     (tmp_path / "arch.yaml").write_text(ARCH)
     problem = conv_problem({"P": 13})
-    names = tuple(t.name for t in problem.data_spaces)
     return SpecFile.read(tmp_path / "arch.yaml").instance(problem=problem), problem
 
 

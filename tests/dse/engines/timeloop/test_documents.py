@@ -45,7 +45,6 @@ def reread(spec: Any, problem: Any) -> Any:
     document = parse_yaml(text, "text")
     found = SpecFile({"architecture": document["architecture"]}, "text")
     layer = problem_from_document({"shape": {}, "instance": {}} | document["problem"], "text: problem")
-    tensors = tuple(t.name for t in problem.data_spaces)
     return found.instance(problem=problem), layer
 
 
@@ -66,7 +65,6 @@ def without_units(spec: Any, problem: Any) -> Any:
 
 def constrained() -> Any:
     problem = conv_problem(LAYER)
-    tensors = tuple(t.name for t in problem.data_spaces)
     arch = SpecFile(parse_yaml(CONSTRAINED, "arch"), "arch")
     return arch.instance(problem=problem), problem
 
