@@ -1,8 +1,8 @@
 """The tree of nodes of a v4 specification, as the chain of components and containers that Timeloop makes of it.
 
 `!Hierarchical`, `!Pipelined` and `!Parallel` are flattened in the order of the file. In each branch of a `!Parallel`
-the tensors that other branches keep are bypassed. Sources: `version_transpilers/v4_to_v3.py`, `constraint_attacher.py` and
-`dataspace2branch.py` of Timeloop's front end (timeloop-python b8aaf2c).
+the tensors that other branches keep are bypassed. Sources: `version_transpilers/v4_to_v3.py`,
+`constraint_attacher.py` and `dataspace2branch.py` of Timeloop's front end (timeloop-python b8aaf2c).
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from dse.hardware import attributes as names
 from dse.hardware.array_containers import array_variables, as_containers
 from dse.hardware.constraints import ConstraintReader, Evaluate
 from dse.hardware.energy.components import ComponentLibrary
+from dse.hardware.flat_form import from_flat, is_flat
 from dse.hardware.nodes import Leaf, Tree, node_name
 from dse.hardware.spec import Compute, Fanout, Spec, Storage
 from dse.workload.problem import Problem
@@ -61,7 +62,7 @@ class SpecFile:
     def __init__(self, document: Any, where: object, dense: bool = False, functions: bool = False) -> None:
         if not isinstance(document, dict) or "architecture" not in document:
             raise InputError(where, "no `architecture` key", "a Timeloop v4 specification")
-        document = _top_keys(document, where)
+        document = _top_keys(from_flat(document, where) if is_flat(document) else document, where)
         if dense:
             document = as_dense(document, where)
         _check_top_level(document, where, functions)
@@ -162,7 +163,7 @@ def _top_level(path: Path | str, jinja: Mapping[str, Any] | None) -> dict[str, A
     document = read_template(path, jinja)
     if not isinstance(document, dict):
         raise InputError(path, "has no top-level keys", sorted(_TOP_LEVEL))
-    return _top_keys(document, path)
+    return _top_keys(from_flat(document, path) if is_flat(document) else document, path)
 
 
 def _top_keys(document: dict[str, Any], where: object) -> dict[str, Any]:
