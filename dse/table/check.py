@@ -166,7 +166,9 @@ def write_recorded(differences: Iterable[Difference], path: Path) -> None:
     _write_rows(path, [], [("", "", d) for d in differences])
 
 
-def _write_rows(path: Path, first: list[list[object]], differences: Iterable[tuple[str, str, Difference]]) -> None:
+def _write_rows(
+    path: Path, first: Iterable[Sequence[object]], differences: Iterable[tuple[str, str, Difference]]
+) -> None:
     import csv
 
     with path.open("w", newline="", encoding="utf-8") as file:
