@@ -99,11 +99,12 @@ class ConstraintReader:
                 fields.only((tensor,), self._tensors, where, "tensor")
         return list(self._tensors) if _ALL in names else names
 
-    def loops(self, group: Mapping[str, Any], where: str, evaluate: Evaluate) -> LoopConstraint:
+    def loops(self, group: Mapping[str, Any], where: str, evaluate: Evaluate, turn: int = 0) -> LoopConstraint:
         """The constraints of a `temporal` or `spatial` group on the loops of a level.
 
         Args:
             evaluate: gives the value of factors, `split` and `maximize_dims_capacity` that are expressions.
+            turn: the leaf's place in the order in which `maximize_dims` are read, the last first.
         """
         bounds: dict[str, dict[str, int]] = {"=": {}, "<=": {}, ">=": {}}
         ones: list[str] = []  # dimensions that the front end treats as loops of one iteration
@@ -138,7 +139,9 @@ class ConstraintReader:
         split = None
         if "split" in group:
             split = fields.integer(evaluate(group["split"], f"{where}.split"), f"{where}.split", least=0)
-        return LoopConstraint(exact, bounds["<="], bounds[">="], inner, outer, split, maximize, capacity)
+        return LoopConstraint(
+            exact, bounds["<="], bounds[">="], inner, outer, split, maximize, capacity, turn if maximize else 0
+        )
 
     def _maximized(
         self, group: Mapping[str, Any], bounds: Mapping[str, Mapping[str, int]], where: str, evaluate: Evaluate
@@ -219,7 +222,7 @@ def for_layer(spec: Spec, problem: Problem) -> Spec:
 
 
 def with_maximized(spec: Spec, problem: Problem) -> Spec:
-    """The specification with the factors that `maximize_dims` gives: fan-outs first, then memories, innermost first."""
+    """The specification with the factors that `maximize_dims` gives: fan-outs first, then memories."""
     if not any(level.loops.maximize for level in spec.levels):
         return spec
     left = dict(problem.bound)
@@ -227,9 +230,8 @@ def with_maximized(spec: Spec, problem: Problem) -> Spec:
         for d, factor in level.loops.factors.items():
             left[d] = -(-left[d] // (factor or problem.bound[d]))
     levels: dict[str, Storage | Fanout] = {level.name: level for level in spec.levels}
-    fanouts = [level for level in reversed(spec.levels) if isinstance(level, Fanout)]
-    inside_out: list[Storage | Fanout] = [*fanouts, *reversed(spec.storages)]
-    for level in inside_out:
+    in_turn = sorted(spec.levels, key=lambda x: (isinstance(x, Fanout), x.loops.maximize_turn), reverse=True)
+    for level in in_turn:
         constraint = level.loops
         if not constraint.maximize:
             continue
@@ -244,7 +246,11 @@ def with_maximized(spec: Spec, problem: Problem) -> Spec:
             for d, factor in largest_share({d: left[d] for d in named}, capacity).items():
                 factors[d] = factor
                 left[d] = -(-left[d] // factor)
-        changed = replace(constraint, factors=factors, maximize=(), maximize_capacity=None)
+        ones = [d for named in constraint.maximize for d in named if factors[d] == 1]
+        inner = _first(ones, constraint.inner, constraint.outer)
+        changed = replace(
+            constraint, factors=factors, inner=inner, maximize=(), maximize_capacity=None, maximize_turn=0
+        )
         new = replace(level, spatial=changed) if isinstance(level, Fanout) else replace(level, temporal=changed)
         levels[level.name] = new
     return replace(spec, levels=tuple(levels[level.name] for level in spec.levels))

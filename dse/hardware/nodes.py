@@ -41,7 +41,8 @@ class Leaf:
     """A component or container of the chain.
 
     `constraints` are its groups as they stand in the file, those that are given by the leaf's name elsewhere included.
-    `bypassed` are the tensors that other branches of a `!Parallel` keep. A disabled leaf is not in the chain.
+    `bypassed` are the tensors that other branches of a `!Parallel` keep. A disabled leaf is not in the chain. `turn` is
+    its place in the order in which the front end visits leaves: those of a list before those of the list's branches.
     """
 
     tag: str
@@ -53,6 +54,7 @@ class Leaf:
     constraints: Mapping[str, Mapping[str, Any]]
     where: str
     energy_scale: Any = 1
+    turn: int = 0
     bypassed: frozenset[str] = frozenset()
 
     @property
@@ -97,6 +99,7 @@ class Tree:
             extra.setdefault(target, []).append((kind, group))
         seen: set[str] = set()
         self._root = _branch("Hierarchical", self.nodes, self.where, False, extra, seen)
+        _number(self._root, 0)
         if extra:
             raise InputError(self.targets[0][1], f"the target {next(iter(extra))!r} is no node", sorted(seen))
 
@@ -162,6 +165,18 @@ def _branch(
             raise InputError(at, _unknown_tag(kind), "!Component, !Container, !Hierarchical, !Parallel, !Pipelined, "
                              "!Nothing")  # fmt: skip
     return _Branch(tag, children, where)
+
+
+def _number(branch: _Branch, first: int) -> int:
+    """Gives all leaves of a branch their turns, from `first` on; returns the next one."""
+    for i, child in enumerate(branch.children):
+        if isinstance(child, Leaf):
+            branch.children[i] = replace(child, turn=first)
+            first += 1
+    for child in branch.children:
+        if isinstance(child, _Branch):
+            first = _number(child, first)
+    return first
 
 
 def _unknown_tag(kind: Any) -> str:

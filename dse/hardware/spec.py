@@ -16,8 +16,8 @@ class LoopConstraint:
     innermost first: the loops in `inner` come first, those in `outer` last, the rest in between in any order. The first
     `split` loops of a spatial permutation, loops of one iteration included, are on X, the others on Y; None leaves the
     choice to the mapper. `maximize` are groups of dimensions whose factors are to be as large as `maximize_capacity`
-    allows, None meaning the fan-out. `dse.hardware.constraints.for_layer` gives the meaning of a constraint for a
-    layer.
+    allows, None meaning the fan-out; of several levels the one with the highest `maximize_turn` chooses first.
+    `dse.hardware.constraints.for_layer` gives the meaning of a constraint for a layer.
     """
 
     factors: Mapping[str, int] = field(default_factory=dict)
@@ -28,6 +28,7 @@ class LoopConstraint:
     split: int | None = None
     maximize: tuple[tuple[str, ...], ...] = ()
     maximize_capacity: int | None = None
+    maximize_turn: int = 0
 
     def permits(self, dimension: str, factor: int) -> bool:
         """Whether the level's loop over a dimension may have this factor."""
@@ -43,7 +44,7 @@ class LoopConstraint:
             self.inner,
             self.outer,
             self.split,
-            *((self.maximize, self.maximize_capacity) if self.maximize else ()),
+            *((self.maximize, self.maximize_capacity, self.maximize_turn) if self.maximize else ()),
         ]
 
 

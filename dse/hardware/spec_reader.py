@@ -401,7 +401,7 @@ class _Reader:
     def _fanout(self, leaf: Leaf, constraints: Mapping[str, Any], attributes: dict[str, Any]) -> Fanout | None:
         mesh = self._mesh(leaf, self.scope | attributes)
         group, here = constraints["spatial"], f"{leaf.where}.constraints.spatial"
-        loops = self.constraints.loops(group, here, self._evaluate(attributes))
+        loops = self.constraints.loops(group, here, self._evaluate(attributes), leaf.turn)
         no_links = self.constraints.tensors(group.get("no_link_transfer"), f"{here}.no_link_transfer")
         no_reuse = self.constraints.tensors(group.get("no_reuse"), f"{here}.no_reuse")
         if mesh["meshX"] * mesh["meshY"] == 1:
@@ -443,7 +443,7 @@ class _Reader:
             block_size=block,
             capacity=_capacity(number, datawidth, block, where),
             keep=keep,
-            temporal=self.constraints.loops(temporal, f"{here}.temporal", self._evaluate(attributes)),
+            temporal=self.constraints.loops(temporal, f"{here}.temporal", self._evaluate(attributes), leaf.turn),
             read_bandwidth=number.real("read_bandwidth") or half,
             write_bandwidth=number.real("write_bandwidth") or half,
             shared_bandwidth=number.real("shared_bandwidth"),
