@@ -222,7 +222,18 @@ def for_layer(spec: Spec, problem: Problem) -> Spec:
 
 
 def with_maximized(spec: Spec, problem: Problem) -> Spec:
-    """The specification with the factors that `maximize_dims` gives: fan-outs first, then memories."""
+    """The specification with the factors that `maximize_dims` gives: fan-outs first, then memories.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from dse.hardware.instance import read_arch, spec_for
+        >>> from dse.workload.problem import conv_problem
+        >>> problem = conv_problem({"C": 16, "M": 32})
+        >>> spec = spec_for(read_arch(), problem, {"act_bits": 8, "weight_bits": 8, "psum_bits": 20})
+        >>> dram = replace(spec.levels[0], temporal=LoopConstraint(maximize=(("C", "M"),), maximize_capacity=100))
+        >>> with_maximized(replace(spec, levels=(dram, *spec.levels[1:])), problem).levels[0].loops.factors
+        {'C': 16, 'M': 6}
+    """
     if not any(level.loops.maximize for level in spec.levels):
         return spec
     left = dict(problem.bound)
@@ -266,8 +277,8 @@ def largest_share(sizes: Mapping[str, int], capacity: int) -> dict[str, int]:
     Example:
         >>> largest_share({"C": 64, "R": 3}, 100)
         {'C': 32, 'R': 3}
-        >>> largest_share({"C": 100}, 64)
-        {'C': 50}
+        >>> largest_share({"C": 100}, 64)  # 2 x 2 x 13, with a remainder
+        {'C': 52}
     """
 
     @cache
