@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,9 +36,7 @@ def workload_options(function: _Function, *, required: bool = True) -> Callable[
     """
 
     @functools.wraps(function)
-    def call(
-        *, arch: Path | None, include: tuple[Path, ...], engine: Engine, perfect: bool | None, **others: Any
-    ) -> Any:
+    def call(*, arch: Path | None, include: ArchReading, engine: Engine, perfect: bool | None, **others: Any) -> Any:
         remainders = remainders_wanted(perfect, engine)
         return function(arch=arch_with(arch, include), engine=engine, remainders=remainders, **others)
 
@@ -114,22 +113,73 @@ def engine_option(function: _Function) -> _Function:
     )(function)
 
 
-def include_option(function: _Function) -> _Function:
-    return click.option(
-        "--include", type=FILE, multiple=True, help="More top-level keys of ARCH: variables, components; repeatable."
-    )(function)
+@dataclass(frozen=True)
+class ArchReading:
+    """How a specification is read: more files of it, values for templates, and whether sparse designs are dense."""
+
+    include: tuple[Path, ...] = ()
+    jinja: Mapping[str, Any] = field(default_factory=dict)
+    dense: bool = False
+    functions: bool = False
 
 
-def arch_with(arch: Path | None, include: tuple[Path, ...]) -> ArchLike:
+def include_option(function: _Function) -> Callable[..., Any]:
+    """How the specification is read; the function gets it as `include`."""
+
+    @functools.wraps(function)
+    def call(*, include: tuple[Path, ...], jinja: tuple[str, ...], dense: bool, functions: bool, **others: Any) -> Any:
+        reading = ArchReading(include, named_values(jinja, "--jinja"), dense, functions)
+        return function(include=reading, **others)
+
+    decorated: Callable[..., Any] = call
+    for option in (
+        click.option("--functions", is_flag=True, help="Run the programs in Python whose functions ARCH calls."),
+        click.option("--dense", is_flag=True, help="Read a design with sparse optimisations as if it had none."),
+        click.option(
+            "--jinja", metavar="NAME=VALUE", multiple=True, help="A value for ARCH that is a template; repeatable."
+        ),
+        click.option(
+            "--include",
+            type=FILE,
+            multiple=True,
+            help="More top-level keys of ARCH: variables, components; repeatable.",
+        ),
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
+def arch_with(arch: Path | None, reading: ArchReading) -> ArchLike:
     """A specification in one file, or in several."""
-    if not include:
+    if reading == ArchReading():
         return arch
     if arch is None:
-        raise InputError("--include", "has nothing to go with", hint="give --arch FILE too")
+        given = next(f"--{name}" for name, value in vars(reading).items() if value)
+        raise InputError(given, "has nothing to go with", hint="give --arch FILE too")
     from dse.hardware.instance import find_arch  # not every command needs it
     from dse.hardware.spec_reader import SpecFile
 
-    return SpecFile.read(find_arch(arch), include)
+    return SpecFile.read(find_arch(arch), reading.include, reading.jinja, reading.dense, reading.functions)
+
+
+def named_values(texts: tuple[str, ...], option: str) -> dict[str, Any]:
+    """The values of a repeated option NAME=VALUE: numbers, truth values, else text."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.strip() and equals and value.strip()):
+            raise InputError(option, f"found {text!r}", "NAME=VALUE")
+        found[name.strip()] = _value(value.strip())
+    return found
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def perfect_option(function: _Function) -> _Function:

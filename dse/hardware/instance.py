@@ -109,7 +109,7 @@ def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Sp
     """
     spec = spec_for(arch, problem, candidate.variables)
     attributes = {**spec.compute.attributes, **dict(candidate.compute_attributes)}
-    return spec.with_compute(Compute(spec.compute.name, candidate.compute_class, attributes))
+    return spec.with_compute(Compute(spec.compute.name, candidate.compute_class, attributes, spec.compute.energy_scale))
 
 
 def with_energies(
@@ -139,8 +139,7 @@ def spec_for(arch: SpecFile, problem: Problem, variables: dict[str, int] | dict[
         >>> [storage.name for storage in spec.storages]
         ['dram_weights', 'dram_ofmap', 'dram_ifmap', 'glb_psum', 'glb_ifmap', 'ifmap_spad', 'weights_spad', 'psum_spad']
     """
-    tensors = tuple(tensor.name for tensor in problem.data_spaces)
-    return arch.instance(variables, dimensions=problem.dimensions, tensors=tensors)
+    return arch.instance(variables, problem=problem)
 
 
 def library_for(arch: SpecFile) -> ComponentLibrary:

@@ -46,6 +46,10 @@ def test_transformers(runner: Runner) -> None:
     assert (runner.folder / "run" / "digits_vit" / "report.html").stat().st_size > 0
 
 
+def test_designs_of_the_field(runner: Runner) -> None:
+    assert runner.page(DOCS / "designs.md") == 4
+
+
 def test_networks_as_onnx_files(runner: Runner) -> None:
     pytest.importorskip("onnxscript", reason="the page writes an ONNX file")
     assert runner.page(DOCS / "onnx.md") == 7

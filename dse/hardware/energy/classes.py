@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from dse.core.documents import read_yaml
 from dse.core.errors import InputError
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 MUST_SPECIFY = "must_specify"
 TOP_KEYS = ("compound_components", "components")  # the names of Accelergy and of Timeloop's front end
@@ -119,7 +122,7 @@ def instances(index: str | None, where: str) -> tuple[str, str] | None:
 
 def _class(entry: Any, where: str) -> ComponentClass:
     fields.mapping(entry, where, ("name", "attributes", "subcomponents", "actions"), required=("name", "actions"))
-    parts = fields.optional_sequence(entry.get("subcomponents"), f"{where}.subcomponents", _subcomponent)
+    parts = fields.optional_sequence(entry.get("subcomponents") or None, f"{where}.subcomponents", _subcomponent)
     subcomponents = _by_name(parts, f"{where}.subcomponents", "subcomponent")
 
     def action(found: Any, at: str) -> tuple[str, Action]:
@@ -130,7 +133,7 @@ def _class(entry: Any, where: str) -> ComponentClass:
         name=fields.name(entry["name"], f"{where}.name"),
         attributes=MappingProxyType(fields.optional_mapping(entry.get("attributes"), f"{where}.attributes")),
         subcomponents=MappingProxyType(subcomponents),
-        actions=MappingProxyType(_by_name(actions, f"{where}.actions", "action")),
+        actions=MappingProxyType(dict(actions)),  # of two with the same name the last, as in Accelergy
     )
 
 
@@ -151,17 +154,16 @@ def _action(entry: Any, subcomponents: Mapping[str, Subcomponent], where: str) -
         name, index = _indexed(part["name"], f"{at}.name")
         if name not in subcomponents:
             raise InputError(f"{at}.name", f"there is no subcomponent {name!r}", subcomponents or None)
-        if any((use.subcomponent, use.index) == (name, index) for use in uses):  # Accelergy silently keeps the last
-            raise InputError(
-                f"{at}.name", f"a second entry for {part['name']!r}", hint="list all its actions in one entry"
-            )
+        if any((use.subcomponent, use.index) == (name, index) for use in uses):
+            _log.warning("%s.name: a second entry for %r; Accelergy counts the last one only", at, part["name"])
+            uses[:] = [use for use in uses if (use.subcomponent, use.index) != (name, index)]
 
         def step(found: Any, here: str) -> Use:
             return _use(found, name, index, here)
 
         uses.extend(fields.optional_sequence(part["actions"], f"{at}.actions", step))
 
-    fields.optional_sequence(entry.get("subcomponents"), f"{where}.subcomponents", steps)
+    fields.optional_sequence(entry.get("subcomponents") or None, f"{where}.subcomponents", steps)
     arguments = fields.optional_mapping(entry.get("arguments"), f"{where}.arguments")
     return fields.name(entry["name"], f"{where}.name"), Action(MappingProxyType(arguments), tuple(uses))
 

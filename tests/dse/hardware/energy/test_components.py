@@ -161,7 +161,6 @@ def test_classes_that_cannot_be_evaluated(cls: Any, action: Any, message: Any) -
         ("- name: c", "c.yaml: components.classes[0]: field 'actions' is missing"),
         ("- {name: c, actions: [], primitive_type: SRAM}", "classes[0]: unknown field 'primitive_type'"),
         ("- {name: c, actions: []}\n- {name: c, actions: []}", "classes[1].name: a second class is named 'c'"),
-        ("- {name: c, actions: [{name: a}, {name: a}]}", "actions[1].name: a second action is named 'a'"),
         ("- {name: c, actions: {a: 1}}", "classes[0].actions: found {'a': 1} (allowed: a list)"),
         ("- 3", "classes[0]: found 3 (allowed: a mapping with name"),
         ("- {name: c, actions: [{name: a, subcomponents: [{name: x, actions: []}]}]}", "there is no subcomponent 'x'"),
@@ -171,11 +170,6 @@ def test_classes_that_cannot_be_evaluated(cls: Any, action: Any, message: Any) -
             "- name: c\n  subcomponents: [{name: x, class: aladdin_adder}]\n"
             "  actions: [{name: a, subcomponents: [{name: x, actions: [{name: add, action_share: 2}]}]}]",
             "actions[0].subcomponents[0].actions[0]: unknown field 'action_share'",
-        ),
-        (  # Accelergy would keep the last entry and lose the energy of the first
-            "- name: c\n  subcomponents: [{name: x, class: aladdin_adder}]\n"
-            "  actions: [{name: a, subcomponents: [{name: x, actions: [{name: add}]}, {name: x, actions: [{}]}]}]",
-            "actions[0].subcomponents[1].name: a second entry for 'x'; list all its actions in one entry",
         ),
     ],
 )
