@@ -118,12 +118,23 @@ class Tree:
 
 
 def node_name(node: Any) -> str:
-    """The name of a node as it stands in a file; "" if it has none."""
+    """The name of a node as it stands in a file; "" if it has none.
+
+    Example:
+        >>> node_name({"!": "Container", "name": "pe"}), node_name("pe")
+        ('pe', '')
+    """
     return str(node.get("name") or "") if isinstance(node, dict) else ""
 
 
 def named_nodes(nodes: Any) -> Iterator[dict[str, Any]]:
-    """All nodes of a list that have a name, those in branches too, in the order of the file."""
+    """All nodes of a list that have a name, those in branches too, in the order of the file.
+
+    Example:
+        >>> branch = {"!": "Parallel", "nodes": [{"!": "Component", "name": "weights"}]}
+        >>> [node["name"] for node in named_nodes([{"!": "Container", "name": "pe"}, branch])]
+        ['pe', 'weights']
+    """
     for node in nodes if isinstance(nodes, list) else ():
         if isinstance(node, dict):
             if node.get(TAG) in BRANCHES:

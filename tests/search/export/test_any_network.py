@@ -138,6 +138,28 @@ class Two(nn.Module):
         return x.unsqueeze(1) @ self.fc(x.relu()).unsqueeze(2), sum(others, x)
 
 
+class Reader(nn.Module):
+    """Multiplies by a layer's weights itself, as the attention of Swin does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(16, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.second(F.linear(x, self.first.weight, self.first.bias).relu()))
+
+
+class Encoder(nn.Module):
+    """Attention of torch: its weights are read without a call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.layer(x))
+
+
 class Whole(nn.Module):
     """A module around an attention, so that the network itself is not the owner of the products."""
 
@@ -178,6 +200,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Any], list[str],
     "dataclass": (Text, lambda n: ((ids(n),), {"attention_mask": counted(n), "form": "dataclass"}),
                   ["input_ids", "attention_mask"], ["scores", "hidden.0", "hidden.1"]),
     "vit": (lambda: cast(nn.Module, VIT().module), lambda n: torch.randn(n, 1, 8, 8), ["x"], ["output"]),
+    "reader": (Reader, lambda n: torch.randn(n, 6, 16), ["x"], ["output"]),
+    "encoder": (Encoder, lambda n: torch.randn(n, 6, 16), ["x"], ["output"]),
     "two inputs": (Two, lambda n: (torch.randn(n, 3, 6, 6), torch.randn(n, 5), torch.randn(n, 8)),
                    ["image", "table", "others.0"], ["output.0", "output.1"]),
 }  # fmt: skip
