@@ -158,7 +158,8 @@ def problem_from_document(
         if name not in names:
             instance.pop(name, None)
     for key in [key for key in instance if key not in names]:
-        meant = next((name for name, _ in declared if name.lower() == key.lower() and name not in instance), None)
+        # A base file that is merged may give the coefficient its default, in the right spelling.
+        meant = next((n for n, value in declared if n.lower() == key.lower() and instance.get(n, value) == value), None)
         if meant is not None:
             text = "%s.instance.%s is read as %s; Timeloop ignores this spelling and takes the default"
             _log.warning(text, where, key, meant)

@@ -84,3 +84,40 @@ def test_what_is_wrong_is_named(path: Any, value: Any, message: Any) -> None:
 def test_the_shipped_shape_is_read() -> None:
     sizes = dict.fromkeys("NGCMPQRS", 2)
     assert problem_from_document({"shape": CONV_SHAPE, "instance": sizes | {"Hstride": 2}}, "p").macs == 2**8
+
+
+def with_instance(**values: Any) -> Any:
+    return {**MATMUL, "instance": {**MATMUL["instance"], **values}}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("given", [{"Stride": 3}, {"STRIDE": 3, "stride": 2}])
+def test_a_coefficient_in_another_case_is_read_as_it_is_meant(given: Any, caplog: pytest.LogCaptureFixture) -> None:
+    assert problem_from_document(with_instance(**given), "p") == problem_from_document(with_instance(stride=3), "p")
+    assert "is read as stride; Timeloop ignores this spelling and takes the default" in caplog.text
+
+
+def test_a_coefficient_in_two_spellings_that_both_say_something_is_refused() -> None:
+    with pytest.raises(InputError, match=r"p.instance: unknown key 'Stride'; did you mean 'stride'\?"):
+        problem_from_document(with_instance(Stride=3, stride=4), "p")
+
+
+def test_sizes_are_expressions_over_variables() -> None:
+    found = problem_from_document(with_instance(M="bits // 2", K="1.0e+1"), "p", {"bits": 8})
+    assert found.bounds == (4, 10, 3)
+    with pytest.raises(InputError, match=r"p.instance.M: unknown name words in expression 'words \* 2'"):
+        problem_from_document(with_instance(M="words * 2"), "p", {"bits": 8})
+
+
+def test_the_size_and_padding_of_inputs_change_nothing() -> None:
+    given = with_instance(H=9, W=9, Hpad=1, Wpad=1, name="conv", densities={"W": 1, "I": {"density": 1.0}})
+    assert problem_from_document(given, "p") == problem_from_document(MATMUL, "p")
+
+
+def test_densities_below_one_are_refused_or_left_out_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    sparse = with_instance(densities={"W": {"density": 0.5, "distribution": "hypergeometric"}})
+    with pytest.raises(
+        InputError, match=r"densities.W: is below 1: sparse tensors are not modelled; read the layer as"
+    ):
+        problem_from_document(sparse, "p")
+    assert problem_from_document(sparse, "p", dense=True) == problem_from_document(MATMUL, "p")
+    assert "read as dense, without the densities of W" in caplog.text
