@@ -32,7 +32,7 @@ from dse.core.templates import read_template
 from dse.core.text import text_table
 from dse.engines import Engine, load_engine
 from dse.hardware.energy.ert import Ert, read_ert
-from dse.hardware.instance import library_for, read_arch, spec_for
+from dse.hardware.instance import library_for, read_arch
 from dse.hardware.spec import Spec
 from dse.mapper import OBJECTIVES
 from dse.mapper.slack import check_slack
@@ -227,7 +227,7 @@ def _read(
     layer = problem_from_document(
         document["problem"], f"{problem}: problem", specification.scope(settings), dense=reading.dense
     )
-    spec = spec_for(specification, layer, settings)
+    spec = specification.instance(settings, problem=layer, this_layer=True)
     if ert is not None:
         return layer, spec, read_ert(ert)
     return layer, spec, engine.energies(spec, library_for(specification), specification.where, (("compute", 1.0),))

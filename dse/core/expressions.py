@@ -144,7 +144,7 @@ def _evaluate(value: Any, variables: Mapping[str, Any], where: object, steps: It
         ) from None
     except InputError:
         raise
-    except (ArithmeticError, TypeError, ValueError, RecursionError) as e:
+    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as e:
         raise InputError(where, f"expression {text!r} cannot be computed: {e}") from None
 
 
@@ -190,6 +190,7 @@ def _is_arithmetic(tree: ast.expr) -> bool:
         ast.BinOp, ast.UnaryOp, ast.Compare, ast.IfExp, ast.BoolOp, ast.Call, ast.Name, ast.Constant,
         ast.operator, ast.unaryop, ast.cmpop, ast.boolop, ast.expr_context,
         ast.Attribute, ast.Subscript, ast.List, ast.Tuple, ast.keyword, ast.JoinedStr, ast.FormattedValue,
+        ast.ListComp, ast.comprehension,
     )  # fmt: skip
     return all(isinstance(node, allowed) for node in ast.walk(tree))
 
@@ -225,11 +226,13 @@ def _compute(tree: ast.expr, variables: Mapping[str, Any], where: object, steps:
             case ast.BoolOp(op=ast.Or(), values=values):
                 return any(go(v) for v in values)
             case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if function(name) is not None:
-                return function(name)(*map(go, args), **{str(k.arg): go(k.value) for k in keywords})
+                return _called(function(name), [go(a) for a in args], {str(k.arg): go(k.value) for k in keywords})
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
                 return _value(FUNCTIONS[name](*(_argument(name, go(a)) for a in args)))
             case ast.Call(func=ast.Name(id=name)):
                 raise _UnknownNameError(name)
+            case ast.Call(func=ast.IfExp() as chosen, args=args, keywords=[]) if callable(found := go(chosen)):
+                return _called(found, [go(a) for a in args], {})
             case ast.Call(func=ast.Attribute(value=owner, attr=name), args=args, keywords=[]):
                 return method(go(owner), name, [go(a) for a in args])
             case ast.Attribute(value=owner, attr=name):
@@ -240,6 +243,11 @@ def _compute(tree: ast.expr, variables: Mapping[str, Any], where: object, steps:
                 return _value("".join(str(go(v)) for v in values))
             case ast.FormattedValue(value=v, conversion=-1, format_spec=None):
                 return _value(go(v))
+            case ast.ListComp(elt=each, generators=[ast.comprehension(target=ast.Name(id=name), iter=over, ifs=[])]):
+                values = go(over)
+                if not isinstance(values, (list, tuple)):
+                    raise TypeError("only over a list")
+                return [_compute(each, {**variables, name: value}, where, steps) for value in values]
             case ast.List(elts=items) | ast.Tuple(elts=items):
                 return [go(i) for i in items]
         raise ValueError("not arithmetic")
@@ -276,6 +284,14 @@ def _compute(tree: ast.expr, variables: Mapping[str, Any], where: object, steps:
         raise ValueError(f"there is no {name}()")
 
     return go(tree)
+
+
+def _called(function: Callable[..., Any], arguments: list[Any], named: dict[str, Any]) -> Any:
+    """The result of a function of the user."""
+    try:
+        return function(*arguments, **named)
+    except Exception as e:  # whatever the user's program raises
+        raise ValueError(f"{getattr(function, '__name__', 'a function')} fails: {type(e).__name__}: {e}") from e
 
 
 def _joined(op: ast.operator, left: Any, right: Any) -> Any:

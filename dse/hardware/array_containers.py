@@ -22,7 +22,9 @@ _ALL_ON_X = 99_999  # `split` of a fan-out whose loops are all on X
 
 
 def array_variables(nodes: Any, variables: Mapping[str, Any], tensors: Sequence[str], where: str) -> dict[str, Any]:
-    """Variables that follow from a specification's array containers; none where ``CIM_ARCHITECTURE`` is not set.
+    """Variables that follow from a specification's array containers; none where ``CIM_ARCHITECTURE`` is false.
+
+    Specifications of before this variable are such architectures if they have array containers, or name the variables.
 
     Args:
         tensors: names of a layer's tensors.
@@ -41,7 +43,8 @@ def array_variables(nodes: Any, variables: Mapping[str, Any], tensors: Sequence[
     if variables.get("MAX_UTILIZATION") not in (None, False, 0):
         problem = "replaces the layer by one that fills the array, which is not supported"
         raise InputError(f"{where}: variables.MAX_UTILIZATION", problem, "false")
-    if not variables.get("CIM_ARCHITECTURE"):
+    named = "ARRAY_WORDLINES" in variables or any(_arrays(nodes))
+    if not variables.get("CIM_ARCHITECTURE", named):
         return {}
     rows = columns = 1
     parallel = dict.fromkeys(tensors, 1)

@@ -64,7 +64,7 @@ class SpecFile:
             raise InputError(where, "no `architecture` key", "a Timeloop v4 specification")
         document = _top_keys(from_flat(document, where) if is_flat(document) else document, where)
         if dense:
-            document = as_dense(document, where)
+            document = _as_dense(document, where)
         _check_top_level(document, where, functions)
         architecture = fields.mapping(document["architecture"], f"{where}: architecture")
         if not isinstance(architecture.get("nodes"), list):
@@ -99,8 +99,14 @@ class SpecFile:
                 document[key] = _joined(key, document[key], value, other) if key in document else value
         return SpecFile(document, " + ".join(map(str, (path, *include))), dense, functions)
 
-    def instance(self, variables: Mapping[str, Any] | None = None, *, problem: Problem) -> Spec:
+    def instance(
+        self, variables: Mapping[str, Any] | None = None, *, problem: Problem, this_layer: bool = False
+    ) -> Spec:
         """The accelerator with `variables` overridden, for layers with the dimensions and tensors of this one.
+
+        Args:
+            this_layer: whether it is for this layer only; then expressions may name its sizes, as
+                ``spec.problem.instance["R"]``.
 
         Raises:
             InputError: a field or variable is unknown, a value is out of range, or a feature is not supported.
@@ -109,7 +115,16 @@ class SpecFile:
             if name not in self.variables:
                 raise InputError(f"{self.where}: variables", f"{name!r} is not declared", sorted(self.variables))
         scope = self.scope(variables, [tensor.name for tensor in problem.data_spaces])
-        return _Reader(self.where, scope, problem, self._known).chain(self.tree)
+        sizes = self._coefficients() | problem.bound if this_layer else None
+        return _Reader(self.where, scope, problem, self._known, sizes).chain(self.tree)
+
+    def _coefficients(self) -> dict[str, Any]:
+        """Coefficients of the layer that the specification has itself: their defaults, and what the instance says."""
+        problem = self.document.get("problem")
+        parts = (problem.get("shape"), problem.get("instance")) if isinstance(problem, dict) else (None, None)
+        shape, instance = (part if isinstance(part, dict) else {} for part in parts)
+        defaults = {c.get("name"): c.get("default", 1) for c in shape.get("coefficients") or () if isinstance(c, dict)}
+        return {**defaults, **instance}
 
     def scope(self, variables: Mapping[str, Any] | None = None, tensors: Sequence[str] = ()) -> dict[str, Any]:
         """All names that expressions see: functions and variables, some of them overridden.
@@ -214,7 +229,7 @@ def _check_top_level(document: dict[str, Any], where: object, run_functions: boo
         if key in _EMPTY and value not in (None, []) and not says_nothing:
             raise InputError(f"{where}: {key}", "is not read from a specification", hint=_EMPTY[key])
     template = (document.get("mapspace") or {}).get("template", "uber")
-    fields.one_of(template, f"{where}: mapspace.template", ("uber",))
+    fields.one_of(template, f"{where}: mapspace.template", ("uber", "ruby"))
     settings = document.get("globals") or {}
     for name in fields.optional_mapping(
         settings.get("environment_variables"), f"{where}: globals.environment_variables"
@@ -232,7 +247,7 @@ _DISPLAY = ("TIMELOOP_HIDE_", "TIMELOOP_OUTPUT_", "ACCELERGY_")
 """Environment variables that change what Timeloop prints, or where Accelergy looks for tables; counts stay the same."""
 
 
-def as_dense(document: dict[str, Any], where: object) -> dict[str, Any]:
+def _as_dense(document: dict[str, Any], where: object) -> dict[str, Any]:
     """A specification without its sparse optimisations and the attributes of compressed data; a warning names them."""
     left_out: list[str] = []
 
@@ -297,8 +312,9 @@ def _joined(key: str, before: Any, value: Any, where: object) -> Any:
 
 
 class _Reader:
-    def __init__(self, where: object, scope: dict[str, Any], problem: Problem, known: names.Known) -> None:
+    def __init__(self, where: object, scope: dict[str, Any], problem: Problem, known: names.Known, sizes: Any) -> None:
         self.where, self.scope, self.known = where, scope, known
+        self.sizes = {"problem": View({"instance": sizes})} if sizes else {}
         self.tensors = tuple(tensor.name for tensor in problem.data_spaces)
         self.constraints = ConstraintReader(problem)
 
@@ -348,7 +364,7 @@ class _Reader:
         """Lets expressions name nodes and variables as the front end does: ``column.get_fanout()``."""
         variables = View({name: value for name, value in self.scope.items() if name != "version"})
         views = {leaf.name: self._view(leaf) for leaf in leaves if leaf.name not in self.scope}
-        spec = View({"variables": variables, **views})
+        spec = View({"variables": variables, **self.sizes, **views})
         self.scope = {**views, "variables": variables, "spec": spec, **self.scope}
 
     def _view(self, leaf: Leaf) -> View:

@@ -131,7 +131,7 @@ def with_change(path: str, value: object) -> Any:
         ("mapping", [{"target": "bux", "type": "temporal"}], "mapping[0]: the target 'bux' is no node"),
         ("ERT", {"tables": [1]}, "ERT: is not read from a specification"),
         ("globals", {"environment_variables": {"A": 1}}, "globals.environment_variables.A: is not supported"),
-        ("mapspace", {"template": "ruby"}, "mapspace.template: unknown value 'ruby'"),
+        ("mapspace", {"template": "rubin"}, "mapspace.template: unknown value 'rubin'"),
         ("variables", [1], "variables[0]: found 1 (allowed: a mapping)"),
         ("archtecture", {}, "unknown top-level key 'archtecture'; did you mean 'architecture'?"),
     ],
