@@ -15,6 +15,7 @@ from dse.core.expressions import evaluate
 from dse.hardware import attributes as names
 from dse.hardware.constraints import ConstraintReader
 from dse.hardware.energy.components import ComponentLibrary
+from dse.hardware.energy.table_files import TableFiles
 from dse.hardware.spec import Compute, Fanout, Spec, Storage
 
 _NODE_FIELDS = (TAG, "name", "class", "attributes", "constraints", "spatial", "required_actions", "enabled")
@@ -42,9 +43,10 @@ class SpecFile:
     Args:
         document: the parsed YAML with `architecture` and optionally `variables`.
         where: name of the file, for errors.
+        tables: tables of components that are given beside the specification.
     """
 
-    def __init__(self, document: Any, where: object) -> None:
+    def __init__(self, document: Any, where: object, tables: TableFiles | None = None) -> None:
         if not isinstance(document, dict) or "architecture" not in document:
             raise InputError(where, "no `architecture` key", "a Timeloop v4 specification")
         _check_top_level(document, where)
@@ -53,6 +55,7 @@ class SpecFile:
             raise InputError(f"{where}: architecture.nodes", "is missing", "a list of nodes, outermost first")
         self.where = where
         self.document = document
+        self.tables = tables
         self.variables = dict(fields.optional_mapping(document.get("variables"), f"{where}: variables"))
         self.nodes: list[Any] = architecture["nodes"]
 
@@ -89,11 +92,11 @@ class SpecFile:
 
     @cached_property
     def library(self) -> ComponentLibrary:
-        """The shipped component classes, and those of the specification."""
+        """The shipped component classes, those of the specification, and the tables that are given beside it."""
         library = ComponentLibrary.shipped()
         if "components" in self.document:
             library = library.with_classes(self.document["components"], f"{self.where}: components")
-        return library
+        return library.with_files(self.tables) if self.tables else library
 
     @cached_property
     def _known(self) -> names.Known:

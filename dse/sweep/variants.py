@@ -47,7 +47,7 @@ def with_settings(arch: SpecFile, settings: Mapping[str, Number]) -> SpecFile:
         part = "spatial" if field in _MESH else "attributes"
         nodes[i] = {**nodes[i], part: {**(nodes[i].get(part) or {}), field: value}}
     document["architecture"] = {**document["architecture"], "nodes": nodes}
-    return SpecFile(document, arch.where)
+    return SpecFile(document, arch.where, arch.tables)
 
 
 def _settable(arch: SpecFile, node: str) -> list[str]:

@@ -28,6 +28,9 @@ class Subcomponent:
     component_class: str
     attributes: Mapping[str, Any]
     energy_scale: Any
+    area_scale: Any = 1
+    index: str | None = None
+    """The text in the brackets of ``name[first..last]``: so many identical parts take up area."""
 
 
 @dataclass(frozen=True)
@@ -136,10 +139,12 @@ def _class(entry: Any, where: str) -> ComponentClass:
 
 def _subcomponent(part: Any, where: str) -> tuple[str, Subcomponent]:
     fields.mapping(part, where, ("name", "class", "attributes", "energy_scale", "area_scale"), ("name", "class"))
-    name, _ = _indexed(part["name"], f"{where}.name")
+    name, index = _indexed(part["name"], f"{where}.name")
     attributes = fields.optional_mapping(part.get("attributes"), f"{where}.attributes")
     component_class = fields.name(part["class"], f"{where}.class")
-    return name, Subcomponent(component_class, MappingProxyType(attributes), part.get("energy_scale", 1))
+    return name, Subcomponent(
+        component_class, MappingProxyType(attributes), part.get("energy_scale", 1), part.get("area_scale", 1), index
+    )
 
 
 def _action(entry: Any, subcomponents: Mapping[str, Subcomponent], where: str) -> tuple[str, Action]:
