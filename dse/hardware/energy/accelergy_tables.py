@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -34,6 +34,7 @@ _SET_FIELDS = ("name", "technology", "accuracy", "path_to_data_dir")
 _ACTION = "action"
 _COMPONENT = "COMPONENT"
 _ANY = "*"
+_NAME = re.compile(r"[\w.-]+|\*")
 _NOT_NUMERIC = "[^0-9eE.+-]+"
 _COMPUTES = frozenset(("compute", "mac", "mac_random", "mult", "mult_random"))
 
@@ -106,7 +107,7 @@ class ComponentTables:
     def attributes(self, component: str) -> tuple[str, ...]:
         """The attributes that a component's rows depend on."""
         headers = (name for row in self._all(component) for header in row.cells for name in header.split("|"))
-        return tuple(dict.fromkeys(name.strip() for name in headers))
+        return tuple(dict.fromkeys(name.strip() for name in headers if name.strip() != "comment"))
 
     def energy(
         self, component: str, action: str, attributes: Mapping[str, Any], arguments: Mapping[str, Any], where: str
@@ -186,7 +187,10 @@ def read_csv(path: Path, component: str | None = None) -> list[Row]:
         elif header is None:
             header = _header(content, where)
         else:
-            rows.append(_row(name, header, [cell.strip() for cell in content.split(",")], where))
+            row = _row(name, header, [cell.strip() for cell in content.split(",")], where)
+            if row is not None and component is None:  # the Library's rows are of one instance
+                row = replace(row, cells=MappingProxyType({"n_instances": "1", **row.cells}))
+            rows += [row] if row else []
     if not rows:
         raise InputError(path, "has no row of a component", "a header with action, energy and attributes, then rows")
     return rows
@@ -206,7 +210,8 @@ def _header(content: str, where: str) -> list[str]:
     return columns
 
 
-def _row(component: str, header: Sequence[str], cells: list[str], where: str) -> Row:
+def _row(component: str, header: Sequence[str], cells: list[str], where: str) -> Row | None:
+    """A row; None for a line that is a note: its cell of actions has no name that could be asked for."""
     # Texts behind the last column are comments, as in Accelergy; cells that are missing at the end are not compared.
     found = dict(zip(header, cells, strict=False))
     energy, area, action = (
@@ -215,6 +220,8 @@ def _row(component: str, header: Sequence[str], cells: list[str], where: str) ->
     if not found.get(action):
         raise InputError(f"{where}: {action}", "is empty", "names of actions, such as read|write")
     actions = tuple(name.strip().lower() for name in found[action].split("|") if name.strip())
+    if not all(_NAME.fullmatch(name) for name in actions):
+        return None
     attributes = {name: cell for name, cell in found.items() if name and name not in (energy, area, action)}
     return Row(
         component,
