@@ -55,6 +55,8 @@ def check(
     workload: str,
     arch: Path | None,
     include: tuple[Path, ...],
+    tables: tuple[Path, ...],
+    leakage: str,
     operators: Path | None,
     objective: str,
     perfect: bool | None,
@@ -81,7 +83,7 @@ def check(
     rival = TimeloopEngine(seconds=seconds)
     if output is not None:
         check_writable(output)
-    native, timeloop = plans(workload, arch_with(arch, include), operators, objective, not perfect)
+    native, timeloop = plans(workload, arch_with(arch, include, tables, leakage), operators, objective, not perfect)
     for plan in (native, timeloop):
         with mapping_bar(f"mapping, {plan.engine.name}") as show:
             map_plans([plan], store=store, jobs=jobs, progress=show)

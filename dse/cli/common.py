@@ -22,24 +22,39 @@ if TYPE_CHECKING:
     from dse.table.fill import Report
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+PATH = click.Path(path_type=Path)
 ARCH_HELP = "Timeloop v4 specification, or the name of a shipped one; default: eyeriss_168."
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def workload_options(function: _Function, *, required: bool = True) -> Callable[..., Any]:
+def workload_options(function: _Function, *, required: bool = True, joined: bool = True) -> Callable[..., Any]:
     """WORKLOAD and the options that decide which table it has and where that is stored.
 
-    The function gets `--include` as part of `arch`, the options of the engine as an engine, and `--perfect` as
-    `remainders`, which is None where it is not given.
+    The function gets `--include`, `--tables` and `--leakage` as part of `arch`, the options of the engine as an engine,
+    and `--perfect` as `remainders`, which is None where it is not given.
+
+    Args:
+        required: WORKLOAD must be given.
+        joined: False leaves `tables` and `leakage` to the function, which may have another `arch` for them.
     """
 
     @functools.wraps(function)
     def call(
-        *, arch: Path | None, include: tuple[Path, ...], engine: Engine, perfect: bool | None, **others: Any
+        *,
+        arch: Path | None,
+        include: tuple[Path, ...],
+        tables: tuple[Path, ...],
+        leakage: str,
+        engine: Engine,
+        perfect: bool | None,
+        **others: Any,
     ) -> Any:
         remainders = remainders_wanted(perfect, engine)
-        return function(arch=arch_with(arch, include), engine=engine, remainders=remainders, **others)
+        if not joined:
+            others |= {"tables": tables, "leakage": leakage}
+            tables, leakage = (), LEAKAGE[0]
+        return function(arch=arch_with(arch, include, tables, leakage), engine=engine, remainders=remainders, **others)
 
     decorated = engine_options(call)
     for option in reversed(
@@ -95,22 +110,38 @@ def engine_option(function: _Function) -> _Function:
     )(function)
 
 
+LEAKAGE = ("memories", "all")
+"""What leaks: memories alone, as in Timeloop, or compute units too."""
+
+
 def include_option(function: _Function) -> _Function:
-    return click.option(
-        "--include", type=FILE, multiple=True, help="More top-level keys of ARCH: variables, components; repeatable."
-    )(function)
+    """What is read beside ARCH: the function gets `include`, `tables` and `leakage`, for `arch_with`."""
+    decorated = function
+    for option in (
+        click.option("--leakage", type=click.Choice(LEAKAGE), default=LEAKAGE[0], show_default=True,
+                     help="What leaks: memories, as in Timeloop, or all, compute units too."),
+        click.option("--tables", type=PATH, multiple=True,
+                     help="Component tables or classes, ERT or ART files, or a folder of these; repeatable."),
+        click.option("--include", type=FILE, multiple=True,
+                     help="More top-level keys of ARCH: variables, components; repeatable."),
+    ):  # fmt: skip
+        decorated = option(decorated)
+    return decorated
 
 
-def arch_with(arch: Path | None, include: tuple[Path, ...]) -> ArchLike:
-    """A specification in one file, or in several."""
-    if not include:
-        return arch
-    if arch is None:
+def arch_with(
+    arch: Path | None, include: tuple[Path, ...], tables: tuple[Path, ...] = (), leakage: str = LEAKAGE[0]
+) -> ArchLike:
+    """A specification in one file, or in several, with the tables that are given beside it."""
+    if include and arch is None:
         raise InputError("--include", "has nothing to go with", hint="give --arch FILE too")
-    from dse.hardware.instance import find_arch  # not every command needs it
+    if not include and not tables and leakage == LEAKAGE[0]:
+        return arch
+    from dse.hardware.instance import find_arch, read_arch  # not every command needs it
     from dse.hardware.spec_reader import SpecFile
 
-    return SpecFile.read(find_arch(arch), include)
+    read = SpecFile.read(find_arch(arch), include) if include else arch
+    return read_arch(read, tables, compute_leakage=leakage != LEAKAGE[0])
 
 
 def perfect_option(function: _Function) -> _Function:

@@ -11,6 +11,7 @@ import click
 
 from dse.cli.common import (
     FILE,
+    PATH,
     arch_with,
     check_writable,
     echo_json,
@@ -57,7 +58,7 @@ def _var_option(function: _Function) -> _Function:
 @click.argument("arch", type=FILE)
 @click.argument("problem", type=FILE)
 @click.argument("mapping", type=FILE)
-@click.argument("ert", type=FILE, required=False)
+@click.argument("ert", type=PATH, required=False)
 @_var_option
 @include_option
 @engine_option
@@ -75,6 +76,8 @@ def model(
     ert: Path | None,
     variables: tuple[str, ...],
     include: tuple[Path, ...],
+    tables: tuple[Path, ...],
+    leakage: str,
     engine: str,
     count: str | None,
     as_json: bool,
@@ -96,7 +99,7 @@ def model(
     if count == "physical" and engine == "timeloop":
         raise InputError("--count", "physical does not go with --engine timeloop", "timeloop")
     loaded = load_engine(engine)
-    layer, spec, energies = _read(loaded, arch_with(arch, include), problem, ert, variables)
+    layer, spec, energies = _read(loaded, arch_with(arch, include, tables, leakage), problem, ert, variables)
     document = read_yaml(mapping)
     entries = document["mapping"] if isinstance(document, dict) and "mapping" in document else document
     chosen = parse_directives(spec, layer, entries, mapping)
@@ -113,7 +116,7 @@ def model(
 @click.command()
 @click.argument("arch", type=FILE)
 @click.argument("problem", type=FILE)
-@click.argument("ert", type=FILE, required=False)
+@click.argument("ert", type=PATH, required=False)
 @_var_option
 @include_option
 @engine_options
@@ -129,6 +132,8 @@ def mapper(
     ert: Path | None,
     variables: tuple[str, ...],
     include: tuple[Path, ...],
+    tables: tuple[Path, ...],
+    leakage: str,
     engine: Engine,
     objective: str | None,
     perfect: bool | None,
@@ -157,7 +162,7 @@ def mapper(
         refuse_with_front(objective=objective, slack=slack)
         if engine.name != "native":
             refuse_with_front(engine=engine.name)
-    layer, spec, energies = _read(engine, arch_with(arch, include), problem, ert, variables)
+    layer, spec, energies = _read(engine, arch_with(arch, include, tables, leakage), problem, ert, variables)
     remainders = remainders_wanted(perfect, engine) is not False and engine.has_remainders
     if front is not None:
         _print_front(spec, layer, energies, most_points(front), remainders, output, as_json)
@@ -223,9 +228,11 @@ def _read(
     layer = problem_from_document(document["problem"], f"{problem}: problem")
     specification = read_arch(arch)
     spec = spec_for(specification, layer, _parse_variables(variables))
+    library = library_for(specification)
     if ert is not None:
-        return layer, spec, read_ert(ert)
-    return layer, spec, engine.energies(spec, library_for(specification), specification.where, (("compute", 1.0),))
+        energies = read_ert(ert)
+        return layer, spec, energies.with_compute_leakage(spec) if library.compute_leakage else energies
+    return layer, spec, engine.energies(spec, library, specification.where, (("compute", 1.0),))
 
 
 def _parse_variables(texts: tuple[str, ...]) -> dict[str, Any]:

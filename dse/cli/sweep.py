@@ -11,6 +11,7 @@ import click
 
 from dse.cli.common import (
     FILE,
+    LEAKAGE,
     check_jobs,
     check_table_file,
     check_writable,
@@ -25,7 +26,7 @@ from dse.core.errors import InputError
 from dse.core.files import system_errors
 from dse.core.text import text_table
 from dse.engines import Engine
-from dse.hardware.instance import ArchLike
+from dse.hardware.instance import ArchLike, read_arch
 from dse.sweep.axes import combine, format_number, parse_set
 from dse.sweep.run import plan_sweep, run_sweep
 from dse.sweep.sweep_file import SweepConfig, read_sweep
@@ -46,7 +47,7 @@ _LARGEST = 1e6
 
 
 @click.command()
-@partial(workload_options, required=False)
+@partial(workload_options, required=False, joined=False)
 @click.option("--set", "settings", metavar="PATHS=VALUES", multiple=True, help="What varies; repeatable.")
 @click.option("--config", type=FILE, help="Sweep file; what the command line gives replaces what it says.")
 @click.option("--candidate", "only", multiple=True, help="Only this one, such as T8; repeatable; default: all.")
@@ -64,6 +65,8 @@ _LARGEST = 1e6
 def sweep(
     workload: str | None,
     arch: ArchLike,
+    tables: tuple[Path, ...],
+    leakage: str,
     operators: Path | None,
     engine: Engine,
     objective: str | None,
@@ -111,7 +114,7 @@ def sweep(
     plan = plan_sweep(
         name,
         combine(said.axes, [parse_set(text) for text in settings]),
-        arch=arch or said.arch,
+        arch=read_arch(arch or said.arch, tables or said.tables, compute_leakage=leakage != LEAKAGE[0]),
         candidates=operators or said.operators,
         only=only or (sensitivities.candidates if sensitivities else said.candidates),
         engine=engine,

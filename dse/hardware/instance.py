@@ -36,17 +36,23 @@ class Instance:
     areas: Areas = field(default_factory=Areas)
 
     @property
+    def uncounted_leakage_pj(self) -> float:
+        """Leakage of a compute unit in pJ per cycle that is not charged, as in Timeloop."""
+        return self.ert.compute_leakage(self.spec.compute.name)
+
+    @property
     def e_op_pj(self) -> float:
         """Energy of one operation, E_OP of Eq. 2, in pJ."""
         return self.ert.compute(self.spec.compute.name)
 
 
-def read_arch(arch: ArchLike = None, tables: Iterable[Path | str] = ()) -> SpecFile:
+def read_arch(arch: ArchLike = None, tables: Iterable[Path | str] = (), *, compute_leakage: bool = False) -> SpecFile:
     """The parsed specification: `arch` itself, or the content of the file that `find_arch` gives.
 
     Args:
         tables: files of component tables that answer before the shipped ones, see
             `dse.hardware.energy.table_files.read_table_files`.
+        compute_leakage: leakage of compute units is charged, too, which Timeloop leaves out.
 
     Raises:
         InputError: a file that cannot be read, or is of no form that is known.
@@ -57,9 +63,10 @@ def read_arch(arch: ArchLike = None, tables: Iterable[Path | str] = ()) -> SpecF
     """
     specification = arch if isinstance(arch, SpecFile) else SpecFile.read(find_arch(arch))
     paths = tuple(tables)
-    if not paths:
+    if not paths and not compute_leakage:
         return specification
-    return SpecFile(specification.document, specification.where, read_table_files(paths))
+    files = read_table_files(paths, compute_leakage=compute_leakage)
+    return SpecFile(specification.document, specification.where, files)
 
 
 def find_arch(name: Path | str | None = None) -> Path:
@@ -198,7 +205,8 @@ def embedded_energies(
     }
     tables[spec.compute.name] = _operation(spec.compute, library, where, compute_actions)
     lacks = None if any(s.name in given for s in spec.storages) else functools.partial(_lacks, library, where)
-    return Ert(tables, str(where), lacks)
+    ert = Ert(tables, str(where), lacks)
+    return ert.with_compute_leakage(spec) if library.compute_leakage else ert
 
 
 def _operation(

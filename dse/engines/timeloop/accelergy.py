@@ -90,7 +90,8 @@ def energies(
             )
         operation += times * compute[action]
     tables[spec.compute.name] = {"compute": operation, **({"leak": leak} if leak else {})}
-    return Ert(MappingProxyType(tables), str(where))
+    ert = Ert(MappingProxyType(tables), str(where))
+    return ert.with_compute_leakage(spec) if library.compute_leakage else ert
 
 
 def raw_energies(spec: Spec, library: ComponentLibrary, where: object, digits: int = DIGITS) -> Ert:

@@ -47,6 +47,8 @@ class ComponentLibrary:
     areas_of: Mapping[str, float] = field(default_factory=dict)
     where: str = ""
     """The files that a user gave, for messages."""
+    compute_leakage: bool = False
+    """Whether leakage of compute units is charged, which Timeloop leaves out."""
 
     @classmethod
     def load(cls, paths: Iterable[Path | str] | None = None) -> ComponentLibrary:
@@ -76,6 +78,7 @@ class ComponentLibrary:
             energies_of=files.energies,
             areas_of=files.areas,
             where=files.where,
+            compute_leakage=files.compute_leakage,
         )
 
     @staticmethod

@@ -108,8 +108,9 @@ class Ert:
         memory = spec.storages[-1].name
         units = spec.pe_count // spec.instances[memory]
         actions = self._actions(memory)
-        tables = {**self.tables, memory: {**actions, "leak": actions.get("leak", 0.0) + units * leak}}
-        return replace(self, tables=MappingProxyType(tables))
+        unit = {name: e for name, e in self.tables[spec.compute.name].items() if name != "leak"}
+        own = {**actions, "leak": actions.get("leak", 0.0) + units * leak}
+        return replace(self, tables=MappingProxyType({**self.tables, memory: own, spec.compute.name: unit}))
 
     def _actions(self, component: str) -> Mapping[str, float]:
         if component not in self.tables:

@@ -49,13 +49,18 @@ class TableFiles:
     areas: Mapping[str, float] = field(default_factory=dict)
     where: str = ""
     """The files, for messages."""
+    compute_leakage: bool = False
+    """Whether leakage of compute units is charged, which Timeloop leaves out."""
 
 
-def read_table_files(paths: Iterable[Path | str]) -> TableFiles:
+def read_table_files(paths: Iterable[Path | str], *, compute_leakage: bool = False) -> TableFiles:
     """Reads files and folders of tables of any of the `FORMS`.
 
     A class, a row of our form or a component of an ERT or ART replaces an earlier one of the same name or position. Of
     the folder of a run of Accelergy or Timeloop only ERT and ART are read.
+
+    Args:
+        compute_leakage: leakage of compute units is to be charged, which Timeloop leaves out.
 
     Raises:
         InputError: a path does not exist, is of no such form, or a file cannot be read: file, line and field.
@@ -71,6 +76,7 @@ def read_table_files(paths: Iterable[Path | str]) -> TableFiles:
         MappingProxyType(files.energies),
         MappingProxyType(files.areas),
         ", ".join(map(str, given)),
+        compute_leakage,
     )
     return found
 
