@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping as MappingType
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,12 +26,14 @@ from dse.cli.common import (
     uj,
 )
 from dse.cli.fronts import among, front_option, layer_document, layer_text, most_points, numbered, refuse_with_front
+from dse.cli.network_totals import areas_text
 from dse.core.documents import read_yaml
 from dse.core.errors import InputError
 from dse.core.files import system_errors
 from dse.core.text import text_table
 from dse.engines import Engine, load_engine
-from dse.hardware.energy.ert import Ert, read_ert
+from dse.hardware.energy.area import Areas, areas_of
+from dse.hardware.energy.ert import Ert, read_art, read_ert, run_files
 from dse.hardware.instance import ArchLike, library_for, read_arch, spec_for
 from dse.hardware.spec import Spec
 from dse.mapper import OBJECTIVES
@@ -99,7 +102,7 @@ def model(
     if count == "physical" and engine == "timeloop":
         raise InputError("--count", "physical does not go with --engine timeloop", "timeloop")
     loaded = load_engine(engine)
-    layer, spec, energies = _read(loaded, arch_with(arch, include, tables, leakage), problem, ert, variables)
+    layer, spec, energies, areas = _read(loaded, arch_with(arch, include, tables, leakage), problem, ert, variables)
     document = read_yaml(mapping)
     entries = document["mapping"] if isinstance(document, dict) and "mapping" in document else document
     chosen = parse_directives(spec, layer, entries, mapping)
@@ -108,9 +111,10 @@ def model(
     evaluation = evaluate_(spec, layer, chosen, energies)
     beside = _timeloops(spec, layer, chosen, energies) if physical else {}
     if as_json:
-        echo_json({**_document(spec, layer, chosen, evaluation), **beside})
+        echo_json({**_document(spec, layer, chosen, evaluation), **beside, **_chip(areas)})
     else:
         click.echo(_text(spec, layer, chosen, evaluation, beside))
+        click.echo("".join(f"{line}\n" for line in _chip_lines(spec, energies, evaluation, areas)), nl=False)
 
 
 @click.command()
@@ -162,7 +166,7 @@ def mapper(
         refuse_with_front(objective=objective, slack=slack)
         if engine.name != "native":
             refuse_with_front(engine=engine.name)
-    layer, spec, energies = _read(engine, arch_with(arch, include, tables, leakage), problem, ert, variables)
+    layer, spec, energies, areas = _read(engine, arch_with(arch, include, tables, leakage), problem, ert, variables)
     remainders = remainders_wanted(perfect, engine) is not False and engine.has_remainders
     if front is not None:
         _print_front(spec, layer, energies, most_points(front), remainders, output, as_json)
@@ -178,10 +182,11 @@ def mapper(
             output.write_text(_mapping_yaml(entries), encoding="utf-8")
     beside = _timeloops(spec, layer, found.mapping, energies) if engine.name != "timeloop" else {}
     if as_json:
-        document = {**_document(spec, layer, found.mapping, found.evaluation), **beside}
+        document = {**_document(spec, layer, found.mapping, found.evaluation), **beside, **_chip(areas)}
         echo_json({**document, "mapping": entries, "optimal": found.optimal, "mapspace": found.mapspace})
         return
     click.echo(_text(spec, layer, found.mapping, found.evaluation, beside))
+    click.echo("".join(f"{line}\n" for line in _chip_lines(spec, energies, found.evaluation, areas)), nl=False)
     click.echo(f"{'Proven' if found.optimal else 'Not proven'} optimal {among(found.mapspace)}.")
     computing, _ = _utilisation(spec, layer, found.mapping, found.evaluation)
     if objective == "energy" and not share and computing < _FEW:
@@ -221,7 +226,7 @@ def _print_front(
 
 def _read(
     engine: Engine, arch: ArchLike, problem: Path, ert: Path | None, variables: tuple[str, ...]
-) -> tuple[Problem, Spec, Ert]:
+) -> tuple[Problem, Spec, Ert, Areas]:
     document = read_yaml(problem)
     if not isinstance(document, dict) or "problem" not in document:
         raise InputError(problem, "no `problem` key", "a Timeloop v4 problem file")
@@ -229,10 +234,32 @@ def _read(
     specification = read_arch(arch)
     spec = spec_for(specification, layer, _parse_variables(variables))
     library = library_for(specification)
-    if ert is not None:
+    if ert is None:
+        energies = engine.energies(spec, library, specification.where, (("compute", 1.0),))
+    else:
         energies = read_ert(ert)
-        return layer, spec, energies.with_compute_leakage(spec) if library.compute_leakage else energies
-    return layer, spec, engine.energies(spec, library, specification.where, (("compute", 1.0),))
+        energies = energies.with_compute_leakage(spec) if library.compute_leakage else energies
+        library = replace(library, areas_of=read_art(ert)) if ert.is_dir() and run_files(ert).art else library
+    return layer, spec, energies, areas_of(spec, library, specification.where)
+
+
+def _chip(areas: Areas) -> dict[str, Any]:
+    """The areas of the chip as JSON data; nothing where none is known."""
+    return {"areas_mm2": {**areas.mm2, "total": areas.total_mm2}} if areas.known else {}
+
+
+def _chip_lines(spec: Spec, ert: Ert, evaluation: Evaluation, areas: Areas) -> list[str]:
+    """Lines on the area of the chip, and on leakage of compute units that the energy leaves out."""
+    lines = areas_text(areas, "Area of the chip")
+    leak = ert.compute_leakage(spec.compute.name)
+    if leak:
+        cycles = evaluation.cycles - spec.network_latency
+        energy = leak * evaluation.compute_instances * cycles
+        lines.append(
+            f"Leakage of the compute units that work, {uj([energy])[0]} uJ, is not counted, as in Timeloop; "
+            "--leakage all counts it."
+        )
+    return lines
 
 
 def _parse_variables(texts: tuple[str, ...]) -> dict[str, Any]:

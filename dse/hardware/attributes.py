@@ -122,7 +122,8 @@ class Known:
             f"a class of `components`, or a name with {', '.join((*_MEMORY_WORDS, *_COMPUTE_WORDS[:1], 'compute'))}"
         )
         near = did_you_mean(component_class, (*self._library.classes, *_MEMORY_WORDS, *_COMPUTE_WORDS))
-        raise InputError(where, f"unknown class {component_class!r}{near}", allowed)
+        hint = "or give its table by --tables FILE"
+        raise InputError(where, f"unknown class {component_class!r}{near}", allowed, hint)
 
     def check(self, attributes: Mapping[str, Any], component_class: str | None, where: str) -> None:
         """Raises an InputError for attributes of a node that nothing reads, or that are not modelled.

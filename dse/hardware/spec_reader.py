@@ -185,7 +185,8 @@ class _Reader:
             component_class = None if container else fields.name(node["class"], f"{where}.class")
             own = self._attributes(node, inherited, where)
             self.known.check(own, component_class, f"{where}.attributes")
-            attributes = inherited | own
+            # Own attributes first, as in the front end: of two that one column of a table names the first counts.
+            attributes = own | {key: value for key, value in inherited.items() if key not in own}
             if container:
                 inherited = attributes
             constraints = self.constraints.groups(node.get("constraints"), f"{where}.constraints")

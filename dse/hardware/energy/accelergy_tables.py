@@ -150,11 +150,15 @@ class ComponentTables:
 
     def _unfit(self, component: str, action: str, attributes: Mapping[str, Any], where: str) -> InputError:
         rows = [row for row in self._all(component) if action in row.actions]
+        scaled = self.rows.get(component.lower(), ())
+        quantity = LEAK if action == LEAK else ENERGY
         differ = {
             f"{name} {text_of(attributes[name])} (the row: {row.cells[cell]})": None
             for row in rows
             for name in attributes
-            if (cell := row.cell(name)) and not _agrees(row.cells[cell], attributes[name])
+            if (cell := row.cell(name))
+            and not _agrees(row.cells[cell], attributes[name])
+            and not (row in scaled and _factor(name, row.cells[cell], attributes[name], quantity) is not None)
         }
         first = rows[0].where
         return InputError(
@@ -333,8 +337,7 @@ def _fit(row: Row, query: Mapping[str, Any], quantity: str) -> tuple[int, float]
             continue
         if keep:
             continue
-        from_, to = _quantity(row.cells[column]), _quantity(wanted)
-        by = None if from_ is None or to is None else _scaled(attribute, from_, to, quantity)
+        by = _factor(attribute, row.cells[column], wanted, quantity)
         if by is None:
             return None
         agreeing += by == 1
@@ -342,7 +345,11 @@ def _fit(row: Row, query: Mapping[str, Any], quantity: str) -> tuple[int, float]
     return agreeing, factor
 
 
-def _scaled(attribute: str, from_: float, to: float, quantity: str) -> float | None:
+def _factor(attribute: str, cell: str, wanted: Any, quantity: str) -> float | None:
+    """What an attribute that differs scales a value by; None if it cannot be scaled."""
+    from_, to = _quantity(cell), _quantity(wanted)
+    if from_ is None or to is None:
+        return None
     try:
         return scale(attribute, from_, to, quantity)
     except (ZeroDivisionError, OverflowError, ValueError):
