@@ -95,8 +95,8 @@ class SweepTable:
         """The totals on the Pareto front of energy and another cost, by increasing energy.
 
         Args:
-            against: the other cost: a column of the summary such as ``area_mm2`` or ``on_chip_bits``, or ``delay`` (seconds if they are
-                known, else cycles).
+            against: the other cost: a column of the summary such as ``area_mm2`` or ``on_chip_bits``, or ``delay``
+                (seconds if they are known, else cycles).
         """
         column = self.delay_column(candidate) if against == "delay" else against
         totals = [row for row in self.totals(candidate) if row[column] is not None]
@@ -213,8 +213,8 @@ def refused_total(
 ) -> Row:
     """The summary's row of a candidate that has no costs at a point."""
     costs = (
-        "n_ops", "on_chip_bits", "area_mm2", "energy_pj", "energy_on_chip_pj", "energy_per_mac_pj", "cycles", "delay_s", "edp_js",
-        "compute_pj", "leakage_pj",
+        "n_ops", "on_chip_bits", "area_mm2", "energy_pj", "energy_on_chip_pj", "energy_per_mac_pj", "cycles", "delay_s",
+        "edp_js", "compute_pj", "leakage_pj",
     )  # fmt: skip
     head = {"workload": workload, "operator": operator, "bits": bits, "candidate": candidate}
     return {
