@@ -9,7 +9,9 @@ from pathlib import Path
 
 from dse.core.documents import readable
 from dse.core.errors import InputError, unknown
+from dse.core.fields import shown
 from dse.core.shipped import data_dir
+from dse.hardware.attributes import BLOCK, DEPTH, MEMORY, WIDTH
 from dse.hardware.candidates import Candidate, shipped_operators
 from dse.hardware.energy.area import Areas, areas_of
 from dse.hardware.energy.components import ComponentLibrary
@@ -20,6 +22,9 @@ from dse.hardware.spec_reader import SpecFile
 from dse.workload.problem import Problem
 
 DEFAULT_ARCH = "eyeriss_168.yaml"
+_COUNTED = frozenset(MEMORY) - {*WIDTH, *DEPTH, *BLOCK, "entries", "sizeKB"}
+"""Attributes of a memory that decide numbers of accesses and cycles, not the energy of an access."""
+
 ArchLike = SpecFile | Path | str | None
 
 Estimate = Callable[[Spec, ComponentLibrary, object, Iterable[tuple[str, float]]], Ert]
@@ -99,21 +104,22 @@ def instance_for(
 ) -> Instance:
     """The specification at the candidate's word widths, its compute unit replaced by the candidate's.
 
-    Args:
-        problem: any layer of the workload; it gives the names of dimensions and tensors.
-        library: see `library_for`.
-        estimate: function that returns the energies, `Engine.energies`; None for the embedded estimator.
+        Args:
+            problem: any layer of the workload; it gives the names of dimensions and tensors.
+            library: see `library_for`.
+            estimate: function that returns the energies, `Engine.energies`; None for the embedded estimator.
 
-    Raises:
-        InputError: a specification without the candidate's variables, a component without an energy.
+        Raises:
+            InputError: a specification without the candidate's variables, a component without an energy.
 
-    Example:
-        >>> from dse.hardware.candidates import load_candidates
-        >>> from dse.workload.problem import conv_problem
-        >>> arch, problem = read_arch(), conv_problem({"C": 16, "M": 32})
-        >>> instance = instance_for(arch, load_candidates()[0], problem, library_for(arch))
-        >>> round(instance.e_op_pj, 4)  # of an 8-bit multiplication and a 20-bit addition
-        1.1688
+        Example:
+            >>> from dse.hardware.attributes import BLOCK, DEPTH, MEMORY, WIDTH
+    from dse.hardware.candidates import load_candidates
+            >>> from dse.workload.problem import conv_problem
+            >>> arch, problem = read_arch(), conv_problem({"C": 16, "M": 32})
+            >>> instance = instance_for(arch, load_candidates()[0], problem, library_for(arch))
+            >>> round(instance.e_op_pj, 4)  # of an 8-bit multiplication and a 20-bit addition
+            1.1688
     """
     return with_energies(candidate_spec(arch, candidate, problem), candidate, library, arch.where, estimate)
 
@@ -121,12 +127,13 @@ def instance_for(
 def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Spec:
     """The specification at the candidate's word widths and with its compute unit; InputError as `SpecFile.instance`.
 
-    Example:
-        >>> from dse.hardware.candidates import load_candidates
-        >>> from dse.workload.problem import conv_problem
-        >>> spec = candidate_spec(read_arch(), load_candidates()[-1], conv_problem({"C": 16, "M": 32}))
-        >>> spec.compute.component
-        'binary_connect_mac'
+        Example:
+            >>> from dse.hardware.attributes import BLOCK, DEPTH, MEMORY, WIDTH
+    from dse.hardware.candidates import load_candidates
+            >>> from dse.workload.problem import conv_problem
+            >>> spec = candidate_spec(read_arch(), load_candidates()[-1], conv_problem({"C": 16, "M": 32}))
+            >>> spec.compute.component
+            'binary_connect_mac'
     """
     spec = spec_for(arch, problem, candidate.variables)
     attributes = {**spec.compute.attributes, **dict(candidate.compute_attributes)}
@@ -138,17 +145,45 @@ def with_energies(
 ) -> Instance:
     """The instance for a candidate's specification; `estimate` and errors as in `instance_for`.
 
-    Example:
-        >>> from dse.hardware.candidates import load_candidates
-        >>> from dse.workload.problem import conv_problem
-        >>> arch, candidate = read_arch(), load_candidates()[0]
-        >>> spec = candidate_spec(arch, candidate, conv_problem({"C": 16, "M": 32}))
-        >>> list(with_energies(spec, candidate, library_for(arch), arch.where).ert.tables)
-        ['dram_weights', 'dram_ofmap', 'dram_ifmap', 'glb_psum', 'glb_ifmap',
-         'ifmap_spad', 'weights_spad', 'psum_spad', 'mac']
+        Example:
+            >>> from dse.hardware.attributes import BLOCK, DEPTH, MEMORY, WIDTH
+    from dse.hardware.candidates import load_candidates
+            >>> from dse.workload.problem import conv_problem
+            >>> arch, candidate = read_arch(), load_candidates()[0]
+            >>> spec = candidate_spec(arch, candidate, conv_problem({"C": 16, "M": 32}))
+            >>> list(with_energies(spec, candidate, library_for(arch), arch.where).ert.tables)
+            ['dram_weights', 'dram_ofmap', 'dram_ifmap', 'glb_psum', 'glb_ifmap',
+             'ifmap_spad', 'weights_spad', 'psum_spad', 'mac']
     """
     ert = (estimate or embedded_energies)(spec, library, where, candidate.compute_actions)
     return Instance(candidate, spec, ert, areas_of(spec, library, where))
+
+
+def check_given(instances: Iterable[Instance], library: ComponentLibrary) -> None:
+    """Refuses an ERT for several accelerators whose components differ: it has one energy of each.
+
+    Raises:
+        InputError: naming table, component, and the attribute with two of its values.
+
+    Example:
+        >>> check_given([], ComponentLibrary.shipped())  # no ERT is given
+    """
+    seen: dict[str, Mapping[str, object]] = {}
+    for instance in instances:
+        components: list[Storage | Compute] = [*instance.spec.storages, instance.spec.compute]
+        for component in components:
+            if component.name not in library.energies_of:
+                continue
+            own = {"class": component.component, **component.attributes}
+            first = seen.setdefault(component.name, own)
+            for name in (*first, *(key for key in own if key not in first)):
+                if name not in _COUNTED and first.get(name) != own.get(name):
+                    raise InputError(
+                        f"{library.where}: {component.name}",
+                        f"has one energy for accelerators that differ: {name} is {shown(first.get(name))} and "
+                        f"{shown(own.get(name))}",
+                        hint="map one candidate (--candidate) or point alone, or give tables of the class, not an ERT",
+                    )
 
 
 def spec_for(arch: SpecFile, problem: Problem, variables: dict[str, int] | dict[str, object] | None = None) -> Spec:

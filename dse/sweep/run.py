@@ -11,7 +11,7 @@ from dse.core.errors import InputError, unknown
 from dse.core.expressions import evaluate
 from dse.engines import Engine, load_engine
 from dse.hardware.candidates import Candidate, load_candidates
-from dse.hardware.instance import ArchLike, Instance, candidate_spec, library_for, read_arch, with_energies
+from dse.hardware.instance import ArchLike, Instance, candidate_spec, check_given, library_for, read_arch, with_energies
 from dse.hardware.spec_reader import SpecFile
 from dse.sweep.axes import Axis, Point, format_number, parse_zip, points_of
 from dse.sweep.sweep_file import axes_of
@@ -150,6 +150,8 @@ def plan_sweep(
         return Site(point, instances, plan, _cycle_seconds(altered))
 
     sites = tuple(map(site, points))
+    given = (found for site in sites for found in site.instances.values() if isinstance(found, Instance))
+    check_given(given, library)
     if not any(site.plan for site in sites):
         refusal = next(iter(sites[0].instances.values()))
         assert isinstance(refusal, Refusal)
