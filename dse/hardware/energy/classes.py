@@ -122,7 +122,7 @@ def instances(index: str | None, where: str) -> tuple[str, str] | None:
 
 def _class(entry: Any, where: str) -> ComponentClass:
     fields.mapping(entry, where, ("name", "attributes", "subcomponents", "actions"), required=("name", "actions"))
-    parts = fields.optional_sequence(entry.get("subcomponents"), f"{where}.subcomponents", _subcomponent)
+    parts = fields.optional_sequence(_listed(entry.get("subcomponents")), f"{where}.subcomponents", _subcomponent)
     subcomponents = _by_name(parts, f"{where}.subcomponents", "subcomponent")
 
     def action(found: Any, at: str) -> tuple[str, Action]:
@@ -133,8 +133,13 @@ def _class(entry: Any, where: str) -> ComponentClass:
         name=fields.name(entry["name"], f"{where}.name"),
         attributes=MappingProxyType(fields.optional_mapping(entry.get("attributes"), f"{where}.attributes")),
         subcomponents=MappingProxyType(subcomponents),
-        actions=MappingProxyType(_by_name(actions, f"{where}.actions", "action")),
+        actions=MappingProxyType(dict(actions)),  # of two of the same name Accelergy takes the last
     )
+
+
+def _listed(value: Any) -> Any:
+    """A field that lists; an empty mapping is written for nothing, too."""
+    return None if value == {} else value
 
 
 def _subcomponent(part: Any, where: str) -> tuple[str, Subcomponent]:
@@ -166,7 +171,7 @@ def _action(entry: Any, subcomponents: Mapping[str, Subcomponent], where: str) -
 
         uses.extend(fields.optional_sequence(part["actions"], f"{at}.actions", step))
 
-    fields.optional_sequence(entry.get("subcomponents"), f"{where}.subcomponents", steps)
+    fields.optional_sequence(_listed(entry.get("subcomponents")), f"{where}.subcomponents", steps)
     arguments = fields.optional_mapping(entry.get("arguments"), f"{where}.arguments")
     return fields.name(entry["name"], f"{where}.name"), Action(MappingProxyType(arguments), tuple(uses))
 

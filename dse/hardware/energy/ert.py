@@ -30,6 +30,7 @@ _COMPUTE_ACTIONS = ("mac_random", "mult_random", "mac", "mult", "compute")
 
 T = TypeVar("T")
 
+_TIMELOOP = "timeloop-"
 _VERSIONS = ("0.3", "0.4")
 DOCUMENT_FIELDS = ("ERT", "ERT_summary", "ART", "ART_summary")
 """Keys of the files that Accelergy writes."""
@@ -187,7 +188,9 @@ def run_files(folder: Path) -> RunFiles:
 
 def _run_file(folder: Path, kind: str) -> Path | None:
     for name in (kind, f"{kind}_summary"):
-        found = sorted(f for f in folder.glob(f"*{name}.yaml") if re.fullmatch(rf"(.*[^A-Za-z])?{name}\.yaml", f.name))
+        every = sorted(f for f in folder.glob(f"*{name}.yaml") if re.fullmatch(rf"(.*[^A-Za-z])?{name}\.yaml", f.name))
+        # Beside a table of Accelergy alone, that of Timeloop's run is the one that its results have.
+        found = [f for f in every if f.name.startswith(_TIMELOOP)] or every
         if len(found) > 1:
             raise InputError(folder, f"has {len(found)} tables *{name}.yaml", [f.name for f in found], "name one file")
         if found:

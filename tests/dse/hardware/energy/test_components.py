@@ -161,7 +161,6 @@ def test_classes_that_cannot_be_evaluated(cls: Any, action: Any, message: Any) -
         ("- name: c", "c.yaml: components.classes[0]: field 'actions' is missing"),
         ("- {name: c, actions: [], primitive_type: SRAM}", "classes[0]: unknown field 'primitive_type'"),
         ("- {name: c, actions: []}\n- {name: c, actions: []}", "classes[1].name: a second class is named 'c'"),
-        ("- {name: c, actions: [{name: a}, {name: a}]}", "actions[1].name: a second action is named 'a'"),
         ("- {name: c, actions: {a: 1}}", "classes[0].actions: found {'a': 1} (allowed: a list)"),
         ("- 3", "classes[0]: found 3 (allowed: a mapping with name"),
         ("- {name: c, actions: [{name: a, subcomponents: [{name: x, actions: []}]}]}", "there is no subcomponent 'x'"),
@@ -248,3 +247,15 @@ def test_rows_of_a_table_that_are_wrong(tmp_path: Path, row: Any, message: Any) 
     with pytest.raises(InputError) as e:
         ComponentLibrary.load([tmp_path / "t.csv"])
     assert message in str(e.value)
+
+
+def test_of_two_actions_of_a_name_accelergy_takes_the_last() -> None:
+    adder = "- {name: a, class: aladdin_adder, attributes: {width: 8}}"
+    text = f"""
+- name: c
+  subcomponents: [{adder[2:]}]
+  actions:
+  - {{name: read, subcomponents: {{}}}}
+  - {{name: read, subcomponents: [{{name: a, actions: [{{name: add}}]}}]}}
+"""
+    assert library(text).energies("c", {}, "x")["read"] == ADD_8
