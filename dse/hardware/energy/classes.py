@@ -105,6 +105,27 @@ def parse_classes(document: Any, where: str) -> dict[str, ComponentClass]:
     return _by_name([(c.name, c) for c in classes], f"{where}.classes", "class")
 
 
+def parse_primitives(document: Any, where: object) -> dict[str, Mapping[str, Any]]:
+    """The default attributes of the primitive classes of a file ``{version, classes: [{name, attributes, actions}]}``.
+
+    What they cost comes from a table; the actions that a file lists are not read.
+
+    Example:
+        >>> parse_primitives({"classes": [{"name": "fifo", "attributes": {"width": 8}}]}, "mine.yaml")
+        {'fifo': mappingproxy({'width': 8})}
+    """
+    fields.mapping(document, where, ("version", "classes"), required=("classes",))
+    fields.version(document.get("version", "0.4"), f"{where}: version", _VERSIONS)
+    entries = fields.sequence(document["classes"], f"{where}: classes", _primitive)
+    return _by_name(entries, f"{where}: classes", "class")
+
+
+def _primitive(entry: Any, where: str) -> tuple[str, Mapping[str, Any]]:
+    fields.mapping(entry, where, ("name", "attributes", "actions", "primitive_type"), required=("name",))
+    attributes = fields.optional_mapping(entry.get("attributes"), f"{where}.attributes")
+    return fields.name(entry["name"], f"{where}.name"), MappingProxyType(attributes)
+
+
 def instances(index: str | None, where: str) -> tuple[str, str] | None:
     """The two bounds of an index ``first..last``, as text; None for a single part.
 

@@ -49,6 +49,8 @@ class ComponentLibrary:
     """The files that a user gave, for messages."""
     compute_leakage: bool = False
     """Whether leakage of compute units is charged, which Timeloop leaves out."""
+    primitives: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Default attributes of primitive classes."""
 
     @classmethod
     def load(cls, paths: Iterable[Path | str] | None = None) -> ComponentLibrary:
@@ -79,6 +81,7 @@ class ComponentLibrary:
             areas_of=files.areas,
             where=files.where,
             compute_leakage=files.compute_leakage,
+            primitives=MappingProxyType({**self.primitives, **files.primitives}),
         )
 
     @staticmethod
@@ -132,9 +135,12 @@ class ComponentLibrary:
         compound = self.classes.get(component_class)
         if compound is not None:
             return tuple(compound.attributes)
+        declared = tuple(self.primitives.get(component_class, ()))
         if self.own.has(component_class):
-            return self.own.attributes(component_class)
-        return None if primitive_actions(component_class) is None else selecting_attributes(component_class)
+            return (*self.own.attributes(component_class), *declared)
+        if primitive_actions(component_class) is None:
+            return None
+        return (*selecting_attributes(component_class), *declared)
 
     def area(self, component_class: str, attributes: Mapping[str, Any], where: object) -> float | None:
         """Area of one instance in um^2; None if the tables have none of it, or of a part of it.
@@ -150,6 +156,7 @@ class ComponentLibrary:
         self, component_class: str, action: str, attributes: Mapping[str, Any], arguments: Mapping[str, Any], where: str
     ) -> float:
         """Energy in pJ of one action of a primitive; the shipped tables have the same for all arguments."""
+        attributes = self._with_defaults(component_class, attributes, where)
         if self.own.has(component_class):
             return self.own.energy(component_class, action, attributes, arguments, where)
         return primitive_energy(self.tables, component_class, action, attributes, where)
@@ -169,7 +176,9 @@ class ComponentLibrary:
         if compound is None:
             if self.actions(component_class) is None:
                 raise self._no_table(where, component_class)
-            return self.own.area(component_class, attributes) if self.own.has(component_class) else None
+            if not self.own.has(component_class):
+                return None
+            return self.own.area(component_class, self._with_defaults(component_class, attributes, where))
         if component_class in outer:
             raise InputError(where, f"class {component_class} contains itself: {' > '.join((*outer, component_class))}")
         bindings = _bindings(compound, attributes, where)
@@ -186,6 +195,13 @@ class ComponentLibrary:
                 * _number_of(name, part.index, bindings, at)
             )
         return total
+
+    def _with_defaults(self, component_class: str, attributes: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+        """The attributes of a primitive, with the defaults that its class declares."""
+        defaults = self.primitives.get(component_class)
+        if defaults is None:
+            return attributes
+        return _bindings(ComponentClass(component_class, defaults, {}, {}), attributes, where)
 
     def _part_attributes(self, part: Subcomponent, bindings: Mapping[str, Any], at: str) -> dict[str, Any]:
         """The values of a part's attributes, with those that a compound hands down."""

@@ -23,7 +23,7 @@ from dse.hardware.energy.accelergy_tables import (
     read_pointers,
     read_set,
 )
-from dse.hardware.energy.classes import TOP_KEYS, ComponentClass, read_classes
+from dse.hardware.energy.classes import TOP_KEYS, ComponentClass, parse_primitives, read_classes
 from dse.hardware.energy.ert import DOCUMENT_FIELDS, read_art, read_ert, run_files
 from dse.hardware.energy.tables import COLUMNS, Tables, read_tables
 
@@ -43,6 +43,8 @@ class TableFiles:
     component."""
 
     classes: Mapping[str, ComponentClass] = field(default_factory=dict)
+    primitives: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Default attributes of primitive classes."""
     tables: Tables = field(default_factory=lambda: Tables({}))
     components: ComponentTables = field(default_factory=ComponentTables)
     energies: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -71,6 +73,7 @@ def read_table_files(paths: Iterable[Path | str], *, compute_leakage: bool = Fal
         files.add(path)
     found = TableFiles(
         MappingProxyType(files.classes),
+        MappingProxyType(files.primitives),
         read_tables(files.own_form),
         component_tables(files.rows, files.sets, files.pointers),
         MappingProxyType(files.energies),
@@ -86,6 +89,7 @@ class _Files:
 
     def __init__(self) -> None:
         self.classes: dict[str, ComponentClass] = {}
+        self.primitives: dict[str, Mapping[str, Any]] = {}
         self.own_form: list[Path] = []
         self.rows: list[Row] = []
         self.sets: list[TableSet] = []
@@ -142,6 +146,9 @@ class _Files:
         if not keys.isdisjoint(("ART", "ART_summary")):
             self.areas |= read_art(path)
         if keys.isdisjoint(DOCUMENT_FIELDS):
+            if keys <= {"version", "classes"} and "classes" in keys:
+                self.primitives |= parse_primitives(document, path)
+                return
             if keys.isdisjoint(TOP_KEYS):
                 raise InputError(path, f"is no file of tables: it has {_listed(document)}", FORMS)
             self.classes |= read_classes(path)

@@ -136,3 +136,17 @@ compound_components:
     assert unit is not None
     assert library.area("double_buffer", size, "a.yaml") == pytest.approx(2 * 1.5 * 21000 + unit)
     assert library.area("SRAM_spad", size, "a.yaml") is None, "the shipped tables have no areas"
+
+
+def test_a_primitive_class_gives_defaults_to_its_table(tmp_path: Path) -> None:
+    (tmp_path / "primitive.lib.yaml").write_text(
+        "version: 0.4\nclasses:\n- name: row_buffer\n"
+        "  attributes: {technology: 65nm, width: must_specify, depth: 8 * width}\n  actions: [{name: read}]\n"
+    )
+    library = ComponentLibrary.load([RECORDED / "chip.csv", tmp_path / "primitive.lib.yaml"])
+    whole = {"technology": "65nm", "width": 64, "depth": 512}
+    assert library.energies("row_buffer", {"width": 64}, "x") == library.energies("row_buffer", whole, "x")
+    assert library.area("row_buffer", {"width": 64}, "x") == 21000
+    with pytest.raises(InputError, match="attribute 'width' of class row_buffer is missing"):
+        library.energies("row_buffer", {}, "x")
+    assert "depth" in (library.attributes("row_buffer") or ())
