@@ -104,22 +104,21 @@ def instance_for(
 ) -> Instance:
     """The specification at the candidate's word widths, its compute unit replaced by the candidate's.
 
-        Args:
-            problem: any layer of the workload; it gives the names of dimensions and tensors.
-            library: see `library_for`.
-            estimate: function that returns the energies, `Engine.energies`; None for the embedded estimator.
+    Args:
+        problem: any layer of the workload; it gives the names of dimensions and tensors.
+        library: see `library_for`.
+        estimate: function that returns the energies, `Engine.energies`; None for the embedded estimator.
 
-        Raises:
-            InputError: a specification without the candidate's variables, a component without an energy.
+    Raises:
+        InputError: a specification without the candidate's variables, a component without an energy.
 
-        Example:
-            >>> from dse.hardware.attributes import BLOCK, DEPTH, MEMORY, WIDTH
-    from dse.hardware.candidates import load_candidates
-            >>> from dse.workload.problem import conv_problem
-            >>> arch, problem = read_arch(), conv_problem({"C": 16, "M": 32})
-            >>> instance = instance_for(arch, load_candidates()[0], problem, library_for(arch))
-            >>> round(instance.e_op_pj, 4)  # of an 8-bit multiplication and a 20-bit addition
-            1.1688
+    Example:
+        >>> from dse.hardware.candidates import load_candidates
+        >>> from dse.workload.problem import conv_problem
+        >>> arch, problem = read_arch(), conv_problem({"C": 16, "M": 32})
+        >>> instance = instance_for(arch, load_candidates()[0], problem, library_for(arch))
+        >>> round(instance.e_op_pj, 4)  # of an 8-bit multiplication and a 20-bit addition
+        1.1688
     """
     return with_energies(candidate_spec(arch, candidate, problem), candidate, library, arch.where, estimate)
 
@@ -127,13 +126,12 @@ def instance_for(
 def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Spec:
     """The specification at the candidate's word widths and with its compute unit; InputError as `SpecFile.instance`.
 
-        Example:
-            >>> from dse.hardware.attributes import BLOCK, DEPTH, MEMORY, WIDTH
-    from dse.hardware.candidates import load_candidates
-            >>> from dse.workload.problem import conv_problem
-            >>> spec = candidate_spec(read_arch(), load_candidates()[-1], conv_problem({"C": 16, "M": 32}))
-            >>> spec.compute.component
-            'binary_connect_mac'
+    Example:
+        >>> from dse.hardware.candidates import load_candidates
+        >>> from dse.workload.problem import conv_problem
+        >>> spec = candidate_spec(read_arch(), load_candidates()[-1], conv_problem({"C": 16, "M": 32}))
+        >>> spec.compute.component
+        'binary_connect_mac'
     """
     spec = spec_for(arch, problem, candidate.variables)
     attributes = {**spec.compute.attributes, **dict(candidate.compute_attributes)}
@@ -145,15 +143,14 @@ def with_energies(
 ) -> Instance:
     """The instance for a candidate's specification; `estimate` and errors as in `instance_for`.
 
-        Example:
-            >>> from dse.hardware.attributes import BLOCK, DEPTH, MEMORY, WIDTH
-    from dse.hardware.candidates import load_candidates
-            >>> from dse.workload.problem import conv_problem
-            >>> arch, candidate = read_arch(), load_candidates()[0]
-            >>> spec = candidate_spec(arch, candidate, conv_problem({"C": 16, "M": 32}))
-            >>> list(with_energies(spec, candidate, library_for(arch), arch.where).ert.tables)
-            ['dram_weights', 'dram_ofmap', 'dram_ifmap', 'glb_psum', 'glb_ifmap',
-             'ifmap_spad', 'weights_spad', 'psum_spad', 'mac']
+    Example:
+        >>> from dse.hardware.candidates import load_candidates
+        >>> from dse.workload.problem import conv_problem
+        >>> arch, candidate = read_arch(), load_candidates()[0]
+        >>> spec = candidate_spec(arch, candidate, conv_problem({"C": 16, "M": 32}))
+        >>> list(with_energies(spec, candidate, library_for(arch), arch.where).ert.tables)
+        ['dram_weights', 'dram_ofmap', 'dram_ifmap', 'glb_psum', 'glb_ifmap',
+         'ifmap_spad', 'weights_spad', 'psum_spad', 'mac']
     """
     ert = (estimate or embedded_energies)(spec, library, where, candidate.compute_actions)
     return Instance(candidate, spec, ert, areas_of(spec, library, where))

@@ -176,6 +176,11 @@ def read_csv(path: Path, component: str | None = None) -> list[Row]:
 
     Raises:
         InputError: naming file, line and column.
+
+    Example:
+        >>> _ = Path("adc.csv").write_text("resolution,energy,area,action\\n8,0.5,100,convert|read\\n")
+        >>> [(row.component, row.actions, row.energy) for row in read_csv(Path("adc.csv"))]
+        [('adc', ('convert', 'read'), 0.5)]
     """
     name, header, rows = component or path.name.split(".")[0], None, []
     for number, line in enumerate(read_text(path).splitlines(), 1):
@@ -253,6 +258,14 @@ def read_set(path: Path) -> TableSet:
 
     Raises:
         InputError: a field is missing or wrong, a table cannot be read.
+
+    Example:
+        >>> Path("data").mkdir()
+        >>> _ = Path("data/cell.csv").write_text("width,energy,action\\n8,0.5,read\\n")
+        >>> text = "{name: mine, technology: 45nm, accuracy: 95, path_to_data_dir: data}"
+        >>> _ = Path("mine.table.yaml").write_text(text)
+        >>> "cell" in read_set(Path("mine.table.yaml")).rows
+        True
     """
     document = fields.mapping(read_yaml(path), path, _SET_FIELDS, required=_SET_FIELDS)
     accuracy = fields.number(document["accuracy"], f"{path}: accuracy")
@@ -274,7 +287,13 @@ def read_set(path: Path) -> TableSet:
 
 
 def read_pointers(path: Path) -> dict[str, str]:
-    """Other names of components, ``new: old`` a line; both in lower case."""
+    """Other names of components, ``new: old`` a line; both in lower case.
+
+    Example:
+        >>> _ = Path("_pointers.txt").write_text("My_ADC: adc")
+        >>> read_pointers(Path("_pointers.txt"))
+        {'my_adc': 'adc'}
+    """
     found = {}
     for number, line in enumerate(read_text(path).splitlines(), 1):
         content = line.split("#")[0].strip()
@@ -293,6 +312,11 @@ def component_tables(
 
     Args:
         pointers: other name -> component and place of the pointer; both names in lower case.
+
+    Example:
+        >>> row = Row("adc", ("read",), {}, 0.5, None, "adc.csv: line 2")
+        >>> component_tables([row], pointers={"my_adc": ("adc", "_pointers.txt")}).actions("my_adc")
+        ('read',)
     """
     found: dict[str, list[Row]] = {}
     for row in rows:
@@ -305,7 +329,12 @@ def component_tables(
 
 
 def text_of(value: Any) -> str:
-    """A value as it is compared: Accelergy makes whole numbers integers before it asks."""
+    """A value as it is compared: Accelergy makes whole numbers integers before it asks.
+
+    Example:
+        >>> text_of(8.0), text_of("45nm")
+        ('8', '45nm')
+    """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value)

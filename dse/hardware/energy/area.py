@@ -50,6 +50,14 @@ def areas_of(spec: Spec, library: ComponentLibrary, where: object) -> Areas:
 
     Raises:
         InputError: a class whose attributes cannot be evaluated.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from dse.hardware.spec import LoopConstraint
+        >>> memory = Storage("buffer", "SRAM", {}, 8, 1, 512, {}, LoopConstraint())
+        >>> library = replace(ComponentLibrary.shipped(), areas_of={"buffer": 5000.0})
+        >>> areas_of(Spec((memory,), Compute("mac", "aladdin_adder", {})), library, "mine.yaml").mm2
+        {'buffer': 0.005, 'mac': None}
     """
     copies = {**spec.instances, spec.compute.name: spec.pe_count}
     components: list[Storage | Compute] = [*(s for s in spec.storages if not s.off_chip), spec.compute]

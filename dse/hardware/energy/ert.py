@@ -182,6 +182,11 @@ def run_files(folder: Path) -> RunFiles:
 
     Raises:
         InputError: two tables of the same kind.
+
+    Example:
+        >>> write_ert(Ert({"mac": {"compute": 0.25}}), "timeloop-model.ERT.yaml")
+        >>> run_files(Path(".")).ert
+        PosixPath('timeloop-model.ERT.yaml')
     """
     return RunFiles(_run_file(folder, "ERT"), _run_file(folder, "ART"))
 

@@ -66,6 +66,11 @@ def read_table_files(paths: Iterable[Path | str], *, compute_leakage: bool = Fal
 
     Raises:
         InputError: a path does not exist, is of no such form, or a file cannot be read: file, line and field.
+
+    Example:
+        >>> _ = Path("ART.yaml").write_text("ART: {version: 0.4, tables: [{name: buffer, area: 5000}]}")
+        >>> read_table_files(["ART.yaml"]).areas
+        mappingproxy({'buffer': 5000.0})
     """
     given = [Path(path) for path in paths]
     files = _Files()
