@@ -132,8 +132,7 @@ def _chip(problem: Problem) -> Spec:
     nodes = [{**memory, "name": name} for name in ("dram", "buffer")]
     nodes.append({"!": "Component", "name": "mac", "class": "mac"})
     document = {"architecture": {"version": 0.4, "nodes": nodes}}
-    tensors = tuple(t.name for t in problem.data_spaces)
-    return SpecFile(document, "chip").instance(dimensions=problem.dimensions, tensors=tensors)
+    return SpecFile(document, "chip").instance(problem=problem)
 
 
 PRICES = {"read": 1.0, "write": 1.0, "leak": 0.0}

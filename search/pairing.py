@@ -64,7 +64,12 @@ def any_row(table: CostTable, module: str) -> bool:
     return any(module in (row, module_name(row)) for row in table.layers)
 
 
-def pair(table: CostTable, layers: Mapping[str, nn.Module], plain: Collection[str]) -> Pairing:
+def pair(
+    table: CostTable,
+    layers: Mapping[str, nn.Module],
+    plain: Collection[str],
+    further: Mapping[str, str] | None = None,
+) -> Pairing:
     """Finds the module of each layer of the table.
 
     Modules without a layer in the table do not run at inference, as auxiliary heads: they stay as they are, and a
@@ -73,6 +78,7 @@ def pair(table: CostTable, layers: Mapping[str, nn.Module], plain: Collection[st
     Args:
         layers: the modules that can be searched, by name.
         plain: names of layers and modules that are left out of the search.
+        further: layers of the table whose module is known, because its name is not theirs.
 
     Raises:
         InputError: a layer of the table that no module computes, or whose module has other weights.
@@ -85,7 +91,7 @@ def pair(table: CostTable, layers: Mapping[str, nn.Module], plain: Collection[st
     apart = []
     products: dict[str, None] = {}
     for row in table.layers:
-        name = row if row in layers else module_name(row)
+        name = (further or {}).get(row) or (row if row in layers else module_name(row))
         if name in layers:
             check_shape(table, row, layers[name])
         elif name in plain or row in plain or table.kind(row) in UNSEARCHED_KINDS:

@@ -19,10 +19,11 @@ from search.costs import Quantity, excluded_layers, excluded_rows, module_name, 
 from search.expected_cost import ExpectedCost
 from search.knapsack import TOLERANCE, check_budget, choose
 from search.layers.choice import Choice
-from search.layers.foreign import move_hooks, refuse_foreign, without_fast_path
+from search.layers.equivalents import SearchableAttention, TransposedLinear, prepare
+from search.layers.foreign import RefusesReads, move_hooks, refuse_foreign, without_fast_path
 from search.layers.mixed_layer import LayerOptions, MixedLayer, PlainLayer
 from search.layers.mixed_product import MixedProduct
-from search.layers.products import insert_products, owner_of
+from search.layers.products import insert_products, insert_readers, owner_of
 from search.pairing import (
     Unsearched,
     any_row,
@@ -53,9 +54,25 @@ class SearchableNetwork(nn.Module):
         self._costs = {quantity: list(arrays) for quantity, arrays in costs.items()}
         device = next(iter(mixed.values())).like().device
         self._expected = nn.ModuleDict({q: ExpectedCost(arrays).to(device) for q, arrays in costs.items()})
+        self._reads_known = False
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.network(*args, **kwargs)
+        """What the network returns.
+
+        Raises:
+            InputError: in the first call, a layer whose weights are read in a way that cannot be searched.
+        """
+        if self._reads_known or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+            return self.network(*args, **kwargs)
+        searched = {
+            name: layer.layer.weight
+            for name, layer in self._mixed.items()
+            if isinstance(layer, MixedLayer) and not isinstance(layer, PlainLayer)
+        }
+        with RefusesReads(searched):
+            result = self.network(*args, **kwargs)
+        self._reads_known = True
+        return result
 
     def energy(self) -> Tensor:
         """Expected energy over the all-typical 8-bit energy (both regularisers of Eq. 2a); a differentiable scalar."""
@@ -323,8 +340,10 @@ def searchable(
         raise InputError(
             "network", f"cannot be copied: {reason(e)}", hint="remove the norms or pruning first"
         ) from None
+    further = prepare(wrapped, {row: table.shape(row) for row in table.layers}, plain)
     layers = layers_of(wrapped)
-    pairing = pair(table, layers, plain)
+    plain |= {name for name in layers if module_name(name) in plain}
+    pairing = pair(table, layers, plain, further)
     rows_of = {name: [row for row, owner in pairing.rows.items() if owner == name] for name in pairing.rows.values()}
     if all(name in plain or name in pairing.apart for name in rows_of):
         raise InputError("exclude", "leaves no layer to search", hint="leave out fewer layers")
@@ -352,6 +371,7 @@ def searchable(
         mixed[name] = MixedProduct(mapped(table, rows_of[name], offered), options, like)
     products = {name: m for name, m in mixed.items() if isinstance(m, MixedProduct)}
     insert_products(wrapped, products, map(module_name, table.layers))
+    insert_readers(wrapped, map(module_name, table.layers))
     quantities: tuple[Quantity, Quantity] = ("energy", "latency")
     costs = {q: costs_of(table, shares(table, q, transmission), mixed, pairing.rows) for q in quantities}
     return SearchableNetwork(wrapped, mixed, pairing.rows, costs)
@@ -376,6 +396,12 @@ def plain_weights(network: nn.Module) -> dict[str, Tensor]:
             found[name] = value.detach().cpu()
         elif name.startswith(f"{owner}layer."):
             found[owner + name.removeprefix(f"{owner}layer.")] = value.detach().cpu()
+    for name, module in network.named_modules(remove_duplicate=False):
+        prefix = f"{name}." if name else ""
+        if isinstance(module, SearchableAttention):
+            module.to_plain(found, prefix)
+        elif isinstance(module, MixedLayer) and isinstance(module.layer, TransposedLinear):
+            module.layer.to_plain(found, prefix)
     return found
 
 

@@ -48,7 +48,17 @@ MENU = {
         "gpu",
         "limits",
     ],
-    "Understand": ["energy", "model", "conventions", "mapper", "imperfect", "operators", "timeloop", "accelergy"],
+    "Understand": [
+        "energy",
+        "model",
+        "conventions",
+        "mapper",
+        "imperfect",
+        "operators",
+        "timeloop",
+        "designs",
+        "accelergy",
+    ],
     "Extend": ["extending"],
 }
 _LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?\)")

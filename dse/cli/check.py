@@ -12,6 +12,7 @@ import click
 from dse.cli.common import (
     ARCH_HELP,
     FILE,
+    ArchReading,
     arch_with,
     check_jobs,
     check_writable,
@@ -20,13 +21,27 @@ from dse.cli.common import (
     jobs_option,
     json_option,
     perfect_option,
+    uj,
 )
 from dse.cli.progress import mapping_bar
+from dse.core.errors import InputError
 from dse.core.text import text_table
 from dse.engines.timeloop.engine import Programs, TimeloopEngine, program_digest
 from dse.engines.timeloop.installation import find
+from dse.engines.timeloop.recorded import RunCheck, check_run, read_run
 from dse.mapper import OBJECTIVES
-from dse.table.check import Agreement, Race, agreement, check_number, contestants, plans, race, write_differences
+from dse.model.mapping import loop_nest
+from dse.table.check import (
+    Agreement,
+    Race,
+    agreement,
+    check_number,
+    contestants,
+    plans,
+    race,
+    write_differences,
+    write_recorded,
+)
 from dse.table.fill import map_plans, read_results
 from dse.table.plan import Plan
 from dse.table.store import Store
@@ -54,9 +69,7 @@ def check(
     context: click.Context,
     workload: str,
     arch: Path | None,
-    include: tuple[Path, ...],
-    tables: tuple[Path, ...],
-    leakage: str,
+    include: ArchReading,
     operators: Path | None,
     objective: str,
     perfect: bool | None,
@@ -69,6 +82,9 @@ def check(
 ) -> None:
     """Compares the native engine with the real Timeloop and Accelergy.
 
+    WORKLOAD may be the folder of a recorded run of Timeloop: then its mapping is counted and compared with its stats,
+    and nothing but the folder is needed. Otherwise Timeloop must be installed, and is run.
+
     Every layer under every candidate: the components' energies, and the optimal mapping evaluated by both engines, per
     level and tensor. Counts and cycles must be equal, energies as far as Timeloop prints them. Then timeloop-mapper
     searches the N largest layers, and energies and times of both mappers on perfect factors are set side by side. Exit
@@ -77,13 +93,19 @@ def check(
     \b
     Example:
       enos check squeezenet --mapper 3 --seconds 10
+      enos check example_designs/eyeriss_like/ref_outputs/default_problem
     """
     check_jobs(jobs)
     check_number(mappers)
+    if Path(workload).is_dir():
+        if arch is not None or operators is not None:
+            raise InputError(workload, "a recorded run has its own accelerator", hint="leave out --arch, --operators")
+        _check_recorded(context, Path(workload), include.dense, mappers > 0, output, as_json)
+        return
     rival = TimeloopEngine(seconds=seconds)
     if output is not None:
         check_writable(output)
-    native, timeloop = plans(workload, arch_with(arch, include, tables, leakage), operators, objective, not perfect)
+    native, timeloop = plans(workload, arch_with(arch, include), operators, objective, not perfect)
     for plan in (native, timeloop):
         with mapping_bar(f"mapping, {plan.engine.name}") as show:
             map_plans([plan], store=store, jobs=jobs, progress=show)
@@ -103,6 +125,61 @@ def check(
     worse = any(r.timeloop_pj is not None and r.timeloop_pj < r.native_pj * (1 - 1e-6) for r in races)
     if not found.complete or (worse and objective == "energy"):
         context.exit(DIFFERENT)
+
+
+def _check_recorded(
+    context: click.Context, folder: Path, dense: bool, with_mapper: bool, output: Path | None, as_json: bool
+) -> None:
+    if output is not None:
+        check_writable(output)
+    found = check_run(read_run(folder, dense), with_mapper)
+    if output is not None:
+        write_recorded(found.differences, output)
+    if as_json:
+        echo_json(
+            {
+                "energy_pj": found.native.energy_pj,
+                "cycles": found.native.cycles,
+                "recorded_energy_pj": found.run.recorded.energy_pj,
+                "recorded_cycles": found.run.recorded.cycles,
+                "differences": [asdict(d) for d in found.differences],
+                "by_old_rule": found.by_old_rule,
+                "best_energy_pj": None if found.best is None else found.best.energy_pj,
+                "best_cycles": None if found.best is None else found.best.cycles,
+                "why_no_best": found.why_not,
+            }
+        )
+    else:
+        click.echo("\n".join(_recorded_lines(found)))
+    if found.differences and not found.by_old_rule:
+        context.exit(DIFFERENT)
+
+
+def _recorded_lines(found: RunCheck) -> list[str]:
+    native, recorded = found.native, found.run.recorded
+    energies = uj([native.energy_pj, recorded.energy_pj])
+    lines = [
+        f"Mapping: {loop_nest(found.run.spec, found.run.mapping)}",
+        f"Native engine: {energies[0]} uJ, {native.cycles:,} cycles; recorded: {energies[1]} uJ, "
+        f"{recorded.cycles:,} cycles.",
+        f"Counts, energies and cycles of every level and tensor: {_differ(len(found.differences))}.",
+    ]
+    lines += [
+        f"  {d.level or 'layer'} {d.tensor} {d.quantity}: native {d.native}, recorded {d.timeloop}"
+        for d in found.differences[:SHOWN]
+    ]
+    if found.by_old_rule:
+        lines.append(
+            "All of them are those of Timeloop before January 2025, which fetched a sliding window as a whole after a "
+            "step that does not move it: counted by that rule, every number is equal."
+        )
+    if found.best is not None:
+        share = found.best.energy_pj / native.energy_pj
+        best = uj([found.best.energy_pj])[0]
+        lines.append(f"Best mapping of perfect factors: {best} uJ, {share:.4f} of the recorded one's.")
+    elif found.why_not:
+        lines.append(f"No best mapping: {found.why_not}")
+    return lines
 
 
 def _document(found: Agreement, races: list[Race]) -> dict[str, Any]:

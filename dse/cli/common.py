@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,21 +41,12 @@ def workload_options(function: _Function, *, required: bool = True, joined: bool
     """
 
     @functools.wraps(function)
-    def call(
-        *,
-        arch: Path | None,
-        include: tuple[Path, ...],
-        tables: tuple[Path, ...],
-        leakage: str,
-        engine: Engine,
-        perfect: bool | None,
-        **others: Any,
-    ) -> Any:
+    def call(*, arch: Path | None, include: ArchReading, engine: Engine, perfect: bool | None, **others: Any) -> Any:
         remainders = remainders_wanted(perfect, engine)
         if not joined:
-            others |= {"tables": tables, "leakage": leakage}
-            tables, leakage = (), LEAKAGE[0]
-        return function(arch=arch_with(arch, include, tables, leakage), engine=engine, remainders=remainders, **others)
+            others |= {"tables": include.tables, "leakage": include.leakage}
+            include = replace(include, tables=(), leakage=LEAKAGE[0])
+        return function(arch=arch_with(arch, include), engine=engine, remainders=remainders, **others)
 
     decorated = engine_options(call)
     for option in reversed(
@@ -101,6 +93,25 @@ def engine_options(function: _Function) -> Callable[..., Any]:
     return decorated
 
 
+def input_options(function: _Function) -> _Function:
+    """What a network is called with; the function gets `input_texts` and `inputs_factory`."""
+    texts = click.option(
+        "--input",
+        "input_texts",
+        multiple=True,
+        metavar="[NAME=]SHAPE[:DTYPE]",
+        help="A tensor that the network takes, with its batch, such as 1,3,32,32 or input_ids=1,128:int64; once for "
+        "each. Default: the network's own.",
+    )
+    factory = click.option(
+        "--inputs",
+        "inputs_factory",
+        metavar="PACKAGE.MODULE:FACTORY",
+        help="A function that returns what the network is called with: a tensor, a tuple, or a dict of keywords.",
+    )
+    return texts(factory(function))
+
+
 def engine_option(function: _Function) -> _Function:
     return click.option(
         "--engine",
@@ -114,34 +125,102 @@ LEAKAGE = ("memories", "all")
 """What leaks: memories alone, as in Timeloop, or compute units too."""
 
 
-def include_option(function: _Function) -> _Function:
-    """What is read beside ARCH: the function gets `include`, `tables` and `leakage`, for `arch_with`."""
-    decorated = function
+@dataclass(frozen=True)
+class ArchReading:
+    """How a specification is read: more files of it, values for templates, whether sparse designs are dense, and what
+    is given beside it: tables of components, and what leaks."""
+
+    include: tuple[Path, ...] = ()
+    jinja: Mapping[str, Any] = field(default_factory=dict)
+    dense: bool = False
+    functions: bool = False
+    tables: tuple[Path, ...] = ()
+    leakage: str = LEAKAGE[0]
+
+
+def include_option(function: _Function) -> Callable[..., Any]:
+    """How the specification is read; the function gets it as `include`."""
+
+    @functools.wraps(function)
+    def call(
+        *,
+        include: tuple[Path, ...],
+        jinja: tuple[str, ...],
+        dense: bool,
+        functions: bool,
+        tables: tuple[Path, ...],
+        leakage: str,
+        **others: Any,
+    ) -> Any:
+        reading = ArchReading(include, named_values(jinja, "--jinja"), dense, functions, tables, leakage)
+        return function(include=reading, **others)
+
+    decorated: Callable[..., Any] = call
     for option in (
-        click.option("--leakage", type=click.Choice(LEAKAGE), default=LEAKAGE[0], show_default=True,
-                     help="What leaks: memories, as in Timeloop, or all, compute units too."),
-        click.option("--tables", type=PATH, multiple=True,
-                     help="Component tables or classes, ERT or ART files, or a folder of these; repeatable."),
-        click.option("--include", type=FILE, multiple=True,
-                     help="More top-level keys of ARCH: variables, components; repeatable."),
-    ):  # fmt: skip
+        click.option(
+            "--leakage",
+            type=click.Choice(LEAKAGE),
+            default=LEAKAGE[0],
+            show_default=True,
+            help="What leaks: memories, as in Timeloop, or all, compute units too.",
+        ),
+        click.option(
+            "--tables",
+            type=PATH,
+            multiple=True,
+            help="Component tables or classes, ERT or ART files, or a folder of these; repeatable.",
+        ),
+        click.option("--functions", is_flag=True, help="Run the programs in Python whose functions ARCH calls."),
+        click.option("--dense", is_flag=True, help="Read a design with sparse optimisations as if it had none."),
+        click.option(
+            "--jinja", metavar="NAME=VALUE", multiple=True, help="A value for ARCH that is a template; repeatable."
+        ),
+        click.option(
+            "--include",
+            type=FILE,
+            multiple=True,
+            help="More top-level keys of ARCH: variables, components; repeatable.",
+        ),
+    ):
         decorated = option(decorated)
     return decorated
 
 
-def arch_with(
-    arch: Path | None, include: tuple[Path, ...], tables: tuple[Path, ...] = (), leakage: str = LEAKAGE[0]
-) -> ArchLike:
+def arch_with(arch: Path | None, reading: ArchReading) -> ArchLike:
     """A specification in one file, or in several, with the tables that are given beside it."""
-    if include and arch is None:
-        raise InputError("--include", "has nothing to go with", hint="give --arch FILE too")
-    if not include and not tables and leakage == LEAKAGE[0]:
+    alone = replace(reading, tables=(), leakage=LEAKAGE[0])
+    if alone != ArchReading() and arch is None:
+        given = next(f"--{name}" for name, value in vars(alone).items() if value)
+        raise InputError(given, "has nothing to go with", hint="give --arch FILE too")
+    if reading == ArchReading():
         return arch
     from dse.hardware.instance import find_arch, read_arch  # not every command needs it
     from dse.hardware.spec_reader import SpecFile
 
-    read = SpecFile.read(find_arch(arch), include) if include else arch
-    return read_arch(read, tables, compute_leakage=leakage != LEAKAGE[0])
+    read: ArchLike = arch
+    if alone != ArchReading():
+        read = SpecFile.read(find_arch(arch), reading.include, reading.jinja, reading.dense, reading.functions)
+    return read_arch(read, reading.tables, compute_leakage=reading.leakage != LEAKAGE[0])
+
+
+def named_values(texts: tuple[str, ...], option: str) -> dict[str, Any]:
+    """The values of a repeated option NAME=VALUE: numbers, truth values, else text."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.strip() and equals and value.strip()):
+            raise InputError(option, f"found {text!r}", "NAME=VALUE")
+        found[name.strip()] = _value(value.strip())
+    return found
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def perfect_option(function: _Function) -> _Function:

@@ -13,6 +13,7 @@ import click
 from dse.cli.common import (
     FILE,
     PATH,
+    ArchReading,
     arch_with,
     check_writable,
     echo_json,
@@ -20,6 +21,7 @@ from dse.cli.common import (
     engine_options,
     include_option,
     json_option,
+    named_values,
     perfect_option,
     remainders_wanted,
     slack_option,
@@ -27,14 +29,14 @@ from dse.cli.common import (
 )
 from dse.cli.fronts import among, front_option, layer_document, layer_text, most_points, numbered, refuse_with_front
 from dse.cli.network_totals import areas_text
-from dse.core.documents import read_yaml
 from dse.core.errors import InputError
 from dse.core.files import system_errors
+from dse.core.templates import read_template
 from dse.core.text import text_table
 from dse.engines import Engine, load_engine
 from dse.hardware.energy.area import Areas, areas_of
 from dse.hardware.energy.ert import Ert, read_art, read_ert, run_files
-from dse.hardware.instance import ArchLike, library_for, read_arch, spec_for
+from dse.hardware.instance import library_for, read_arch, spec_for
 from dse.hardware.spec import Spec
 from dse.mapper import OBJECTIVES
 from dse.mapper.slack import check_slack
@@ -78,9 +80,7 @@ def model(
     mapping: Path,
     ert: Path | None,
     variables: tuple[str, ...],
-    include: tuple[Path, ...],
-    tables: tuple[Path, ...],
-    leakage: str,
+    include: ArchReading,
     engine: str,
     count: str | None,
     as_json: bool,
@@ -102,8 +102,8 @@ def model(
     if count == "physical" and engine == "timeloop":
         raise InputError("--count", "physical does not go with --engine timeloop", "timeloop")
     loaded = load_engine(engine)
-    layer, spec, energies, areas = _read(loaded, arch_with(arch, include, tables, leakage), problem, ert, variables)
-    document = read_yaml(mapping)
+    layer, spec, energies, areas = _read(loaded, arch, include, problem, ert, variables)
+    document = read_template(mapping, include.jinja)
     entries = document["mapping"] if isinstance(document, dict) and "mapping" in document else document
     chosen = parse_directives(spec, layer, entries, mapping)
     physical = engine != "timeloop" and count != "timeloop"
@@ -135,9 +135,7 @@ def mapper(
     problem: Path,
     ert: Path | None,
     variables: tuple[str, ...],
-    include: tuple[Path, ...],
-    tables: tuple[Path, ...],
-    leakage: str,
+    include: ArchReading,
     engine: Engine,
     objective: str | None,
     perfect: bool | None,
@@ -166,7 +164,7 @@ def mapper(
         refuse_with_front(objective=objective, slack=slack)
         if engine.name != "native":
             refuse_with_front(engine=engine.name)
-    layer, spec, energies, areas = _read(engine, arch_with(arch, include, tables, leakage), problem, ert, variables)
+    layer, spec, energies, areas = _read(engine, arch, include, problem, ert, variables)
     remainders = remainders_wanted(perfect, engine) is not False and engine.has_remainders
     if front is not None:
         _print_front(spec, layer, energies, most_points(front), remainders, output, as_json)
@@ -225,14 +223,17 @@ def _print_front(
 
 
 def _read(
-    engine: Engine, arch: ArchLike, problem: Path, ert: Path | None, variables: tuple[str, ...]
+    engine: Engine, arch: Path, reading: ArchReading, problem: Path, ert: Path | None, variables: tuple[str, ...]
 ) -> tuple[Problem, Spec, Ert, Areas]:
-    document = read_yaml(problem)
+    document = read_template(problem, reading.jinja)
     if not isinstance(document, dict) or "problem" not in document:
         raise InputError(problem, "no `problem` key", "a Timeloop v4 problem file")
-    layer = problem_from_document(document["problem"], f"{problem}: problem")
-    specification = read_arch(arch)
-    spec = spec_for(specification, layer, _parse_variables(variables))
+    specification = read_arch(arch_with(arch, reading))
+    settings = named_values(variables, "--var")
+    layer = problem_from_document(
+        document["problem"], f"{problem}: problem", specification.scope(settings), dense=reading.dense
+    )
+    spec = spec_for(specification, layer, settings)
     library = library_for(specification)
     if ert is None:
         energies = engine.energies(spec, library, specification.where, (("compute", 1.0),))
@@ -260,25 +261,6 @@ def _chip_lines(spec: Spec, ert: Ert, evaluation: Evaluation, areas: Areas) -> l
             "--leakage all counts it."
         )
     return lines
-
-
-def _parse_variables(texts: tuple[str, ...]) -> dict[str, Any]:
-    variables: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name.strip() and equals and value.strip()):
-            raise InputError("--var", f"found {text!r}", "NAME=VALUE")
-        variables[name.strip()] = _value(value.strip())
-    return variables
-
-
-def _value(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _mapping_yaml(entries: list[dict[str, Any]]) -> str:

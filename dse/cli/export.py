@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dse.cli.common import FILE, argument_option, check_writable, network_arguments
+from dse.cli.common import FILE, argument_option, check_writable, input_options, network_arguments
 from dse.core.errors import InputError
 from dse.core.files import system_errors
 
@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("network")
 @argument_option
-@click.option("--input", "input_texts", multiple=True, metavar="[NAME=]SHAPE[:DTYPE]",
-              help="A tensor that the network takes, with its batch, such as 1,3,32,32 or input_ids=1,128:int64; once "
-              "for each. Default: the network's own.")  # fmt: skip
-@click.option("--inputs", "inputs_factory", metavar="PACKAGE.MODULE:FACTORY",
-              help="A function that returns what the network is called with: a tensor, a tuple, or a dict of "
-              "keywords.")  # fmt: skip
+@input_options
 @click.option("--output", type=FILE, help="Default: workloads/NAME.yaml.")
 def export(network: str, arguments: tuple[str, ...], input_texts: tuple[str, ...], inputs_factory: str | None,
            output: Path | None) -> None:  # fmt: skip

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
+from dse.core import fields
 from dse.core.errors import InputError
 from dse.core.files import system_errors
 
@@ -21,7 +22,10 @@ T = TypeVar("T")
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-_JINJA = re.compile(r"\{[{%].{0,60}")  # such as {{ include_text('components.yaml') }} in Timeloop's examples
+JINJA = re.compile(r"\{[{%].{0,60}|\{#.*?#\}")
+"""The start of what Jinja2 renders, such as ``{{ include_text('components.yaml') }}`` in Timeloop's examples."""
+
+_MERGES = ("<<", "<<<")
 
 TAG = "!"  # key under which a node's YAML tag (Component, Container, Parallel) is kept
 
@@ -43,23 +47,23 @@ _YAML = "tag:yaml.org,2002:"
 _CORE = ("null", "bool", "int", "float", "str", "seq", "map")
 
 
-class _Loader(_Base):  # type: ignore[misc]
-    """Safe loader that keeps Timeloop's tags and refuses what the readers would stumble over.
+class _Rules:
+    """What is added to a safe loader: it keeps Timeloop's tags and refuses what the readers would stumble over.
 
     Refused are duplicate keys, which YAML would silently merge, keys that are neither text nor numbers, documents
     above the limits, and the types that hand-written files do not need (sets, dates, binary data). A date without a
     tag is text.
     """
 
-    def get_single_node(self) -> Any:
-        root = super().get_single_node()
+    def get_single_node(self: Any) -> Any:
+        root = super().get_single_node()  # type: ignore[misc]
         if root is not None:
             _check_size(root)
         return root
 
-    def construct_object(self, node: Any, deep: bool = False) -> Any:
+    def construct_object(self: Any, node: Any, deep: bool = False) -> Any:
         try:
-            value = super().construct_object(node, deep=deep)
+            value = super().construct_object(node, deep=deep)  # type: ignore[misc]
         except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError):  # of a tag that does not fit
             kind = str(node.tag).removeprefix(_YAML)
             raise _problem(f"{_start(node)} is no {kind}", node) from None
@@ -67,27 +71,55 @@ class _Loader(_Base):  # type: ignore[misc]
             raise _problem("an integer has more than 77 digits", node)
         return value
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self: Any, node: Any, deep: bool = False) -> dict[Any, Any]:
         if not isinstance(node, yaml.MappingNode):
             raise _problem(f"{_start(node)} is not a mapping", node)
         seen = set()
         for key_node, _ in node.value:
-            if key_node.tag == f"{_YAML}merge":
-                continue
             key = self.construct_object(key_node, deep=True) if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, (str, int, float)) or key != key:
                 raise _problem(f"the key {_start(key_node)} is neither text nor a number", key_node)
             if key in seen:
                 raise _problem(f"duplicate key {key_node.value!r}", key_node)
             seen.add(key)
-        self.flatten_mapping(node)
         return {self.construct_object(k, deep=True): self.construct_object(v, deep=True) for k, v in node.value}
 
 
-def _tagged(loader: Any, suffix: str, node: Any) -> dict[Any, Any]:
+class _Loader(_Rules, _Base):  # type: ignore[misc]
+    pass
+
+
+class _AnchorsTwice(_Rules, yaml.SafeLoader):
+    """As `_Loader`, slower; an anchor may be set again, and then names the new value, as in later versions of YAML."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if not isinstance(event, yaml.AliasEvent):
+            self.anchors.pop(event.anchor, None)
+        return super().compose_node(parent, index)
+
+
+class _WholeList(list[Any]):
+    """A list with the tag ``!nomerge``: nothing is appended to it."""
+
+
+class _WholeMapping(dict[Any, Any]):
+    """A mapping with the tag ``!nomerge``: nothing is added to it."""
+
+
+def _tagged(loader: Any, suffix: str, node: Any) -> Any:
+    if suffix == "nomerge" and isinstance(node, yaml.SequenceNode):
+        return _WholeList(loader.construct_sequence(node, deep=True))
+    if suffix == "include_loaded" and isinstance(node, yaml.ScalarNode) and node.value in loader.included:
+        return loader.included[node.value]
     if not isinstance(node, yaml.MappingNode):
+        if isinstance(node, yaml.ScalarNode) and suffix in ("include", "includedir"):
+            raise _problem(f"the tag !{suffix} is of an old form; write {{{{ include({node.value!r}) }}}}", node)
+        if suffix in ("Nothing", "Container") and isinstance(node, yaml.ScalarNode) and not node.value:
+            return {TAG: suffix}
         raise _problem(f"tag !{suffix} needs a mapping", node)
-    return {TAG: suffix, **loader.construct_mapping(node, deep=True)}
+    mapping = loader.construct_mapping(node, deep=True)
+    return _WholeMapping(mapping) if suffix == "nomerge" else {TAG: suffix, **mapping}
 
 
 def _mapping(loader: Any, node: Any) -> dict[Any, Any]:
@@ -104,16 +136,108 @@ def _refused(loader: Any, suffix: str, node: Any) -> None:
     raise _problem(f"the tag {suffix!r} is not known here", node)
 
 
-_Loader.yaml_constructors = {f"{_YAML}{kind}": _Base.yaml_constructors[f"{_YAML}{kind}"] for kind in _CORE}
-_Loader.yaml_multi_constructors = {}
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (f"{_YAML}timestamp", f"{_YAML}value")]
-    for first, resolvers in _Base.yaml_implicit_resolvers.items()
-}
-_Loader.add_multi_constructor("!", _tagged)
-_Loader.add_multi_constructor("", _refused)
-_Loader.add_constructor(f"{_YAML}map", _mapping)
-_Loader.add_constructor(f"{_YAML}seq", _sequence)
+def _configure(loader: Any, base: Any) -> None:
+    loader.yaml_constructors = {f"{_YAML}{kind}": base.yaml_constructors[f"{_YAML}{kind}"] for kind in _CORE}
+    loader.yaml_multi_constructors = {}
+    left_out = [f"{_YAML}{kind}" for kind in ("timestamp", "value", "merge")]
+    loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in left_out]
+        for first, resolvers in base.yaml_implicit_resolvers.items()
+    }
+    loader.add_multi_constructor("!", _tagged)
+    loader.add_multi_constructor("", _refused)
+    loader.add_constructor(f"{_YAML}map", _mapping)
+    loader.add_constructor(f"{_YAML}seq", _sequence)
+
+
+_configure(_Loader, _Base)
+_configure(_AnchorsTwice, yaml.SafeLoader)
+
+
+def _loaded(text: str, included: Mapping[str, Any]) -> Any:
+    try:
+        document = _constructed(_Loader, text, included)
+    except yaml.composer.ComposerError as e:
+        if "duplicate anchor" not in f"{e.context} {e.problem}":
+            raise
+        document = _constructed(_AnchorsTwice, text, included)
+    if "<<" not in text and "nomerge" not in text and not included:
+        return document
+    return _plain(_merged(document))
+
+
+def _constructed(kind: Any, text: str, included: Mapping[str, Any]) -> Any:
+    loader = kind(text)
+    loader.included = included
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def _merged(value: Any) -> Any:
+    """A document without ``<<`` and ``<<<``: each is replaced by what it merges, ``<<<`` in depth.
+
+    As the front end does it (`merge_check` in ``accelergy/utils/yaml.py``), which has a rule of its own for lists: a
+    list that stands after ``<<<`` in the same mapping is not continued by the list that is merged.
+    """
+    if isinstance(value, list):
+        return type(value)(map(_merged, value))
+    if not isinstance(value, dict):
+        return value
+    if all(key in value for key in _MERGES):
+        raise _NotMergedError("a mapping has both << and <<<")
+    found = type(value)(value)
+    for key, before in value.items():
+        found[key] = _merged(found[key] if isinstance(before, dict) else before)
+        if key in _MERGES:
+            found = _with(found, found.pop(key), deep=key == "<<<")
+    return found
+
+
+def _with(into: dict[Any, Any], more: Any, deep: bool) -> dict[Any, Any]:
+    """A mapping with what another one, or each of a list, has and it lacks; if `deep`, lists of both are joined."""
+    if isinstance(more, list):
+        together: dict[Any, Any] = {}
+        for one in more:
+            together = _with(together, one, deep)
+        more = together
+    if not isinstance(more, dict):
+        raise _NotMergedError(f"<< merges {fields.shown(more)}, which is not a mapping or a list of mappings")
+    found = type(into)(into)
+    for key, value in more.items():
+        own = found.get(key)
+        if key not in found:
+            found[key] = value
+        elif not deep or isinstance(own, (_WholeList, _WholeMapping)):
+            continue
+        elif isinstance(own, dict) and isinstance(value, dict):
+            found[key] = _with(own, value, deep)
+        elif isinstance(own, list) and isinstance(value, list):
+            found[key] = own + value
+    return found
+
+
+class _NotMergedError(yaml.YAMLError):
+    pass
+
+
+def _plain(document: Any) -> Any:
+    """A document of mappings and lists alone; a YAMLError where it has become too large or too deep."""
+    count = 0
+
+    def plain(value: Any, depth: int) -> Any:
+        nonlocal count
+        count += 1
+        if count > MAX_NODES:
+            raise _NotMergedError(f"more than {MAX_NODES:,} values, merged and included ones counted each time")
+        if depth > MAX_DEPTH:
+            raise _NotMergedError(f"nested more than {MAX_DEPTH} deep")
+        if isinstance(value, dict):
+            return {key: plain(inner, depth + 1) for key, inner in value.items()}
+        return [plain(inner, depth + 1) for inner in value] if isinstance(value, list) else value
+
+    return plain(document, 0)
 
 
 def _check_size(root: Any) -> None:
@@ -143,22 +267,26 @@ def _start(node: Any) -> str:
     return repr(node.value if len(node.value) <= 40 else f"{node.value[:40]}...")
 
 
-def parse_yaml(text: str, where: object) -> Any:
+def parse_yaml(text: str, where: object, included: Mapping[str, Any] | None = None) -> Any:
     """The document in `text`; mappings tagged `!Name` carry the tag under the key ``"!"``.
+
+    Args:
+        included: of a template that has been rendered, the documents that it includes, by name
+            (`dse.core.templates`). Such a text may also merge mappings by ``<<<``.
 
     Raises:
         InputError: on a syntax error, with the line it stands on; also a document above the limits of this module.
     """
     if len(text) > MAX_YAML:
         raise InputError(where, f"has {len(text):,} characters", f"at most {MAX_YAML:,}")
-    if template := _JINJA.search(text):
+    if included is None and (template := JINJA.search(text)):
         raise InputError(
             f"{where}: line {text.count(chr(10), 0, template.start()) + 1}",
-            f"jinja templates are not read: {template[0].strip()}",
-            hint="render the template first, or give included files with --include",
+            f"jinja templates are not read here: {template[0].strip()}",
+            hint="render the template first",
         )
     try:
-        return yaml.load(text, Loader=_Loader)
+        return _loaded(text, {} if included is None else included)
     except yaml.MarkedYAMLError as e:
         line = e.problem_mark.line + 1 if e.problem_mark else "?"
         raise InputError(f"{where}: line {line}", f"not readable as YAML: {e.problem}") from None

@@ -68,14 +68,14 @@ def unknown(where: object, kind: str, value: object, allowed: Iterable[object]) 
     return InputError(where, f"unknown {kind} {value!r}{did_you_mean(str(value), names)}", names)
 
 
-def did_you_mean(key: str, allowed: Iterable[str]) -> str:
+def did_you_mean(key: str, allowed: Iterable[str], likeness: float = 0.6) -> str:
     """``; did you mean 'depth'?`` for a misspelt key; nothing where no allowed one is spelt nearly the same."""
     names: dict[str, str] = {}
     for name in allowed:
         names.setdefault(name.lower().replace("-", "_"), name)  # of two spellings the first
     import difflib  # imported here, for most commands name no near names
 
-    near = difflib.get_close_matches(key.lower().replace("-", "_"), names, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(key.lower().replace("-", "_"), names, n=1, cutoff=likeness)
     return f"; did you mean {names[near[0]]!r}?" if near and names[near[0]] != key else ""
 
 

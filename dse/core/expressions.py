@@ -62,7 +62,41 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "log": math.log,
     "sqrt": math.sqrt,
     "pow": lambda base, exponent: _power(base, exponent),
+    "exp": math.exp,
+    "log10": math.log10,
+    "fabs": math.fabs,
+    "trunc": math.trunc,
+    "gcd": math.gcd,
+    "isqrt": math.isqrt,
+    "bool": bool,
+    "str": str,
+    "len": len,
+    "sum": sum,
+    "prod": math.prod,
 }
+"""Functions of expressions, a part of those that Accelergy offers."""
+
+CONSTANTS = {"pi": math.pi, "e": math.e, "INF": math.inf, "inf": math.inf}
+"""Names with a value where no variable has the name; ``INF`` is a size without a limit."""
+
+MAX_LIST = 10_000
+"""Items of a list, and characters of a text, that an expression makes."""
+
+
+class View:
+    """What an expression sees of an object: named fields, and methods.
+
+    Args:
+        fields: name -> a value, an expression, or another view.
+        methods: name -> a function of evaluated arguments.
+    """
+
+    def __init__(
+        self, fields: Mapping[str, Any] | None = None, methods: Mapping[str, Callable[..., Any]] | None = None
+    ) -> None:
+        self.fields, self.methods = dict(fields or {}), dict(methods or {})
+
+
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
 
@@ -92,9 +126,15 @@ def _evaluate(value: Any, variables: Mapping[str, Any], where: object, steps: It
         return _literal(text, where)
     if text in variables:
         found = variables[text]
+        if isinstance(found, View):
+            return value  # a node's name is a text, too
+        if callable(found):
+            return found
         return _evaluate(found, {k: v for k, v in variables.items() if k != text}, where, steps)
+    if text in ("INF", "inf"):
+        return math.inf
     tree = _arithmetic(text)
-    if tree is None:
+    if tree is None or not _has_owner(tree, variables):
         return value
     try:
         return _compute(tree, variables, where, steps)
@@ -119,7 +159,14 @@ def _literal(text: str, where: object) -> int | float:
 def is_expression(text: str, names: Container[str]) -> bool:
     """Whether `evaluate` computes a string, given variables with these names, and does not keep it as text."""
     text = text.strip()
-    return bool(_NUMBER.match(text)) or text in names or _arithmetic(text) is not None
+    tree = _arithmetic(text)
+    return bool(_NUMBER.match(text)) or text in names or (tree is not None and _has_owner(tree, names))
+
+
+def _has_owner(tree: ast.expr, names: Container[str]) -> bool:
+    """Whether what stands before each dot is known: ``arch.yaml`` is a text, ``column.get_fanout()`` an expression."""
+    owners = (node.value for node in ast.walk(tree) if isinstance(node, (ast.Attribute, ast.Subscript)))
+    return all(not isinstance(owner, ast.Name) or owner.id in names for owner in owners)
 
 
 def _arithmetic(text: str) -> ast.expr | None:
@@ -142,6 +189,7 @@ def _is_arithmetic(tree: ast.expr) -> bool:
     allowed = (
         ast.BinOp, ast.UnaryOp, ast.Compare, ast.IfExp, ast.BoolOp, ast.Call, ast.Name, ast.Constant,
         ast.operator, ast.unaryop, ast.cmpop, ast.boolop, ast.expr_context,
+        ast.Attribute, ast.Subscript, ast.List, ast.Tuple, ast.keyword, ast.JoinedStr, ast.FormattedValue,
     )  # fmt: skip
     return all(isinstance(node, allowed) for node in ast.walk(tree))
 
@@ -158,10 +206,14 @@ def _compute(tree: ast.expr, variables: Mapping[str, Any], where: object, steps:
                 return v
             case ast.Name(id=name):
                 if name not in variables:
+                    if name in CONSTANTS:
+                        return CONSTANTS[name]
                     raise _UnknownNameError(name)
+                if isinstance(variables[name], View) or callable(variables[name]):
+                    return variables[name]
                 return _evaluate(variables[name], {k: v for k, v in variables.items() if k != name}, where, steps)
             case ast.BinOp(left=a, op=op, right=b) if type(op) in _BINARY:
-                return _number(_BINARY[type(op)](number(a), number(b)))
+                return _joined(op, go(a), go(b))
             case ast.UnaryOp(op=op, operand=a) if type(op) in _UNARY:
                 return _UNARY[type(op)](number(a))
             case ast.Compare(left=a, ops=[op], comparators=[b]) if type(op) in _COMPARE:
@@ -172,13 +224,88 @@ def _compute(tree: ast.expr, variables: Mapping[str, Any], where: object, steps:
                 return all(go(v) for v in values)
             case ast.BoolOp(op=ast.Or(), values=values):
                 return any(go(v) for v in values)
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if function(name) is not None:
+                return function(name)(*map(go, args), **{str(k.arg): go(k.value) for k in keywords})
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
-                return _number(FUNCTIONS[name](*(number(a) for a in args)))
+                return _value(FUNCTIONS[name](*(_argument(name, go(a)) for a in args)))
             case ast.Call(func=ast.Name(id=name)):
                 raise _UnknownNameError(name)
+            case ast.Call(func=ast.Attribute(value=owner, attr=name), args=args, keywords=[]):
+                return method(go(owner), name, [go(a) for a in args])
+            case ast.Attribute(value=owner, attr=name):
+                return field(go(owner), name)
+            case ast.Subscript(value=owner, slice=index):
+                return item(go(owner), go(index))
+            case ast.JoinedStr(values=values):
+                return _value("".join(str(go(v)) for v in values))
+            case ast.FormattedValue(value=v, conversion=-1, format_spec=None):
+                return _value(go(v))
+            case ast.List(elts=items) | ast.Tuple(elts=items):
+                return [go(i) for i in items]
         raise ValueError("not arithmetic")
 
+    def function(name: str) -> Any:
+        """The function of the user that a name, or a variable whose value is a function, stands for."""
+        found = variables.get(name)
+        if isinstance(found, str) and name not in FUNCTIONS:
+            found = _evaluate(found, {k: v for k, v in variables.items() if k != name}, where, steps)
+        return found if callable(found) else None
+
+    def field(owner: Any, name: Any) -> Any:
+        fields = owner.fields if isinstance(owner, View) else owner
+        if not isinstance(fields, dict) or name not in fields:
+            raise ValueError(f"there is no {name!r}")
+        found = fields[name]
+        if isinstance(found, (View, dict)):
+            return found
+        return _evaluate(found, {k: v for k, v in variables.items() if k != name}, where, steps)
+
+    def item(owner: Any, index: Any) -> Any:
+        if isinstance(owner, (View, dict)):
+            return field(owner, index)
+        if isinstance(owner, list) and isinstance(index, int):
+            return owner[index]
+        raise TypeError(f"a value of type {type(owner).__name__} has no items")
+
+    def method(owner: Any, name: str, arguments: list[Any]) -> Any:
+        fields = owner.fields if isinstance(owner, View) else owner
+        if name == "get" and isinstance(fields, dict) and 1 <= len(arguments) <= 2:
+            return field(owner, arguments[0]) if arguments[0] in fields else (*arguments, None)[1]
+        if isinstance(owner, View) and name in owner.methods:
+            return owner.methods[name](*arguments)
+        raise ValueError(f"there is no {name}()")
+
     return go(tree)
+
+
+def _joined(op: ast.operator, left: Any, right: Any) -> Any:
+    """The result of an operator: of numbers, or of texts and lists that are joined or repeated."""
+    texts = (str, list)
+    if isinstance(op, ast.Add) and isinstance(left, texts) and type(left) is type(right):
+        return _value(left + right)  # type: ignore[operator]
+    if isinstance(op, ast.Mult) and isinstance(left, texts) and isinstance(right, int):
+        if len(left) * right > MAX_LIST:
+            raise OverflowError(f"more than {MAX_LIST:,} items")
+        return left * right
+    return _number(_BINARY[type(op)](_number(left), _number(right)))
+
+
+def _argument(function: str, value: Any) -> Any:
+    """What a function may get: numbers, and some of them lists or texts."""
+    if isinstance(value, str) and function in ("str", "len"):
+        return value
+    if isinstance(value, list) and function in ("len", "sum", "prod", "min", "max"):
+        return value
+    return _number(value)
+
+
+def _value(value: Any) -> Any:
+    """What an expression may come to: a number, a text, a list of such."""
+    if isinstance(value, (str, list, tuple)):
+        if len(value) > MAX_LIST:
+            raise OverflowError(f"more than {MAX_LIST:,} items")
+        return [_value(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return value if value is None or isinstance(value, bool) else _number(value)
 
 
 def _number(value: Any) -> Any:

@@ -7,6 +7,8 @@ name. The lists follow `ParseSpecs` of NVlabs/timeloop 4cf6d4c (`src/model/buffe
 
 from __future__ import annotations
 
+import logging
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -37,6 +39,9 @@ NEUTRAL: Mapping[str, tuple[Any, ...] | None] = {
     # Only energies that Timeloop computes itself depend on these; here all energies come from a table. Any value.
     "n_ports": None,
     "num_ports": None,
+    "n_rdwr_ports": None,
+    "n_rd_ports": None,
+    "n_wr_ports": None,
     # Features that are not modelled, at the value that turns them off.
     "cluster_size": (1,),
     "min_utilization": (0,),
@@ -88,6 +93,18 @@ NOT_INHERITED = ("n_banks", "cluster_size", "reduction_supported", "multiple_buf
                  "allow_overbooking")  # fmt: skip
 """Attributes that Timeloop's front end sets at every memory, so a container's value has no effect."""
 
+SPARSE = (
+    "metadata_block_size", "metadata_datawidth", "metadata_word_bits", "metadata_storage_width", "metadata_width",
+    "metadata_storage_depth", "metadata_depth", "concordant_compressed_tile_traversal", "tile_partition_supported",
+    "decompression_supported", "compression_supported",
+)  # fmt: skip
+"""Attributes of compressed data, without effect where there are no sparse optimisations."""
+
+_MISSPELT = 0.85
+"""Likeness of two names (`difflib`) from which on one is taken for the other, misspelt."""
+
+_log = logging.getLogger(__name__)
+
 _MEMORY_WORDS = ("DRAM", "SRAM", "regfile", "smartbuffer", "storage")
 _COMPUTE_WORDS = ("mac", "compute")
 _NETWORK_WORDS = ("XY_NoC", "Legacy", "ReductionTree", "SimpleMulticast")
@@ -125,15 +142,20 @@ class Known:
         hint = "or give its table by --tables FILE"
         raise InputError(where, f"unknown class {component_class!r}{near}", allowed, hint)
 
-    def check(self, attributes: Mapping[str, Any], component_class: str | None, where: str) -> None:
-        """Raises an InputError for attributes of a node that nothing reads, or that are not modelled.
+    def check(
+        self, attributes: Mapping[str, Any], component_class: str | None, subclass: str | None, where: str
+    ) -> None:
+        """Raises an InputError for attributes that are not modelled, or whose name is nearly one that is read.
+
+        An attribute that nothing reads and that is like no other gets a warning: Timeloop ignores it, and so does this.
 
         Args:
             attributes: the node's own attributes, evaluated.
             component_class: class of a component; None for a container, which may have attributes of any class.
+            subclass: the class of its energies, if it is another one.
             where: the node, for errors.
         """
-        listed = self._listed(component_class, where)
+        listed = self._listed(component_class, subclass, where)
         for name, value in attributes.items():
             if component_class is None and name in NOT_INHERITED:
                 problem = "Timeloop's front end does not pass this attribute of a container to its memories"
@@ -145,17 +167,24 @@ class Known:
             elif name in UNSUPPORTED:
                 raise InputError(f"{where}.{name}", f"found {fields.shown(value)}: {UNSUPPORTED[name]}")
             elif listed is not None and name not in self._variables:
-                names = sorted({*listed, *NEUTRAL})
-                raise InputError(where, f"unknown attribute {name!r}{did_you_mean(name, names)}", names)
+                near = did_you_mean(name, sorted({*listed, *NEUTRAL}), _MISSPELT)
+                if near and not any(repr(neutral) in near for neutral in NEUTRAL):
+                    raise InputError(where, f"unknown attribute {name!r}{near}", sorted({*listed, *NEUTRAL}))
+                _log.warning("%s.%s is read by nothing", where, name)
 
-    def _listed(self, component_class: str | None, where: str) -> set[str] | None:
+    @property
+    def inherited(self) -> set[str]:
+        """Names of attributes that a node takes from a container or from a variable, if it has none of its own."""
+        return self._listed(None, None, "") or set()
+
+    def _listed(self, component_class: str | None, subclass: str | None, where: str) -> set[str] | None:
         """The attributes that a class reads; None for a compute unit of which only the name is known."""
         if component_class is None:
             classes = [attribute for declared in self._library.classes.values() for attribute in declared.attributes]
             primitives = [attribute for name in PRIMITIVE_CLASSES for attribute in selecting_attributes(name)]
             return {*MEMORY, *ESTIMATOR, *classes, *primitives}
         memory = self.kind(component_class, where) == "memory"
-        own = self._library.attributes(component_class)
+        own = self._library.attributes(subclass or component_class)
         if own is None:
             if not memory:
                 return None
@@ -184,6 +213,10 @@ class Numbers:
         if len(given) > 1:
             raise InputError(self._where, f"{given[1]} and {given[0]} are the same attribute", f"only {given[0]}")
         return fields.integer(self._attributes[given[0]], f"{self._where}.{given[0]}", least) if given else None
+
+    def unlimited(self, *names: str) -> bool:
+        """Whether any of these is ``INF``."""
+        return any(self._attributes.get(name) == math.inf for name in names)
 
     def real(self, name: str) -> float | None:
         """A number above 0."""

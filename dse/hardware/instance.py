@@ -71,7 +71,7 @@ def read_arch(arch: ArchLike = None, tables: Iterable[Path | str] = (), *, compu
     if not paths and not compute_leakage:
         return specification
     files = read_table_files(paths, compute_leakage=compute_leakage)
-    return SpecFile(specification.document, specification.where, files)
+    return specification.with_tables(files)
 
 
 def find_arch(name: Path | str | None = None) -> Path:
@@ -135,7 +135,7 @@ def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Sp
     """
     spec = spec_for(arch, problem, candidate.variables)
     attributes = {**spec.compute.attributes, **dict(candidate.compute_attributes)}
-    return spec.with_compute(Compute(spec.compute.name, candidate.compute_class, attributes))
+    return spec.with_compute(Compute(spec.compute.name, candidate.compute_class, attributes, spec.compute.energy_scale))
 
 
 def with_energies(
@@ -193,8 +193,7 @@ def spec_for(arch: SpecFile, problem: Problem, variables: dict[str, int] | dict[
         >>> [storage.name for storage in spec.storages]
         ['dram_weights', 'dram_ofmap', 'dram_ifmap', 'glb_psum', 'glb_ifmap', 'ifmap_spad', 'weights_spad', 'psum_spad']
     """
-    tensors = tuple(tensor.name for tensor in problem.data_spaces)
-    return arch.instance(variables, dimensions=problem.dimensions, tensors=tensors)
+    return arch.instance(variables, problem=problem)
 
 
 def library_for(arch: SpecFile) -> ComponentLibrary:

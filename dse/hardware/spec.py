@@ -15,7 +15,9 @@ class LoopConstraint:
     `factors` are exact (0: the whole dimension), `at_most` and `at_least` are limits of a factor. A permutation is
     innermost first: the loops in `inner` come first, those in `outer` last, the rest in between in any order. The first
     `split` loops of a spatial permutation, loops of one iteration included, are on X, the others on Y; None leaves the
-    choice to the mapper. `dse.hardware.constraints.for_layer` gives the meaning of a constraint for a layer.
+    choice to the mapper. `maximize` are groups of dimensions whose factors are to be as large as `maximize_capacity`
+    allows, None meaning the fan-out; of several levels the one with the highest `maximize_turn` chooses first.
+    `dse.hardware.constraints.for_layer` gives the meaning of a constraint for a layer.
     """
 
     factors: Mapping[str, int] = field(default_factory=dict)
@@ -24,6 +26,9 @@ class LoopConstraint:
     inner: tuple[str, ...] = ()
     outer: tuple[str, ...] = ()
     split: int | None = None
+    maximize: tuple[tuple[str, ...], ...] = ()
+    maximize_capacity: int | None = None
+    maximize_turn: int = 0
 
     def permits(self, dimension: str, factor: int) -> bool:
         """Whether the level's loop over a dimension may have this factor."""
@@ -39,6 +44,7 @@ class LoopConstraint:
             self.inner,
             self.outer,
             self.split,
+            *((self.maximize, self.maximize_capacity, self.maximize_turn) if self.maximize else ()),
         ]
 
 
@@ -50,7 +56,9 @@ class Storage:
     or open to the mapper (absent). Bandwidths are words per cycle and instance. `network_latency` is the number of
     cycles that filling and draining its network adds to every layer. `power_gate` names the level whose instances are
     switched on and off, each together with all instances of this memory inside it; None if each instance of this
-    memory has its own gate.
+    memory has its own gate. Of the tensors in `no_coalesce` a memory merges no accesses, those in `no_reuse` it does
+    not keep from one iteration to the next, and the first write of those in `rmw_first_update` reads them, too.
+    `energy_scale` multiplies the energies of its class.
     """
 
     name: str
@@ -66,6 +74,10 @@ class Storage:
     shared_bandwidth: float | None = None
     network_latency: int = 0
     power_gate: str | None = None
+    no_coalesce: frozenset[str] = frozenset()
+    no_reuse: frozenset[str] = frozenset()
+    rmw_first_update: frozenset[str] = frozenset()
+    energy_scale: float = 1.0
 
     @property
     def loops(self) -> LoopConstraint:
@@ -80,7 +92,8 @@ class Storage:
 class Fanout:
     """`mesh_x` x `mesh_y` copies of all inner levels. Timeloop names the level ``inter_<node>_spatial``.
 
-    For Timeloop it is a memory that keeps nothing, so it also has a `network_latency`.
+    For Timeloop it is a memory that keeps nothing, so it also has a `network_latency`. Of the tensors in `no_reuse`
+    each instance is served by an access of its own.
     """
 
     name: str
@@ -89,6 +102,7 @@ class Fanout:
     spatial: LoopConstraint
     no_link_transfer: frozenset[str] = frozenset()
     network_latency: int = 0
+    no_reuse: frozenset[str] = frozenset()
 
     @property
     def loops(self) -> LoopConstraint:
@@ -102,6 +116,7 @@ class Compute:
     name: str
     component: str
     attributes: Mapping[str, Any]
+    energy_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -158,7 +173,7 @@ class Spec:
 def _canonical_level(level: Storage | Fanout) -> list[Any]:
     if isinstance(level, Fanout):
         return ["fanout", level.name, level.mesh_x, level.mesh_y, level.spatial.canonical(),
-                sorted(level.no_link_transfer), level.network_latency]  # fmt: skip
+                sorted(level.no_link_transfer), level.network_latency, *_given(level, ("no_reuse",))]  # fmt: skip
     return [
         "storage",
         level.name,
@@ -171,4 +186,10 @@ def _canonical_level(level: Storage | Fanout) -> list[Any]:
         level.shared_bandwidth,
         level.network_latency,
         level.power_gate,
+        *_given(level, ("no_coalesce", "no_reuse", "rmw_first_update")),
     ]
+
+
+def _given(level: Storage | Fanout, names: tuple[str, ...]) -> list[Any]:
+    """Sets of tensors that are not empty: a specification without them keeps the key that it has had."""
+    return [[name, sorted(getattr(level, name))] for name in names if getattr(level, name)]

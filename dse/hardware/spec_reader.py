@@ -2,84 +2,108 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 import math
+import runpy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dse.core import fields
-from dse.core.documents import TAG, parse_yaml, read_text
 from dse.core.errors import InputError
-from dse.core.expressions import evaluate
+from dse.core.expressions import View, evaluate
+from dse.core.templates import read_template
 from dse.hardware import attributes as names
-from dse.hardware.constraints import ConstraintReader
+from dse.hardware.array_containers import array_variables, as_containers
+from dse.hardware.constraints import ConstraintReader, Evaluate
 from dse.hardware.energy.components import ComponentLibrary
 from dse.hardware.energy.table_files import TableFiles
+from dse.hardware.flat_form import from_flat, is_flat
+from dse.hardware.nodes import Leaf, Tree, node_name
 from dse.hardware.spec import Compute, Fanout, Spec, Storage
+from dse.workload.problem import Problem
 
-_NODE_FIELDS = (TAG, "name", "class", "attributes", "constraints", "spatial", "required_actions", "enabled")
+_log = logging.getLogger(__name__)
+
 _TOP_LEVEL: Mapping[str, tuple[str, ...] | None] = {  # keys, and their allowed fields; None: checked elsewhere
     "architecture": ("version", "nodes"),
     "variables": None,
     "components": None,
-    "problem": None,  # ignored: commands take the layer from another file
+    "constraints": ("version", "targets"),
+    "problem": None,  # the layer, where it is not in a file of its own
     "mapper": None,  # ignored: settings of the search are options of commands
-    "ART": None,  # areas are not modelled
+    "ART": None,  # areas: see the tables of costs
     "mapspace": ("version", "template"),
     "globals": ("version", "environment_variables", "expression_custom_functions", "accelergy_plug_ins"),
-    "mapping": None,
+    "sparse_optimizations": None,
+    "mapping": None,  # constraints in another form
     "ERT": None,
 }
+_PARTS = ("components", "constraints", "mapping", "globals")
+"""Keys that the front end finds in a longer key, too: `compound_components`, `extra_mapping_constraints`."""
+
 _EMPTY: Mapping[str, str] = {  # keys that would change results unless they are empty
-    "mapping": "to Timeloop's mapper it is a constraint; give it to `enos model` as a file of its own",
     "ERT": "give the table of energies as a file of its own",
+    "sparse_optimizations": "leave it out, or read the design as dense with --dense",
 }
+_VERSION = "0.4"
 
 
 class SpecFile:
     """A parsed specification file; `instance` gives the accelerator for given variables.
 
     Args:
-        document: the parsed YAML with `architecture` and optionally `variables`.
+        document: the parsed YAML with `architecture` and optionally `variables`, `components`, `constraints`.
         where: name of the file, for errors.
-        tables: tables of components that are given beside the specification.
+        dense: whether sparse optimisations are left out, with a warning, instead of being refused.
+        functions: whether the programs in Python that it names are run, so that expressions can call their functions.
     """
 
-    def __init__(self, document: Any, where: object, tables: TableFiles | None = None) -> None:
+    def __init__(self, document: Any, where: object, dense: bool = False, functions: bool = False) -> None:
         if not isinstance(document, dict) or "architecture" not in document:
             raise InputError(where, "no `architecture` key", "a Timeloop v4 specification")
-        _check_top_level(document, where)
+        document = _top_keys(from_flat(document, where) if is_flat(document) else document, where)
+        if dense:
+            document = as_dense(document, where)
+        _check_top_level(document, where, functions)
         architecture = fields.mapping(document["architecture"], f"{where}: architecture")
         if not isinstance(architecture.get("nodes"), list):
             raise InputError(f"{where}: architecture.nodes", "is missing", "a list of nodes, outermost first")
         self.where = where
         self.document = document
-        self.tables = tables
-        self.variables = dict(fields.optional_mapping(document.get("variables"), f"{where}: variables"))
-        self.nodes: list[Any] = architecture["nodes"]
+        self.tables: TableFiles | None = None
+        self.variables = _variables(document.get("variables"), f"{where}: variables") | _histograms(document)
+        self._given_nodes: list[Any] = architecture["nodes"]
+        self.nodes: list[Any] = as_containers(architecture["nodes"], self.variables, str(where))
 
     @staticmethod
-    def read(path: Path | str, include: Sequence[Path | str] = ()) -> SpecFile:
+    def read(
+        path: Path | str,
+        include: Sequence[Path | str] = (),
+        jinja: Mapping[str, Any] | None = None,
+        dense: bool = False,
+        functions: bool = False,
+    ) -> SpecFile:
         """A specification whose top-level keys may be in several files; `include` names the others.
 
-        Raises:
-            InputError: two files have the same key. Only `variables` and classes of `components` are combined.
-        """
-        document = _top_level(path)
-        for other in include:
-            for key, value in _top_level(other).items():
-                document[key] = _joined(key, document[key], value, other) if key in document else value
-        return SpecFile(document, " + ".join(map(str, (path, *include))))
+        Args:
+            jinja: values of names, for files that are templates (`dse.core.templates`).
+            dense, functions: as of the class.
 
-    def instance(
-        self,
-        variables: Mapping[str, Any] | None = None,
-        *,
-        dimensions: tuple[str, ...],
-        tensors: tuple[str, ...],
-    ) -> Spec:
-        """The accelerator with `variables` overridden, for problems with these dimensions and tensors.
+        Raises:
+            InputError: two files have the same key. Only `variables`, classes of `components` and `targets` of
+                `constraints` are combined.
+        """
+        document = _top_level(path, jinja)
+        for other in include:
+            for key, value in _top_level(other, jinja).items():
+                document[key] = _joined(key, document[key], value, other) if key in document else value
+        return SpecFile(document, " + ".join(map(str, (path, *include))), dense, functions)
+
+    def instance(self, variables: Mapping[str, Any] | None = None, *, problem: Problem) -> Spec:
+        """The accelerator with `variables` overridden, for layers with the dimensions and tensors of this one.
 
         Raises:
             InputError: a field or variable is unknown, a value is out of range, or a feature is not supported.
@@ -87,8 +111,42 @@ class SpecFile:
         for name in variables or {}:
             if name not in self.variables:
                 raise InputError(f"{self.where}: variables", f"{name!r} is not declared", sorted(self.variables))
-        scope = self.variables | dict(variables or {})
-        return _Reader(self.where, scope, dimensions, tensors, self._known).chain(self.nodes)
+        scope = self.scope(variables, [tensor.name for tensor in problem.data_spaces])
+        return _Reader(self.where, scope, problem, self._known).chain(self.tree)
+
+    def scope(self, variables: Mapping[str, Any] | None = None, tensors: Sequence[str] = ()) -> dict[str, Any]:
+        """All names that expressions see: functions and variables, some of them overridden.
+
+        Args:
+            tensors: names of a layer's tensors, for what an array that computes in memory defines of each.
+        """
+        found = self._functions | self.variables | dict(variables or {})
+        return found | array_variables(self._given_nodes, found, tensors, str(self.where))
+
+    @cached_property
+    def tree(self) -> Tree:
+        """The nodes, with the constraints that stand outside them."""
+        constraints = self.document.get("constraints") or {}
+        targets = [
+            (entry, f"{self.where}: {part}[{i}]")
+            for part, entries in (
+                ("constraints.targets", constraints.get("targets")),
+                ("mapping", self.document.get("mapping")),
+            )
+            for i, entry in enumerate(fields.optional_sequence(entries, f"{self.where}: {part}", fields.anything))
+        ]
+        return Tree(self.nodes, f"{self.where}: architecture.nodes", targets)
+
+    @cached_property
+    def _functions(self) -> dict[str, Any]:
+        """Functions of the programs that the specification names; the class allows them only if the user does."""
+        found: dict[str, Any] = {}
+        for file in (self.document.get("globals") or {}).get("expression_custom_functions") or ():
+            try:
+                found |= {name: f for name, f in runpy.run_path(file).items() if callable(f) and name[0] != "_"}
+            except Exception as e:  # whatever the program raises
+                raise InputError(file, f"the program fails: {type(e).__name__}: {e}") from e
+        return found
 
     @cached_property
     def library(self) -> ComponentLibrary:
@@ -98,36 +156,117 @@ class SpecFile:
             library = library.with_classes(self.document["components"], f"{self.where}: components")
         return library.with_files(self.tables) if self.tables else library
 
+    def with_tables(self, tables: TableFiles | None) -> SpecFile:
+        """This specification with tables of components that are given beside it, before those it had."""
+        found = copy.copy(self)
+        found.tables = tables
+        for cached in ("library", "_known"):
+            found.__dict__.pop(cached, None)
+        return found
+
     @cached_property
     def _known(self) -> names.Known:
-        nodes = [node for node in self.nodes if isinstance(node, dict)]
-        expressions = [node.get(field) for node in nodes for field in ("attributes", "spatial")]
+        expressions = [part for leaf in self.tree.leaves() for part in (leaf.attributes, leaf.spatial)]
         return names.Known(self.library, _texts([*expressions, self.variables]))
 
 
-def _top_level(path: Path | str) -> dict[str, Any]:
-    document = parse_yaml(read_text(path), path)
+def _top_level(path: Path | str, jinja: Mapping[str, Any] | None) -> dict[str, Any]:
+    document = read_template(path, jinja)
     if not isinstance(document, dict):
         raise InputError(path, "has no top-level keys", sorted(_TOP_LEVEL))
-    _check_top_level(document, path)
-    return document
+    return _top_keys(from_flat(document, path) if is_flat(document) else document, path)
 
 
-def _check_top_level(document: dict[str, Any], where: object) -> None:
-    fields.mapping(document, where)
-    fields.only(document, tuple(_TOP_LEVEL), where, "top-level key")
+def _top_keys(document: dict[str, Any], where: object) -> dict[str, Any]:
+    """The document with the names of the front end's keys, and lists of parts (`variables`, classes) joined."""
+    found: dict[str, Any] = {}
+    for key, value in fields.mapping(document, where).items():
+        if "ignore" in key:
+            continue
+        name = key if key in _TOP_LEVEL else next((part for part in _PARTS if part in key), key)
+        new = {"targets": value} if name == "constraints" and isinstance(value, list) else value
+        if name == "components" and isinstance(new, dict) and isinstance(new.get("classes"), list):
+            new = {**new, "classes": _flat(new["classes"])}
+        found[name] = _joined(name, found[name], new, where) if name in found else new
+    fields.only(found, tuple(_TOP_LEVEL), where, "top-level key")
+    return found
+
+
+def _flat(items: list[Any]) -> list[Any]:
+    return [inner for item in items for inner in (_flat(item) if isinstance(item, list) else [item])]
+
+
+def _variables(found: Any, where: str) -> dict[str, Any]:
+    """Top-level variables: a mapping, or a list of mappings that agree where they name the same."""
+    parts = found if isinstance(found, list) else [found]
+    joined: dict[str, Any] = {}
+    for i, part in enumerate(parts):
+        at = f"{where}[{i}]" if isinstance(found, list) else where
+        for name, value in fields.optional_mapping(part, at).items():
+            if name in joined and joined[name] != value:
+                raise InputError(at, f"{name} is {fields.shown(value)}, and was {fields.shown(joined[name])} before")
+            joined[name] = value
+    return joined
+
+
+def _histograms(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables with the histograms of the layer's values, which CiMLoop's processor takes from the `problem`."""
+    problem = document.get("problem")
+    found = problem.get("histograms") if isinstance(problem, dict) else None
+    return {f"{str(tensor).upper()}_HIST": values for tensor, values in (found or {}).items()}
+
+
+def _check_top_level(document: dict[str, Any], where: object, run_functions: bool) -> None:
     for key, value in document.items():
         allowed = _TOP_LEVEL[key]
         if allowed is not None:
             fields.optional_mapping(value, f"{where}: {key}", allowed)
-        if key in _EMPTY and value not in (None, [], {}):
+        says_nothing = isinstance(value, dict) and not any(v for k, v in value.items() if k != "version")
+        if key in _EMPTY and value not in (None, []) and not says_nothing:
             raise InputError(f"{where}: {key}", "is not read from a specification", hint=_EMPTY[key])
     template = (document.get("mapspace") or {}).get("template", "uber")
     fields.one_of(template, f"{where}: mapspace.template", ("uber",))
-    for key in ("environment_variables", "expression_custom_functions"):
-        value = (document.get("globals") or {}).get(key)
-        if value not in (None, [], {}):
-            raise InputError(f"{where}: globals.{key}", "is not supported", hint="leave it out")
+    settings = document.get("globals") or {}
+    for name in fields.optional_mapping(
+        settings.get("environment_variables"), f"{where}: globals.environment_variables"
+    ):
+        if not name.startswith(_DISPLAY):
+            raise InputError(f"{where}: globals.environment_variables.{name}", "is not supported", hint="leave it out")
+    functions = f"{where}: globals.expression_custom_functions"
+    files = fields.optional_sequence(settings.get("expression_custom_functions"), functions, fields.text)
+    if files and not run_functions:
+        problem = f"{files[0]} is a program in Python, which can do anything: it is not run"
+        raise InputError(functions, problem, hint="look into it, then allow it with --functions")
+
+
+_DISPLAY = ("TIMELOOP_HIDE_", "TIMELOOP_OUTPUT_", "ACCELERGY_")
+"""Environment variables that change what Timeloop prints, or where Accelergy looks for tables; counts stay the same."""
+
+
+def as_dense(document: dict[str, Any], where: object) -> dict[str, Any]:
+    """A specification without its sparse optimisations and the attributes of compressed data; a warning names them."""
+    left_out: list[str] = []
+
+    def node(found: Any) -> Any:
+        if not isinstance(found, dict):
+            return found
+        kept = {key: value for key, value in found.items() if key != "sparse_optimizations"}
+        if len(kept) < len(found):
+            left_out.append(node_name(found) or "a node")
+        attributes = kept.get("attributes")
+        if isinstance(attributes, dict):
+            kept["attributes"] = {key: value for key, value in attributes.items() if key not in names.SPARSE}
+        if isinstance(kept.get("nodes"), list):
+            kept["nodes"] = [node(inner) for inner in kept["nodes"]]
+        return kept
+
+    found = {key: value for key, value in document.items() if key != "sparse_optimizations"}
+    if len(found) < len(document):
+        left_out.append("sparse_optimizations")
+    found["architecture"] = node(found["architecture"])
+    if left_out:
+        _log.warning("%s: read as dense, without the sparse optimisations of %s", where, ", ".join(left_out))
+    return found
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -140,89 +279,97 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _joined(key: str, before: Any, value: Any, where: object) -> Any:
-    """The value of a top-level key that two files have."""
-    if key not in ("variables", "components") or not isinstance(before, dict) or not isinstance(value, dict):
+    """The value of a top-level key that two files, or two keys of a file, have."""
+    if key == "variables" and isinstance(before, list) | isinstance(value, list):
+        return [*(before if isinstance(before, list) else [before]), *(value if isinstance(value, list) else [value])]
+    lists = {"components": "classes", "constraints": "targets", "globals": "expression_custom_functions"}
+    if key == "mapping" and isinstance(before, list) and isinstance(value, list):
+        return before + value
+    if key not in ("variables", *lists) or not isinstance(before, dict) or not isinstance(value, dict):
         raise InputError(where, f"another file also has {key!r}", "each key in one file")
+    inner = lists.get(key)
+    if key == "globals":
+        variables = [part.get("environment_variables") or {} for part in (value, before)]
+        value = {**value, "environment_variables": {**variables[0], **variables[1]}}
+        before = {**before, "environment_variables": value["environment_variables"]}
     for name in value:
-        if name in before and name not in ("version", "classes"):
+        if name in before and before[name] != value[name] and name not in ("version", inner):
             raise InputError(f"{where}: {key}", f"another file also has {name!r}", "each name once")
-    lists = [fields.optional_sequence(part.get("classes"), f"{where}: {key}.classes", fields.anything)
-             for part in (before, value)]  # fmt: skip
-    classes = [*lists[0], *lists[1]]
-    return {**value, **before, **({"classes": classes} if key == "components" else {})}
+    both: list[Any] = (
+        [
+            item
+            for part in (before, value)
+            for item in fields.optional_sequence(part.get(inner), f"{where}: {key}.{inner}", fields.anything)
+        ]
+        if inner
+        else []
+    )
+    return {**value, **before, **({inner: both} if inner else {})}
 
 
 class _Reader:
-    def __init__(
-        self,
-        where: object,
-        scope: dict[str, Any],
-        dimensions: tuple[str, ...],
-        tensors: tuple[str, ...],
-        known: names.Known,
-    ) -> None:
-        self.where, self.scope, self.tensors, self.known = where, scope, tensors, known
-        self.constraints = ConstraintReader(dimensions, tensors)
+    def __init__(self, where: object, scope: dict[str, Any], problem: Problem, known: names.Known) -> None:
+        self.where, self.scope, self.known = where, scope, known
+        self.tensors = tuple(tensor.name for tensor in problem.data_spaces)
+        self.constraints = ConstraintReader(problem)
 
-    def chain(self, nodes: list[Any]) -> Spec:
+    def chain(self, tree: Tree) -> Spec:
+        leaves = tree.chain(self.tensors, self.constraints.keep)
         levels: list[Storage | Fanout] = []
-        inherited: dict[str, Any] = {}
         compute: Compute | None = None
         gates = _PowerGates()
-        enabled = [node for node in enumerate(nodes) if self._enabled(*node)]
-        seen: set[str] = set()
-        for position, (i, node) in enumerate(enabled):
-            where = f"{self.where}: architecture.nodes[{i}]"
-            name = self._check_node(node, where)
-            where += f" ({name})"
-            if name in seen:
-                raise InputError(where, f"a second node is named {name!r}", "unique names")
-            seen.add(name)
-            last = position == len(enabled) - 1
-            container = node[TAG] == "Container"
-            if container and last:
-                raise InputError(where, "there is no compute unit: the last node is a container", "a compute component")
-            component_class = None if container else fields.name(node["class"], f"{where}.class")
-            own = self._attributes(node, inherited, where)
-            self.known.check(own, component_class, f"{where}.attributes")
+        inherited = {  # the front end gives every top-level variable to every node as an attribute
+            name: evaluate(self.scope[name], self.scope, f"{self.where}: variables.{name}")
+            for name in sorted(self.known.inherited & self.scope.keys())
+        }
+        self._see(leaves)
+        for position, leaf in enumerate(leaves):
+            last = position == len(leaves) - 1
+            if leaf.is_container and last:
+                problem = "there is no compute unit: the last node is a container"
+                raise InputError(leaf.where, problem, "a compute component")
+            own = self._attributes(leaf, inherited)
+            self.known.check(own, leaf.component_class, leaf.subclass, f"{leaf.where}.attributes")
             # Own attributes first, as in the front end: of two that one column of a table names the first counts.
             attributes = own | {key: value for key, value in inherited.items() if key not in own}
-            if container:
+            if leaf.is_container:
                 inherited = attributes
-            constraints = self.constraints.groups(node.get("constraints"), f"{where}.constraints")
-            gating = _gating(own, f"{where}.attributes")
-            if container:
+            groups = self.constraints.groups(leaf.constraints, f"{leaf.where}.constraints")
+            gating = _gating(own, f"{leaf.where}.attributes")
+            if leaf.is_container:
                 gates.container(own.get("power_gated_at"))
-            fanout = self._fanout(node, name, constraints, inherited, where)
+            fanout = self._fanout(leaf, groups, inherited if leaf.is_container else attributes)
             if fanout is not None:
                 levels.append(fanout)
                 gates.place(fanout.name, gating, None)
-            if component_class is None:
-                _check_container(constraints, f"{where}.constraints")
-            elif not self._is_compute(component_class, last, where):
-                gate = gates.place(name, gating, own.get("power_gated_at"))
-                levels.append(self._storage(name, component_class, attributes, constraints, gate, where))
+            if leaf.component_class is None:
+                _check_container(groups, f"{leaf.where}.constraints")
+            elif not self._is_compute(leaf.component_class, last, leaf.where):
+                gate = gates.place(leaf.name, gating, own.get("power_gated_at"))
+                levels.append(self._storage(leaf, attributes, groups, gate))
             else:
-                compute = Compute(name, component_class, attributes)
+                scale = self._scale(leaf, attributes)
+                compute = Compute(leaf.name, leaf.subclass or leaf.component_class, attributes, scale)
         if compute is None or not any(isinstance(level, Storage) for level in levels):
             raise InputError(f"{self.where}: architecture.nodes", "needs at least one memory and a compute unit")
         spec = Spec(tuple(levels), compute)
         self._check(spec)
         return spec
 
-    def _enabled(self, i: int, node: Any) -> bool:
-        enabled = node.get("enabled") if isinstance(node, dict) else None
-        return enabled is None or fields.boolean(enabled, f"{self.where}: architecture.nodes[{i}].enabled")
+    def _see(self, leaves: Sequence[Leaf]) -> None:
+        """Lets expressions name nodes and variables as the front end does: ``column.get_fanout()``."""
+        variables = View({name: value for name, value in self.scope.items() if name != "version"})
+        views = {leaf.name: self._view(leaf) for leaf in leaves if leaf.name not in self.scope}
+        spec = View({"variables": variables, **views})
+        self.scope = {**views, "variables": variables, "spec": spec, **self.scope}
 
-    def _check_node(self, node: Any, where: str) -> str:
-        """The name of a node."""
-        tag = node.get(TAG) if isinstance(node, dict) else None
-        if tag not in ("Component", "Container"):
-            found = f"the tag {fields.shown(tag)}" if tag else "an untagged node"
-            raise InputError(where, f"{found} is not supported", "!Component and !Container, in a chain")
-        required = ("name", "class") if tag == "Component" else ("name",)
-        fields.mapping(node, where, _NODE_FIELDS, required)
-        return fields.name(node["name"], f"{where}.name")
+    def _view(self, leaf: Leaf) -> View:
+        def fanout() -> int:
+            mesh = self._mesh(leaf, self.scope | dict(leaf.attributes))
+            return mesh["meshX"] * mesh["meshY"]
+
+        spatial = View({"meshX": 1, "meshY": 1, **leaf.spatial}, {"get_fanout": fanout})
+        return View({"attributes": dict(leaf.attributes), "spatial": spatial}, {"get_fanout": fanout})
 
     def _is_compute(self, component_class: str, last: bool, where: str) -> bool:
         compute = self.known.kind(component_class, where) == "compute"
@@ -233,9 +380,9 @@ class _Reader:
             raise InputError(where, problem, "a compute component as the last node, such as class intmac")
         return compute
 
-    def _attributes(self, node: dict[str, Any], inherited: dict[str, Any], where: str) -> dict[str, Any]:
+    def _attributes(self, leaf: Leaf, inherited: dict[str, Any]) -> dict[str, Any]:
         """A node's own attributes, evaluated."""
-        own = fields.optional_mapping(node.get("attributes"), f"{where}.attributes")
+        own = dict(leaf.attributes)
         scope = self.scope | inherited | own
         values = {}
         for key, expression in own.items():
@@ -243,58 +390,91 @@ class _Reader:
             visible = {k: v for k, v in scope.items() if k != key}
             if key in self.scope:
                 visible[key] = self.scope[key]
-            values[key] = evaluate(expression, visible, f"{where}.attributes.{key}")
+            values[key] = evaluate(expression, visible, f"{leaf.where}.attributes.{key}")
         return values
 
-    def _fanout(
-        self, node: dict[str, Any], name: str, constraints: Mapping[str, Any], inherited: dict[str, Any], where: str
-    ) -> Fanout | None:
-        spatial = fields.optional_mapping(node.get("spatial"), f"{where}.spatial", ("meshX", "meshY"))
+    def _scale(self, leaf: Leaf, attributes: dict[str, Any]) -> float:
+        where = f"{leaf.where}.energy_scale"
+        return fields.number(evaluate(leaf.energy_scale, self.scope | attributes, where), where)
+
+    def _mesh(self, leaf: Leaf, scope: dict[str, Any]) -> dict[str, int]:
         mesh = {}
         for axis in ("meshX", "meshY"):
-            size = evaluate(spatial.get(axis, 1), self.scope, f"{where}.spatial.{axis}")
-            mesh[axis] = fields.integer(size, f"{where}.spatial.{axis}")
-        group, here = constraints["spatial"], f"{where}.constraints.spatial"
-        loops = self.constraints.loops(group, here)
+            size = evaluate(leaf.spatial.get(axis, 1), scope, f"{leaf.where}.spatial.{axis}")
+            whole = int(size) if isinstance(size, float) and size.is_integer() else size
+            mesh[axis] = fields.integer(whole, f"{leaf.where}.spatial.{axis}")
+        return mesh
+
+    def _evaluate(self, attributes: Mapping[str, Any]) -> Evaluate:
+        """Expressions of constraints, which see the node's attributes."""
+        scope = self.scope | dict(attributes) | {"attributes": View(attributes)}
+        return lambda value, where: evaluate(value, scope, where)
+
+    def _fanout(self, leaf: Leaf, constraints: Mapping[str, Any], attributes: dict[str, Any]) -> Fanout | None:
+        mesh = self._mesh(leaf, self.scope | attributes)
+        group, here = constraints["spatial"], f"{leaf.where}.constraints.spatial"
+        loops = self.constraints.loops(group, here, self._evaluate(attributes), leaf.turn)
         no_links = self.constraints.tensors(group.get("no_link_transfer"), f"{here}.no_link_transfer")
+        no_reuse = self.constraints.tensors(group.get("no_reuse"), f"{here}.no_reuse")
         if mesh["meshX"] * mesh["meshY"] == 1:
             return None
-        latency = _latency(names.Numbers(inherited, f"{where}.attributes"))
-        return Fanout(f"inter_{name}_spatial", mesh["meshX"], mesh["meshY"], loops, frozenset(no_links), latency)
+        latency = _latency(names.Numbers(attributes, f"{leaf.where}.attributes")) if leaf.is_container else 0
+        return Fanout(
+            f"inter_{leaf.name}_spatial",
+            mesh["meshX"],
+            mesh["meshY"],
+            loops,
+            frozenset(no_links),
+            latency,
+            frozenset(no_reuse),
+        )
 
     def _storage(
-        self,
-        name: str,
-        component_class: str,
-        attributes: dict[str, Any],
-        constraints: Mapping[str, Any],
-        power_gate: str | None,
-        where: str,
+        self, leaf: Leaf, attributes: dict[str, Any], constraints: Mapping[str, Any], power_gate: str | None
     ) -> Storage:
-        number = names.Numbers(attributes, f"{where}.attributes")
+        where = f"{leaf.where}.attributes"
+        number = names.Numbers(attributes, where)
         datawidth = number.whole(*names.DATAWIDTH) or names.DEFAULT_DATAWIDTH
-        block = _block_size(number, datawidth, f"{where}.attributes")
+        block = _block_size(number, datawidth, where)
         half = (number.real("bandwidth") or 0) / 2 or None  # an old name for reads and writes together
+        dataspace, here = constraints["dataspace"], f"{leaf.where}.constraints"
+        keep = self.constraints.keep(dataspace, f"{here}.dataspace")
+        for tensor in leaf.bypassed:
+            if keep.setdefault(tensor, False):
+                raise InputError(f"{here}.dataspace", f"{tensor} is kept here and in another branch of a !Parallel")
+        temporal = constraints["temporal"]
+
+        def tensors(group: Mapping[str, Any], kind: str, key: str) -> frozenset[str]:
+            return frozenset(self.constraints.tensors(group.get(key), f"{here}.{kind}.{key}"))
+
         return Storage(
-            name=name,
-            component=component_class,
+            name=leaf.name,
+            component=leaf.subclass or leaf.component_class or "",
             attributes=attributes,
             datawidth=datawidth,
             block_size=block,
-            capacity=_capacity(number, datawidth, block, f"{where}.attributes"),
-            keep=self.constraints.keep(constraints["dataspace"], f"{where}.constraints.dataspace"),
-            temporal=self.constraints.loops(constraints["temporal"], f"{where}.constraints.temporal"),
+            capacity=_capacity(number, datawidth, block, where),
+            keep=keep,
+            temporal=self.constraints.loops(temporal, f"{here}.temporal", self._evaluate(attributes), leaf.turn),
             read_bandwidth=number.real("read_bandwidth") or half,
             write_bandwidth=number.real("write_bandwidth") or half,
             shared_bandwidth=number.real("shared_bandwidth"),
             network_latency=_latency(number),
             power_gate=power_gate,
+            no_coalesce=tensors(dataspace, "dataspace", "no_coalesce"),
+            no_reuse=tensors(temporal, "temporal", "no_reuse"),
+            rmw_first_update=tensors(temporal, "temporal", "rmw_first_update"),
+            energy_scale=self._scale(leaf, attributes),
         )
 
     def _check(self, spec: Spec) -> None:
         for tensor in self.tensors:
             if all(s.keep.get(tensor) is False for s in spec.storages):
                 raise InputError(f"{self.where}: architecture", f"{tensor} is bypassed at every level")
+        for level in spec.levels:
+            for name in ("no_coalesce", "no_reuse", "rmw_first_update"):
+                if getattr(level, name, None):
+                    raise InputError(f"{self.where}: {level.name}.{name}", "is not modelled", "an empty list")
         levels = [level.name for level in spec.levels]
         for storage in spec.storages:
             if storage.power_gate is not None:
@@ -336,8 +516,8 @@ def _gating(own: Mapping[str, Any], where: str) -> bool:
 
 def _check_container(constraints: Mapping[str, Any], where: str) -> None:
     for kind, group in constraints.items():
-        if kind != "spatial" and group:
-            raise InputError(f"{where}.{kind}", "a container has no loops and stores nothing", "spatial")
+        if kind != "spatial" and any(value != [] for value in group.values()):
+            _log.warning("%s.%s has no effect: a container has no loops and stores nothing", where, kind)
 
 
 def _block_size(number: names.Numbers, datawidth: int, where: str) -> int:
@@ -356,6 +536,8 @@ def _block_size(number: names.Numbers, datawidth: int, where: str) -> int:
 
 def _capacity(number: names.Numbers, datawidth: int, block: int, where: str) -> int | None:
     """Capacity in words; None if there is no limit."""
+    if number.unlimited(*names.DEPTH, "entries", "sizeKB"):
+        return None
     depth, entries, kilobytes = number.whole(*names.DEPTH), number.whole("entries"), number.whole("sizeKB")
     if sum(x is not None for x in (depth, entries, kilobytes)) > 1:
         raise InputError(where, "more than one size is given", "one of depth, entries, sizeKB")

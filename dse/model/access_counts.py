@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dse.core.errors import InputError
-from dse.model.child_accesses import Stats, Vector, child_accesses
+from dse.model.child_accesses import Stats, Vector, child_accesses, steps_before_2025, steps_of
 from dse.model.formulas import axis_extent, fraction_of, whole_accesses
 from dse.model.loop_nest import Level, Loop, Nest
 from dse.model.mapping import Mapping
@@ -104,12 +104,13 @@ def _tiles(nest: Nest, tensor: DataSpace) -> list[Tile]:
 
 def _perfect_accesses(nest: Nest, tensor: DataSpace) -> list[tuple[Stats, float]]:
     outside = [(loop.factor, _move(tensor, loop)) for level in nest.levels for loop in level.temporal]
+    steps = steps_before_2025 if nest.before_2025 else steps_of
     out = []
     for i, level in enumerate(nest.levels):
         box = _extents(tensor, {d: indices.whole for d, indices in level.child.items()})
         spatial = [(loop.factor, _move(tensor, loop)) for loop in level.spatial]
         links = _links(level, tensor)
-        out.append(child_accesses(box, outside, spatial, level.fanout, is_compute=i == 0, links=links))
+        out.append(child_accesses(box, outside, spatial, level.fanout, is_compute=i == 0, links=links, steps=steps))
         outside = outside[len(level.temporal) :]
     return out
 

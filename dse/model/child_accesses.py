@@ -10,13 +10,16 @@ literal walk and with recorded Timeloop runs.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable
 
 from dse.hardware.spec import Fanout
 from dse.model.formulas import fill_moves, fill_steps, neighbours
 
 Vector = tuple[int, ...]
 Stats = dict[tuple[int, int], float]  # (multicast factor, number of distinct boxes) -> words
+Steps = Callable[[tuple[int, ...], list[tuple[int, Vector]], bool], list[tuple[int, int, Vector | None]]]
 Groups = Counter[int]  # multicast factor -> number of distinct boxes
 
 
@@ -28,6 +31,7 @@ def child_accesses(
     *,
     is_compute: bool,
     links: bool,
+    steps: Steps | None = None,
 ) -> tuple[Stats, float]:
     """What the children of one instance of a level access in it over the whole layer.
 
@@ -38,16 +42,16 @@ def child_accesses(
         fanout: the physical mesh, which decides who is whose neighbour.
         is_compute: the child is the compute unit, which holds nothing between two steps.
         links: neighbours may pass data on.
+        steps: the rule by which a step needs words; None is `steps_of`.
 
     Returns:
         Accesses by multicast factor (words, over the layer), and words passed between neighbours.
     """
-    steps = _steps(box, outside, is_compute)
     children = child_offsets(spatial)
     groups = multicast_groups(children)
     stats: Stats = {}
     link_transfers = 0.0
-    for weight, size, moved in steps:
+    for weight, size, moved in (steps or steps_of)(box, outside, is_compute):
         if size == 0:
             continue
         chosen, served = groups, 0
@@ -59,7 +63,7 @@ def child_accesses(
     return stats, link_transfers
 
 
-def _steps(
+def steps_of(
     box: tuple[int, ...], outside: list[tuple[int, Vector]], is_compute: bool
 ) -> list[tuple[int, int, Vector | None]]:
     """(times, words needed, translation if the previous step needed a box of the same form) of each kind of step."""
@@ -71,6 +75,40 @@ def _steps(
     return [
         (times, needed, tuple(moves[kind]) if comparable else None) for times, needed, kind, comparable in steps[:count]
     ]
+
+
+def steps_before_2025(
+    box: tuple[int, ...], outside: list[tuple[int, Vector]], is_compute: bool
+) -> list[tuple[int, int, Vector | None]]:
+    """As `steps_of`, by the rule of Timeloop before its change #297, as a literal walk.
+
+    There a step without a move counted as a change of direction, so that the window after it was fetched as a whole
+    (`SaveAndSubtractIfSameStride` in ``src/workload/shape-models/operation-space.cpp`` of NVlabs/timeloop).
+    """
+    still = tuple(0 for _ in box)
+    visits: list[tuple[int, Vector]] = [(1, still)]  # iterations 0 and 1 of every loop, the outermost first
+    for n, shift in reversed(outside):
+        visits = [
+            (times * weight, tuple(o + k * s for o, s in zip(offset, shift, strict=True)))
+            for times, offset in visits
+            for k, weight in ((0, 1), (1, n - 1))
+            if weight
+        ]
+    volume = math.prod(box)
+    found: list[tuple[int, int, Vector | None]] = []
+    before: Vector | None = None
+    direction: Vector | None = None
+    whole = True  # what the step before needed has the form of the whole box
+    for times, offset in visits:
+        move = None if before is None else tuple(o - b for o, b in zip(offset, before, strict=True))
+        goes_on = move is not None and direction in (None, move)
+        kept = math.prod(max(0, words - abs(m)) for words, m in zip(box, move or (), strict=True)) if goes_on else 0
+        direction = move if goes_on or before is None else None
+        needed = volume if is_compute else volume - kept
+        comparable = move is not None and (is_compute or whole == (needed == volume))
+        found.append((times, needed, move if comparable else None))
+        whole, before = needed == volume, offset
+    return found
 
 
 def child_offsets(spatial: list[tuple[int, Vector]]) -> list[Vector]:

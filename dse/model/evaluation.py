@@ -69,7 +69,7 @@ class Evaluation:
         }
 
 
-def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evaluation:
+def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert, *, before_2025: bool = False) -> Evaluation:
     """Access counts, energy and cycles of a mapping.
 
     Args:
@@ -77,12 +77,14 @@ def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evalua
         problem: the layer.
         mapping: a complete mapping of it.
         ert: pJ for each component and action.
+        before_2025: count as Timeloop before its change #297 (January 2025), which had another rule for windows that
+            slide after a step without a move; without effect on mappings with remainders.
 
     Raises:
         InputError: a kept tile that does not fit its level, a tensor that does not fit the outermost memory that keeps
             it, or an energy that the table lacks.
     """
-    nest = nest_of(spec, problem, mapping)
+    nest = nest_of(spec, problem, mapping, before_2025=before_2025)
     counts: dict[str, dict[str, Accesses]] = {}
     for tensor in problem.data_spaces:
         for level, tile, reads, fills, updates in tensor_counts(nest, tensor, mapping):

@@ -68,10 +68,14 @@ class Level:
 
 @dataclass(frozen=True)
 class Nest:
-    """All levels, innermost first; `perfect` if no loop has a remainder."""
+    """All levels, innermost first; `perfect` if no loop has a remainder.
+
+    `before_2025`: accesses are counted by the rule of Timeloop before January 2025.
+    """
 
     levels: tuple[Level, ...]
     perfect: bool
+    before_2025: bool = False
 
     @property
     def computes(self) -> int:
@@ -84,7 +88,7 @@ class Nest:
         return math.prod(loop.factor for level in self.levels for loop in level.temporal)
 
 
-def nest_of(spec: Spec, problem: Problem, mapping: Mapping) -> Nest:
+def nest_of(spec: Spec, problem: Problem, mapping: Mapping, *, before_2025: bool = False) -> Nest:
     """The nest of a complete mapping."""
     covered = dict.fromkeys(problem.dimensions, Extent(1, 1))
     parts = []
@@ -113,7 +117,7 @@ def nest_of(spec: Spec, problem: Problem, mapping: Mapping) -> Nest:
                 most_instances *= loop.factor
                 full = loop.last == loop.factor
                 average = average * loop.factor if full else average * runs[loop.dimension] / outside
-    return Nest(tuple(reversed(levels)), not mapping.remainders)
+    return Nest(tuple(reversed(levels)), not mapping.remainders, before_2025)
 
 
 def _loops(mapping: Mapping, level: str, loops: Loops, covered: dict[str, Extent]) -> tuple[Loop, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 from dse.core.documents import TAG
 from dse.core.errors import InputError, unknown
 from dse.hardware.candidates import Candidate
+from dse.hardware.nodes import named_nodes, node_name
 from dse.hardware.spec_reader import SpecFile
 from dse.sweep.axes import Axis, Value
 
@@ -59,36 +60,44 @@ def _found(arch: SpecFile, path: str) -> Any:
     name, _, field = path.partition(".")
     if name == VARIABLES:
         return arch.variables.get(field)
-    node = next(n for n in arch.nodes if _name(n) == name)
+    node = next(n for n in named_nodes(arch.nodes) if node_name(n) == name)
     return (node.get("spatial" if field in _MESH else "attributes") or {}).get(field, 1 if field in _MESH else None)
 
 
 def with_settings(arch: SpecFile, settings: Mapping[str, Value]) -> SpecFile:
     """A copy of the specification with new values at these paths, which `check_paths` has accepted."""
-    document = dict(arch.document)
-    nodes = list(arch.nodes)
+    document = {**arch.document, VARIABLES: dict(arch.variables)}
+    nodes = arch.nodes
     for path, value in settings.items():
         name, _, field = path.partition(".")
         if name == VARIABLES:
-            document[VARIABLES] = {**document[VARIABLES], field: value}
-            continue
-        i = next(i for i, node in enumerate(nodes) if _name(node) == name)
-        part = "spatial" if field in _MESH else "attributes"
-        nodes[i] = {**nodes[i], part: {**(nodes[i].get(part) or {}), field: value}}
+            document[VARIABLES][field] = value
+        else:
+            part = "spatial" if field in _MESH else "attributes"
+            nodes = [_with_setting(node, name, part, field, value) for node in nodes]
     document["architecture"] = {**document["architecture"], "nodes": nodes}
-    return SpecFile(document, arch.where, arch.tables)
+    return SpecFile(document, arch.where).with_tables(arch.tables)
+
+
+def _with_setting(node: Any, name: str, part: str, field: str, value: Value) -> Any:
+    """A node, or the node in this branch that has the name, with a new value."""
+    if not isinstance(node, dict):
+        return node
+    if isinstance(node.get("nodes"), list):
+        return {**node, "nodes": [_with_setting(inner, name, part, field, value) for inner in node["nodes"]]}
+    return {**node, part: {**(node.get(part) or {}), field: value}} if node_name(node) == name else node
 
 
 def _settable(arch: SpecFile, node: str) -> list[str]:
     """Names that a sweep may set in a node or in the variables."""
     if node == VARIABLES:
         return [str(name) for name in arch.variables]
-    nodes = {_name(n): n for n in arch.nodes if isinstance(n, dict)}
+    nodes = {node_name(n): n for n in named_nodes(arch.nodes)}
     if node not in nodes:
         raise unknown("sweep", f"node of {arch.where}", node, [*nodes, VARIABLES])
     found = nodes[node]
     names = [str(name) for name in found.get("attributes") or {}]
-    if found is not arch.nodes[-1] and found.get(TAG) == "Component":
+    if found is not _last(arch) and found.get(TAG) == "Component":
         names += [name for name in _OPTIONAL if name not in names]
     if found.get(TAG) == "Container" or found.get("spatial"):
         names += _MESH
@@ -97,7 +106,7 @@ def _settable(arch: SpecFile, node: str) -> list[str]:
 
 def _set_by_candidates(arch: SpecFile, candidates: Iterable[Candidate]) -> set[str]:
     """Paths whose values in the specification a candidate replaces."""
-    compute = _name(arch.nodes[-1])
+    compute = node_name(_last(arch))
     return {
         path
         for candidate in candidates
@@ -108,5 +117,6 @@ def _set_by_candidates(arch: SpecFile, candidates: Iterable[Candidate]) -> set[s
     }
 
 
-def _name(node: Any) -> str:
-    return str(node.get("name")) if isinstance(node, dict) else ""
+def _last(arch: SpecFile) -> Any:
+    """The compute unit's node."""
+    return [*named_nodes(arch.nodes), None][-2] if any(named_nodes(arch.nodes)) else None

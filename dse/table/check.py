@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,12 +154,26 @@ def check_number(number: int) -> None:
 
 def write_differences(found: Agreement, path: Path) -> None:
     """Every difference as CSV: layer, candidate, level, tensor, quantity, native, timeloop."""
+    energies = [
+        ["", candidate, e.component, "", f"{e.action} pJ", e.embedded_pj, e.accelergy_pj]
+        for candidate, e in found.energies
+    ]
+    _write_rows(path, energies, found.differences)
+
+
+def write_recorded(differences: Iterable[Difference], path: Path) -> None:
+    """The differences from a recorded run in the same columns; layer and candidate are empty."""
+    _write_rows(path, [], [("", "", d) for d in differences])
+
+
+def _write_rows(
+    path: Path, first: Iterable[Sequence[object]], differences: Iterable[tuple[str, str, Difference]]
+) -> None:
     import csv
 
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["layer", "candidate", "level", "tensor", "quantity", "native", "timeloop"])
-        for candidate, e in found.energies:
-            writer.writerow(["", candidate, e.component, "", f"{e.action} pJ", e.embedded_pj, e.accelergy_pj])
-        for layer, candidate, d in found.differences:
-            writer.writerow([layer, candidate, d.level, d.tensor, d.quantity, d.native, d.timeloop])
+        writer.writerows(first)
+        writer.writerows([layer, name, d.level, d.tensor, d.quantity, d.native, d.timeloop]
+                         for layer, name, d in differences)  # fmt: skip

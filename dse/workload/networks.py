@@ -69,7 +69,7 @@ def load_network(
         (1, 3, 32, 32)
     """
     made = _call(name, dict(arguments or {}), where)
-    example = _example(inputs)
+    example = example_of(inputs)
     where = f"{where} {name!r}"
     if not isinstance(made, Network):
         from torch import nn
@@ -90,7 +90,16 @@ def load_network(
     return network
 
 
-def _example(inputs: Sequence[InputTensor] | str | None) -> Example | None:
+def example_of(inputs: Sequence[InputTensor] | str | None) -> Example | None:
+    """What makes the arguments of a network: tensors of these shapes, or ``package.module:factory``; None of nothing.
+
+    Raises:
+        InputError: the factory cannot be loaded.
+
+    Example:
+        >>> example_of([InputTensor((1, 4), "int64")])(None)[0][0].dtype
+        torch.int64
+    """
     if not isinstance(inputs, str):
         return tensors(inputs) if inputs else None
     factory = _attribute(inputs, "inputs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from typing import Any
 
 from dse.core import fields
 from dse.core.errors import InputError
+from dse.core.expressions import evaluate
+
+_log = logging.getLogger(__name__)
 
 CONV_DIMENSIONS = ("N", "G", "C", "M", "P", "Q", "R", "S")
 CONV_COEFFICIENTS = ("Hstride", "Wstride", "Hdilation", "Wdilation")
@@ -108,13 +112,22 @@ def problem_document(instance: Mapping[str, int]) -> dict[str, Any]:
     return {"problem": {"version": 0.4, "shape": CONV_SHAPE, "instance": dict(instance)}}
 
 
-_PROBLEM_FIELDS = ("version", "shape", "instance")
+_PROBLEM_FIELDS = ("version", "name", "dnn_name", "notes", "histograms", "shape", "instance")
 _SHAPE_FIELDS = ("version", "name", "dimensions", "coefficients", "data_spaces")
 _SPACE_FIELDS = ("name", "projection", "read_write", "read-write")
 
 
-def problem_from_document(document: Any, where: object) -> Problem:
+def problem_from_document(
+    document: Any, where: object, variables: Mapping[str, Any] | None = None, dense: bool = False
+) -> Problem:
     """Reads a Timeloop `problem` (the mapping under that key).
+
+    A coefficient that is written in another case (``HStride``) is read as it is meant, with a warning: Timeloop
+    ignores it without a word, and maps the layer with the coefficient's default.
+
+    Args:
+        variables: of the specification; sizes may be expressions over them.
+        dense: whether densities are left out, instead of being refused where they are below 1.
 
     Raises:
         InputError: a field is missing or unknown, a dimension has no size, or a key of the instance is neither
@@ -132,15 +145,26 @@ def problem_from_document(document: Any, where: object) -> Problem:
         >>> problem_from_document({"shape": shape, "instance": {"M": 4, "N": 8, "K": 16}}, "matmul.yaml").macs
         512
     """
+    document = {key: value for key, value in fields.mapping(document, where).items() if "ignore" not in key}
     fields.mapping(document, where, _PROBLEM_FIELDS, required=("shape", "instance"))
     shape = fields.mapping(document["shape"], f"{where}.shape", _SHAPE_FIELDS, required=("dimensions", "data_spaces"))
     dimensions = _unique(fields.sequence(shape["dimensions"], f"{where}.shape.dimensions", fields.name),
                          f"{where}.shape.dimensions", "dimension")  # fmt: skip
     declared = fields.optional_sequence(shape.get("coefficients"), f"{where}.shape.coefficients", _coefficient)
     names = _unique([*dimensions, *(name for name, _ in declared)], f"{where}.shape.coefficients", "name")
-    instance = fields.mapping(document["instance"], f"{where}.instance")
+    instance = dict(fields.mapping(document["instance"], f"{where}.instance"))
+    _check_densities(instance.pop("densities", None), f"{where}.instance.densities", dense)
+    for name in _IMPLIED:
+        if name not in names:
+            instance.pop(name, None)
+    for key in [key for key in instance if key not in names]:
+        meant = next((name for name, _ in declared if name.lower() == key.lower() and name not in instance), None)
+        if meant is not None:
+            text = "%s.instance.%s is read as %s; Timeloop ignores this spelling and takes the default"
+            _log.warning(text, where, key, meant)
+            instance[meant] = instance.pop(key)
     fields.only(instance, names, f"{where}.instance", "key")
-    sizes = {key: fields.integer(size, f"{where}.instance.{key}") for key, size in instance.items()}
+    sizes = {key: _size(size, variables, f"{where}.instance.{key}") for key, size in instance.items()}
     for d in dimensions:
         if d not in sizes:
             raise InputError(f"{where}.instance", f"dimension {d} has no size")
@@ -152,6 +176,35 @@ def problem_from_document(document: Any, where: object) -> Problem:
     spaces = fields.sequence(shape["data_spaces"], f"{where}.shape.data_spaces", space)
     _unique([s.name for s in spaces], f"{where}.shape.data_spaces", "tensor")
     return Problem(dimensions, tuple(sizes[d] for d in dimensions), tuple(spaces))
+
+
+_IMPLIED = ("name", "H", "W", "Hpad", "Wpad")
+"""Keys of an instance that no address depends on: a name, the input's size and padding. Timeloop ignores them."""
+
+
+def _size(value: Any, variables: Mapping[str, Any] | None, where: str) -> int:
+    if isinstance(value, str):
+        value = evaluate(value, variables or {}, where)
+        value = int(value) if isinstance(value, float) and value.is_integer() else value
+    return fields.integer(value, where)
+
+
+def _check_densities(found: Any, where: str, dense: bool) -> None:
+    """Refuses densities below 1; with `dense` they are left out, with a warning."""
+
+    def density(value: Any) -> Any:
+        return value.get("density") if isinstance(value, dict) else value
+
+    sparse = [
+        str(tensor)
+        for tensor, value in (found.items() if isinstance(found, dict) else [("all", found)])
+        if density(value) not in (None, 1)
+    ]
+    if sparse and not dense:
+        raise InputError(f"{where}.{sparse[0]}", "is below 1: sparse tensors are not modelled",
+                         hint="read the layer as dense with --dense")  # fmt: skip
+    if sparse:
+        _log.warning("%s: read as dense, without the densities of %s", where, ", ".join(sparse))
 
 
 def _coefficient(entry: Any, where: str) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dse.core.errors import InputError
 from search.layers.mixed_layer import MixedLayer, PlainLayer
+from search.layers.mixed_product import MixedProduct, Operand
 from search.layers.operators import Inputs, View, operator
 from search.layers.quantize import levels
 
@@ -123,3 +124,27 @@ def as_words(layer: MixedLayer, where: str) -> tuple[InputWords, tuple[Term, ...
         stored = integers.to(torch.int16 if wide else torch.int8)
         terms.append(Term(view, stored, scales / step if of_values else scales))
     return InputWords(float(step), low, high), tuple(terms)
+
+
+def operand_words(product: MixedProduct, where: str) -> tuple[InputWords, InputWords]:
+    """The words of both operands of a product of activations with one candidate.
+
+    Raises:
+        InputError: naming the product: it has several candidates, or has not seen its operands yet.
+    """
+    if len(product.candidates) != 1:
+        raise InputError(where, f"has {len(product.candidates)} candidates", "a discretised network")
+    (candidate,) = product.candidates
+    return (
+        _of_operand(product.first, candidate.act_bits, where),
+        _of_operand(product.second, candidate.weight_bits, where),
+    )
+
+
+def _of_operand(operand: Operand, bits: int, where: str) -> InputWords:
+    scale = operand.scale
+    if scale.signed is None:
+        raise InputError(where, "has not seen an input yet, which decides its quantisers", hint="train it first")
+    with torch.no_grad():
+        rms = scale.rms * operand.tail if operand.heavy else scale.rms  # as it is in evaluation
+        return InputWords(float(scale.step(rms, bits)), *levels(bits, scale.signed))

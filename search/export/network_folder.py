@@ -13,6 +13,7 @@ from torch import nn
 from dse.core.errors import InputError, unknown
 from dse.core.files import write_atomically, write_text
 from dse.workload.export import export_network
+from dse.workload.inputs import Example
 from dse.workload.layers import Workload, write_workload
 from dse.workload.networks import Network
 from search.export.qdq import write_onnx
@@ -22,13 +23,16 @@ from search.runs.stages import Run, Stage, first_network
 from search.training.metrics import measure_named
 
 
-def export_run(folder: Path, out: Path, stage: str | None = None, onnx: bool = True) -> tuple[str, list[Path]]:
+def export_run(
+    folder: Path, out: Path, stage: str | None = None, onnx: bool = True, inputs: Example | None = None
+) -> tuple[str, list[Path]]:
     """Writes a trained network of a finished run; returns the stage it is of, and the files.
 
     Args:
         folder: the run's folder.
         stage: name of a relearning or a baseline; None takes the relearned network with the highest validation
             accuracy.
+        inputs: makes what the ONNX file takes; None for what the run's network takes.
 
     Raises:
         InputError: no such run or stage, one that is not finished, or without checkpoint; see also `write_files`.
@@ -42,22 +46,24 @@ def export_run(folder: Path, out: Path, stage: str | None = None, onnx: bool = T
     trained = [chosen, *run.twins(chosen, run.finished())]
     if not any(run.checkpoint(stage).restore(network=fixed) for stage in trained):
         raise InputError(run.checkpoint(chosen).path, "is missing", "the checkpoint of a finished stage")
-    return chosen.name, write_files(replace(network, name=run.config.name), fixed, assignment, out, onnx)
+    return chosen.name, write_files(replace(network, name=run.config.name), fixed, assignment, out, onnx, inputs)
 
 
 def write_files(
-    network: Network, fixed: nn.Module, assignment: Mapping[str, str], out: Path, onnx: bool = True
-) -> list[Path]:
+    network: Network, fixed: nn.Module, assignment: Mapping[str, str], out: Path, onnx: bool = True,
+    inputs: Example | None = None,
+) -> list[Path]:  # fmt: skip
     """Writes ``network.pt``, ``assignment.yaml``, ``workload.yaml`` and ``network.onnx``; returns their paths.
 
     ``network.pt`` is the state dictionary of `fixed`: build it again by ``searchable(...).discretise(assignment)`` and
     load it with ``torch.load(path, weights_only=True)``.
 
     Args:
-        network: the plain network, for its layers, its name and the shape of its input.
+        network: the plain network, for its layers, its name and what it takes.
         fixed: what `SearchableNetwork.discretise` made of it, trained.
         assignment: layer -> candidate.
         onnx: without it the ONNX file is left out, and packages that it needs may be missing.
+        inputs: makes what the ONNX file takes, if that is something else than what the network is run with.
 
     Raises:
         InputError: the assignment is not that of the network's layers, or the ONNX file cannot be made.
@@ -71,7 +77,9 @@ def write_files(
     if not onnx:
         return [state, chosen, layers]
     model = out / "network.onnx"
-    write_atomically(model, lambda file: write_onnx(fixed, assignment, network.input_shape, file))
+    make = network.example if inputs is None else inputs
+    taken = network.input_shape if make is None else make(network.module)
+    write_atomically(model, lambda file: write_onnx(fixed, assignment, taken, file))
     return [state, chosen, layers, model]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dse.core.errors import InputError
+from search.layers.equivalents import attention_refusal
 
 _HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
@@ -20,7 +23,7 @@ def refuse_foreign(network: nn.Module, layers: Mapping[str, nn.Module], plain: C
 
     These are subclasses with a forward pass of their own (standardised weights, own padding, low-rank updates), layers
     whose weight is computed at each call (`torch.nn.utils.parametrize`, spectral and weight norms, pruning), and the
-    output layer of `torch.nn.MultiheadAttention`, whose weights are read without a call.
+    output layer of a form of `torch.nn.MultiheadAttention` that `search.layers.equivalents` does not know.
 
     Args:
         layers: those that would be replaced, by name.
@@ -38,14 +41,14 @@ def refuse_foreign(network: nn.Module, layers: Mapping[str, nn.Module], plain: C
         layer '0': is a Centred with a forward pass of its own; leave it out with exclude
     """
     attention = {
-        f"{n}.out_proj".lstrip(".") for n, m in network.named_modules() if isinstance(m, nn.MultiheadAttention)
+        f"{n}.out_proj".lstrip("."): attention_refusal(m)
+        for n, m in network.named_modules()
+        if isinstance(m, nn.MultiheadAttention)
     }
     for name, layer in layers.items():
         if name in plain:
             continue
-        reason = _reason(layer)
-        if name in attention:
-            reason = "is read by torch.nn.MultiheadAttention without a call"
+        reason = attention.get(name) or _reason(layer)
         if reason is not None:
             raise InputError(f"layer {name!r}", reason, hint="leave it out with exclude")
 
@@ -71,8 +74,60 @@ def move_hooks(source: nn.Module, target: nn.Module) -> None:
         target._is_full_backward_hook = source._is_full_backward_hook
 
 
+class RefusesReads(TorchFunctionMode):
+    """While it is active, a function of torch that multiplies by the weights of one of these layers is an InputError.
+
+    Such a layer would be counted and trained, but not quantised. Where a module calls `torch.nn.functional.linear` with
+    them, `search.layers.products` has put the layer in its place.
+
+    Args:
+        weights: the weights of the searched layers, by name.
+
+    Example:
+        >>> layer = nn.Conv2d(1, 2, 3)
+        >>> try:
+        ...     with RefusesReads({"stem": layer.weight}):
+        ...         nn.functional.conv2d(layer.bias.new_ones(1, 1, 8, 8), layer.weight, padding=1)
+        ... except InputError as e:
+        ...     print(e)
+        layer 'stem': its weights are read by conv2d without a call of the layer; leave it out with exclude
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.weights = {id(weight): (name, weight) for name, weight in weights.items()}
+
+    def __enter__(self) -> RefusesReads:
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name in _MULTIPLIES:
+            for value in (*args, *kwargs.values()):
+                if id(value) in self.weights:
+                    problem = f"its weights are read by {name} without a call of the layer"
+                    raise InputError(f"layer {self.weights[id(value)][0]!r}", problem, hint="leave it out with exclude")
+        return func(*args, **kwargs)
+
+
+_MULTIPLIES = (
+    "linear", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "matmul", "__matmul__", "__rmatmul__", "mm",
+    "addmm", "bmm", "baddbmm", "einsum", "multi_head_attention_forward",
+)  # fmt: skip
+
+
 def without_fast_path(network: nn.Module) -> None:
-    """Makes torch's transformer layers call their linear layers in evaluation too, not read their weights."""
+    """Makes torch's transformer layers call their linear layers in evaluation too, not read their weights.
+
+    Nested tensors, which an encoder makes of padded sequences there, are a part of that way. Without them the outputs
+    at padding are as in training, not zero.
+    """
     for module in network.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False

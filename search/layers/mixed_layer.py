@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from dse.core.errors import unknown
 from dse.hardware.candidates import Candidate
 from search.layers.choice import Choice
+from search.layers.equivalents import TransposedLinear
 from search.layers.fused import Layer, convolve_views, outputs_first, reduced_type
 from search.layers.input_views import Views
 from search.layers.operators import Inputs, Surrogates, View, Weights, operator
 from search.layers.quantisers import QuantiserName, checked, input_quantiser, weight_quantiser
 from search.layers.quantize import weight_rms
+from search.layers.stand_in import StandIn
 from search.layers.tracing import eager, traced
 from search.layers.weight_kernels import covers, sum_of, summed_weights
 
@@ -49,7 +51,7 @@ class LayerOptions:
             raise unknown("latent", "value", self.latent, ("shared", "own"))
 
 
-class MixedLayer(Choice):
+class MixedLayer(StandIn, Choice):
     """A convolution or linear layer whose output is the softmax-weighted sum of its candidates' outputs (Eq. 1).
 
     With one candidate its output is that candidate's, and it has no operator weights.
@@ -82,15 +84,14 @@ class MixedLayer(Choice):
     def like(self) -> Tensor:
         return self.layer.weight
 
-    def __getattr__(self, name: str) -> Any:
-        """What the layer has, as ``weight`` and ``out_channels``: networks read it."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            layer = self.__dict__.get("_modules", {}).get("layer")
-            if layer is None:
-                raise
-            return getattr(layer, name)
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Also reads the weights of the plain layer, from a state dict of the network before it was searched."""
+        if f"{prefix}weight" in state_dict and isinstance(self.layer, TransposedLinear):
+            self.layer.to_plain(state_dict, prefix)
+        for name in ("weight", "bias"):
+            if f"{prefix}{name}" in state_dict:
+                state_dict[f"{prefix}layer.{name}"] = state_dict.pop(f"{prefix}{name}")
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def latent(self, index: int) -> nn.Parameter:
         """The latent weights of a candidate."""

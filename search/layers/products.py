@@ -8,6 +8,9 @@ checkpoints is the owner with its children, as it is with any module.
 Products are counted as `enos export` does: in the order of execution, those that run directly in the owner, not in a
 module that it calls, and of which both operands were computed from the network's input. A product with parameters, or
 with what was computed from them alone, is a layer of another kind.
+
+Some modules read the weights of their linear layers and call `torch.nn.functional.linear` themselves, as the attention
+of torchvision's Swin does. They run in the same way: such a call is one of the layer.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ from torch.overrides import TorchFunctionMode
 
 from dse.core.errors import InputError
 from search.layers.choice import Choice
+from search.layers.mixed_layer import PlainLayer
 from search.layers.mixed_product import Bilinear, MixedProduct
+from search.layers.stand_in import StandIn
 from search.layers.tracing import eager
 
 _NAME = re.compile(r"(?:(.+)\.)?matmul_([1-9][0-9]*)")
@@ -89,14 +94,82 @@ def insert_products(network: nn.Module, products: Mapping[str, MixedProduct], na
     for name in products:
         if (reason := refusal(network, name)) is not None:
             raise InputError(f"layer {name!r}", f"cannot be searched: {reason}", hint="exclude it")
-    counts: dict[str, int] = {}
-    for place, number in filter(None, map(owner_of, (*names, *products))):
-        counts[place] = max(counts.get(place, 0), number)
+    counts = _counts((*names, *products))
     for name, product in products.items():
         place, _, child = name.rpartition(".")
         owner = network.get_submodule(place)
         owner.add_module(child, product)
         owner.forward = _Forward(owner, place, counts[place])
+
+
+def insert_readers(network: nn.Module, names: Iterable[str] = ()) -> None:
+    """Makes modules that read the weights of their searched layers without a call compute these layers, in place.
+
+    Args:
+        names: of all products that the table has.
+
+    Example:
+        >>> from dse.hardware.candidates import load_candidates
+        >>> class Scores(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.key = nn.Linear(4, 2)
+        ...     def forward(self, x):
+        ...         return torch.nn.functional.linear(x, self.key.weight)
+        >>> from search.layers.mixed_layer import MixedLayer
+        >>> network = Scores()
+        >>> network.key = MixedLayer(network.key, load_candidates())
+        >>> insert_readers(network)
+        >>> network(torch.randn(3, 4)).sum().backward()
+        >>> network.key.alpha.grad is None
+        False
+    """
+    counts = _counts(names)
+    for name, module in network.named_modules():
+        if isinstance(module, Choice | nn.Sequential) or isinstance(module.__dict__.get("forward"), _Forward):
+            continue
+        if _reads_weights(module) and any(map(_searched, module.modules())):
+            module.forward = _Forward(module, name, counts.get(name, 0))
+
+
+def _counts(names: Iterable[str]) -> dict[str, int]:
+    """Owner -> how many products the table has for a call of it."""
+    counts: dict[str, int] = {}
+    for place, number in filter(None, map(owner_of, names)):
+        counts[place] = max(counts.get(place, 0), number)
+    return counts
+
+
+def _searched(module: nn.Module) -> bool:
+    return isinstance(module, StandIn) and not isinstance(module, PlainLayer)
+
+
+_FUSED = (nn.TransformerEncoder.forward, nn.TransformerEncoderLayer.forward)
+"""They read weights for a fused form alone, which `search.layers.foreign.without_fast_path` switches off."""
+
+
+def _by_weight(owner: nn.Module) -> dict[int, nn.Module]:
+    """Id of a layer's weights -> what is in its place, of the searched layers in a module."""
+    found: list[Any] = [module for module in owner.modules() if _searched(module)]
+    return {id(module.layer.weight): module for module in found}
+
+
+def _reads_weights(module: nn.Module) -> bool:
+    """Whether the forward pass, or a method that it names, reads an attribute called ``weight``."""
+    if type(module).forward in _FUSED:
+        return False
+    seen: set[str] = set()
+    names = ["forward"]
+    while names:
+        name = names.pop()
+        code = getattr(inspect.unwrap(getattr(type(module), name, len)), "__code__", None)
+        if name in seen or code is None or (name != "forward" and hasattr(nn.Module, name)):
+            continue
+        seen.add(name)
+        if "weight" in code.co_names:
+            return True
+        names.extend(code.co_names)
+    return False
 
 
 class _Forward:
@@ -144,6 +217,7 @@ class _Products(TorchFunctionMode):
         # are kept, so that no other gets the id of one that is gone.
         held = (t for t in vars(owner).values() if isinstance(t, Tensor))
         self.constant: dict[int, Tensor] = {id(t): t for t in (*owner.parameters(), *owner.buffers(), *held)}
+        self.layers = _by_weight(owner)
 
     def __enter__(self) -> _Products:
         super().__enter__()  # type: ignore[no-untyped-call]
@@ -155,11 +229,16 @@ class _Products(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         handler = _HANDLERS.get(name)
-        if handler is not None and _running() is self.owner:
+        if handler is not None and self._runs():
             return handler(self, func, args, kwargs)
         result = func(*args, **kwargs)
         self._note(name, args, kwargs, result)
         return result
+
+    def _runs(self) -> bool:
+        """Whether the owner itself is running; torch.export may call it by a stand-in that has its attributes."""
+        running = _running()
+        return running is self.owner or (running is not None and vars(running) is vars(self.owner))
 
     def _note(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         """Keeps account of what does not depend on the input."""
@@ -257,10 +336,24 @@ def _reversed(seen: _Products, func: Callable[..., Any], args: tuple[Any, ...], 
 
 def _linear(seen: _Products, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     x, weight, bias = _given(args, kwargs, ("input", "weight", "bias"))
+    if (layer := seen.layers.get(id(weight))) is not None:
+        return _of_layer(seen, layer, x, bias)
     if not (seen.is_data(x) and seen.is_data(weight)):
         return func(*args, **kwargs)
     y = seen.product(func, x, weight)
     return y if bias is None else y + bias
+
+
+def _of_layer(seen: _Products, layer: Any, x: Tensor, bias: Tensor | None) -> Tensor:
+    """A call of a layer by its weights, perhaps with another bias."""
+    y: Tensor = layer(x)
+    own = layer.layer.bias
+    if bias is not own:
+        y = y if own is None else y - own
+        y = y if bias is None else y + bias
+    if not seen.is_data(x):
+        seen.constant[id(y)] = y
+    return y
 
 
 def _added(first: str, second: str, compute: Bilinear, *, in_place: bool = False) -> Handler:

@@ -290,7 +290,7 @@ def test_wrong_specifications_problems_and_tables(run: Any, fc: Any, tmp_path: P
     ) -> Any:
         return refused(run("model", arch, problem, mapping, ert, *(options or variables(FC))))
 
-    assert "'HStride'" in model(problem=edited(problem, "Hstride: 1", "HStride: 1"))
+    assert "'HStrides'" in model(problem=edited(problem, "Hstride: 1", "HStrides: 1"))
     assert "'sizes'" in model(arch=edited(arch, "spatial: {meshX: 14}", "sizes: 3"))
     assert "'keeps'" in model(arch=edited(arch, "keep: [Weights]", "keeps: [Weights]"))
     assert "'mac'" in model(ert=edited(ert, "system.mac", "system.max"))

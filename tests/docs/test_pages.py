@@ -42,13 +42,17 @@ def test_a_training_loop_of_ones_own(runner: Runner) -> None:
 
 
 def test_transformers(runner: Runner) -> None:
-    assert runner.page(DOCS / "transformers.md") == 7
+    assert runner.page(DOCS / "transformers.md") == 10
     assert (runner.folder / "run" / "digits_vit" / "report.html").stat().st_size > 0
+
+
+def test_designs_of_the_field(runner: Runner) -> None:
+    assert runner.page(DOCS / "designs.md") == 4
 
 
 def test_networks_as_onnx_files(runner: Runner) -> None:
     pytest.importorskip("onnxscript", reason="the page writes an ONNX file")
-    assert runner.page(DOCS / "onnx.md") == 4
+    assert runner.page(DOCS / "onnx.md") == 7
 
 
 @pytest.fixture

@@ -269,12 +269,11 @@ def test_products_of_a_uniform_network_are_typical(make_table: Any) -> None:
     searchable(network, table).discretise(found)
 
 
-def test_a_module_of_torch_that_computes_attention_as_a_whole_is_not_searched_in_silence(make_table: Any) -> None:
+def test_attention_of_torch_that_is_left_out_runs_as_torch_has_it(make_table: Any) -> None:
     network = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    table = make_table(Network("net", network, (1, 5, 8)))
-    with pytest.raises(InputError, match=r"self_attn.out_proj.: is read by torch.nn.MultiheadAttention"):
-        searchable(network, table)
-    assert not products_of(searchable(network, table, exclude=["self_attn.*"]))
+    model = searchable(network, make_table(Network("net", network, (1, 5, 8))), exclude=["self_attn.*"])
+    assert not products_of(model)
+    assert type(model.network.get_submodule("self_attn")) is nn.MultiheadAttention
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])

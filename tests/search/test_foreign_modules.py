@@ -144,10 +144,18 @@ def test_hooks_are_called_as_before() -> None:
     assert seen == ["before", "after"] * 3
 
 
-def test_attention_of_torch_is_refused_by_name_and_works_where_it_is_excluded() -> None:
+class Scaled(nn.MultiheadAttention):
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return super().forward(*args, **kwargs)
+
+
+def test_attention_with_a_forward_pass_of_its_own_is_refused_by_name_and_works_where_it_is_excluded() -> None:
     network = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True))
+    network[0].self_attn = Scaled(8, 2, batch_first=True)
     table = synthetic_table(Network("net", network, (2, 5, 8)))
-    with pytest.raises(InputError, match=r"layer '0.self_attn.out_proj': is read by torch.nn.MultiheadAttention"):
+    with pytest.raises(
+        InputError, match=r"layer '0.self_attn.out_proj': is read without a call by a Scaled, which has"
+    ):
         searchable(network, table)
     model = searchable(network, table, exclude=["0.self_attn.*"])
     fixed, x = model.discretise(uniform(table, "BC2", ["0.self_attn.*"])), torch.randn(2, 5, 8)
@@ -158,3 +166,24 @@ def test_attention_of_torch_is_refused_by_name_and_works_where_it_is_excluded() 
     with torch.enable_grad():
         assert torch.allclose(fixed(x.requires_grad_()), fixed(x).detach())
     assert apart > 0.01
+
+
+class Padded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(x, self.conv.weight, self.conv.bias, padding=1)
+
+
+def test_weights_that_are_read_without_a_call_are_refused_in_the_first_step() -> None:
+    network, x = nn.Sequential(Padded(), nn.Conv2d(4, 2, 1)), torch.randn(2, 3, 6, 6)
+    table = synthetic_table(Network("net", network, IMAGES))
+    model = searchable(network, table)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"layer '0.conv': its weights are read by conv2d without a call of the"):
+            model(x)
+    model = searchable(network, table, exclude=["0.conv"])
+    model(x)
+    assert model.network.get_submodule("0")(x).equal(network[0](x))

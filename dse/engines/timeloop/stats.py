@@ -82,7 +82,12 @@ def _sections(text: str) -> dict[str, _Section]:
     levels, _, _ = text.partition("\nNetworks\n")
     found: dict[str, _Section] = {}
     section, target = _Section(), {}
+    mapping = False
     for line in levels.splitlines():
+        if line.strip() in ("MAPPING", "STATS"):
+            mapping = line.strip() == "MAPPING"
+        if mapping:
+            continue
         if match := _LEVEL.match(line):
             section = found.setdefault(match[1], _Section())
             target = section.fields

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from dse.core.documents import read_yaml
 from dse.core.errors import InputError
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 MUST_SPECIFY = "must_specify"
 TOP_KEYS = ("compound_components", "components")  # the names of Accelergy and of Timeloop's front end
@@ -182,10 +185,9 @@ def _action(entry: Any, subcomponents: Mapping[str, Subcomponent], where: str) -
         name, index = _indexed(part["name"], f"{at}.name")
         if name not in subcomponents:
             raise InputError(f"{at}.name", f"there is no subcomponent {name!r}", subcomponents or None)
-        if any((use.subcomponent, use.index) == (name, index) for use in uses):  # Accelergy silently keeps the last
-            raise InputError(
-                f"{at}.name", f"a second entry for {part['name']!r}", hint="list all its actions in one entry"
-            )
+        if any((use.subcomponent, use.index) == (name, index) for use in uses):
+            _log.warning("%s.name: a second entry for %r; Accelergy counts the last one only", at, part["name"])
+            uses[:] = [use for use in uses if (use.subcomponent, use.index) != (name, index)]
 
         def step(found: Any, here: str) -> Use:
             return _use(found, name, index, here)

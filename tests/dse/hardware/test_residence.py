@@ -52,7 +52,7 @@ def chip(depth: int, mesh: int = 1, outside: tuple[str, ...] = ("W",)) -> Spec:
         {"!": "Component", "name": "mac", "class": "intmac"},
     ]  # fmt: skip
     document = {"architecture": {"version": 0.4, "nodes": nodes}}
-    return SpecFile(document, "chip").instance(dimensions=PROBLEM.dimensions, tensors=("W", "I", "O"))
+    return SpecFile(document, "chip").instance(problem=PROBLEM)
 
 
 def all_loops_at(spec: Spec, storage: str) -> Mapping:

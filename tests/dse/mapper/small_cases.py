@@ -62,7 +62,7 @@ def draw_case(pick: Pick) -> Case:
     problem = problem_from_document(document["problem"], kind)
     tensors = tuple(s.name for s in problem.data_spaces)
     architecture = _architecture(pick, problem, tensors)
-    spec = SpecFile(architecture, "hardware").instance(dimensions=problem.dimensions, tensors=tensors)
+    spec = SpecFile(architecture, "hardware").instance(problem=problem)
     ert = _energies(pick, [s.name for s in spec.storages])
     return Case(spec, problem, ert, pick.of(["energy", *OBJECTIVES]), (architecture, document))
 

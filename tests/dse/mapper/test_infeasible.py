@@ -110,7 +110,7 @@ def cases(draw: Any) -> tuple[Spec, Problem]:
     bypassed = {t for t in TENSORS if all(t in n["constraints"]["dataspace"]["bypass"] for n in nodes if is_memory(n))}
     assume(not bypassed)
     document = {"architecture": {"version": 0.4, "nodes": nodes}}
-    return SpecFile(document, "hardware").instance(dimensions=problem.dimensions, tensors=TENSORS), problem
+    return SpecFile(document, "hardware").instance(problem=problem), problem
 
 
 def is_memory(node: dict[str, Any]) -> bool:
@@ -209,7 +209,7 @@ def edited(*edits: Edit, layer: dict[str, int] = VGG) -> tuple[Spec, Problem]:
     for edit in edits:
         edit(nodes)
     problem = conv_problem(layer)
-    return SpecFile(document, "arch").instance(dimensions=problem.dimensions, tensors=TENSORS), problem
+    return SpecFile(document, "arch").instance(problem=problem), problem
 
 
 def sized(name: str, **attributes: int | None) -> Edit:

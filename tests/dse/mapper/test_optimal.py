@@ -35,7 +35,7 @@ def chip(problem: Problem, mesh: int = 4, depth: int = 12) -> tuple[Spec, Ert]:
         {"!": "Component", "name": "mac", "class": "intmac"},
     ]  # fmt: skip
     document = {"architecture": {"version": 0.4, "nodes": nodes}}
-    spec = SpecFile(document, "hardware").instance(dimensions=problem.dimensions, tensors=TENSORS)
+    spec = SpecFile(document, "hardware").instance(problem=problem)
     prices = {n: {"read": 1.0, "write": 1.0, "update": 1.0, "leak": 0.0} for n in ("dram", "regs")}
     return spec, Ert({**prices, "mac": {"compute": 0.5}})
 
@@ -85,10 +85,7 @@ def test_cases_that_once_had_a_better_mapping(path: Path) -> None:
     """Each file holds a question and the objective of a mapping that was once missed."""
     document = yaml.safe_load(path.read_text())
     problem = problem_from_document(document["problem"], path)
-    tensors = tuple(s.name for s in problem.data_spaces)
-    spec = SpecFile({"architecture": document["architecture"]}, str(path)).instance(
-        dimensions=problem.dimensions, tensors=tensors
-    )
+    spec = SpecFile({"architecture": document["architecture"]}, str(path)).instance(problem=problem)
     found = search(spec, problem, Ert(document["energies"]), document["objective"], remainders=False)
     assert found.optimal and found.evaluation is not None
     assert cost(found.evaluation, document["objective"])[0] <= document["best"] * (1 + 1e-6)

@@ -55,7 +55,7 @@ QUESTIONS = (
 def recorded(problem: Problem) -> tuple[Spec, Ert]:
     """The 168 PEs of tests/golden, 8 bit."""
     bits = {"act_bits": 8, "weight_bits": 8, "psum_bits": 20}
-    spec = SpecFile.read(GOLDEN / "arch.yaml").instance(bits, dimensions=problem.dimensions, tensors=TENSORS)
+    spec = SpecFile.read(GOLDEN / "arch.yaml").instance(bits, problem=problem)
     return spec, Ert({**read_ert(GOLDEN / "ert.yaml").tables, "mac": {"compute": 0.921875}})
 
 
@@ -72,7 +72,7 @@ def array(problem: Problem) -> tuple[Spec, Ert]:
         {"!": "Component", "name": "mac", "class": "intmac"},
     ]  # fmt: skip
     document = {"architecture": {"version": 0.4, "nodes": nodes}}
-    spec = SpecFile(document, "array").instance(dimensions=problem.dimensions, tensors=TENSORS)
+    spec = SpecFile(document, "array").instance(problem=problem)
     prices = {"dram": (64.0, 64.0, 64.0, 0.5), "buffer": (4.0, 5.0, 5.0, 0.25), "registers": (1.0, 1.25, 1.25, 0.125)}
     tables = {name: dict(zip(("read", "write", "update", "leak"), p, strict=True)) for name, p in prices.items()}
     return spec, Ert({**tables, "mac": {"compute": 0.5}})

@@ -119,8 +119,7 @@ ERT = Ert({"dram": {"read": 10, "write": 8}, "regs": {"read": 1, "write": 2, "le
 def layer(tmp_path: Path) -> Any:
     (tmp_path / "arch.yaml").write_text(ARCH)
     problem = conv_problem({"C": 2, "M": 2, "P": 2})
-    names = tuple(t.name for t in problem.data_spaces)
-    return SpecFile.read(tmp_path / "arch.yaml").instance(dimensions=problem.dimensions, tensors=names), problem
+    return SpecFile.read(tmp_path / "arch.yaml").instance(problem=problem), problem
 
 
 def mapping(dram: Any = (), on_x: Any = (), regs: Any = ()) -> Any:

@@ -202,8 +202,7 @@ COLUMNS = "inter_pe_spatial"
 def layer(tmp_path: Path) -> Any:
     (tmp_path / "arch.yaml").write_text(ARCH)
     problem = conv_problem({"P": 13})
-    names = tuple(t.name for t in problem.data_spaces)
-    return SpecFile.read(tmp_path / "arch.yaml").instance(dimensions=problem.dimensions, tensors=names), problem
+    return SpecFile.read(tmp_path / "arch.yaml").instance(problem=problem), problem
 
 
 def mapping(dram: Any = (("P", 4),), on_x: Any = (("P", 4),), regs: Any = (), remainders: Any = None) -> Any:

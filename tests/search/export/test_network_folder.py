@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,40 @@ def test_the_command_writes_onnx_beside_them(run: Path) -> None:
     assert done.exit_code == 0, done.output
     assert (run / "export" / "network.onnx").stat().st_size > 1000
     assert str(run / "export" / "network.onnx") in done.output
+
+
+def images() -> dict[str, torch.Tensor]:
+    return {"input": torch.rand(3, 1, 8, 8)}
+
+
+def test_the_command_takes_the_inputs_of_the_onnx_file(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="ONNX export needs onnx and onnxscript (pip install 'enos-dse[onnx]')")
+    onnx = pytest.importorskip("onnx")
+    factory = ["--inputs", f"{__name__}:images"]
+    for options, shape in ((factory, ["batch", 1, 8, 8]), (["--input", "2,1,8,8"], ["batch", 1, 8, 8])):
+        done = CliRunner().invoke(export_network, [str(run), "--out", str(tmp_path), *options])
+        assert done.exit_code == 0, done.output
+        (taken,) = onnx.load(tmp_path / "network.onnx").graph.input
+        assert taken.name == "input"
+        assert [d.dim_param or d.dim_value for d in taken.type.tensor_type.shape.dim] == shape
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--input", "1,1,8,8", "--inputs", "a:b"], r"^--inputs: is given beside --input"),
+        (["--input", "1,1,8,8", "--no-onnx"], r"^--no-onnx: does not go with --input"),
+        (["--input", "1,1,x"], r"^--input: found '1,1,x'"),
+        (["--inputs", f"{__name__}:nothing"], r"^inputs .*: module .* has no 'nothing'"),
+        (["--input", "1,1,3,3"], r"^network: fails with these inputs: "),
+    ],
+)
+def test_wrong_inputs_are_one_line(options: list[str], message: str, run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="ONNX export needs onnx and onnxscript (pip install 'enos-dse[onnx]')")
+    done = CliRunner().invoke(export_network, [str(run), "--out", str(tmp_path), *options])
+    assert isinstance(done.exception, InputError)
+    assert re.search(message, str(done.exception)), str(done.exception)
+    assert not (tmp_path / "network.onnx").exists()
 
 
 def test_what_is_no_finished_stage_is_named(run: Path, tmp_path: Path) -> None:

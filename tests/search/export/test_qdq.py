@@ -82,16 +82,18 @@ def test_onnxruntime_gives_torchs_scores(tmp_path: Path, make_table: Any, assign
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     assert json.loads({p.key: p.value for p in model.metadata_props}[ASSIGNMENT_KEY]) == assignment
-    options = runtime.SessionOptions()
-    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    levels = runtime.GraphOptimizationLevel
     for batch in (1, 7):  # the batch size is free
         x = torch.randn(batch, 3, 8, 8)
-        (scores,) = session.run(["scores"], {"images": x.numpy()})
         with torch.no_grad():
             expected = fixed(x)
-        torch.testing.assert_close(torch.from_numpy(scores), expected, rtol=1e-4, atol=1e-5)
+        for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_ALL):
+            options = runtime.SessionOptions()
+            options.graph_optimization_level = level
+            options.intra_op_num_threads = 1
+            session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            (scores,) = session.run(["scores"], {"images": x.numpy()})
+            torch.testing.assert_close(torch.from_numpy(scores), expected, rtol=1e-4, atol=1e-5)
     assert expected.std(0).min() > 0.01  # the scores tell the images apart, so agreement says something
 
 
@@ -125,11 +127,13 @@ def test_every_layer_reads_dequantised_words_and_its_weights_are_int8(tmp_path: 
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     assert len(convolutions) == 4  # MF4 is two
     for node in convolutions:
-        assert source(node.input[0], "Sign", "Abs") == "DequantizeLinear"
+        assert makers[node.input[0]].op_type == "DequantizeLinear"
+        assert source(makers[node.input[0]].input[0], "Sign", "Abs") == "QuantizeLinear"
         weight = makers[node.input[1]]
         assert weight.op_type == "DequantizeLinear"
         assert stored[weight.input[0]].data_type == onnx.TensorProto.INT8
-    assert {makers[n.input[0]].op_type for n in convolutions} == {"DequantizeLinear", "Sign", "Abs"}
+    read = {makers[makers[n.input[0]].input[0]].op_type for n in convolutions}
+    assert read == {"QuantizeLinear", "Sign", "Abs"}  # of integers
     quantisers = [node for node in graph.node if node.op_type == "QuantizeLinear"]
     assert len(quantisers) == 4
     binary = next(n for n in convolutions if {a.name: a.i for a in n.attribute}["group"] == 6)

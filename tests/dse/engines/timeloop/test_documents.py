@@ -45,8 +45,7 @@ def reread(spec: Any, problem: Any) -> Any:
     document = parse_yaml(text, "text")
     found = SpecFile({"architecture": document["architecture"]}, "text")
     layer = problem_from_document({"shape": {}, "instance": {}} | document["problem"], "text: problem")
-    tensors = tuple(t.name for t in problem.data_spaces)
-    return found.instance(dimensions=problem.dimensions, tensors=tensors), layer
+    return found.instance(problem=problem), layer
 
 
 def without_units(spec: Any, problem: Any) -> Any:
@@ -66,9 +65,8 @@ def without_units(spec: Any, problem: Any) -> Any:
 
 def constrained() -> Any:
     problem = conv_problem(LAYER)
-    tensors = tuple(t.name for t in problem.data_spaces)
     arch = SpecFile(parse_yaml(CONSTRAINED, "arch"), "arch")
-    return arch.instance(dimensions=problem.dimensions, tensors=tensors), problem
+    return arch.instance(problem=problem), problem
 
 
 def machines() -> Any:
@@ -101,7 +99,7 @@ def test_permutations_are_written_as_they_are() -> None:
 def test_latencies_and_power_gates_are_handed_on() -> None:
     text = CONSTRAINED.replace("shared_bandwidth: 4", "network_fill_latency: 3, power_gated_at: dram")
     spec = SpecFile(parse_yaml(text.replace("read_bandwidth: 1.0e-5", "network_drain_latency: 4"), "a"), "a").instance(
-        dimensions=conv_problem(LAYER).dimensions, tensors=("Weights", "Inputs", "Outputs")
+        problem=conv_problem(LAYER)
     )
     found, _ = reread(spec, conv_problem(LAYER))
     assert found.network_latency == spec.network_latency == 7

@@ -171,11 +171,6 @@ def test_classes_that_cannot_be_evaluated(cls: Any, action: Any, message: Any) -
             "  actions: [{name: a, subcomponents: [{name: x, actions: [{name: add, action_share: 2}]}]}]",
             "actions[0].subcomponents[0].actions[0]: unknown field 'action_share'",
         ),
-        (  # Accelergy would keep the last entry and lose the energy of the first
-            "- name: c\n  subcomponents: [{name: x, class: aladdin_adder}]\n"
-            "  actions: [{name: a, subcomponents: [{name: x, actions: [{name: add}]}, {name: x, actions: [{}]}]}]",
-            "actions[0].subcomponents[1].name: a second entry for 'x'; list all its actions in one entry",
-        ),
     ],
 )
 def test_component_files_that_cannot_be_read(text: Any, message: Any) -> None:
