@@ -230,14 +230,17 @@ def embedded_energies(
         {'read': 0.789, 'write': 1.301, 'update': 1.301, 'leak': 0.0}
     """
     given = library.energies_of
-    tables = {
-        s.name: given[s.name] if s.name in given else library.energies(s.component, s.attributes, f"{where}: {s.name}")
-        for s in spec.storages
-    }
+    tables = {s.name: given[s.name] if s.name in given else _energies(s, library, where) for s in spec.storages}
     tables[spec.compute.name] = _operation(spec.compute, library, where, compute_actions)
     lacks = None if any(s.name in given for s in spec.storages) else functools.partial(_lacks, library, where)
     ert = Ert(tables, str(where), lacks)
     return ert.with_compute_leakage(spec) if library.compute_leakage else ert
+
+
+def _energies(component: Storage | Compute, library: ComponentLibrary, where: object) -> dict[str, float]:
+    """Energies of a component's class, times what its node scales them by."""
+    found = library.energies(component.component, component.attributes, f"{where}: {component.name}")
+    return {action: energy * component.energy_scale for action, energy in found.items()}
 
 
 def _operation(
@@ -251,7 +254,7 @@ def _operation(
         if uses == [("compute", 1)]:  # Timeloop knows other names of it
             actions = {**actions, "compute": Ert(library.energies_of, library.where).compute(compute.name)}
     else:
-        actions = library.energies(compute.component, compute.attributes, at)
+        actions = _energies(compute, library, where)
     operation = 0.0
     for action, times in uses:
         if action not in actions:

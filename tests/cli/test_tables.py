@@ -255,3 +255,14 @@ def test_tables_from_python() -> None:
     arch = read_arch(ARCH, [CHIP])
     assert arch.library.actions("row_buffer") == ("read", "write", "update", "leak")
     assert read_arch(ARCH).library.actions("row_buffer") is None
+
+
+def test_the_scale_of_a_node_multiplies_the_energies_of_its_class(run: Any, tmp_path: Path) -> None:
+    scaled = tmp_path / "arch.yaml"
+    scaled.write_text(
+        ARCH.read_text().replace("    class: row_buffer\n", "    class: row_buffer\n    energy_scale: 3\n", 1)
+    )
+    plain = document(run, "model", *FILES, "--tables", CHIP)["levels"]
+    found = document(run, "model", scaled, PROBLEM, MAPPING, "--tables", CHIP)["levels"]
+    assert found["glb"]["B"]["energy_pj"] == pytest.approx(3 * plain["glb"]["B"]["energy_pj"])
+    assert found["reg"] == plain["reg"]

@@ -46,6 +46,8 @@ def architecture_file(spec: Spec, library: ComponentLibrary) -> str:
     for component in components(spec):
         entry: dict[str, Any] = {"name": _Text(component.name), "class": _Text(component.component)}
         attributes = {**component.attributes, **handed_down(component, library)}
+        if component.energy_scale != 1:
+            entry["energy_scale"] = component.energy_scale
         entry["attributes"] = {key: _value(value) for key, value in attributes.items()}
         if component.component not in library.classes:
             entry["required_actions"] = list(library.actions(component.component) or ())
