@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dse.hardware.instance import read_arch
+from dse.page.sweep_data import sweep_data
 from dse.table.cost_table import CostTable
 
 HERE = Path(__file__).parents[1] / "dse" / "hardware" / "energy" / "accelergy_tables"
@@ -203,6 +204,9 @@ def test_a_sweep_over_words_has_areas_and_names_what_changes_nothing(run: Any, w
     assert large - small == pytest.approx(0.4 * (1 - 2048 / 8192))
     assert rows[2]["energy_pj"] < rows[0]["energy_pj"] and rows[2]["energy_pj"] == rows[4]["energy_pj"]
     assert (tmp_path / "figures" / "pareto.svg").read_text().count("area (mm2)") == 1
+    page = sweep_data(summary)
+    assert page["axes"] == ["glb_ifmap.depth", "area_mm2"]
+    assert [point["x"][1] for point in page["points"]] == [row["area_mm2"] for row in rows]
     found = document(run, *arguments[:-4])
     assert found["changes_nothing"] == [f"{drams}=hbm2 changes nothing: the hardware is that of HBM2."]
     front = [rows[number - 1] for number in found["pareto_area"]["T8"]]
