@@ -20,10 +20,10 @@ def sweep_data(path: Path | str) -> dict[str, Any]:
     """The points of a sweep that have a total.
 
     Returns:
-        ``workload``, ``candidates``; ``axes``, the settings that vary and are numbers, and the area of the chip where it
-        is known; ``parts``, the parts of the energy (compute, then levels, innermost first); ``points``, each with
-        its ``candidate``, its ``x`` on every axis, ``n_ops``, ``cycles``, ``energy_pj`` and the energy in pJ of every part; ``missing``, a text for each
-        candidate and point without a total, with the reason.
+        ``workload``, ``candidates``; ``axes``, the settings that vary and are numbers, and the area of the chip where
+        it is known; ``parts``, the parts of the energy (compute, then levels, innermost first); ``points``, each with
+        its ``candidate``, its ``x`` on every axis, ``n_ops``, ``cycles``, ``energy_pj`` and the energy in pJ of every
+        part; ``missing``, a text for each candidate and point without a total, with the reason.
 
     Raises:
         InputError: the file is not a summary, or a value is not a number.
