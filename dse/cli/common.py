@@ -6,7 +6,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,21 +23,29 @@ if TYPE_CHECKING:
     from dse.table.fill import Report
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+PATH = click.Path(path_type=Path)
 ARCH_HELP = "Timeloop v4 specification, or the name of a shipped one; default: eyeriss_168."
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def workload_options(function: _Function, *, required: bool = True) -> Callable[..., Any]:
+def workload_options(function: _Function, *, required: bool = True, joined: bool = True) -> Callable[..., Any]:
     """WORKLOAD and the options that decide which table it has and where that is stored.
 
-    The function gets `--include` as part of `arch`, the options of the engine as an engine, and `--perfect` as
-    `remainders`, which is None where it is not given.
+    The function gets `--include`, `--tables` and `--leakage` as part of `arch`, the options of the engine as an engine,
+    and `--perfect` as `remainders`, which is None where it is not given.
+
+    Args:
+        required: WORKLOAD must be given.
+        joined: False leaves `tables` and `leakage` to the function, which may have another `arch` for them.
     """
 
     @functools.wraps(function)
     def call(*, arch: Path | None, include: ArchReading, engine: Engine, perfect: bool | None, **others: Any) -> Any:
         remainders = remainders_wanted(perfect, engine)
+        if not joined:
+            others |= {"tables": include.tables, "leakage": include.leakage}
+            include = replace(include, tables=(), leakage=LEAKAGE[0])
         return function(arch=arch_with(arch, include), engine=engine, remainders=remainders, **others)
 
     decorated = engine_options(call)
@@ -113,26 +121,55 @@ def engine_option(function: _Function) -> _Function:
     )(function)
 
 
+LEAKAGE = ("memories", "all")
+"""What leaks: memories alone, as in Timeloop, or compute units too."""
+
+
 @dataclass(frozen=True)
 class ArchReading:
-    """How a specification is read: more files of it, values for templates, and whether sparse designs are dense."""
+    """How a specification is read: more files of it, values for templates, whether sparse designs are dense, and what
+    is given beside it: tables of components, and what leaks."""
 
     include: tuple[Path, ...] = ()
     jinja: Mapping[str, Any] = field(default_factory=dict)
     dense: bool = False
     functions: bool = False
+    tables: tuple[Path, ...] = ()
+    leakage: str = LEAKAGE[0]
 
 
 def include_option(function: _Function) -> Callable[..., Any]:
     """How the specification is read; the function gets it as `include`."""
 
     @functools.wraps(function)
-    def call(*, include: tuple[Path, ...], jinja: tuple[str, ...], dense: bool, functions: bool, **others: Any) -> Any:
-        reading = ArchReading(include, named_values(jinja, "--jinja"), dense, functions)
+    def call(
+        *,
+        include: tuple[Path, ...],
+        jinja: tuple[str, ...],
+        dense: bool,
+        functions: bool,
+        tables: tuple[Path, ...],
+        leakage: str,
+        **others: Any,
+    ) -> Any:
+        reading = ArchReading(include, named_values(jinja, "--jinja"), dense, functions, tables, leakage)
         return function(include=reading, **others)
 
     decorated: Callable[..., Any] = call
     for option in (
+        click.option(
+            "--leakage",
+            type=click.Choice(LEAKAGE),
+            default=LEAKAGE[0],
+            show_default=True,
+            help="What leaks: memories, as in Timeloop, or all, compute units too.",
+        ),
+        click.option(
+            "--tables",
+            type=PATH,
+            multiple=True,
+            help="Component tables or classes, ERT or ART files, or a folder of these; repeatable.",
+        ),
         click.option("--functions", is_flag=True, help="Run the programs in Python whose functions ARCH calls."),
         click.option("--dense", is_flag=True, help="Read a design with sparse optimisations as if it had none."),
         click.option(
@@ -150,16 +187,20 @@ def include_option(function: _Function) -> Callable[..., Any]:
 
 
 def arch_with(arch: Path | None, reading: ArchReading) -> ArchLike:
-    """A specification in one file, or in several."""
+    """A specification in one file, or in several, with the tables that are given beside it."""
+    alone = replace(reading, tables=(), leakage=LEAKAGE[0])
+    if alone != ArchReading() and arch is None:
+        given = next(f"--{name}" for name, value in vars(alone).items() if value)
+        raise InputError(given, "has nothing to go with", hint="give --arch FILE too")
     if reading == ArchReading():
         return arch
-    if arch is None:
-        given = next(f"--{name}" for name, value in vars(reading).items() if value)
-        raise InputError(given, "has nothing to go with", hint="give --arch FILE too")
-    from dse.hardware.instance import find_arch  # not every command needs it
+    from dse.hardware.instance import find_arch, read_arch  # not every command needs it
     from dse.hardware.spec_reader import SpecFile
 
-    return SpecFile.read(find_arch(arch), reading.include, reading.jinja, reading.dense, reading.functions)
+    read: ArchLike = arch
+    if alone != ArchReading():
+        read = SpecFile.read(find_arch(arch), reading.include, reading.jinja, reading.dense, reading.functions)
+    return read_arch(read, reading.tables, compute_leakage=reading.leakage != LEAKAGE[0])
 
 
 def named_values(texts: tuple[str, ...], option: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping as MappingType
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import click
 
 from dse.cli.common import (
     FILE,
+    PATH,
     ArchReading,
     arch_with,
     check_writable,
@@ -26,12 +28,14 @@ from dse.cli.common import (
     uj,
 )
 from dse.cli.fronts import among, front_option, layer_document, layer_text, most_points, numbered, refuse_with_front
+from dse.cli.network_totals import areas_text
 from dse.core.errors import InputError
 from dse.core.files import system_errors
 from dse.core.templates import read_template
 from dse.core.text import text_table
 from dse.engines import Engine, load_engine
-from dse.hardware.energy.ert import Ert, read_ert
+from dse.hardware.energy.area import Areas, areas_of
+from dse.hardware.energy.ert import Ert, read_art, read_ert, run_files
 from dse.hardware.instance import library_for, read_arch
 from dse.hardware.spec import Spec
 from dse.mapper import OBJECTIVES
@@ -59,7 +63,7 @@ def _var_option(function: _Function) -> _Function:
 @click.argument("arch", type=FILE)
 @click.argument("problem", type=FILE)
 @click.argument("mapping", type=FILE)
-@click.argument("ert", type=FILE, required=False)
+@click.argument("ert", type=PATH, required=False)
 @_var_option
 @include_option
 @engine_option
@@ -98,7 +102,7 @@ def model(
     if count == "physical" and engine == "timeloop":
         raise InputError("--count", "physical does not go with --engine timeloop", "timeloop")
     loaded = load_engine(engine)
-    layer, spec, energies = _read(loaded, arch, include, problem, ert, variables)
+    layer, spec, energies, areas = _read(loaded, arch, include, problem, ert, variables)
     document = read_template(mapping, include.jinja)
     entries = document["mapping"] if isinstance(document, dict) and "mapping" in document else document
     chosen = parse_directives(spec, layer, entries, mapping)
@@ -107,15 +111,16 @@ def model(
     evaluation = evaluate_(spec, layer, chosen, energies)
     beside = _timeloops(spec, layer, chosen, energies) if physical else {}
     if as_json:
-        echo_json({**_document(spec, layer, chosen, evaluation), **beside})
+        echo_json({**_document(spec, layer, chosen, evaluation), **beside, **_chip(areas)})
     else:
         click.echo(_text(spec, layer, chosen, evaluation, beside))
+        click.echo("".join(f"{line}\n" for line in _chip_lines(spec, energies, evaluation, areas)), nl=False)
 
 
 @click.command()
 @click.argument("arch", type=FILE)
 @click.argument("problem", type=FILE)
-@click.argument("ert", type=FILE, required=False)
+@click.argument("ert", type=PATH, required=False)
 @_var_option
 @include_option
 @engine_options
@@ -159,7 +164,7 @@ def mapper(
         refuse_with_front(objective=objective, slack=slack)
         if engine.name != "native":
             refuse_with_front(engine=engine.name)
-    layer, spec, energies = _read(engine, arch, include, problem, ert, variables)
+    layer, spec, energies, areas = _read(engine, arch, include, problem, ert, variables)
     remainders = remainders_wanted(perfect, engine) is not False and engine.has_remainders
     if front is not None:
         _print_front(spec, layer, energies, most_points(front), remainders, output, as_json)
@@ -175,10 +180,11 @@ def mapper(
             output.write_text(_mapping_yaml(entries), encoding="utf-8")
     beside = _timeloops(spec, layer, found.mapping, energies) if engine.name != "timeloop" else {}
     if as_json:
-        document = {**_document(spec, layer, found.mapping, found.evaluation), **beside}
+        document = {**_document(spec, layer, found.mapping, found.evaluation), **beside, **_chip(areas)}
         echo_json({**document, "mapping": entries, "optimal": found.optimal, "mapspace": found.mapspace})
         return
     click.echo(_text(spec, layer, found.mapping, found.evaluation, beside))
+    click.echo("".join(f"{line}\n" for line in _chip_lines(spec, energies, found.evaluation, areas)), nl=False)
     click.echo(f"{'Proven' if found.optimal else 'Not proven'} optimal {among(found.mapspace)}.")
     computing, _ = _utilisation(spec, layer, found.mapping, found.evaluation)
     if objective == "energy" and not share and computing < _FEW:
@@ -218,7 +224,7 @@ def _print_front(
 
 def _read(
     engine: Engine, arch: Path, reading: ArchReading, problem: Path, ert: Path | None, variables: tuple[str, ...]
-) -> tuple[Problem, Spec, Ert]:
+) -> tuple[Problem, Spec, Ert, Areas]:
     document = read_template(problem, reading.jinja)
     if not isinstance(document, dict) or "problem" not in document:
         raise InputError(problem, "no `problem` key", "a Timeloop v4 problem file")
@@ -228,9 +234,33 @@ def _read(
         document["problem"], f"{problem}: problem", specification.scope(settings), dense=reading.dense
     )
     spec = specification.instance(settings, problem=layer, this_layer=True)
-    if ert is not None:
-        return layer, spec, read_ert(ert)
-    return layer, spec, engine.energies(spec, library_for(specification), specification.where, (("compute", 1.0),))
+    library = library_for(specification)
+    if ert is None:
+        energies = engine.energies(spec, library, specification.where, (("compute", 1.0),))
+    else:
+        energies = read_ert(ert)
+        energies = energies.with_compute_leakage(spec) if library.compute_leakage else energies
+        library = replace(library, areas_of=read_art(ert)) if ert.is_dir() and run_files(ert).art else library
+    return layer, spec, energies, areas_of(spec, library, specification.where)
+
+
+def _chip(areas: Areas) -> dict[str, Any]:
+    """The areas of the chip as JSON data; nothing where none is known."""
+    return {"areas_mm2": {**areas.mm2, "total": areas.total_mm2}} if areas.known else {}
+
+
+def _chip_lines(spec: Spec, ert: Ert, evaluation: Evaluation, areas: Areas) -> list[str]:
+    """Lines on the area of the chip, and on leakage of compute units that the energy leaves out."""
+    lines = areas_text(areas, "Area of the chip")
+    leak = ert.compute_leakage(spec.compute.name)
+    if leak:
+        cycles = evaluation.cycles - spec.network_latency
+        energy = leak * evaluation.compute_instances * cycles
+        lines.append(
+            f"Leakage of the compute units that work, {uj([energy])[0]} uJ, is not counted, as in Timeloop; "
+            "--leakage all counts it."
+        )
+    return lines
 
 
 def _mapping_yaml(entries: list[dict[str, Any]]) -> str:

@@ -181,6 +181,7 @@ def _document(table: CostTable, report: Report, store: Path, clock: float | None
         "paper_e_op_ratio": PAPER_E_OP_RATIO,
         "cycle_seconds": clock_of(table, clock).seconds,
         "few_pes": {c: [asdict(idle) for idle in idle_layers(table, c)] for c in table.candidates},
+        "areas_mm2": dict(table.provenance.areas_mm2) if table.provenance else {},
         "rows": list(table.rows),
     }
 

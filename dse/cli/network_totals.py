@@ -13,9 +13,10 @@ from dse.cli.common import uj
 from dse.core.errors import InputError
 from dse.core.text import text_table
 from dse.table.performance import clock_of, has_embeddings, idle_layers
-from dse.table.totals import REFERENCE, Total
+from dse.table.totals import REFERENCE, Total, areas_of
 
 if TYPE_CHECKING:
+    from dse.hardware.energy.area import Areas
     from dse.table.cost_table import CostTable
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -53,6 +54,8 @@ def totals_lines(table: CostTable, totals: Sequence[Total], clock: float | None)
     at = clock_of(table, clock)
     lines = [f"One operator at one precision throughout, energies in uJ, time at {at.text} ({at.origin}):"]
     lines.append(_totals_table(totals, at.seconds))
+    lines += area_lines(table)
+    lines += leakage_lines(table, totals)
     if has_embeddings(table):
         lines.append("Weights are without the tables of embeddings, whose size the workload does not say.")
     return [*lines, *idle_lines(table)]
@@ -79,9 +82,52 @@ def _totals_table(totals: Sequence[Total], seconds: float) -> str:
         ("with\nstalls", [_percent(p.utilisation_with_stalls) for p in found]),
         (f"weights\n{weight_unit}", weights),
         (f"off chip\n{traffic_unit}", traffic),
+        ("area\nmm2", ["" if t.area_mm2 is None else mm2(t.area_mm2) for t in totals]),
     ]  # fmt: skip
-    columns = [(name, cells) for name, cells in columns if name != "paper" or any(cells)]
+    optional = ("paper", "area\nmm2")
+    columns = [(name, [c or "-" for c in cells] if name != "paper" else cells) for name, cells in columns
+               if name not in optional or any(cells)]  # fmt: skip
     return text_table([name for name, _ in columns], [list(row) for row in zip(*(c for _, c in columns), strict=True)])
+
+
+def mm2(area: float) -> str:
+    """An area in mm^2 with four digits."""
+    return f"{area:.4g}"
+
+
+def area_lines(table: CostTable, candidate: str | None = None) -> list[str]:
+    """Lines with the area of every component on the chip, under a candidate (None: the reference), and what lacks."""
+    if candidate is None:
+        row = next((r for r in table.rows if (r["operator"], r["bits"]) == REFERENCE), table.rows[0])
+        candidate = row["candidate"]
+    return areas_text(areas_of(table, candidate), f"Area of the chip under {candidate}")
+
+
+def areas_text(areas: Areas, name: str) -> list[str]:
+    """Lines with the area of every component on the chip, and what lacks one; none where no area is known."""
+    if not areas.known:
+        return []
+    parts = [f"{component} {mm2(area)}" for component, area in areas.mm2.items() if area is not None]
+    total = f"; together {mm2(areas.total_mm2)}" if areas.total_mm2 is not None else ""
+    lines = [f"{name}, mm2, all instances: {', '.join(parts)}{total}."]
+    if areas.lacking:
+        lines.append(f"The tables have no area of {', '.join(areas.lacking)}: the total is not known.")
+    return lines
+
+
+def leakage_lines(table: CostTable, totals: Sequence[Total]) -> list[str]:
+    """A line on leakage of compute units that the energies leave out, where the tables have some."""
+    about = table.provenance
+    if about is None or not about.compute_leakage_pj:
+        return []
+    most = {
+        t.candidate: leak * about.pes[t.candidate] * t.performance.cycles
+        for t in totals
+        if (leak := about.compute_leakage_pj.get(t.candidate)) and t.performance.cycles is not None
+    }
+    parts = [f"{name} {energy}" for name, energy in zip(most, uj(list(most.values())), strict=True)]
+    shown = f", at most {', '.join(parts)} uJ with all PEs in all cycles," if parts else ""
+    return [f"Leakage of compute units{shown} is not counted, as in Timeloop; --leakage all counts it."]
 
 
 def idle_lines(table: CostTable) -> list[str]:

@@ -11,6 +11,7 @@ import click
 
 from dse.cli.common import (
     FILE,
+    LEAKAGE,
     check_jobs,
     check_table_file,
     check_writable,
@@ -20,14 +21,15 @@ from dse.cli.common import (
     origin,
     workload_options,
 )
+from dse.cli.network_totals import mm2
 from dse.cli.progress import mapping_bar
 from dse.core.errors import InputError
 from dse.core.files import system_errors
 from dse.core.text import text_table
 from dse.engines import Engine
-from dse.hardware.instance import ArchLike
+from dse.hardware.instance import ArchLike, read_arch
 from dse.sweep.axes import combine, format_number, parse_set
-from dse.sweep.run import plan_sweep, run_sweep
+from dse.sweep.run import plan_sweep, run_sweep, unchanged
 from dse.sweep.sweep_file import SweepConfig, read_sweep
 from dse.table.fill import Report
 from dse.table.store import default_path
@@ -46,7 +48,7 @@ _LARGEST = 1e6
 
 
 @click.command()
-@partial(workload_options, required=False)
+@partial(workload_options, required=False, joined=False)
 @click.option("--set", "settings", metavar="PATHS=VALUES", multiple=True, help="What varies; repeatable.")
 @click.option("--config", type=FILE, help="Sweep file; what the command line gives replaces what it says.")
 @click.option("--candidate", "only", multiple=True, help="Only this one, such as T8; repeatable; default: all.")
@@ -64,6 +66,8 @@ _LARGEST = 1e6
 def sweep(
     workload: str | None,
     arch: ArchLike,
+    tables: tuple[Path, ...],
+    leakage: str,
     operators: Path | None,
     engine: Engine,
     objective: str | None,
@@ -85,8 +89,8 @@ def sweep(
     """Maps a network on every accelerator that some settings span.
 
     WORKLOAD is a workload file or the name of a shipped one. PATHS is NODE.ATTRIBUTE, NODE.meshX, NODE.meshY or
-    variables.NAME, or several of these joined by commas, which take the same value. VALUES are numbers a,b,c or a range
-    start:stop:xFACTOR or start:stop:+STEP. Every combination of several --set is a point.
+    variables.NAME, or several of these joined by commas, which take the same value. VALUES are numbers a,b,c, a range
+    start:stop:xFACTOR or start:stop:+STEP, or words such as LPDDR4,HBM2. Every combination of several --set is a point.
 
     What the store already has is not computed again; a sweep that was killed resumes.
 
@@ -111,7 +115,7 @@ def sweep(
     plan = plan_sweep(
         name,
         combine(said.axes, [parse_set(text) for text in settings]),
-        arch=arch or said.arch,
+        arch=read_arch(arch or said.arch, tables or said.tables, compute_leakage=leakage != LEAKAGE[0]),
         candidates=operators or said.operators,
         only=only or (sensitivities.candidates if sensitivities else said.candidates),
         engine=engine,
@@ -147,12 +151,14 @@ def sweep(
     drawn = _draw(found, shown, figures) if figures is not None else []
     where = store or default_path()
     if as_json:
-        document = _document(found, plan.arch, reports[-1], where)
+        document = _document(found, plan.arch, reports[-1], where) | {"changes_nothing": list(unchanged(plan))}
         echo_json(document if assigned is None else {**document, "assigned": _assigned_document(assigned, budgets)})
     else:
         if assigned is not None:
             click.echo("\n".join(_assigned_lines(found, assigned, budgets)))
         click.echo("\n".join(_lines(found, shown, reports[-1], where)))
+        for line in unchanged(plan):
+            click.echo(line)
         for path in (*output, *summary, *([front_file] if front_file else [])):
             click.echo(f"Table: {path}")
         for path in drawn:
@@ -238,6 +244,7 @@ def _document(found: SweepTable, arch: str, report: Report, store: Path) -> dict
         "points": [{"point": point.number, **point.settings} for point in found.points],
         "summary": list(found.summary),
         "pareto": {c: [row["point"] for row in found.pareto(c)] for c in found.candidates},
+        "pareto_area": {c: [row["point"] for row in found.pareto(c, "area_mm2")] for c in found.candidates},
         "winners": {
             c: [{"layer": w.layer, "point": w.point, "energy_pj": w.energy_pj, "saving": w.saving}
                 for w in found.winners(c)]
@@ -265,12 +272,16 @@ def _points_table(found: SweepTable) -> str:
         if len(found.points) <= _MOST_POINTS or any(p.number in f or p.number == best.get(c) for c, f in fronts.items())
     ]
     paths = list(found.points[0].settings)
+    areas = any(total["area_mm2"] is not None for total in found.summary)
     rows = []
     for point in points:
         cells = [str(point.number), *map(format_number, point.settings.values())]
         totals = [found.total(point.number, c) for c in found.candidates]
         bits = next((t["on_chip_bits"] for t in totals if t["on_chip_bits"] is not None), None)
         cells.append("-" if bits is None else f"{bits / 8192:.1f}")
+        if areas:
+            area = next((t["area_mm2"] for t in totals if t["area_mm2"] is not None), None)
+            cells.append("-" if area is None else mm2(area))
         for candidate, total in zip(found.candidates, totals, strict=True):
             marks = ("*" if best.get(candidate) == point.number else " ") + (
                 "p" if point.number in fronts[candidate] else " "
@@ -282,6 +293,7 @@ def _points_table(found: SweepTable) -> str:
         "point",
         *(path.replace(".", "\n.") for path in paths),
         "on chip\nKB",
+        *(["area\nmm2"] if areas else []),
         *(f"{c}   " for c in found.candidates),
     ]
     table = text_table(header, rows)
@@ -303,9 +315,11 @@ def _winners(found: SweepTable, candidate: str) -> list[str]:
     ]
     spared = sum((w.common_pj or 0.0) - (w.energy_pj or 0.0) for w in winners) / best["energy_pj"]
     front = ", ".join(str(row["point"]) for row in found.pareto(candidate))
+    small = ", ".join(str(row["point"]) for row in found.pareto(candidate, "area_mm2"))
     return [
         f"{candidate}: best for all layers is point {best['point']}, {labels[best['point']]}: "
-        f"{best['energy_pj'] / 1e6:.1f} uJ, {best['cycles']:,} cycles. Energy-delay front: {front}.",
+        f"{best['energy_pj'] / 1e6:.1f} uJ, {best['cycles']:,} cycles. Energy-delay front: {front}."
+        + (f" Energy-area front: {small}." if small else ""),
         f"Each layer at its own best point would need {spared:.1%} less:",
         text_table(["layer", "point", "", "saves"], rows),
         "",

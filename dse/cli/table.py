@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dse.cli.common import FILE, check_table_file, uj, workload_options
+from dse.cli.network_totals import area_lines
 from dse.core.errors import InputError
 from dse.core.text import text_table
 from dse.engines import Engine
@@ -60,6 +61,8 @@ def table(
         click.echo(f"{path}: {len(costs.rows)} rows, {len(costs.layers)} layers, {len(costs.candidates)} candidates")
     if breakdown is not None:
         click.echo(f"Energy of each layer under {breakdown}, uJ:\n{breakdown_table(costs, breakdown)}")
+        for line in area_lines(costs, breakdown):
+            click.echo(line)
 
 
 def breakdown_table(costs: CostTable, candidate: str) -> str:

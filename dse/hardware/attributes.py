@@ -16,7 +16,7 @@ from typing import Any
 from dse.core import fields
 from dse.core.errors import InputError, did_you_mean
 from dse.hardware.energy.components import ComponentLibrary
-from dse.hardware.energy.tables import PRIMITIVE_CLASSES, primitive_actions, selecting_attributes
+from dse.hardware.energy.tables import PRIMITIVE_CLASSES, selecting_attributes
 
 DATAWIDTH = ("datawidth", "word_bits", "word_width")
 WIDTH = ("width", "memory_width", "data_storage_width")
@@ -131,15 +131,16 @@ class Known:
         for kind, words in (("memory", _MEMORY_WORDS), ("compute", _COMPUTE_WORDS)):
             if any(word in component_class for word in words):
                 return kind
-        declared = self._library.classes.get(component_class)
-        actions = declared.actions if declared else primitive_actions(component_class)
+        actions = self._library.actions(component_class)
         if actions is not None:
-            return "memory" if {"read", "write"} <= set(actions) else "compute"
+            stores = {"read", "write"} <= set(actions) and not self._library.own.computes(component_class)
+            return "memory" if stores else "compute"
         allowed = (
             f"a class of `components`, or a name with {', '.join((*_MEMORY_WORDS, *_COMPUTE_WORDS[:1], 'compute'))}"
         )
         near = did_you_mean(component_class, (*self._library.classes, *_MEMORY_WORDS, *_COMPUTE_WORDS))
-        raise InputError(where, f"unknown class {component_class!r}{near}", allowed)
+        hint = "or give its table by --tables FILE"
+        raise InputError(where, f"unknown class {component_class!r}{near}", allowed, hint)
 
     def check(
         self, attributes: Mapping[str, Any], component_class: str | None, subclass: str | None, where: str
@@ -183,15 +184,10 @@ class Known:
             primitives = [attribute for name in PRIMITIVE_CLASSES for attribute in selecting_attributes(name)]
             return {*MEMORY, *ESTIMATOR, *classes, *primitives}
         memory = self.kind(component_class, where) == "memory"
-        energies = subclass or component_class
-        declared = self._library.classes.get(energies)
-        if declared is not None:
-            own: Iterable[str] = declared.attributes
-        elif primitive_actions(energies) is not None:
-            own = selecting_attributes(energies)
-        elif not memory:
-            return None
-        else:
+        own = self._library.attributes(subclass or component_class)
+        if own is None:
+            if not memory:
+                return None
             own = ()
         return {*(MEMORY if memory else (*DATAWIDTH, *GATING)), *ESTIMATOR, *own}
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dse.core.documents import readable
 from dse.core.errors import InputError, unknown
+from dse.core.fields import shown
 from dse.core.shipped import data_dir
+from dse.hardware.attributes import BLOCK, DEPTH, MEMORY, WIDTH
 from dse.hardware.candidates import Candidate, shipped_operators
+from dse.hardware.energy.area import Areas, areas_of
 from dse.hardware.energy.components import ComponentLibrary
 from dse.hardware.energy.ert import Ert
+from dse.hardware.energy.table_files import read_table_files
 from dse.hardware.spec import Compute, Spec, Storage
 from dse.hardware.spec_reader import SpecFile
 from dse.workload.problem import Problem
 
 DEFAULT_ARCH = "eyeriss_168.yaml"
+_COUNTED = frozenset(MEMORY) - {*WIDTH, *DEPTH, *BLOCK, "entries", "sizeKB"}
+"""Attributes of a memory that decide numbers of accesses and cycles, not the energy of an access."""
+
 ArchLike = SpecFile | Path | str | None
 
 Estimate = Callable[[Spec, ComponentLibrary, object, Iterable[tuple[str, float]]], Ert]
@@ -31,6 +38,12 @@ class Instance:
     candidate: Candidate
     spec: Spec
     ert: Ert
+    areas: Areas = field(default_factory=Areas)
+
+    @property
+    def uncounted_leakage_pj(self) -> float:
+        """Leakage of a compute unit in pJ per cycle that is not charged, as in Timeloop."""
+        return self.ert.compute_leakage(self.spec.compute.name)
 
     @property
     def e_op_pj(self) -> float:
@@ -38,14 +51,27 @@ class Instance:
         return self.ert.compute(self.spec.compute.name)
 
 
-def read_arch(arch: ArchLike = None) -> SpecFile:
+def read_arch(arch: ArchLike = None, tables: Iterable[Path | str] = (), *, compute_leakage: bool = False) -> SpecFile:
     """The parsed specification: `arch` itself, or the content of the file that `find_arch` gives.
+
+    Args:
+        tables: files of component tables that answer before the shipped ones, see
+            `dse.hardware.energy.table_files.read_table_files`.
+        compute_leakage: leakage of compute units is charged, too, which Timeloop leaves out.
+
+    Raises:
+        InputError: a file that cannot be read, or is of no form that is known.
 
     Example:
         >>> Path(read_arch("eyeriss_168").where).name
         'eyeriss_168.yaml'
     """
-    return arch if isinstance(arch, SpecFile) else SpecFile.read(find_arch(arch))
+    specification = arch if isinstance(arch, SpecFile) else SpecFile.read(find_arch(arch))
+    paths = tuple(tables)
+    if not paths and not compute_leakage:
+        return specification
+    files = read_table_files(paths, compute_leakage=compute_leakage)
+    return specification.with_tables(files)
 
 
 def find_arch(name: Path | str | None = None) -> Path:
@@ -126,7 +152,35 @@ def with_energies(
         ['dram_weights', 'dram_ofmap', 'dram_ifmap', 'glb_psum', 'glb_ifmap',
          'ifmap_spad', 'weights_spad', 'psum_spad', 'mac']
     """
-    return Instance(candidate, spec, (estimate or embedded_energies)(spec, library, where, candidate.compute_actions))
+    ert = (estimate or embedded_energies)(spec, library, where, candidate.compute_actions)
+    return Instance(candidate, spec, ert, areas_of(spec, library, where))
+
+
+def check_given(instances: Iterable[Instance], library: ComponentLibrary) -> None:
+    """Refuses an ERT for several accelerators whose components differ: it has one energy of each.
+
+    Raises:
+        InputError: naming table, component, and the attribute with two of its values.
+
+    Example:
+        >>> check_given([], ComponentLibrary.shipped())  # no ERT is given
+    """
+    seen: dict[str, Mapping[str, object]] = {}
+    for instance in instances:
+        components: list[Storage | Compute] = [*instance.spec.storages, instance.spec.compute]
+        for component in components:
+            if component.name not in library.energies_of:
+                continue
+            own = {"class": component.component, **component.attributes}
+            first = seen.setdefault(component.name, own)
+            for name in (*first, *(key for key in own if key not in first)):
+                if name not in _COUNTED and first.get(name) != own.get(name):
+                    raise InputError(
+                        f"{library.where}: {component.name}",
+                        f"has one energy for accelerators that differ: {name} is {shown(first.get(name))} and "
+                        f"{shown(own.get(name))}",
+                        hint="map one candidate (--candidate) or point alone, or give tables of the class, not an ERT",
+                    )
 
 
 def spec_for(arch: SpecFile, problem: Problem, variables: dict[str, int] | dict[str, object] | None = None) -> Spec:
@@ -158,7 +212,7 @@ def embedded_energies(
     where: object,
     compute_actions: Iterable[tuple[str, float]] = (("compute", 1),),
 ) -> Ert:
-    """Energies of a specification's components from the embedded estimator.
+    """Energies of a specification's components from an ERT that the library has, else from the embedded estimator.
 
     Args:
         where: the specification's file, for errors.
@@ -175,16 +229,39 @@ def embedded_energies(
         >>> {action: round(energy, 3) for action, energy in ert.storage("weights_spad").items()}
         {'read': 0.789, 'write': 1.301, 'update': 1.301, 'leak': 0.0}
     """
-    tables = {s.name: library.energies(s.component, s.attributes, f"{where}: {s.name}") for s in spec.storages}
-    compute = spec.compute
-    actions = library.energies(compute.component, compute.attributes, f"{where}: {compute.name}")
+    given = library.energies_of
+    tables = {s.name: given[s.name] if s.name in given else _energies(s, library, where) for s in spec.storages}
+    tables[spec.compute.name] = _operation(spec.compute, library, where, compute_actions)
+    lacks = None if any(s.name in given for s in spec.storages) else functools.partial(_lacks, library, where)
+    ert = Ert(tables, str(where), lacks)
+    return ert.with_compute_leakage(spec) if library.compute_leakage else ert
+
+
+def _energies(component: Storage | Compute, library: ComponentLibrary, where: object) -> dict[str, float]:
+    """Energies of a component's class, times what its node scales them by."""
+    found = library.energies(component.component, component.attributes, f"{where}: {component.name}")
+    return {action: energy * component.energy_scale for action, energy in found.items()}
+
+
+def _operation(
+    compute: Compute, library: ComponentLibrary, where: object, compute_actions: Iterable[tuple[str, float]]
+) -> dict[str, float]:
+    """The energy of an operation, and the leakage of the unit in a cycle where it has some."""
+    at, uses = f"{where}: {compute.name}", list(compute_actions)
+    if compute.name in library.energies_of:
+        actions: Mapping[str, float] = library.energies_of[compute.name]
+        at = f"{library.where}: {compute.name}"
+        if uses == [("compute", 1)]:  # Timeloop knows other names of it
+            actions = {**actions, "compute": Ert(library.energies_of, library.where).compute(compute.name)}
+    else:
+        actions = _energies(compute, library, where)
     operation = 0.0
-    for action, times in compute_actions:
+    for action, times in uses:
         if action not in actions:
-            raise InputError(f"{where}: {compute.name}", f"class {compute.component} has no action {action!r}", actions)
+            raise InputError(at, f"class {compute.component} has no action {action!r}", actions)
         operation += times * actions[action]
-    tables[compute.name] = {"compute": operation}
-    return Ert(tables, str(where), functools.partial(_lacks, library, where))
+    leak = actions.get("leak", 0.0)
+    return {"compute": operation, **({"leak": leak} if leak else {})}
 
 
 def _lacks(library: ComponentLibrary, where: object, storage: Storage) -> str:

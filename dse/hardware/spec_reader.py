@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import runpy
@@ -18,6 +19,7 @@ from dse.hardware import attributes as names
 from dse.hardware.array_containers import array_variables, as_containers
 from dse.hardware.constraints import ConstraintReader, Evaluate
 from dse.hardware.energy.components import ComponentLibrary
+from dse.hardware.energy.table_files import TableFiles
 from dse.hardware.flat_form import from_flat, is_flat
 from dse.hardware.nodes import Leaf, Tree, node_name
 from dse.hardware.spec import Compute, Fanout, Spec, Storage
@@ -71,6 +73,7 @@ class SpecFile:
             raise InputError(f"{where}: architecture.nodes", "is missing", "a list of nodes, outermost first")
         self.where = where
         self.document = document
+        self.tables: TableFiles | None = None
         self.variables = _variables(document.get("variables"), f"{where}: variables") | _histograms(document)
         self._given_nodes: list[Any] = architecture["nodes"]
         self.nodes: list[Any] = as_containers(architecture["nodes"], self.variables, str(where))
@@ -162,11 +165,19 @@ class SpecFile:
 
     @cached_property
     def library(self) -> ComponentLibrary:
-        """The shipped component classes, and those of the specification."""
+        """The shipped component classes, those of the specification, and the tables that are given beside it."""
         library = ComponentLibrary.shipped()
         if "components" in self.document:
             library = library.with_classes(self.document["components"], f"{self.where}: components")
-        return library
+        return library.with_files(self.tables) if self.tables else library
+
+    def with_tables(self, tables: TableFiles | None) -> SpecFile:
+        """This specification with tables of components that are given beside it, before those it had."""
+        found = copy.copy(self)
+        found.tables = tables
+        for cached in ("library", "_known"):
+            found.__dict__.pop(cached, None)
+        return found
 
     @cached_property
     def _known(self) -> names.Known:
@@ -335,7 +346,8 @@ class _Reader:
                 raise InputError(leaf.where, problem, "a compute component")
             own = self._attributes(leaf, inherited)
             self.known.check(own, leaf.component_class, leaf.subclass, f"{leaf.where}.attributes")
-            attributes = inherited | own
+            # Own attributes first, as in the front end: of two that one column of a table names the first counts.
+            attributes = own | {key: value for key, value in inherited.items() if key not in own}
             if leaf.is_container:
                 inherited = attributes
             groups = self.constraints.groups(leaf.constraints, f"{leaf.where}.constraints")

@@ -64,6 +64,7 @@ class Evaluation:
             "energy_pj": self.energy_pj,
             "cycles": self.cycles,
             "computes": self.computes,
+            "leakage_pj": self.leakage_pj,
             "levels": levels,
         }
 

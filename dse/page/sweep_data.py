@@ -13,16 +13,17 @@ from dse.table.columns import Row
 from dse.table.rows import read_rows
 
 _NEEDED = ("point", "workload", "candidate", "status", "n_ops", "energy_pj", "compute_pj", "cycles")
+_AREA = "area_mm2"
 
 
 def sweep_data(path: Path | str) -> dict[str, Any]:
     """The points of a sweep that have a total.
 
     Returns:
-        ``workload``, ``candidates``; ``axes``, the settings that vary and are numbers; ``parts``, the parts of the
-        energy (compute, then levels, innermost first); ``points``, each with its ``candidate``, its ``x`` on every
-        axis, ``n_ops``, ``cycles``, ``energy_pj`` and the energy in pJ of every part; ``missing``, a text for each
-        candidate and point without a total, with the reason.
+        ``workload``, ``candidates``; ``axes``, the settings that vary and are numbers, and the area of the chip where
+        it is known; ``parts``, the parts of the energy (compute, then levels, innermost first); ``points``, each with
+        its ``candidate``, its ``x`` on every axis, ``n_ops``, ``cycles``, ``energy_pj`` and the energy in pJ of every
+        part; ``missing``, a text for each candidate and point without a total, with the reason.
 
     Raises:
         InputError: the file is not a summary, or a value is not a number.
@@ -34,6 +35,9 @@ def sweep_data(path: Path | str) -> dict[str, Any]:
     columns = [str(column) for column in rows[0]]
     settings = columns[columns.index("point") + 1 : columns.index("workload")]
     axes = [s for s in settings if _varies(rows, s)]
+    mapped = [row for row in rows if row["status"] == "ok"]
+    if _AREA in columns and all(row[_AREA] not in (None, "") for row in mapped) and _varies(mapped, _AREA):
+        axes.append(_AREA)  # of the chip: a size like those that are set
     if not axes:
         raise InputError(path, "has no numeric setting that varies", "a sweep of at least two sizes")
     parts = {"compute": "compute_pj", **{c.removesuffix(LEVEL_ENERGY): c for c in columns if c.endswith(LEVEL_ENERGY)}}

@@ -126,13 +126,15 @@ def _panel(
 
 
 def pareto_info(found: SweepTable, candidates: Sequence[str]) -> ParetoInfo:
-    """Energy against delay, and against storage on the chip, of every point under these candidates."""
+    """Energy against delay, storage on the chip and, where it is known, area, of every point under these candidates."""
     seconds = all(found.delay_column(candidate) == "delay_s" for candidate in candidates)
     delay = ("delay_s", 1e3, "delay (ms)") if seconds else ("cycles", 1e-6, "cycles (millions)")
     storage = ("on_chip_bits", 1 / 8192, "on-chip storage (KB)")
+    area = ("area_mm2", 1.0, "area (mm2)")
+    known = any(row["area_mm2"] is not None for row in found.summary)
     panels = tuple(
         ParetoPanel(label, tuple(_series(found, candidate, column, unit) for candidate in candidates))
-        for column, unit, label in (delay, storage)
+        for column, unit, label in (delay, storage, *([area] if known else []))
     )
     meaning = _varying_names(found) if len(_varying(found)) == 1 else "number of the point"
     return ParetoInfo(f"{found.workload}: least-energy mappings of every point", meaning, panels)
@@ -206,8 +208,12 @@ def _step_label(axis: Axis, step: int) -> str:
 def _sizes(axis: Axis) -> tuple[str, list[float]]:
     """Label and positions of an axis' steps: the values of the first path whose values are all different."""
     for path, values in zip(axis.paths, zip(*axis.steps, strict=True), strict=True):
-        if len(set(values)) == len(values):
+        if len(set(values)) == len(values) and not any(isinstance(value, str) for value in values):
             others = [p for p, v in zip(axis.paths, zip(*axis.steps, strict=True), strict=True) if v == values]
             in_step = "" if len(others) == len(axis.paths) else " (others in step)"
             return (", ".join(others) if not in_step else f"{path}{in_step}"), [float(v) for v in values]
-    return f"step of {_axis_label(axis)}", [float(i) for i in range(1, len(axis.steps) + 1)]
+    words = any(isinstance(value, str) for step in axis.steps for value in step)
+    named = ", ".join(f"{i} {_step_text(axis, i - 1)}" for i in range(1, len(axis.steps) + 1)) if words else ""
+    return f"step of {_axis_label(axis)}{f': {named}' if named else ''}", [
+        float(i) for i in range(1, len(axis.steps) + 1)
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ MAX_POINTS = 10_000
 """A sweep of more points is refused: it is almost always a mistake in a range, and would run for days."""
 
 Number = int | float
+Value = Number | str
 
 _VALUES = "numbers a,b,c; a range start:stop:xFACTOR (geometric) or start:stop:+STEP (arithmetic)"
+_OR_TEXT = f"{_VALUES}; words such as LPDDR4,HBM2 or 45nm,32nm"
+_WORD = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9_]([A-Za-z0-9_.+-]*[A-Za-z0-9_])?")
 _DIGITS = 30  # largest decimal exponent of a number, so that computed values stay finite
 _HIT = Decimal("1e-12")  # relative tolerance by which a geometric range includes its stop, as powers are rounded
 
@@ -28,7 +32,7 @@ class Axis:
     """Paths that vary together: `steps[i][j]` is the value of `paths[j]` at step i."""
 
     paths: tuple[str, ...]
-    steps: tuple[tuple[Number, ...], ...]
+    steps: tuple[tuple[Value, ...], ...]
 
     @property
     def name(self) -> str:
@@ -42,19 +46,22 @@ class Point:
 
     number: int
     steps: tuple[int, ...]
-    settings: Mapping[str, Number]  # path -> value, in the order of the axes
+    settings: Mapping[str, Value]  # path -> value, in the order of the axes
 
     @property
     def label(self) -> str:
         return " ".join(f"{path}={format_number(value)}" for path, value in self.settings.items())
 
 
-def format_number(value: Number) -> str:
-    return str(value) if isinstance(value, int) else f"{value:g}"
+def format_number(value: Value) -> str:
+    """A value as text: a number without needless digits, a word as it is."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def parse_set(text: str, where: str = "--set") -> Axis:
     """The axis of ``PATHS=VALUES``; paths joined by commas take the same value.
+
+    Values are numbers, ranges or words: ``glb.depth=1024:65536:x2``, ``dram.type=LPDDR4,HBM2``.
 
     Raises:
         InputError: the text has another form, a range is invalid, or a value is given twice.
@@ -68,7 +75,9 @@ def parse_set(text: str, where: str = "--set") -> Axis:
 def parse_axis(paths: str, values: Any, where: str) -> Axis:
     """An axis from its paths, joined by commas, and its values: text as in ``--set``, a number, or a list."""
     names = _paths(paths, where)
-    return Axis(names, tuple((value,) * len(names) for value in parse_values(values, f"{where} {paths.strip()}")))
+    return Axis(
+        names, tuple((value,) * len(names) for value in parse_values(values, f"{where} {paths.strip()}", words=True))
+    )
 
 
 def parse_zip(group: Any, where: str) -> Axis:
@@ -79,9 +88,9 @@ def parse_zip(group: Any, where: str) -> Axis:
     """
     if not isinstance(group, dict) or not group:
         raise InputError(where, f"found {group!r}", "a mapping of PATH: VALUES")
-    columns: dict[str, tuple[Number, ...]] = {}
+    columns: dict[str, tuple[Value, ...]] = {}
     for key, values in group.items():
-        parsed = parse_values(values, f"{where}: {key}", repeats=True)
+        parsed = parse_values(values, f"{where}: {key}", repeats=True, words=True)
         for path in _paths(str(key), where):
             if path in columns:
                 raise InputError(where, f"{path} is given twice", "each path once")
@@ -96,8 +105,12 @@ def parse_zip(group: Any, where: str) -> Axis:
     return Axis(tuple(columns), steps)
 
 
-def parse_values(values: Any, where: str, *, repeats: bool = False) -> tuple[Number, ...]:
-    """Numbers from ``a,b,c``, a range, a number or a list of these; `repeats` allows a value twice.
+def parse_values(values: Any, where: str, *, repeats: bool = False, words: bool = False) -> tuple[Value, ...]:
+    """Numbers from ``a,b,c``, a range, a number or a list of these.
+
+    Args:
+        repeats: allows a value twice.
+        words: allows words, too: letters and digits, as in ``LPDDR4`` or ``45nm``.
 
     A range includes its stop if a step reaches it. If both ends are integers, values of a geometric range are rounded
     to integers: 100:1000:x1.5 is 100, 150, 225, 338, 506, 759.
@@ -108,10 +121,10 @@ def parse_values(values: Any, where: str, *, repeats: bool = False) -> tuple[Num
     elif isinstance(values, Iterable) and not isinstance(values, Mapping):
         items = list(values)
     if not all(map(_is_scalar, items)):
-        raise InputError(where, f"found {values!r}", _VALUES)
-    found = [value for item in items for value in _expand(str(item).strip(), where)]
+        raise InputError(where, f"found {values!r}", _OR_TEXT if words else _VALUES)
+    found = [value for item in items for value in _expand(str(item).strip(), where, words)]
     if not found:
-        raise InputError(where, "has no values", _VALUES)
+        raise InputError(where, "has no values", _OR_TEXT if words else _VALUES)
     twice = [value for value, times in Counter(found).items() if times > 1]
     if twice and not repeats:
         raise InputError(where, f"{format_number(twice[0])} is given twice", "each value once")
@@ -160,7 +173,7 @@ def points_of(axes: Sequence[Axis]) -> tuple[Point, ...]:
     )
 
 
-def _settings(axes: Sequence[Axis], steps: Iterable[int]) -> dict[str, Number]:
+def _settings(axes: Sequence[Axis], steps: Iterable[int]) -> dict[str, Value]:
     return {
         path: value
         for axis, step in zip(axes, steps, strict=True)
@@ -183,10 +196,12 @@ def _is_scalar(value: Any) -> bool:
     return isinstance(value, (str, Real)) and not isinstance(value, bool)
 
 
-def _expand(text: str, where: str) -> list[Number]:
-    """The numbers of one item of a list."""
+def _expand(text: str, where: str, words: bool) -> Sequence[Value]:
+    """The numbers of one item of a list, or its word."""
+    if words and _WORD.fullmatch(text) and not _is_number(text):
+        return [text]
     if ":" not in text:
-        return [_number(_decimal(text, where))]
+        return [_number(_decimal(text, where, _OR_TEXT if words else _VALUES))]
     start, _, rest = text.partition(":")
     stop, _, step = rest.partition(":")
     low, high = _decimal(start.strip(), where), _decimal(stop.strip(), where)
@@ -229,11 +244,19 @@ def _check_length(length: Decimal | int, text: str, where: str) -> None:
         raise InputError(where, f"range {text} has more than {MAX_POINTS:,} values", f"at most {MAX_POINTS:,}")
 
 
-def _decimal(text: str, where: str) -> Decimal:
+def _is_number(text: str) -> bool:
+    try:
+        Decimal(text)
+    except InvalidOperation:
+        return False
+    return True
+
+
+def _decimal(text: str, where: str, allowed: str = _VALUES) -> Decimal:
     try:
         value = Decimal(text)
     except InvalidOperation:
-        raise InputError(where, f"found {text!r}", _VALUES) from None
+        raise InputError(where, f"found {text!r}", allowed) from None
     if not value.is_finite() or (value and not -_DIGITS <= value.adjusted() < _DIGITS) or len(text) > 2 * _DIGITS:
         raise InputError(where, f"found {text!r}", f"a finite number, from 1e-{_DIGITS} to 1e{_DIGITS} in magnitude")
     return value

@@ -11,16 +11,17 @@ from dse.core.errors import InputError, unknown
 from dse.core.expressions import evaluate
 from dse.engines import Engine, load_engine
 from dse.hardware.candidates import Candidate, load_candidates
-from dse.hardware.instance import ArchLike, Instance, candidate_spec, library_for, read_arch, with_energies
+from dse.hardware.instance import ArchLike, Instance, candidate_spec, check_given, library_for, read_arch, with_energies
 from dse.hardware.spec_reader import SpecFile
-from dse.sweep.axes import Axis, Point, parse_zip, points_of
+from dse.sweep.axes import Axis, Point, format_number, parse_zip, points_of
 from dse.sweep.sweep_file import axes_of
 from dse.sweep.sweep_table import SweepTable, refused_total, summary_row
-from dse.sweep.variants import check_paths, with_settings
+from dse.sweep.variants import check_paths, check_words, with_settings
 from dse.table.columns import COLUMNS, Row
 from dse.table.cost_table import CostTable
 from dse.table.fill import Progress, map_plans
 from dse.table.plan import CandidatesLike, Plan, WorkloadLike, load_workload, plan_for, sample_problem
+from dse.table.store import canonical_json
 from dse.workload.layers import Workload
 from dse.workload.problem import Problem
 
@@ -84,7 +85,7 @@ def sweep(
         workload: a workload, its file, or the name of a shipped one.
         settings: path -> values; every combination of values is a point. A path is ``node.attribute``, ``node.meshX``,
             ``node.meshY`` or ``variables.name``, or several of these joined by commas, which take the same value.
-            Values are a list of numbers, or text: ``a,b,c``, ``start:stop:xFACTOR``, ``start:stop:+STEP``.
+            Values are a list of numbers or words, or text: ``a,b,c``, ``start:stop:xFACTOR``, ``start:stop:+STEP``.
         zipped: groups of path -> values that vary together, each path with its own list of values.
         arch: Timeloop v4 specification; None for the shipped one.
         candidates: operators and precisions, or their file; None for the shipped ones.
@@ -122,6 +123,7 @@ def plan_sweep(
     chosen = _chosen(candidates, only)
     specification = read_arch(arch)
     check_paths(specification, (path for axis in axes for path in axis.paths), chosen)
+    check_words(specification, axes)
     library = library_for(specification)
     loaded = load_engine(engine) if isinstance(engine, str) else engine
     like = sample_problem(workload)
@@ -148,6 +150,8 @@ def plan_sweep(
         return Site(point, instances, plan, _cycle_seconds(altered))
 
     sites = tuple(map(site, points))
+    given = (found for site in sites for found in site.instances.values() if isinstance(found, Instance))
+    check_given(given, library)
     if not any(site.plan for site in sites):
         refusal = next(iter(sites[0].instances.values()))
         assert isinstance(refusal, Refusal)
@@ -175,6 +179,43 @@ def run_sweep(
         summary += [_total(plan.workload.name, candidate, site, table) for candidate in plan.candidates]
     points = tuple(site.point for site in plan.sites)
     return SweepTable(plan.workload.name, plan.axes, points, tuple(rows), tuple(summary))
+
+
+def unchanged(plan: SweepPlan) -> tuple[str, ...]:
+    """A line for each value of a setting that gives the hardware of another one, at all points that can be mapped.
+
+    Such a value changes nothing: the name of a technology, say, that no table distinguishes.
+    """
+    lines = []
+    for k, axis in enumerate(plan.axes):
+        columns: dict[int, dict[tuple[int, ...], object]] = {}
+        for site in plan.sites:
+            others = tuple(step for j, step in enumerate(site.point.steps) if j != k)
+            columns.setdefault(site.point.steps[k], {})[others] = _hardware(site)
+        first: dict[str, int] = {}
+        for step, column in columns.items():
+            if not any(column.values()):  # nothing can be mapped there
+                continue
+            same = first.setdefault(canonical_json([[others, column[others]] for others in sorted(column)]), step)
+            if same != step:
+                names = [",".join(dict.fromkeys(map(format_number, axis.steps[i]))) for i in (step, same)]
+                lines.append(f"{axis.name}={names[0]} changes nothing: the hardware is that of {names[1]}.")
+    return tuple(lines)
+
+
+def _hardware(site: Site) -> object:
+    """Everything that costs at a point depend on, as JSON data; empty if no candidate can be mapped."""
+    instances = {name: found for name, found in site.instances.items() if isinstance(found, Instance)}
+    return {
+        name: [
+            found.spec.canonical(),
+            {s.name: [found.ert.storage(s.name), s.datawidth] for s in found.spec.storages},
+            found.e_op_pj,
+            dict(found.areas.mm2),
+            site.cycle_seconds,
+        ]
+        for name, found in instances.items()
+    }
 
 
 def _layer_row(workload: str, layer: str, n_ops: int, candidate: Candidate, site: Site, table: CostTable | None) -> Row:

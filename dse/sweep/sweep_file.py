@@ -25,6 +25,8 @@ class SweepFile:
     """A file, or the name of a shipped workload."""
     arch: Text | None = None
     """Timeloop v4 specification; default: the shipped one."""
+    tables: tuple[Text, ...] = ()
+    """Files of component tables, ERT and ART, that answer before the shipped tables."""
     operators: Text | None = None
     """Operators file; default: the shipped one."""
     candidates: tuple[Text, ...] = ()
@@ -49,6 +51,7 @@ class SweepConfig:
 
     workload: str | None = None
     arch: Path | None = None
+    tables: tuple[Path, ...] = ()
     operators: Path | None = None
     candidates: tuple[str, ...] = ()
     axes: tuple[Axis, ...] = ()
@@ -63,6 +66,7 @@ def read_sweep(path: Path | str) -> SweepConfig:
     ```yaml
     workload: squeezenet                 # a file, or a shipped workload's name
     arch: my_arch.yaml                   # default: the shipped one
+    tables: [my_tables.csv]              # default: the shipped ones alone
     operators: my_operators.yaml         # default: the shipped ones
     candidates: [T8, BC8]                # default: all of the operators file
     set:                                 # every combination of these
@@ -88,6 +92,7 @@ def read_sweep(path: Path | str) -> SweepConfig:
     return SweepConfig(
         workload=file.workload,
         arch=Path(file.arch) if file.arch else None,
+        tables=tuple(map(Path, file.tables)),
         operators=Path(file.operators) if file.operators else None,
         candidates=file.candidates,
         axes=combine(crossed + zipped),

@@ -37,7 +37,8 @@ class SweepTable:
     `summary` has one row for each (point, candidate), the network with that candidate in all layers: ``energy_pj`` and
     its part on the chip, ``energy_on_chip_pj``; ``energy_per_mac_pj``; ``compute_pj``, ``<level>.energy_pj`` and
     ``leakage_pj``, whose sum is ``energy_pj``; ``cycles``, ``delay_s`` and ``edp_js`` (energy x delay in J s; both
-    empty if the specification has no ``global_cycle_seconds``) and ``on_chip_bits``, the storage of the chip in bits.
+    empty if the specification has no ``global_cycle_seconds``); ``on_chip_bits``, the storage of the chip in bits; and
+    ``area_mm2``, the area of the chip, empty if the tables of components lack one of its areas.
 
     ``status`` is ``ok``, or one of these, with a ``reason`` and without costs: ``no_mapping``; ``no_energy`` if the
     tables have no energy for a component; ``invalid`` if the specification refuses the value.
@@ -94,8 +95,8 @@ class SweepTable:
         """The totals on the Pareto front of energy and another cost, by increasing energy.
 
         Args:
-            against: the other cost: a column of the summary such as ``on_chip_bits``, or ``delay`` (seconds if they are
-                known, else cycles).
+            against: the other cost: a column of the summary such as ``area_mm2`` or ``on_chip_bits``, or ``delay``
+                (seconds if they are known, else cycles).
         """
         column = self.delay_column(candidate) if against == "delay" else against
         totals = [row for row in self.totals(candidate) if row[column] is not None]
@@ -183,6 +184,7 @@ def summary_row(point: Point, table: CostTable, instance: Instance, cycle_second
     rows = [table.row(layer, candidate.name) for layer in table.layers]
     row = refused_total(point, rows[0]["workload"], candidate.name, candidate.operator, candidate.bits)
     row |= {"n_ops": sum(r["n_ops"] for r in rows), "on_chip_bits": on_chip_bits(instance.spec)}
+    row["area_mm2"] = instance.areas.total_mm2
     lacking = [r for r in rows if r["status"] != "ok"]
     if lacking:
         more = f" (and {len(lacking) - 1} more layers)" if len(lacking) > 1 else ""
@@ -211,8 +213,8 @@ def refused_total(
 ) -> Row:
     """The summary's row of a candidate that has no costs at a point."""
     costs = (
-        "n_ops", "on_chip_bits", "energy_pj", "energy_on_chip_pj", "energy_per_mac_pj", "cycles", "delay_s", "edp_js",
-        "compute_pj", "leakage_pj",
+        "n_ops", "on_chip_bits", "area_mm2", "energy_pj", "energy_on_chip_pj", "energy_per_mac_pj", "cycles", "delay_s",
+        "edp_js", "compute_pj", "leakage_pj",
     )  # fmt: skip
     head = {"workload": workload, "operator": operator, "bits": bits, "candidate": candidate}
     return {

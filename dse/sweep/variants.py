@@ -10,11 +10,12 @@ from dse.core.errors import InputError, unknown
 from dse.hardware.candidates import Candidate
 from dse.hardware.nodes import named_nodes, node_name
 from dse.hardware.spec_reader import SpecFile
-from dse.sweep.axes import Number
+from dse.sweep.axes import Axis, Value
 
 VARIABLES = "variables"
 _MESH = ("meshX", "meshY")
-_OPTIONAL = ("multiple_buffering", "read_bandwidth", "write_bandwidth", "shared_bandwidth")
+_WORDS = ("type", "technology")
+_OPTIONAL = ("multiple_buffering", "read_bandwidth", "write_bandwidth", "shared_bandwidth", *_WORDS)
 """Attributes of a memory that a specification may leave out and a sweep may still set."""
 
 
@@ -35,7 +36,35 @@ def check_paths(arch: SpecFile, paths: Iterable[str], candidates: Iterable[Candi
             raise InputError(f"sweep: {path}", f"{arch.where} has no {name!r} in {node}", allowed or None)
 
 
-def with_settings(arch: SpecFile, settings: Mapping[str, Number]) -> SpecFile:
+def check_words(arch: SpecFile, axes: Iterable[Axis]) -> None:
+    """Checks that words are given where the specification has a word, not where it has a number.
+
+    Raises:
+        InputError: naming path, word and the specification's value.
+    """
+    for axis in axes:
+        for path, values in zip(axis.paths, zip(*axis.steps, strict=True), strict=True):
+            word = next((value for value in values if isinstance(value, str)), None)
+            found = _found(arch, path)
+            if word is not None and (isinstance(found, (int, float)) or (found is None and not _takes_word(path))):
+                there = "a number" if found is None else f"a number, as {found}"
+                raise InputError(f"sweep: {path}", f"found {word!r}", there)
+
+
+def _takes_word(path: str) -> bool:
+    return path.rpartition(".")[2] in _WORDS
+
+
+def _found(arch: SpecFile, path: str) -> Any:
+    """What the specification has at a path; None for nothing."""
+    name, _, field = path.partition(".")
+    if name == VARIABLES:
+        return arch.variables.get(field)
+    node = next(n for n in named_nodes(arch.nodes) if node_name(n) == name)
+    return (node.get("spatial" if field in _MESH else "attributes") or {}).get(field, 1 if field in _MESH else None)
+
+
+def with_settings(arch: SpecFile, settings: Mapping[str, Value]) -> SpecFile:
     """A copy of the specification with new values at these paths, which `check_paths` has accepted."""
     document = {**arch.document, VARIABLES: dict(arch.variables)}
     nodes = arch.nodes
@@ -47,10 +76,10 @@ def with_settings(arch: SpecFile, settings: Mapping[str, Number]) -> SpecFile:
             part = "spatial" if field in _MESH else "attributes"
             nodes = [_with_setting(node, name, part, field, value) for node in nodes]
     document["architecture"] = {**document["architecture"], "nodes": nodes}
-    return SpecFile(document, arch.where)
+    return SpecFile(document, arch.where).with_tables(arch.tables)
 
 
-def _with_setting(node: Any, name: str, part: str, field: str, value: Number) -> Any:
+def _with_setting(node: Any, name: str, part: str, field: str, value: Value) -> Any:
     """A node, or the node in this branch that has the name, with a new value."""
     if not isinstance(node, dict):
         return node

@@ -10,7 +10,7 @@ from pathlib import Path
 from dse.core.errors import InputError, unknown
 from dse.engines import Engine, load_engine
 from dse.hardware.candidates import Candidate, load_candidates
-from dse.hardware.instance import ArchLike, Instance, instance_for, library_for, read_arch
+from dse.hardware.instance import ArchLike, Instance, check_given, instance_for, library_for, read_arch
 from dse.mapper import check_objective
 from dse.mapper.slack import check_slack
 from dse.table.lookup import lookup, words_of
@@ -97,6 +97,7 @@ def make_plan(
         return [instance_for(specification, candidate, like, library, loaded.energies) for candidate in chosen]
 
     instances = render(sample_problem(workload))
+    check_given(instances, library)
     plan = plan_for(workload, instances, loaded, objective, remainders, slack=slack, render=render)
     made_by = provenance_of(workload, specification, instances, objective=objective, engine=loaded.name,
                             engine_version=loaded.version, remainders=plan.remainders, slack=plan.slack)  # fmt: skip

@@ -53,6 +53,11 @@ class Level:
     off_chip: Flag
 
 
+Quantities = dict[Text, Annotated[float, number(0, 1e30)]]
+"""A number for each candidate, by its name."""
+Areas = dict[Text, Annotated[float, number(0, 1e30)] | None]
+"""mm^2 of each component; None where no table has it."""
+
 Counts = dict[Text, Annotated[int, whole(1)]]
 """A whole number for each candidate, by its name."""
 
@@ -70,7 +75,9 @@ class Provenance:
 
     `cycle_seconds` is the duration of a cycle, if the specification gives one. For each candidate there are the PEs of
     the array, the bits of a weight, and for each memory off the chip the bits of its words. Tables of earlier schemas
-    have none of these.
+    have none of these. `areas_mm2` has for each candidate the area of every component on the chip, all its instances
+    together, and `compute_leakage_pj` the leakage of a compute unit in a cycle that the energies leave out; both are
+    empty where the tables of components say nothing of them.
     """
 
     schema_version: Annotated[int, exactly(SCHEMA)]
@@ -90,6 +97,8 @@ class Provenance:
     pes: Counts = field(default_factory=dict, hash=False)
     weight_bits: Counts = field(default_factory=dict, hash=False)
     word_bits: dict[Text, Counts] = field(default_factory=dict, hash=False)
+    areas_mm2: dict[Text, Areas] = field(default_factory=dict, hash=False)
+    compute_leakage_pj: Quantities = field(default_factory=dict, hash=False)
 
     @property
     def off_chip(self) -> frozenset[str]:
@@ -104,6 +113,9 @@ class Provenance:
             del document["slack"]
         if self.cycle_seconds is None:
             del document["cycle_seconds"]
+        for name in ("areas_mm2", "compute_leakage_pj"):
+            if not document[name]:
+                del document[name]
         return document
 
 
@@ -126,6 +138,8 @@ def provenance_of(workload: Workload, arch: SpecFile, instances: Sequence[Instan
         pes={instance.candidate.name: instance.spec.pe_count for instance in instances},
         weight_bits={instance.candidate.name: instance.candidate.weight_bits for instance in instances},
         word_bits=_word_bits(instances),
+        areas_mm2={i.candidate.name: dict(i.areas.mm2) for i in instances if i.areas.known},
+        compute_leakage_pj={i.candidate.name: leak for i in instances if (leak := i.uncounted_leakage_pj)},
         **settings,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dse.hardware.energy.area import Areas
 from dse.table.cost_table import CostTable, Transmission
 from dse.table.performance import Performance, performance
 
@@ -39,6 +40,7 @@ class Total:
     on_chip_ratio: float | None
     paper_ratio: float | None
     performance: Performance
+    area_mm2: float | None = None  # of the chip; None where the table of a component has none
 
     def compared(self, transmission: Transmission) -> float | None:
         """The ratio that is set beside the paper's."""
@@ -69,9 +71,20 @@ def uniform_totals(table: CostTable) -> tuple[Total, ...]:
                 on_chip_ratio=_ratio(sums[candidate], reference, 2),
                 paper_ratio=paper.get((operator, bits)),
                 performance=performance(table, candidate),
+                area_mm2=areas_of(table, candidate).total_mm2,
             )
         )
     return tuple(totals)
+
+
+def areas_of(table: CostTable, candidate: str) -> Areas:
+    """Areas of the components on the chip under a candidate; without any where no table has them.
+
+    Example:
+        >>> areas_of(CostTable.load("table.csv"), "T8").known
+        False
+    """
+    return Areas(table.provenance.areas_mm2.get(candidate, {}) if table.provenance else {})
 
 
 def e_op_ratio(totals: tuple[Total, ...]) -> float | None:

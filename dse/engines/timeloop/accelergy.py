@@ -24,6 +24,7 @@ from dse.engines.timeloop.estimator_tables import queries, table_files
 from dse.engines.timeloop.installation import IMAGE, PAGE, Installation, find
 from dse.hardware.energy.components import ComponentLibrary
 from dse.hardware.energy.ert import Ert, component_name, read_ert
+from dse.hardware.instance import embedded_energies
 from dse.hardware.spec import Spec
 
 DIGITS = 17
@@ -65,6 +66,11 @@ def energies(
         InputError: Accelergy or its table-based plug-in is missing, Accelergy fails (with its own reason), an
             estimate that does not come from our tables, a missing action; what the embedded estimator refuses.
     """
+    if library.energies_of:  # there is nothing to estimate
+        for component in components(spec):
+            if component.name not in library.energies_of:
+                raise InputError(library.where, f"has no energies of {component.name}", hint="use --engine native")
+        return embedded_energies(spec, library, where, compute_actions)
     tables = {name: dict(actions) for name, actions in raw_energies(spec, library, where).tables.items()}
     for component in components(spec):
         if component.name not in tables:
@@ -75,6 +81,7 @@ def energies(
             actions.setdefault("update", actions["write"])
         actions.setdefault("leak", 0.0)
     compute = tables[spec.compute.name]
+    leak = compute.get("leak", 0.0)
     operation = 0.0
     for action, times in compute_actions:
         if action not in compute:
@@ -82,8 +89,9 @@ def energies(
                 f"{where}: {spec.compute.name}", f"Accelergy's table of energies has no action {action!r}", compute
             )
         operation += times * compute[action]
-    tables[spec.compute.name] = {"compute": operation}
-    return Ert(MappingProxyType(tables), str(where))
+    tables[spec.compute.name] = {"compute": operation, **({"leak": leak} if leak else {})}
+    ert = Ert(MappingProxyType(tables), str(where))
+    return ert.with_compute_leakage(spec) if library.compute_leakage else ert
 
 
 def raw_energies(spec: Spec, library: ComponentLibrary, where: object, digits: int = DIGITS) -> Ert:

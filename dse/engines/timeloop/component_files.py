@@ -16,7 +16,6 @@ from dse.core.expressions import is_expression
 from dse.core.shipped import data_dir
 from dse.hardware.energy.classes import MUST_SPECIFY, ComponentClass, Use, read_classes
 from dse.hardware.energy.components import ComponentLibrary
-from dse.hardware.energy.tables import primitive_actions
 from dse.hardware.spec import Compute, Spec, Storage
 
 SYSTEM = "system"
@@ -47,9 +46,11 @@ def architecture_file(spec: Spec, library: ComponentLibrary) -> str:
     for component in components(spec):
         entry: dict[str, Any] = {"name": _Text(component.name), "class": _Text(component.component)}
         attributes = {**component.attributes, **handed_down(component, library)}
+        if component.energy_scale != 1:
+            entry["energy_scale"] = component.energy_scale
         entry["attributes"] = {key: _value(value) for key, value in attributes.items()}
         if component.component not in library.classes:
-            entry["required_actions"] = list(primitive_actions(component.component) or ())
+            entry["required_actions"] = list(library.actions(component.component) or ())
         local.append(entry)
     # Accelergy wants these at every node; each component has its own.
     top = {"name": SYSTEM, "attributes": {"global_cycle_seconds": 1, "technology": _Text("")}, "local": local}

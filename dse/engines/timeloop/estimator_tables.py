@@ -16,7 +16,6 @@ from typing import Any
 
 from dse.engines.timeloop.component_files import components, handed_down
 from dse.hardware.energy.components import ComponentLibrary
-from dse.hardware.energy.tables import selecting_attributes
 from dse.hardware.spec import Spec
 
 _ENERGY, _ACTION = "energy", "action"
@@ -44,7 +43,7 @@ class _Recorder(ComponentLibrary):
         self, component_class: str, action: str, attributes: Mapping[str, Any], arguments: Mapping[str, Any], where: str
     ) -> float:
         energy = super().primitive(component_class, action, attributes, arguments, where)
-        selecting = {a: attributes[a] for a in selecting_attributes(component_class) if a in attributes}
+        selecting = {a: attributes[a] for a in self.attributes(component_class) or () if a in attributes}
         technology = attributes.get("technology", self.handed_down["technology"])
         cells = {**self.handed_down, **arguments, **selecting, "technology": technology}
         texts = tuple((name, cell_text(value)) for name, value in cells.items())

@@ -31,6 +31,9 @@ class Subcomponent:
     component_class: str
     attributes: Mapping[str, Any]
     energy_scale: Any
+    area_scale: Any = 1
+    index: str | None = None
+    """The text in the brackets of ``name[first..last]``: so many identical parts take up area."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,27 @@ def parse_classes(document: Any, where: str) -> dict[str, ComponentClass]:
     return _by_name([(c.name, c) for c in classes], f"{where}.classes", "class")
 
 
+def parse_primitives(document: Any, where: object) -> dict[str, Mapping[str, Any]]:
+    """The default attributes of the primitive classes of a file ``{version, classes: [{name, attributes, actions}]}``.
+
+    What they cost comes from a table; the actions that a file lists are not read.
+
+    Example:
+        >>> parse_primitives({"classes": [{"name": "fifo", "attributes": {"width": 8}}]}, "mine.yaml")
+        {'fifo': mappingproxy({'width': 8})}
+    """
+    fields.mapping(document, where, ("version", "classes"), required=("classes",))
+    fields.version(document.get("version", "0.4"), f"{where}: version", _VERSIONS)
+    entries = fields.sequence(document["classes"], f"{where}: classes", _primitive)
+    return _by_name(entries, f"{where}: classes", "class")
+
+
+def _primitive(entry: Any, where: str) -> tuple[str, Mapping[str, Any]]:
+    fields.mapping(entry, where, ("name", "attributes", "actions", "primitive_type"), required=("name",))
+    attributes = fields.optional_mapping(entry.get("attributes"), f"{where}.attributes")
+    return fields.name(entry["name"], f"{where}.name"), MappingProxyType(attributes)
+
+
 def instances(index: str | None, where: str) -> tuple[str, str] | None:
     """The two bounds of an index ``first..last``, as text; None for a single part.
 
@@ -122,7 +146,7 @@ def instances(index: str | None, where: str) -> tuple[str, str] | None:
 
 def _class(entry: Any, where: str) -> ComponentClass:
     fields.mapping(entry, where, ("name", "attributes", "subcomponents", "actions"), required=("name", "actions"))
-    parts = fields.optional_sequence(entry.get("subcomponents") or None, f"{where}.subcomponents", _subcomponent)
+    parts = fields.optional_sequence(_listed(entry.get("subcomponents")), f"{where}.subcomponents", _subcomponent)
     subcomponents = _by_name(parts, f"{where}.subcomponents", "subcomponent")
 
     def action(found: Any, at: str) -> tuple[str, Action]:
@@ -133,16 +157,23 @@ def _class(entry: Any, where: str) -> ComponentClass:
         name=fields.name(entry["name"], f"{where}.name"),
         attributes=MappingProxyType(fields.optional_mapping(entry.get("attributes"), f"{where}.attributes")),
         subcomponents=MappingProxyType(subcomponents),
-        actions=MappingProxyType(dict(actions)),  # of two with the same name the last, as in Accelergy
+        actions=MappingProxyType(dict(actions)),  # of two of the same name Accelergy takes the last
     )
+
+
+def _listed(value: Any) -> Any:
+    """A field that lists; an empty mapping is written for nothing, too."""
+    return None if value == {} else value
 
 
 def _subcomponent(part: Any, where: str) -> tuple[str, Subcomponent]:
     fields.mapping(part, where, ("name", "class", "attributes", "energy_scale", "area_scale"), ("name", "class"))
-    name, _ = _indexed(part["name"], f"{where}.name")
+    name, index = _indexed(part["name"], f"{where}.name")
     attributes = fields.optional_mapping(part.get("attributes"), f"{where}.attributes")
     component_class = fields.name(part["class"], f"{where}.class")
-    return name, Subcomponent(component_class, MappingProxyType(attributes), part.get("energy_scale", 1))
+    return name, Subcomponent(
+        component_class, MappingProxyType(attributes), part.get("energy_scale", 1), part.get("area_scale", 1), index
+    )
 
 
 def _action(entry: Any, subcomponents: Mapping[str, Subcomponent], where: str) -> tuple[str, Action]:
@@ -163,7 +194,7 @@ def _action(entry: Any, subcomponents: Mapping[str, Subcomponent], where: str) -
 
         uses.extend(fields.optional_sequence(part["actions"], f"{at}.actions", step))
 
-    fields.optional_sequence(entry.get("subcomponents") or None, f"{where}.subcomponents", steps)
+    fields.optional_sequence(_listed(entry.get("subcomponents")), f"{where}.subcomponents", steps)
     arguments = fields.optional_mapping(entry.get("arguments"), f"{where}.arguments")
     return fields.name(entry["name"], f"{where}.name"), Action(MappingProxyType(arguments), tuple(uses))
 

@@ -242,3 +242,15 @@ def test_rows_of_a_table_that_are_wrong(tmp_path: Path, row: Any, message: Any) 
     with pytest.raises(InputError) as e:
         ComponentLibrary.load([tmp_path / "t.csv"])
     assert message in str(e.value)
+
+
+def test_of_two_actions_of_a_name_accelergy_takes_the_last() -> None:
+    adder = "- {name: a, class: aladdin_adder, attributes: {width: 8}}"
+    text = f"""
+- name: c
+  subcomponents: [{adder[2:]}]
+  actions:
+  - {{name: read, subcomponents: {{}}}}
+  - {{name: read, subcomponents: [{{name: a, actions: [{{name: add}}]}}]}}
+"""
+    assert library(text).energies("c", {}, "x")["read"] == ADD_8

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dse.core.errors import InputError
-from dse.hardware.energy.ert import Ert, component_name, read_ert, write_ert
+from dse.hardware.energy.ert import Ert, component_name, read_art, read_ert, write_ert
+from dse.hardware.spec import Compute, Fanout, LoopConstraint, Spec, Storage
 
 ACCELERGY = """
 ERT:
@@ -121,3 +122,61 @@ def test_files_that_are_no_ert(tmp_path: Path, text: Any, message: Any) -> None:
     with pytest.raises(InputError) as e:
         read_ert(tmp_path / "ERT.yaml")
     assert str(e.value).startswith(str(tmp_path / "ERT.yaml")) and message in str(e.value)
+
+
+SUMMARY = """
+ART_summary:
+  version: '0.4'
+  table_summary:
+  - {name: "system.glb[1..1]", area: 217363.36892, primitive_estimations: [{name: storage, estimator: CactiSRAM}]}
+  - {name: "system.dram[1..1]", area: 0.0, primitive_estimations: CactiDRAM}
+"""
+
+
+def test_areas_of_a_file_and_of_a_runs_folder(tmp_path: Path) -> None:
+    (tmp_path / "timeloop-mapper.ART_summary.yaml").write_text(SUMMARY)
+    expected = {"glb": 217363.36892, "dram": 0}
+    assert read_art(tmp_path) == read_art(tmp_path / "timeloop-mapper.ART_summary.yaml") == expected
+    with pytest.raises(InputError, match="has no energy reference table"):
+        read_ert(tmp_path)
+
+
+def test_timeloops_table_of_a_folder_is_taken_before_accelergys(tmp_path: Path) -> None:
+    (tmp_path / "ERT.yaml").write_text(ACCELERGY.replace("energy: 18}", "energy: 17}"))
+    (tmp_path / "timeloop-mapper.ERT.yaml").write_text(ACCELERGY)
+    assert read_ert(tmp_path).storage("shared_glb")["read"] == 18
+    (tmp_path / "timeloop-model.ERT.yaml").write_text(ACCELERGY)
+    with pytest.raises(InputError, match=r"has 2 tables \*ERT.yaml .*name one file"):
+        read_ert(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ERT: {tables: []}", "not an area reference table"),
+        ("ART: {tables: [{name: a, area: -1}]}", r"ART\.tables\[0\]\.area: found -1"),
+        ("ART: {tables: [{name: a, area: true}]}", r"ART\.tables\[0\]\.area: found True"),
+        ("ART: {tables: [{name: a}]}", "'area' is missing"),
+        ("ART: {tables: [{name: b.a, area: 1}, {name: a, area: 2}]}", "a second component is named 'a'"),
+        ("ART: {version: 0.2, tables: []}", "ART.version: found 0.2"),
+    ],
+)
+def test_files_that_are_no_art(tmp_path: Path, text: Any, message: Any) -> None:
+    (tmp_path / "ART.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_art(tmp_path / "ART.yaml")
+
+
+def test_leakage_of_compute_units_goes_to_the_memory_that_feeds_them() -> None:
+    def memory(name: str) -> Storage:
+        return Storage(name, "SRAM", {}, 8, 1, None, {}, LoopConstraint())
+
+    rows, lanes = (Fanout(f"inter_{n}_spatial", size, 1, LoopConstraint()) for n, size in (("row", 6), ("lane", 4)))
+    spec = Spec((memory("glb"), rows, memory("reg"), lanes), Compute("mac", "intmac", {}))
+    prices = {"read": 1.0, "write": 1.0}
+    ert = Ert({"glb": {**prices, "leak": 3.0}, "reg": {**prices, "leak": 0.5}, "mac": {"compute": 1.0, "leak": 0.25}})
+    counted = ert.with_compute_leakage(spec)
+    assert counted.storage("glb")["leak"] == 3.0
+    assert counted.storage("reg")["leak"] == 0.5 + 4 * 0.25, "each of 6 memories feeds 4 units"
+    assert (ert.compute_leakage("mac"), counted.compute_leakage("mac"), counted.compute("mac")) == (0.25, 0, 1)
+    assert Ert({**ert.tables, "mac": {"compute": 1.0}}).with_compute_leakage(spec).storage("reg")["leak"] == 0.5
