@@ -97,7 +97,8 @@ def example_of(inputs: Sequence[InputTensor] | str | None) -> Example | None:
         InputError: the factory cannot be loaded.
 
     Example:
-        >>> example_of([InputTensor((1, 4), "int64")])(None)[0][0].dtype
+        >>> from torch import nn
+        >>> example_of([InputTensor((1, 4), "int64")])(nn.Linear(4, 2))[0][0].dtype
         torch.int64
     """
     if not isinstance(inputs, str):

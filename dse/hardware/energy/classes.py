@@ -11,10 +11,12 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from dse.core import fields
-from dse.core.documents import read_yaml
 from dse.core.errors import InputError
+from dse.core.templates import read_template
 
 T = TypeVar("T")
+
+_OLD_NAMES = {"action_share": "energy_scale", "energy_share": "energy_scale", "area_share": "area_scale"}
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ def read_classes(path: Path | str) -> dict[str, ComponentClass]:
         >>> sorted(read_classes(data_dir("arch_specs") / "components" / "storage.yaml"))
         ['SRAM_buffer', 'SRAM_spad', 'regfile_spad']
     """
-    document = read_yaml(path)
+    document = read_template(path)
     key = next((k for k in TOP_KEYS if isinstance(document, dict) and k in document), None)
     if key is None:
         raise InputError(path, "not a component file", f"a mapping with {' or '.join(TOP_KEYS)}")
@@ -166,7 +168,20 @@ def _listed(value: Any) -> Any:
     return None if value == {} else value
 
 
+def _with_new_names(entry: Any, where: str) -> Any:
+    """An entry with the names that Accelergy has had for its scales since 2023, of which it ignores the old ones."""
+    if not isinstance(entry, dict) or entry.keys().isdisjoint(_OLD_NAMES):
+        return entry
+    for old, new in _OLD_NAMES.items():
+        if old in entry:
+            if new in entry:
+                raise InputError(f"{where}.{old}", f"is the old name of {new}, which is given too", new)
+            _log.warning("%s.%s is read as %s, its new name; Accelergy 0.4 ignores the old one", where, old, new)
+    return {_OLD_NAMES.get(key, key): value for key, value in entry.items()}
+
+
 def _subcomponent(part: Any, where: str) -> tuple[str, Subcomponent]:
+    part = _with_new_names(part, where)
     fields.mapping(part, where, ("name", "class", "attributes", "energy_scale", "area_scale"), ("name", "class"))
     name, index = _indexed(part["name"], f"{where}.name")
     attributes = fields.optional_mapping(part.get("attributes"), f"{where}.attributes")
@@ -200,7 +215,7 @@ def _action(entry: Any, subcomponents: Mapping[str, Subcomponent], where: str) -
 
 
 def _use(step: Any, subcomponent: str, index: str | None, where: str) -> Use:
-    # `action_share` of older versions is refused: Accelergy 0.4 ignores it, so energy would silently be missing.
+    step = _with_new_names(step, where)
     fields.mapping(step, where, ("name", "arguments", "energy_scale", "repeat"), required=("name",))
     arguments = fields.optional_mapping(step.get("arguments"), f"{where}.arguments")
     action = fields.name(step["name"], f"{where}.name")

@@ -10,6 +10,7 @@ import pytest
 from dse.core.documents import parse_yaml
 from dse.core.errors import InputError
 from dse.core.shipped import data_dir
+from dse.hardware.energy.classes import read_classes
 from dse.hardware.energy.components import ComponentLibrary
 
 ADD_1, ADD_8, ADD_16 = 0.008303144171520668, 0.06642515337216534, 0.13285030674433068
@@ -166,11 +167,6 @@ def test_classes_that_cannot_be_evaluated(cls: Any, action: Any, message: Any) -
         ("- {name: c, actions: [{name: a, subcomponents: [{name: x, actions: []}]}]}", "there is no subcomponent 'x'"),
         ("- {name: c, subcomponents: [{name: '1x', class: SRAM}], actions: []}", "found '1x' (allowed: a name, or"),
         ("- {name: c, subcomponents: [{name: 'x[..3]', class: SRAM}], actions: []}", "found [..3]"),
-        (
-            "- name: c\n  subcomponents: [{name: x, class: aladdin_adder}]\n"
-            "  actions: [{name: a, subcomponents: [{name: x, actions: [{name: add, action_share: 2}]}]}]",
-            "actions[0].subcomponents[0].actions[0]: unknown field 'action_share'",
-        ),
     ],
 )
 def test_component_files_that_cannot_be_read(text: Any, message: Any) -> None:
@@ -254,3 +250,21 @@ def test_of_two_actions_of_a_name_accelergy_takes_the_last() -> None:
   - {{name: read, subcomponents: [{{name: a, actions: [{{name: add}}]}}]}}
 """
     assert library(text).energies("c", {}, "x")["read"] == ADD_8
+
+
+def test_old_names_of_scales_are_read_as_the_new_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = """
+compound_components:
+  version: 0.4
+  classes:
+  - name: c
+    subcomponents: [{name: x, class: aladdin_adder, attributes: {width: 8}, %s: 3}]
+    actions: [{name: a, subcomponents: [{name: x, actions: [{name: add, %s: 2}]}]}]
+"""
+    for name, names in (("old", ("area_share", "action_share")), ("new", ("area_scale", "energy_scale"))):
+        (tmp_path / f"{name}.yaml").write_text(text % names)
+    assert read_classes(tmp_path / "old.yaml") == read_classes(tmp_path / "new.yaml")
+    assert "action_share is read as energy_scale, its new name" in caplog.text
+    (tmp_path / "old.yaml").write_text(text % ("area_share", "energy_scale: 1, action_share"))
+    with pytest.raises(InputError, match="action_share: is the old name of energy_scale, which is given too"):
+        read_classes(tmp_path / "old.yaml")
