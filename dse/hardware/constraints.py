@@ -328,7 +328,8 @@ def searchable(spec: Spec, problem: Problem) -> Spec:
     """The specification with which the native mapper searches the mappings of a layer: see `for_layer`.
 
     Raises:
-        InputError: memories share a power gate, for which the mapper's bounds do not hold. `enos model` supports them.
+        InputError: the mapper's bounds do not hold: memories share a power gate, or a level limits what is reused in a
+            way that they do not know. `enos model` supports these specifications.
 
     Example:
         >>> from dse.hardware.instance import read_arch, spec_for
@@ -344,7 +345,18 @@ def searchable(spec: Spec, problem: Problem) -> Spec:
             raise InputError(
                 f"{storage.name}.power_gated_at", problem_found, hint="use enos model, or --engine timeloop"
             )
+    for level in spec.levels:
+        for name in _UNSEARCHED:
+            if getattr(level, name, None):
+                raise InputError(
+                    f"{level.name}.{name}", "the native mapper does not support it",
+                    hint="use enos model, or --engine timeloop",
+                )  # fmt: skip
     return for_layer(spec, problem)
+
+
+_UNSEARCHED = ("no_coalesce", "no_reuse", "rmw_first_update")
+"""Fields of levels that change what a mapping costs in a way that the mapper's bounds do not know."""
 
 
 def _level_for(level: Storage | Fanout, problem: Problem, factors: Mapping[str, int]) -> Storage | Fanout:
