@@ -345,18 +345,9 @@ def searchable(spec: Spec, problem: Problem) -> Spec:
             raise InputError(
                 f"{storage.name}.power_gated_at", problem_found, hint="use enos model, or --engine timeloop"
             )
-    for level in spec.levels:
-        for name in _UNSEARCHED:
-            if getattr(level, name, None):
-                raise InputError(
-                    f"{level.name}.{name}", "the native mapper does not support it",
-                    hint="use enos model, or --engine timeloop",
-                )  # fmt: skip
+    for field in spec.special:
+        raise InputError(field, "the native mapper does not support it", hint="use enos model, or --engine timeloop")
     return for_layer(spec, problem)
-
-
-_UNSEARCHED = ("no_coalesce", "no_reuse", "rmw_first_update")
-"""Fields of levels that change what a mapping costs in a way that the mapper's bounds do not know."""
 
 
 def _level_for(level: Storage | Fanout, problem: Problem, factors: Mapping[str, int]) -> Storage | Fanout:

@@ -390,7 +390,7 @@ def priced(counts, read_write, keep, read, fill, update, block, leak, bandwidth)
                 outermost = outermost and not keep[j, t]
             content, peer, given = counts.content[k, t], counts.peer[k, t], counts.given[k, t]
             first_writes = counts.partition[k, t] if read_write[t] else 0
-            r, f, u = whole_accesses(content, peer, given, first_writes, read_write[t], outermost)
+            r, f, u = whole_accesses(content, peer, given, first_writes, read_write[t], outermost, False, False)
             if r < 0:
                 return np.inf, 0
             energy += counts.instances[k] * access_energy(r, f, u, block[k], read[k], fill[k], update[k])
