@@ -345,8 +345,10 @@ def searchable(spec: Spec, problem: Problem) -> Spec:
             raise InputError(
                 f"{storage.name}.power_gated_at", problem_found, hint="use enos model, or --engine timeloop"
             )
-    for field in spec.special:
-        raise InputError(field, "the native mapper does not support it", hint="use enos model, or --engine timeloop")
+    for tensor in problem.data_spaces:
+        if all(s.keep.get(tensor.name) is False or tensor.name in s.no_coalesce for s in spec.storages):
+            raise InputError("architecture", f"no level merges accesses to {tensor.name}, so Timeloop stops",
+                             "a level that keeps it and is not no_coalesce")  # fmt: skip
     return for_layer(spec, problem)
 
 
