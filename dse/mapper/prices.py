@@ -59,6 +59,7 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
     """
     levels = tuple(reversed(spec.levels))
     count, tensors = len(levels), len(space.tensors)
+    sharing = most_sharing(space, spec)
     held, kept = np.zeros((count, tensors), bool), np.zeros((count, tensors), bool)
     through = np.zeros((count, tensors))  # a word that a level keeps, but lets through to the next
     reads_first = np.zeros((count, tensors), bool)
@@ -71,7 +72,7 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
             held[k] = [t in keep[level.name] for t in space.tensors]
             kept[k] = held[k] & of_tensors(space, level.no_coalesce, False)
             reads_first[k] = of_tensors(space, level.rmw_first_update)
-            shared_by = level.block_size * level.cluster_size  # words of an access, if all instances work
+            shared_by = level.block_size * sharing[k]  # most words of an access
             read[k] = energies["read"] / shared_by
             price[k] = read[k] + np.where(space.read_write, energies["update"] / shared_by, 0.0)
             fill[k] = energies["write"] / shared_by
@@ -254,6 +255,18 @@ def _passing(space: Mapspace, fanout: Fanout) -> Flags:
 def of_tensors(space: Mapspace, named: Collection[str], value: bool = True) -> Flags:
     """(T,) `value` for the tensors that are named."""
     return np.array([(t in named) is value for t in space.tensors])
+
+
+def most_sharing(space: Mapspace, spec: Spec) -> Floats:
+    """(K,) how many instances of a level can share an access: the more of them work, the more do."""
+    found, most = np.ones(len(spec.levels)), 1
+    for k, level in reversed(list(enumerate(reversed(spec.levels)))):
+        if isinstance(level, Storage):
+            found[k] = spec.sharing(level, most)
+        elif len(space.stages[k].choices):
+            factors = space.grid.divisors[np.arange(len(space.dims)), space.stages[k].choices]
+            most *= int(factors.prod(axis=1).max())
+    return found
 
 
 def forgets_inside(space: Mapspace, levels: Sequence[Storage | Fanout], k: int) -> Flags:

@@ -19,7 +19,7 @@ from dse.mapper.kernels.slots import LOOP, Flags, Floats, Ints
 from dse.mapper.kernels.upward import Inside
 from dse.mapper.mapspace import BoundaryCounts, Mapspace, Tiling
 from dse.mapper.orders import CLOSED, OPEN, SLID, loop_orders, mesh_arrangements
-from dse.mapper.prices import forgets_inside, of_tensors
+from dse.mapper.prices import forgets_inside, most_sharing, of_tensors
 from dse.model.mapping import Loops, Mapping
 
 MOST_ORDERS = 256  # that a boundary is counted in
@@ -90,7 +90,7 @@ class Evaluator:
             for level in levels
         ]  # fmt: skip
         self.bandwidth = np.array([[math.inf if b is None else b for b in row] for row in limits])
-        self.share_most = [level.cluster_size if isinstance(level, Storage) else 1 for level in levels]
+        self.share_most = most_sharing(space, spec)
         self.mesh_x = np.array([level.mesh_x if isinstance(level, Fanout) else 1 for level in levels], np.int64)
         self.mesh_y = np.array([level.mesh_y if isinstance(level, Fanout) else 1 for level in levels], np.int64)
         names = space.tensors

@@ -83,7 +83,7 @@ def tensor_counts(nest: Nest, tensor: DataSpace, mapping: Mapping) -> list[tuple
     for level in nest.levels:
         storage = level.storage
         if storage is not None and tensor.name in mapping.keep[storage.name] and storage.name not in counted:
-            out.append((level, 0, 0, 0, 0))
+            out.append((level, _size(tensor, level.own), 0, 0, 0))
     return out
 
 
