@@ -28,7 +28,8 @@ GATING = ("has_power_gating", "power_gated_at")
 MEMORY = (
     *DATAWIDTH, *WIDTH, *BLOCK, *DEPTH, "entries", "sizeKB", "multiple_buffering",
     "bandwidth", "read_bandwidth", "write_bandwidth", "shared_bandwidth",
-    "network_fill_latency", "network_drain_latency", *GATING,
+    "network_fill_latency", "network_drain_latency", *GATING, "cluster_size",
+    "per_dataspace_bandwidth_consumption_scale",
 )  # fmt: skip
 """Attributes of a memory that determine counts, capacity, cycles or leakage."""
 
@@ -43,11 +44,9 @@ NEUTRAL: Mapping[str, tuple[Any, ...] | None] = {
     "n_rd_ports": None,
     "n_wr_ports": None,
     # Features that are not modelled, at the value that turns them off.
-    "cluster_size": (1,),
     "min_utilization": (0,),
     "allow_overbooking": (False,),
     "reduction_supported": (True,),
-    "per_dataspace_bandwidth_consumption_scale": ({},),
     "addr_gen_energy": (0,),
     # Sizes of compressed data: not used without sparse optimisations.
     "metadata_block_size": (1,),
@@ -65,11 +64,9 @@ NEUTRAL: Mapping[str, tuple[Any, ...] | None] = {
 """Attributes that Timeloop reads and that change no result here at these values; None: at any value."""
 
 UNSUPPORTED: Mapping[str, str] = {
-    "cluster_size": "clusters (several instances that share an access) are not modelled",
     "min_utilization": "a minimum utilisation of a memory is not modelled",
     "allow_overbooking": "tiles larger than their memory are not modelled",
     "reduction_supported": "memories that cannot update are not modelled",
-    "per_dataspace_bandwidth_consumption_scale": "bandwidths are the same for all tensors",
     "addr_gen_energy": "the generation of addresses costs nothing here",
     "vector_access_energy": "the energy of an access comes from a table of energies",
     "cluster_area": "areas are not modelled",
@@ -89,8 +86,9 @@ UNSUPPORTED: Mapping[str, str] = {
 }  # fmt: skip
 """Attributes that Timeloop reads and that are not modelled."""
 
-NOT_INHERITED = ("n_banks", "cluster_size", "reduction_supported", "multiple_buffering", "min_utilization",
-                 "allow_overbooking")  # fmt: skip
+_CLUSTERS = ("cluster_size", "per_dataspace_bandwidth_consumption_scale")
+NOT_INHERITED = ("n_banks", "reduction_supported", "multiple_buffering", "min_utilization", "allow_overbooking",
+                 *_CLUSTERS)  # fmt: skip
 """Attributes that Timeloop's front end sets at every memory, so a container's value has no effect."""
 
 SPARSE = (
@@ -175,7 +173,7 @@ class Known:
     @property
     def inherited(self) -> set[str]:
         """Names of attributes that a node takes from a container or from a variable, if it has none of its own."""
-        return self._listed(None, None, "") or set()
+        return (self._listed(None, None, "") or set()).difference(_CLUSTERS)
 
     def _listed(self, component_class: str | None, subclass: str | None, where: str) -> set[str] | None:
         """The attributes that a class reads; None for a compute unit of which only the name is known."""

@@ -345,7 +345,8 @@ def searchable(spec: Spec, problem: Problem) -> Spec:
     """The specification with which the native mapper searches the mappings of a layer: see `for_layer`.
 
     Raises:
-        InputError: memories share a power gate, for which the mapper's bounds do not hold. `enos model` supports them.
+        InputError: the mapper's bounds do not hold: memories share a power gate, or a level limits what is reused in a
+            way that they do not know. `enos model` supports these specifications.
 
     Example:
         >>> from dse.hardware.instance import read_arch, spec_for
@@ -361,6 +362,10 @@ def searchable(spec: Spec, problem: Problem) -> Spec:
             raise InputError(
                 f"{storage.name}.power_gated_at", problem_found, hint="use enos model, or --engine timeloop"
             )
+    for tensor in problem.data_spaces:
+        if all(s.keep.get(tensor.name) is False or tensor.name in s.no_coalesce for s in spec.storages):
+            raise InputError("architecture", f"no level merges accesses to {tensor.name}, so Timeloop stops",
+                             "a level that keeps it and is not no_coalesce")  # fmt: skip
     return for_layer(spec, problem)
 
 

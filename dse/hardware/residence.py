@@ -1,4 +1,4 @@
-"""The home of a tensor: the outermost memory that keeps it, which must hold the whole tensor.
+"""The home of a tensor: the outermost memory that keeps it and merges its accesses, which must hold the whole tensor.
 
 No memory further out can supply its words again or take partial results. Timeloop does not check this
 (`MaskTiles` in ``src/loop-analysis/tiling.cpp``): if a loop further out moves the tensor, it evaluates, for example, a
@@ -34,7 +34,8 @@ def resident_words(
     """
     found: dict[str, dict[str, int]] = {}
     for tensor in problem.data_spaces:
-        home = next((s.name for s in spec.storages if tensor.name in keep[s.name]), None)
+        keeping = [s for s in spec.storages if tensor.name in keep[s.name] and tensor.name not in s.no_coalesce]
+        home = keeping[0].name if keeping else None
         if home is not None:
             share = -(-problem.tensor_size(tensor.name) // spec.instances[home])
             found.setdefault(home, {})[tensor.name] = share

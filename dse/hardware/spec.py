@@ -58,7 +58,8 @@ class Storage:
     switched on and off, each together with all instances of this memory inside it; None if each instance of this
     memory has its own gate. Of the tensors in `no_coalesce` a memory merges no accesses, those in `no_reuse` it does
     not keep from one iteration to the next, and the first write of those in `rmw_first_update` reads them, too.
-    `energy_scale` multiplies the energies of its class.
+    `cluster_size` instances share each access. Of its bandwidths a word of a tensor takes `bandwidth_scale` words, 1 of
+    those that are not named. `energy_scale` multiplies the energies of its class.
     """
 
     name: str
@@ -77,6 +78,8 @@ class Storage:
     no_coalesce: frozenset[str] = frozenset()
     no_reuse: frozenset[str] = frozenset()
     rmw_first_update: frozenset[str] = frozenset()
+    cluster_size: int = 1
+    bandwidth_scale: Mapping[str, float] = field(default_factory=dict, hash=False)
     energy_scale: float = 1.0
 
     @property
@@ -154,10 +157,24 @@ class Spec:
         """Cycles that the networks between levels add to every layer."""
         return sum(level.network_latency for level in self.levels)
 
+    @property
+    def special(self) -> tuple[str, ...]:
+        """What makes its levels unlike plain memories and fan-outs, such as ``buffer.no_coalesce``."""
+        names = ("no_coalesce", "no_reuse", "rmw_first_update", "bandwidth_scale", "cluster_size")
+        plain: tuple[Any, ...] = (None, 1, frozenset(), {})
+        return tuple(f"{v.name}.{name}" for v in self.levels for name in names if getattr(v, name, None) not in plain)
+
     def gated_together(self, storage: Storage) -> int:
         """Number of instances of a memory that each power gate switches."""
         gate = storage.power_gate
         return 1 if gate is None else max(1, self.instances[storage.name] // self.instances[gate])
+
+    def sharing(self, storage: Storage, used: int) -> float:
+        """How many of the `used` instances of a memory share an access: they are spread over all its clusters.
+
+        Timeloop's rule: as long as there are clusters left, no two instances are in the same.
+        """
+        return used / min(used, self.instances[storage.name] // storage.cluster_size)
 
     def storage(self, name: str) -> Storage:
         return next(s for s in self.storages if s.name == name)
@@ -187,6 +204,8 @@ def _canonical_level(level: Storage | Fanout) -> list[Any]:
         level.network_latency,
         level.power_gate,
         *_given(level, ("no_coalesce", "no_reuse", "rmw_first_update")),
+        *([["cluster_size", level.cluster_size]] if level.cluster_size > 1 else []),
+        *([["bandwidth_scale", sorted(level.bandwidth_scale.items())]] if level.bandwidth_scale else []),
     ]
 
 

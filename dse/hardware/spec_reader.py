@@ -451,7 +451,9 @@ class _Reader:
         where = f"{leaf.where}.attributes"
         number = names.Numbers(attributes, where)
         datawidth = number.whole(*names.DATAWIDTH) or names.DEFAULT_DATAWIDTH
-        block = _block_size(number, datawidth, where)
+        cluster = number.whole("cluster_size") or 1
+        block = _block_size(number, datawidth, cluster, where)
+        scale = "per_dataspace_bandwidth_consumption_scale"
         half = (number.real("bandwidth") or 0) / 2 or None  # an old name for reads and writes together
         dataspace, here = constraints["dataspace"], f"{leaf.where}.constraints"
         keep = self.constraints.keep(dataspace, f"{here}.dataspace")
@@ -480,17 +482,27 @@ class _Reader:
             no_coalesce=tensors(dataspace, "dataspace", "no_coalesce"),
             no_reuse=tensors(temporal, "temporal", "no_reuse"),
             rmw_first_update=tensors(temporal, "temporal", "rmw_first_update"),
+            cluster_size=cluster,
+            bandwidth_scale=self._bandwidth_scale(attributes, f"{where}.{scale}", attributes.get(scale)),
             energy_scale=self._scale(leaf, attributes),
         )
+
+    def _bandwidth_scale(self, attributes: dict[str, Any], where: str, found: Any) -> dict[str, float]:
+        """Words of bandwidth that a word of a tensor takes; tensors at 1 are left out."""
+        given = fields.optional_mapping(found, where)
+        fields.only(given, self.tensors, where, "tensor")
+        value = self._evaluate(attributes)
+        scales = {t: fields.number(value(of, f"{where}.{t}"), f"{where}.{t}") for t, of in given.items()}
+        return {tensor: scale for tensor, scale in scales.items() if scale != 1.0}
 
     def _check(self, spec: Spec) -> None:
         for tensor in self.tensors:
             if all(s.keep.get(tensor) is False for s in spec.storages):
                 raise InputError(f"{self.where}: architecture", f"{tensor} is bypassed at every level")
-        for level in spec.levels:
-            for name in ("no_coalesce", "no_reuse", "rmw_first_update"):
-                if getattr(level, name, None):
-                    raise InputError(f"{self.where}: {level.name}.{name}", "is not modelled", "an empty list")
+        for storage in spec.storages:
+            if spec.instances[storage.name] % storage.cluster_size:
+                problem = f"its {spec.instances[storage.name]} instances do not make clusters of {storage.cluster_size}"
+                raise InputError(f"{self.where}: {storage.name}.cluster_size", problem)
         levels = [level.name for level in spec.levels]
         for storage in spec.storages:
             if storage.power_gate is not None:
@@ -536,18 +548,21 @@ def _check_container(constraints: Mapping[str, Any], where: str) -> None:
             _log.warning("%s.%s has no effect: a container has no loops and stores nothing", where, kind)
 
 
-def _block_size(number: names.Numbers, datawidth: int, where: str) -> int:
-    """Number of words that a physical access moves."""
+def _block_size(number: names.Numbers, datawidth: int, cluster: int, where: str) -> int:
+    """Number of words that a physical access moves for each of the instances of a cluster."""
     width, block = number.whole(*names.WIDTH), number.whole(*names.BLOCK)
     if width is None:
         return block or 1
     if width % datawidth != 0:
         default = ", the default" if datawidth == names.DEFAULT_DATAWIDTH else ""
         raise InputError(f"{where}.width", f"{width} bits is not a multiple of {datawidth} (datawidth{default})")
-    if block is not None and width != datawidth * block:
-        problem = f"{width} bits are not {datawidth} x {block} (datawidth x block_size): several clusters of instances"
-        raise InputError(f"{where}.width", f"{problem} are not modelled", f"{datawidth * block}")
-    return width // datawidth
+    if block is not None and width != datawidth * block * cluster:
+        problem = f"{width} bits are not {datawidth} x {block} x {cluster} (datawidth x block_size x cluster_size)"
+        raise InputError(f"{where}.width", problem, f"{datawidth * block * cluster}")
+    if width < cluster * datawidth:
+        problem = f"{width} bits hold no word of {datawidth} bits for each of {cluster} instances (cluster_size)"
+        raise InputError(f"{where}.width", problem, f"at least {cluster * datawidth}")
+    return width // cluster // datawidth
 
 
 def _capacity(number: names.Numbers, datawidth: int, block: int, where: str) -> int | None:

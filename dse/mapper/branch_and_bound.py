@@ -250,7 +250,7 @@ def _alone(spec: Spec, space: Mapspace) -> bool:
 def _walks(spec: Spec, space: Mapspace, ert: Ert, aim: Aim, effort: Effort) -> Iterator[_Walk]:
     compute = space.problem.macs * ert.compute(spec.compute.name)
     for keep in keep_choices(spec, space.problem):
-        if all(any(t in kept for kept in keep.values()) for t in space.tensors):
+        if all(any(t in keep[s.name] and t not in s.no_coalesce for s in spec.storages) for t in space.tensors):
             evaluator = Evaluator(space, spec, ert, keep, compute, whole_accesses=aim.kind != BOUND_DELAY)
             base = compute - evaluator.slack()
             yield _Walk(spec, space, build_stages(space, spec, ert, keep, base), aim, evaluator, base, effort)
@@ -278,8 +278,9 @@ def _slowest(spec: Spec, problem: Problem, ert: Ert) -> tuple[Ert, float]:
         ):
             if bandwidth is None:
                 continue
+            scale = min(level.bandwidth_scale.get(t, 1.0) for t in space.tensors)
             prices = Ert({**free, level.name: {**free[level.name], **dict.fromkeys(
-                actions, level.block_size / (instances * bandwidth))}})  # fmt: skip
+                actions, scale * level.block_size / (instances * bandwidth))}})  # fmt: skip
             least = min((walk.root_value() for walk in _walks(spec, space, prices, aim, Effort())), default=0.0)
             if math.isfinite(least) and least > most:
                 slowest, most = prices, least
@@ -451,7 +452,7 @@ class _Walk:
         assert boundary is not None
         return float(boundary_cost(
             self.space.grid, node.tile, t, node.span[t], node.around, boundary.fill_price[t], boundary.parent_price[t],
-            share, self.space.label_width,
+            share, int(boundary.forgets[t]), self.space.label_width,
         ))  # fmt: skip
 
     def _inside(self, node: _Node, tile: int, first: int, goes_on: bool) -> Around:

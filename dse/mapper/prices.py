@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from dse.hardware.residence import resident_words
 from dse.hardware.spec import Fanout, Spec, Storage
 from dse.mapper.kernels.geometry import Order
 from dse.mapper.kernels.slots import Flags, Floats, Ints
-from dse.mapper.kernels.upward import Array, Boundary, boundary_floors
+from dse.mapper.kernels.upward import FORGETS, PASSED_ON, Array, Boundary, boundary_floors
 from dse.mapper.mapspace import Constraint, Mapspace
 from dse.mapper.orders import mesh_arrangements
 
@@ -42,7 +42,7 @@ class Stage:
 class Stages:
     """One choice of what each level keeps, innermost first."""
 
-    keep: Flags  # (K, T)
+    keep: Flags  # (K, T) kept, and accesses are merged
     stages: tuple[Stage, ...]
     compute_price: Floats  # (T,) pJ a word an operation takes from the innermost keeping level
     leak: Floats  # (K,) pJ per cycle and instance
@@ -59,17 +59,24 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
     """
     levels = tuple(reversed(spec.levels))
     count, tensors = len(levels), len(space.tensors)
-    kept = np.zeros((count, tensors), bool)
+    sharing = most_sharing(space, spec)
+    held, kept = np.zeros((count, tensors), bool), np.zeros((count, tensors), bool)
+    through = np.zeros((count, tensors))  # a word that a level keeps, but lets through to the next
+    reads_first = np.zeros((count, tensors), bool)
     price = np.zeros((count, tensors))  # a word delivered to the child
     fill, read, leak = np.zeros((count, tensors)), np.zeros(count), np.zeros(count)
     for k, level in enumerate(levels):
         if isinstance(level, Storage):
             energies = ert.storage(level.name)
             leak[k] = energies["leak"]
-            kept[k] = [t in keep[level.name] for t in space.tensors]
-            read[k] = energies["read"] / level.block_size
-            price[k] = read[k] + np.where(space.read_write, energies["update"] / level.block_size, 0.0)
-            fill[k] = energies["write"] / level.block_size
+            held[k] = [t in keep[level.name] for t in space.tensors]
+            kept[k] = held[k] & of_tensors(space, level.no_coalesce, False)
+            reads_first[k] = of_tensors(space, level.rmw_first_update)
+            shared_by = level.block_size * sharing[k]  # most words of an access
+            read[k] = energies["read"] / shared_by
+            price[k] = read[k] + np.where(space.read_write, energies["update"] / shared_by, 0.0)
+            fill[k] = energies["write"] / shared_by
+            through[k] = np.where(held[k] & ~kept[k], price[k] + np.where(space.read_write, fill[k], 0.0), 0.0)
     mesh = [level.mesh_x * level.mesh_y if isinstance(level, Fanout) else 1 for level in levels]
     has_parent, parent_price = np.zeros((count, tensors), bool), np.zeros((count, tensors))
     least_share = np.ones((count + 1, tensors))
@@ -77,15 +84,15 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
     compute_price = np.zeros(tensors)
     for t in range(tensors):
         keeping = np.flatnonzero(kept[:, t])
-        compute_price[t] = price[keeping[0], t]
+        compute_price[t] = price[keeping[0], t] + through[: keeping[0], t].sum()
         for k in range(count):
             outside = keeping[keeping > k]
             has_parent[k, t] = len(outside) > 0
             if len(outside):
-                parent_price[k, t] = price[outside[0], t]
+                parent_price[k, t] = price[outside[0], t] + through[k + 1 : outside[0], t].sum()
             here = k if kept[k, t] else (outside[0] if len(outside) else k)
             least_share[k, t] = 1.0 / math.prod(mesh[k:here])
-            if space.read_write[t] and kept[k, t]:
+            if space.read_write[t] and kept[k, t] and not reads_first[k, t]:
                 saved[k, t] = space.full_size[t] * (read[k] + (fill[k, t] if len(outside) else 0.0))
         for k in range(count):
             for j in keeping[keeping < k]:
@@ -94,7 +101,7 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
     overlapping = shared | space.coarse
     last_fanout = max((k for k, level in enumerate(levels) if isinstance(level, Fanout)), default=-1)
 
-    outermost, outward = _outward(space, levels)
+    outermost, outward = _outward(space, levels, bool(spec.special))
     resident = resident_words(spec, space.problem, keep)
     stages: list[Stage] = []
     least_idle = 1.0  # of everything further out
@@ -112,20 +119,23 @@ def build_stages(space: Mapspace, spec: Spec, ert: Ert, keep: Mapping[str, froze
             passing = _passing(space, level)
             most_shared = np.minimum(mesh[k], np.where(space.grid.relevant, 1, space.grid.bounds).prod(axis=1))
             most_shared = np.where(overlapping, mesh[k], most_shared)
+            alone = of_tensors(space, level.no_reuse)
+            apart = shared | forgets_inside(space, levels, k)
             saved_here = float((saved_inside[k] * (most_shared - 1)).sum())
             array = Array(
-                loops.choices, holds & passing, (~holds & shared & passing) | space.coarse, saved_inside[k],
-                least_share[k + 1], linkable, _unserved(space, level, loops.choices, passing, k == 0),
+                loops.choices, holds & passing, (~holds & apart & passing) | space.coarse, saved_inside[k],
+                least_share[k + 1], linkable, _unserved(space, level, loops.choices, passing, k == 0), alone & ~passing,
                 float(leak[k:].sum()) if k == last_fanout else 0.0,
             )  # fmt: skip
             outside_here = np.where(wanted, beyond - saved_here, np.inf)
         else:
             if level.capacity is not None:
                 lives = np.array([resident.get(level.name, {}).get(t, 0) for t in space.tensors])
-                wanted = wanted & (np.maximum(space.boxes, lives)[:, kept[k]].sum(axis=1) <= level.capacity)
+                wanted = wanted & (np.maximum(space.boxes, lives)[:, held[k]].sum(axis=1) <= level.capacity)
             boundary = Boundary(
                 kept[k], has_parent[k], np.where(kept[k] & has_parent[k], fill[k], 0.0), parent_price[k], saved[k],
                 float(leak[k]) if k < last_fanout else 0.0, least_share[k], least_share[k + 1],
+                np.where(of_tensors(space, level.no_reuse), np.where(linkable, PASSED_ON, FORGETS), 0),
             )  # fmt: skip
             order = Order(loops.inner, loops.outer, loops.free, outward & (k == outermost))
             outside_here = np.empty(len(wanted))
@@ -207,6 +217,7 @@ def _unserved(space: Mapspace, fanout: Fanout, choices: Ints, passing: Flags, in
         space.unserved[key] = fractions
     fractions = space.unserved[key].copy()
     fractions[:, ~passing & ~space.coarse] = 1.0
+    fractions[:, passing & of_tensors(space, fanout.no_reuse)] = 0.0  # what is known is of different boxes
     return fractions
 
 
@@ -238,21 +249,47 @@ def _left(loops: Sequence[tuple[int, bool]], width: int) -> float:
 
 
 def _passing(space: Mapspace, fanout: Fanout) -> Flags:
-    return np.array([t not in fanout.no_link_transfer for t in space.tensors])
+    return of_tensors(space, fanout.no_link_transfer, False)
 
 
-def _outward(space: Mapspace, levels: tuple[Storage | Fanout, ...]) -> tuple[int, Flags]:
+def of_tensors(space: Mapspace, named: Collection[str], value: bool = True) -> Flags:
+    """(T,) `value` for the tensors that are named."""
+    return np.array([(t in named) is value for t in space.tensors])
+
+
+def most_sharing(space: Mapspace, spec: Spec) -> Floats:
+    """(K,) how many instances of a level can share an access: the more of them work, the more do."""
+    found, most = np.ones(len(spec.levels)), 1
+    for k, level in reversed(list(enumerate(reversed(spec.levels)))):
+        if isinstance(level, Storage):
+            found[k] = spec.sharing(level, most)
+        elif len(space.stages[k].choices):
+            factors = space.grid.divisors[np.arange(len(space.dims)), space.stages[k].choices]
+            most *= int(factors.prod(axis=1).max())
+    return found
+
+
+def forgets_inside(space: Mapspace, levels: Sequence[Storage | Fanout], k: int) -> Flags:
+    """(T,) whether the level inside k holds nothing from one step to the next: compute units, levels without reuse."""
+    inside = levels[k - 1] if k else None
+    if inside is None:
+        return np.ones(len(space.tensors), bool)
+    return of_tensors(space, inside.no_reuse if isinstance(inside, Storage) else ())
+
+
+def _outward(space: Mapspace, levels: tuple[Storage | Fanout, ...], special: bool) -> tuple[int, Flags]:
     """The outermost level that may loop at all, and the dimensions whose loops do at least as well outside all others.
 
     These are dimensions that move every tensor along an axis of its own, such as groups: their loops repeat everything
     inside with other data. Loops further in only make tiles larger and interrupt reuse. No dimension is named where
     Timeloop's counts do not follow this: where neighbours pass words on, whose averages are rounded, and where tiles of
-    outputs have gaps or overlap, because then first writes depend on where the loops stand (docs/mapper.md).
+    outputs have gaps or overlap, because then first writes depend on where the loops stand (docs/mapper.md). Nor where
+    some level is `special` (`Spec.special`).
     """
     grid, nothing = space.grid, np.zeros(len(space.dims), bool)
     single = np.eye(grid.divisors.shape[1], dtype=bool)
     looping = [k for k, v in enumerate(levels) if isinstance(v, Fanout) or (space.stages[k].allowed & ~single).any()]
-    if not looping or isinstance(levels[looping[-1]], Fanout):
+    if special or not looping or isinstance(levels[looping[-1]], Fanout):
         return -1, nothing
     if space.uneven_outputs.any():
         return -1, nothing

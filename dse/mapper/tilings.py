@@ -13,12 +13,13 @@ import numpy as np
 
 from dse.hardware.energy.ert import Ert
 from dse.hardware.spec import Fanout, Spec, Storage
-from dse.mapper.kernels.exact import exact_counts, least_of_orders, priced
+from dse.mapper.kernels.exact import Rules, exact_counts, least_of_orders, priced
 from dse.mapper.kernels.labels import BOUND_DELAY, Aim, value_of
 from dse.mapper.kernels.slots import LOOP, Flags, Floats, Ints
 from dse.mapper.kernels.upward import Inside
 from dse.mapper.mapspace import BoundaryCounts, Mapspace, Tiling
 from dse.mapper.orders import CLOSED, OPEN, SLID, loop_orders, mesh_arrangements
+from dse.mapper.prices import forgets_inside, most_sharing, of_tensors
 from dse.model.mapping import Loops, Mapping
 
 MOST_ORDERS = 256  # that a boundary is counted in
@@ -72,6 +73,8 @@ class Evaluator:
         self.whole_accesses = whole_accesses
         levels = self.levels = tuple(reversed(spec.levels))
         self.kept = np.array([[isinstance(v, Storage) and t in keep[v.name] for t in space.tensors] for v in levels])
+        self.rules = _rules(space, spec, self.kept)
+        self.merges, self.clusters = self.rules.merges, self.rules.clusters
         self.energies = [
             ert.storage(level.name) if isinstance(level, Storage) else dict.fromkeys(("read", "write", "update"), 0.0)
             for level in levels
@@ -87,6 +90,7 @@ class Evaluator:
             for level in levels
         ]  # fmt: skip
         self.bandwidth = np.array([[math.inf if b is None else b for b in row] for row in limits])
+        self.share_most = most_sharing(space, spec)
         self.mesh_x = np.array([level.mesh_x if isinstance(level, Fanout) else 1 for level in levels], np.int64)
         self.mesh_y = np.array([level.mesh_y if isinstance(level, Fanout) else 1 for level in levels], np.int64)
         names = space.tensors
@@ -94,14 +98,17 @@ class Evaluator:
             [[isinstance(v, Fanout) and t not in v.no_link_transfer for t in names] for v in levels]
         )
         self.shared_axis: Flags = (space.grid.axis_of >= 0).any(axis=1) | space.coarse
-        self.start = [SLID if coarse else OPEN for coarse in space.coarse.tolist()]  # SLID: every order is tried
+        self.linkable = self.link_allowed & (self.shared_axis | self.rules.forgets)
+        self.fractional = self.shared_axis | self.rules.forgets[1:].any(axis=0) | self.rules.alone.any(axis=0)
         self.rounding = self._rounding()
         self.least_energy: dict[
             tuple[tuple[int, ...], tuple[int, ...]], float
         ] = {}  # of the tilings tried so far; the search for fewest cycles skips those above its energy
         self.arrangements: dict[tuple[Any, ...], list[_Arrangement]] = {}
         # Candidates that keep the same tensors and differ in energies have these counts in common.
-        self.boundaries = space.boundaries.setdefault((self.kept.tobytes(), self.link_allowed.tobytes()), {})
+        self.boundaries = space.boundaries.setdefault((
+            self.kept.tobytes(), self.link_allowed.tobytes(), *(rule.tobytes() for rule in self.rules[:4]),
+        ), {})  # fmt: skip
         self.moved: dict[tuple[int, int], list[int]] = {}
         self.one_tensor = [self._of_one(t) for t in range(len(names))]
         self.one_price = [self._price_of_one(t) for t in range(len(names))]
@@ -115,11 +122,13 @@ class Evaluator:
         writes, reads = np.zeros(self.kept.shape), np.zeros(self.kept.shape)
         copies = 1
         for k in range(len(self.levels) - 1, -1, -1):
-            for t in np.flatnonzero(self.kept[k] & self.shared_axis).tolist():
+            for t in np.flatnonzero(self.kept[k] & self.fractional).tolist():
                 if self._under_fanout(k):
                     writes[k, t] = copies * self.fill[k] / self.block[k]  # truncated
-                if self._under_fanout(k) or self._uneven(k, t):
+                if self._under_fanout(k) or self._uneven(k, t) or not self.merges[k, t]:
                     words = self.read[k] + self.update[k] * self.space.read_write[t]
+                    if not self.merges[k, t]:
+                        words += self.fill[k]
                     reads[k, t] = 0.5 * copies * words / self.block[k]  # rounded to nearest
             copies *= int(self.mesh_x[k] * self.mesh_y[k])
         return writes, reads
@@ -130,16 +139,21 @@ class Evaluator:
 
     def _uneven(self, k: int, t: int) -> bool:
         """Whether a fan-out inside level k, but outside the next that keeps the tensor, has children without it."""
-        inside = range(max((j for j in range(k) if self.kept[j, t]), default=-1) + 1, k)
-        return any(isinstance(self.levels[j], Fanout) and j > 0 and not self.kept[j - 1, t] for j in inside)
+        inside = range(max((j for j in range(k) if self.merges[j, t]), default=-1) + 1, k)
+        return any(isinstance(self.levels[j], Fanout) and j > 0 and not self.merges[j - 1, t] for j in inside)
+
+    def _start(self, k: int, t: int) -> int:
+        """What no loop has done yet to what the level outside k sees of a tensor; SLID: every order is tried."""
+        outside = k + 1 < len(self.levels) and self.rules.forgets[k + 1, t]
+        return SLID if self.space.coarse[t] or outside else OPEN
 
     def _scales(self, k: int, t: int) -> bool:
         """Whether k is a fan-out whose children hold no such tensor, while its share depends on whom neighbours serve.
 
         Then the loops outside decide that share, whatever the level inside that keeps the tensor can reuse.
         """
-        passing = isinstance(self.levels[k], Fanout) and self.link_allowed[k, t] and self.shared_axis[t]
-        return bool(k > 0 and passing and not self.kept[k - 1, t])
+        passing = isinstance(self.levels[k], Fanout) and self.linkable[k, t]
+        return bool(k > 0 and passing and not self.merges[k - 1, t])
 
     def slack(self) -> float:
         """pJ by which rounding can undercut the bounds of a whole mapping."""
@@ -161,10 +175,11 @@ class Evaluator:
             nest = np.concatenate([arrangement.rows for arrangement in choice])
             counts = exact_counts(
                 nest, self.space.grid.coefficient, self.kept, self.mesh_x, self.link_allowed, self.shared_axis,
+                self.rules,
             )  # fmt: skip
             energy, cycles = priced(
                 counts, self.space.read_write, self.kept, self.read, self.fill, self.update, self.block, self.leak,
-                self.bandwidth,
+                self.bandwidth, self.rules,
             )  # fmt: skip
             if math.isinf(energy):
                 continue  # Timeloop stops at such a mapping
@@ -191,7 +206,8 @@ class Evaluator:
                 if isinstance(self.levels[k], Storage):
                     seen[t] = [self._after(s, t, outside, inside) for s in seen[t]]
                 if self.kept[k, t] or self._scales(k, t):
-                    seen[t].append(self.start[t])
+                    # What scales at a fan-out is decided by what its children would hold.
+                    seen[t].append(max(self._start(k, t), self._start(k - 1, t) if self._scales(k, t) else OPEN))
         return per_stage
 
     def _least_apart(self, tiling: Tiling, aim: Aim, limit: float) -> float | None:
@@ -214,9 +230,14 @@ class Evaluator:
     def _of_one(self, t: int) -> tuple[Any, ...]:
         """What `exact_counts` needs to know of one tensor alone."""
         one = slice(t, t + 1)
+        of, only = self.rules, np.ascontiguousarray
+        rules = Rules(
+            only(of.forgets[:, one]), only(of.alone[:, one]), only(of.merges[:, one]), only(of.reads_first[:, one]),
+            only(of.scale[:, one]), of.clusters,
+        )  # fmt: skip
         return (
             self.space.grid.coefficient[one], np.ascontiguousarray(self.kept[:, one]), self.mesh_x,
-            np.ascontiguousarray(self.link_allowed[:, one]), self.shared_axis[one],
+            np.ascontiguousarray(self.link_allowed[:, one]), self.shared_axis[one], rules,
         )  # fmt: skip
 
     def _price_of_one(self, t: int) -> tuple[Any, ...]:
@@ -256,6 +277,7 @@ class Evaluator:
         if counted is None:
             return None
         parent = self._parent(k, t)
+        through = self._through(k, parent, t)
         writes, reads = self.rounding
         least = math.inf
         for content, given, peer, parents, children in counted:
@@ -269,14 +291,16 @@ class Evaluator:
                     peer = math.floor(peer + 0.5)
                     known += float(reads[k, t])
             price = self.read[parent] + self.update[parent] * self.space.read_write[t]
-            energy = parents * taken * price + children * (brought * self.fill[k] + peer / self.block[k] * self.read[k])
+            moved = brought * self.fill[k] + peer / self.block[k] * self.read[k]
+            energy = self._accessing(parent, parents) * taken * price + self._accessing(k, children) * moved
+            energy += parents * content * through
             least = min(least, energy + known)
         return least
 
     def _boundary_counts(self, k: int, t: int, tiles: tuple[int, ...], firsts: tuple[int, ...]) -> BoundaryCounts:
         """The counts of every order that a tensor can tell apart, each once."""
         value = self.space.grid.value
-        per_stage, number, seen = [], 1, [self.start[t]]
+        per_stage, number, seen = [], 1, [self._start(k, t)]
         for j in range(k + 1, len(self.levels)):
             depth = len(self.levels) - 1 - j
             outside, inside = tiles[depth], tiles[depth + 1]
@@ -287,7 +311,7 @@ class Evaluator:
             if isinstance(self.levels[j], Storage):
                 seen = [self._after(s, t, outside, inside) for s in seen]
             if self._scales(j, t):
-                seen.append(self.start[t])
+                seen.append(max(self._start(j, t), self._start(j - 1, t)))
         if number > MOST_ORDERS:
             return None
         tile = [(k, d, n, 0) for d, n in enumerate(value[tiles[-1]]) if n > 1]  # their order does not matter outside
@@ -295,7 +319,8 @@ class Evaluator:
         parent = self._parent(k, t)
         distinct = set()
         for choice in itertools.product(*per_stage):
-            counts = exact_counts(np.concatenate([rest, *(a.rows for a in choice)]), *self.one_tensor[t])
+            nest = np.concatenate([rest, *(a.rows for a in choice)])
+            counts = exact_counts(nest, *self.one_tensor[t])
             distinct.add((
                 float(counts.content[parent, 0]), float(counts.given[k, 0]), float(counts.peer[k, 0]),
                 int(counts.instances[parent]), int(counts.instances[k]),
@@ -303,8 +328,21 @@ class Evaluator:
         return tuple(distinct)
 
     def _parent(self, k: int, t: int) -> int:
-        """The next level out that keeps a tensor."""
-        return next(j for j in range(k + 1, len(self.levels)) if self.kept[j, t])
+        """The next level out that keeps a tensor and merges its accesses."""
+        return next(j for j in range(k + 1, len(self.levels)) if self.merges[j, t])
+
+    def _accessing(self, k: int, used: int) -> int:
+        """Instances of a level that make an access of their own, of those that are used."""
+        return min(used, int(self.clusters[k]))
+
+    def _through(self, k: int, parent: int, t: int) -> float:
+        """pJ a word at least at levels between two that let it through: they see at least what the outer one does."""
+        price = 0.0
+        for j in range(k + 1, parent):
+            if self.kept[j, t]:
+                words = self.read[j] + (self.update[j] + self.fill[j]) * self.space.read_write[t]
+                price += float(words / (self.block[j] * self.share_most[j]))
+        return price
 
     def _after(self, status: int, t: int, outside: int, inside: int) -> int:
         """What has happened to a tensor's tile once the loops between two tiles have run too."""
@@ -330,7 +368,7 @@ class Evaluator:
         names, level = self.space.dims, self.levels[k]
         factors = self.space.grid.value[outside] // self.space.grid.value[inside]
         if isinstance(level, Fanout):
-            linkable = any(self.link_allowed[k, t] and (k == 0 or self.shared_axis[t]) for t in tensors)
+            linkable = any(self.linkable[k, t] for t in tensors)
             pairs = mesh_arrangements(level, self.space.problem, names, factors, linkable)
         else:
             orders = loop_orders(factors, first, state, self.space.grid, level.temporal, names,
@@ -353,6 +391,27 @@ class Evaluator:
             else:
                 temporal[level.name] = arrangement.loops
         return Mapping(temporal, x, y, dict(self.keep))
+
+
+def _rules(space: Mapspace, spec: Spec, kept: Flags) -> Rules:
+    """What the levels of a specification limit."""
+    levels = tuple(reversed(spec.levels))
+
+    def flags(name: str, of: type) -> Flags:
+        named = [getattr(v, name) if isinstance(v, of) else () for v in levels]
+        return np.array([of_tensors(space, tensors) for tensors in named])
+
+    instances = [spec.instances[v.name] for v in levels]
+    clusters = [n // v.cluster_size if isinstance(v, Storage) else n for v, n in zip(levels, instances, strict=True)]
+    scales = [v.bandwidth_scale if isinstance(v, Storage) else {} for v in levels]
+    return Rules(
+        np.array([forgets_inside(space, levels, k) for k in range(len(levels))]),
+        flags("no_reuse", Fanout),
+        kept & ~flags("no_coalesce", Storage),
+        flags("rmw_first_update", Storage),
+        np.array([[float(scale.get(t, 1.0)) for t in space.tensors] for scale in scales]),
+        np.array(clusters, np.int64),
+    )
 
 
 def _worst(seen: Sequence[int]) -> int:

@@ -31,6 +31,7 @@ def child_accesses(
     *,
     is_compute: bool,
     links: bool,
+    alone: bool = False,
     steps: Steps | None = None,
 ) -> tuple[Stats, float]:
     """What the children of one instance of a level access in it over the whole layer.
@@ -40,15 +41,16 @@ def child_accesses(
         outside: (iterations, translation of the box) of the temporal loops at and outside the level, innermost first.
         spatial: the same of the loops over the children.
         fanout: the physical mesh, which decides who is whose neighbour.
-        is_compute: the child is the compute unit, which holds nothing between two steps.
+        is_compute: the child holds nothing between two steps: it is the compute unit, or a level without reuse.
         links: neighbours may pass data on.
+        alone: each child is served by an access of its own, also where several need the same.
         steps: the rule by which a step needs words; None is `steps_of`.
 
     Returns:
         Accesses by multicast factor (words, over the layer), and words passed between neighbours.
     """
     children = child_offsets(spatial)
-    groups = multicast_groups(children)
+    groups = multicast_groups(children, alone)
     stats: Stats = {}
     link_transfers = 0.0
     for weight, size, moved in (steps or steps_of)(box, outside, is_compute):
@@ -56,7 +58,7 @@ def child_accesses(
             continue
         chosen, served = groups, 0
         if links and moved is not None and len(children) > 1:
-            chosen, served = with_links(children, children, moved, fanout)
+            chosen, served = with_links(children, children, moved, fanout, alone)
         link_transfers += served * size * weight
         for key in chosen.items():
             stats[key] = stats.get(key, 0.0) + key[1] * size * weight
@@ -121,23 +123,26 @@ def child_offsets(spatial: list[tuple[int, Vector]]) -> list[Vector]:
     return offsets or [()]
 
 
-def multicast_groups(children: list[Vector]) -> Groups:
-    """How many boxes go to how many children each; children with equal offsets share one."""
+def multicast_groups(children: list[Vector], alone: bool = False) -> Groups:
+    """How many boxes go to how many children each; children with equal offsets share one, unless each is `alone`."""
+    if alone:
+        return Counter({1: len(children)} if children else {})
     return Counter(Counter(children).values())
 
 
 def with_links(
-    children: list[Vector], before: list[Vector], moved: Vector, fanout: Fanout | None
+    children: list[Vector], before: list[Vector], moved: Vector, fanout: Fanout | None, alone: bool = False
 ) -> tuple[Groups, int]:
     """Multicast groups and how many children a neighbour serves, if that leaves fewer boxes; else no child is served.
 
     Args:
         children: offsets of the boxes that the children need, `before`: of those they received in the step before.
         moved: translation of the first child's box since then.
+        alone: as of `child_accesses`.
     """
     linked = _linked(children, before, moved, fanout)
-    every = multicast_groups(children)
-    rest = multicast_groups([v for v, hit in zip(children, linked, strict=True) if not hit])
+    every = multicast_groups(children, alone)
+    rest = multicast_groups([v for v, hit in zip(children, linked, strict=True) if not hit], alone)
     return (rest, sum(linked)) if sum(rest.values()) < sum(every.values()) else (every, 0)
 
 

@@ -91,13 +91,20 @@ def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert, *, before
             accesses = Accesses(tile, level.instances, reads, fills, updates, 0.0)
             counts.setdefault(level.name, {})[tensor.name] = accesses
     check_capacity(spec, counts, resident_words(spec, problem, mapping.keep))
+    for tensors in counts.values():
+        for name, a in tensors.items():
+            if not a.reads + a.fills + a.updates:  # outside all levels that merge: it needs room, but holds nothing
+                tensors[name] = replace(a, tile=0)
 
     steps = nest.compute_cycles
     busy = max(_level_cycles(m, counts.get(m.name, {}), steps) for m in nest.levels if m.storage is not None)
+    most = {level.name: level.most_instances for level in nest.levels}
     levels = {
-        s.name: {t: _with_energy(s, a, ert.storage(s.name)) for t, a in counts[s.name].items()}
+        s.name: {
+            t: _with_energy(s, a, ert.storage(s.name), spec.sharing(s, most[s.name])) for t, a in counts[s.name].items()
+        }
         for s in reversed(spec.storages)
-        if s.name in counts
+        if any(a.tile for a in counts.get(s.name, {}).values())  # Timeloop leaves out levels that hold nothing
     }
     computes = problem.macs if nest.perfect else compute_count(nest)
     compute_pj = computes * ert.compute(spec.compute.name)
@@ -139,17 +146,19 @@ def _level_cycles(level: Level, tensors: MappingType[str, Accesses], compute_cyc
     storage = level.storage
     assert storage is not None
     spread = level.most_instances / level.instances  # all instances share what the charged ones access
-    reads = sum(math.ceil(a.reads / spread) / compute_cycles for a in tensors.values())
-    writes = sum(math.ceil((a.fills + a.updates) / spread) / compute_cycles for a in tensors.values())
+    scale = {tensor: storage.bandwidth_scale.get(tensor, 1.0) for tensor in tensors}
+    reads = sum(math.ceil(a.reads / spread) / compute_cycles * scale[t] for t, a in tensors.items())
+    writes = sum(math.ceil((a.fills + a.updates) / spread) / compute_cycles * scale[t] for t, a in tensors.items())
     limits = (storage.read_bandwidth, storage.write_bandwidth, storage.shared_bandwidth)
     read, write, shared = (math.inf if limit is None else limit for limit in limits)
     return busy_cycles(compute_cycles, reads, writes, read, write, shared)
 
 
-def _with_energy(storage: Storage, a: Accesses, energies: MappingType[str, float]) -> Accesses:
+def _with_energy(storage: Storage, a: Accesses, energies: MappingType[str, float], sharing: float) -> Accesses:
+    """`sharing`: instances for each access, in clusters."""
     prices = (energies[action] for action in ("read", "write", "update"))
     each = access_energy(a.reads, a.fills, a.updates, storage.block_size, *prices)
-    return replace(a, energy_pj=a.instances * each)
+    return replace(a, energy_pj=a.instances * (each / sharing))
 
 
 def _leakage(spec: Spec, nest: Nest, cycles: int, ert: Ert) -> float:

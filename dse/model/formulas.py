@@ -142,7 +142,14 @@ def fraction_of(n: int, part: int, whole: int) -> int:
 
 
 def whole_accesses(
-    content: float, peer: float, given: float, first_writes: int, read_write: bool, outermost: bool
+    content: float,
+    peer: float,
+    given: float,
+    first_writes: int,
+    read_write: bool,
+    outermost: bool,
+    reads_first: bool,
+    apart: bool,
 ) -> tuple[int, int, int]:
     """(reads, fills, updates) of an instance, rounded as Timeloop does; -1 for all where Timeloop stops.
 
@@ -153,11 +160,19 @@ def whole_accesses(
         peer: words passed on to neighbours.
         given: words that come from the level outside, 0 at the outermost that keeps the tensor.
         first_writes: words whose first write saves a read here, and a fill from outside.
+        reads_first: the first write of an output reads, too, so that it saves nothing.
+        apart: accesses to an output are not merged: each word is filled, read and updated.
     """
     if not read_write:
         return math.floor(content + peer + 0.5), math.floor(given + peer), 0
+    if content + peer < first_writes:
+        return -1, -1, -1
+    if apart:
+        return math.floor(content + peer + 0.5), math.floor(content + peer + 0.5), math.floor(content + 0.5)
+    if reads_first:
+        first_writes = 0
     fills = given + peer - (0 if outermost else first_writes)
-    if content + peer < first_writes or fills <= -0.5:
+    if fills <= -0.5:
         return -1, -1, -1
     return math.floor(content + peer - first_writes + 0.5), math.floor(fills + 0.5), math.floor(content + 0.5)
 

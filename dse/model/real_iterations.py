@@ -120,7 +120,7 @@ def count(spec: Spec, problem: Problem, mapping: Mapping) -> Count:
     """Counts a complete mapping.
 
     Raises:
-        InputError: as `check_countable`.
+        InputError: as `check_countable`; a level that limits reuse or shares accesses (`Spec.special`).
 
     Example:
         >>> from dse.hardware.candidates import load_candidates
@@ -138,6 +138,8 @@ def count(spec: Spec, problem: Problem, mapping: Mapping) -> Count:
         (3, Words(tile=3, reads=0, fills=0, updates=3))
     """
     check_countable(problem)
+    for special in spec.special:
+        raise InputError("remainders", f"{special} is not counted under remainders", hint=_UNCOUNTED)
     nest = real_nest(spec, problem, mapping)
     levels = tuple(reversed(spec.levels))
     words: dict[str, dict[str, Words]] = {}

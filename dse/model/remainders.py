@@ -66,6 +66,7 @@ class Children:
     loops: tuple[WalkLoop, ...] = ()
     fanout: Fanout | None = None
     links: bool = False  # neighbours may pass data on
+    alone: bool = False  # each is served by an access of its own
 
 
 def walk_accesses(
@@ -82,7 +83,7 @@ def walk_accesses(
         outside: the loops around the children of the level, outermost first, without those in `children`.
         tile: what child 0 covers in the first iteration, by the dimensions that are not in their last run.
         own_loop: the innermost of `outside` belongs to a level without a fan-out, which is what counts the accesses.
-        is_compute: the child is the compute unit, which holds nothing between two steps.
+        is_compute: the child holds nothing between two steps: it is the compute unit, or a level without reuse.
     """
 
     @cache
@@ -162,9 +163,9 @@ def _groups(children: Children, runs: tuple[int, ...], needed: tuple[Box, ...], 
     offsets = child_offsets(list(zip(runs, moves, strict=True)))
     shift = _shift(needed, held.needed) if children.links else None
     if shift is None:
-        return multicast_groups(offsets), 0
+        return multicast_groups(offsets, children.alone), 0
     before = child_offsets(list(zip(held.children, moves, strict=True)))
-    return with_links(offsets, before, shift, children.fanout)
+    return with_links(offsets, before, shift, children.fanout, children.alone)
 
 
 def _needed(box: Box, held: _Held) -> tuple[tuple[Box, ...], _Held]:

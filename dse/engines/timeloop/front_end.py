@@ -51,18 +51,22 @@ def model_input(
     return {
         "architecture": flat["architecture"],
         "problem": {"version": _VERSION, **problem_v4(problem)},
-        "mapping": [_with_links(entry, spec) for entry in directives],
+        "mapping": [_with_reuse(entry, spec) for entry in directives],
     } | energy_tables(spec, flat, ert)
 
 
-def _with_links(directive: dict[str, Any], spec: Spec) -> dict[str, Any]:
-    """A directive with the fan-out's constraint on links, of which `timeloop-model` knows nothing else."""
-    if directive["type"] != "spatial":
-        return directive
-    fanout = next(level for level in spec.levels if level.name == directive["target"])
-    if not isinstance(fanout, Fanout) or not fanout.no_link_transfer:
-        return directive
-    return {**directive, "no_link_transfer": sorted(fanout.no_link_transfer)}
+def _with_reuse(directive: dict[str, Any], spec: Spec) -> dict[str, Any]:
+    """A directive with its level's constraints on reuse, of which `timeloop-model` knows nothing else."""
+    level = next(level for level in spec.levels if level.name == directive["target"])
+    if isinstance(level, Fanout):
+        limits = {"spatial": {"no_link_transfer": level.no_link_transfer, "no_reuse": level.no_reuse}}
+    else:
+        limits = {
+            "temporal": {"no_reuse": level.no_reuse, "rmw_first_update": level.rmw_first_update},
+            "datatype": {"no_coalesce": level.no_coalesce},
+        }
+    given = limits.get(directive["type"], {})
+    return {**directive, **{name: sorted(tensors) for name, tensors in given.items() if tensors}}
 
 
 def transpile(front_end: str, text: str) -> dict[str, Any]:

@@ -97,6 +97,8 @@ def _fanout(fanout: Fanout) -> dict[str, Any]:
     spatial = _loops(fanout.spatial)
     if fanout.no_link_transfer:
         spatial["no_link_transfer"] = sorted(fanout.no_link_transfer)
+    if fanout.no_reuse:
+        spatial["no_reuse"] = sorted(fanout.no_reuse)
     return {
         "name": fanout.name.removeprefix("inter_").removesuffix("_spatial"),
         "spatial": {"meshX": fanout.mesh_x, "meshY": fanout.mesh_y},
@@ -108,7 +110,7 @@ def _storage(storage: Storage) -> _Node:
     unlimited = storage.capacity is None
     attributes: dict[str, Any] = {
         "datawidth": storage.datawidth,
-        "width": storage.datawidth * storage.block_size,
+        "width": storage.datawidth * storage.block_size * storage.cluster_size,
         "block_size": storage.block_size,
     }
     if storage.capacity is not None:
@@ -117,6 +119,10 @@ def _storage(storage: Storage) -> _Node:
     for name in ("read_bandwidth", "write_bandwidth", "shared_bandwidth"):
         if (bandwidth := getattr(storage, name)) is not None:
             attributes[name] = bandwidth
+    if storage.cluster_size > 1:
+        attributes["cluster_size"] = storage.cluster_size
+    if storage.bandwidth_scale:
+        attributes["per_dataspace_bandwidth_consumption_scale"] = dict(storage.bandwidth_scale)
     if storage.power_gate is not None:
         attributes["power_gated_at"] = storage.power_gate
     constraints: dict[str, Any] = {}
@@ -126,7 +132,13 @@ def _storage(storage: Storage) -> _Node:
     }
     if any(kept.values()):
         constraints["dataspace"] = {word: tensors for word, tensors in kept.items() if tensors}
-    if temporal := _loops(storage.temporal):
+    if storage.no_coalesce:
+        constraints.setdefault("dataspace", {})["no_coalesce"] = sorted(storage.no_coalesce)
+    temporal = _loops(storage.temporal)
+    for name in ("no_reuse", "rmw_first_update"):
+        if tensors := getattr(storage, name):
+            temporal[name] = sorted(tensors)
+    if temporal:
         constraints["temporal"] = temporal
     return _Node(
         "!Component",

@@ -19,16 +19,23 @@ from dse.mapper.kernels.geometry import (
 from dse.mapper.kernels.jit import kernel
 from dse.mapper.kernels.labels import ENERGY, close_unserved, least_value, value_of
 from dse.mapper.kernels.slots import EXTENT, SPAN
+from dse.mapper.kernels.upward import FORGETS, PASSED_ON
 
 
 @kernel
-def boundary_cost(grid, tile, t, span, around, fill_price, parent_price, share, width):
-    """Least cost of moving a tensor's tiles into a level whose surrounding is known; `span` as in a label."""
+def boundary_cost(grid, tile, t, span, around, fill_price, parent_price, share, forgets, width):
+    """Least cost of moving a tensor's tiles into a level whose surrounding is known; `span` as in a label.
+
+    `forgets` as of `dse.mapper.kernels.upward.Boundary`.
+    """
+    if forgets == FORGETS:
+        return grid.words[tile, t] * (fill_price + parent_price * share)
     label = np.zeros(width)
     for a in range(grid.axis_column.shape[1]):
         column = grid.axis_column[t, a]
         if column >= 0:
-            label[column + EXTENT] = extent_of(grid, tile, t, a)
+            extent = extent_of(grid, tile, t, a)
+            label[column + EXTENT] = -extent if forgets == PASSED_ON else extent
             label[column + SPAN] = span[a]
     g = reuse_factor(label, around.run[t], around.windows[t], around.counts[t], around.direct[t])
     return grid.words[tile, t] * g * (fill_price + parent_price * share)
@@ -106,7 +113,7 @@ def expand_fanout(grid, at, inside, array, around, share, leak, fixed, idle, aim
                 here -= array.saved[t] * (duplicates(grid, below, factors, t) - 1.0)
         if value_of(aim, here + inside.floors[below], idle / product * inside.idle[below]) >= limit:
             continue
-        fan_shares(grid, below, factors, array.scaled, shares)
+        fan_shares(grid, below, factors, array.scaled, array.alone, shares)
         for t in range(tensors):
             shares[t] *= share[t]
         labels = inside.labels[inside.offsets[below] : inside.offsets[below + 1]].copy()

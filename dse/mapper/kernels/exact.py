@@ -27,6 +27,7 @@ from dse.mapper.kernels.slots import (
     SPATIAL,
     WORDS,
     WRITE_LIMIT,
+    Flags,
     Floats,
     Ints,
 )
@@ -78,11 +79,17 @@ def _sorted(keys, count):
 
 
 @kernel
-def _group(keys, count, multicast, boxes):
-    """Counts equal keys: fills (children sharing a box, number of such boxes), sorted; returns their number."""
+def _group(keys, count, alone, multicast, boxes):
+    """Counts equal keys: fills (children sharing a box, number of such boxes), sorted; returns their number.
+
+    If each child is `alone`, none shares.
+    """
     groups = 0
     if count == 0:
         return 0
+    if alone:
+        multicast[0], boxes[0] = 1, count
+        return 1
     ordered = _sorted(keys, count)
     run = 1
     for i in range(1, count + 1):
@@ -145,7 +152,7 @@ def _add(stats, used, multicast, boxes, words):
 
 @kernel
 def _children_accesses(extents, times, shifts, outside, spatial_n, spatial_shift, spatial, mesh_x, is_compute,
-                       may_link, weights, stats):  # fmt: skip
+                       may_link, alone, weights, stats):  # fmt: skip
     """Accesses by (multicast, boxes) into `stats` and words passed between neighbours; see dse.model.child_accesses."""
     axes = extents.shape[0]
     count, shared, plain = 1, 1, True
@@ -176,10 +183,12 @@ def _children_accesses(extents, times, shifts, outside, spatial_n, spatial_shift
                 for i in range(size):
                     keys[k * size + i] = keys[i] + k * step
             size *= spatial_n[j]
-    if plain:  # each axis has one loop at most: boxes coincide where only loops that do not move the tensor differ
+    if alone:
+        multicast[0], boxes[0] = 1, count
+    elif plain:  # each axis has one loop at most: boxes coincide where only loops that do not move the tensor differ
         multicast[0], boxes[0] = shared, count // shared
     else:
-        groups = _group(keys, count, multicast, boxes)
+        groups = _group(keys, count, False, multicast, boxes)
     apart = np.zeros(MOST_DISTANCES, np.int64)
     distances = _distances(keys, mesh_x, apart) if linking else 0
 
@@ -215,7 +224,7 @@ def _children_accesses(extents, times, shifts, outside, spatial_n, spatial_shift
                     rest[remaining] = keys[c]
                     remaining += 1
             if remaining < count:
-                kinds = _group(rest, remaining, rest_multicast, rest_boxes)
+                kinds = _group(rest, remaining, alone, rest_multicast, rest_boxes)
                 fewer = 0
                 for k in range(groups):
                     fewer += boxes[k]
@@ -232,6 +241,17 @@ def _children_accesses(extents, times, shifts, outside, spatial_n, spatial_shift
     return used, links
 
 
+class Rules(NamedTuple):
+    """What levels limit, innermost first: (K, T) but for the clusters."""
+
+    forgets: Flags  # the level's child holds nothing from one step to the next: compute units, levels without reuse
+    alone: Flags  # each child of the fan-out is served by an access of its own
+    merges: Flags  # the level keeps the tensor and merges its accesses
+    reads_first: Flags  # the first write of an output reads, too
+    scale: Floats  # words of bandwidth that a word takes
+    clusters: Ints  # (K,) the most accesses at a time over all instances
+
+
 class Counts(NamedTuple):
     """Accesses of each instance in words before they are rounded, (K, T) but for the last two."""
 
@@ -244,8 +264,8 @@ class Counts(NamedTuple):
 
 
 @kernel
-def exact_counts(nest, coefficient, keep, mesh_x, link_allowed, has_shared_axis):
-    """The `Counts` of a mapping given as loops, innermost first.
+def exact_counts(nest, coefficient, keep, mesh_x, link_allowed, has_shared_axis, rules):
+    """The `Counts` of a mapping given as loops, innermost first; levels outside all that merge count nothing.
 
     Args:
         nest: (loops, LOOP) LEVEL, DIMENSION, FACTOR and whether SPATIAL; a level's spatial loops come before its
@@ -325,10 +345,11 @@ def exact_counts(nest, coefficient, keep, mesh_x, link_allowed, has_shared_axis)
                     for a in range(axes):
                         shifts[outside, a] = shift[j, a]
                     outside += 1
-            may_link = link_allowed[k, t] and (k == 0 or has_shared_axis[t])
+            forgets = rules.forgets[k, t]
+            may_link = link_allowed[k, t] and (forgets or has_shared_axis[t])
             used[k], links[k] = _children_accesses(
                 extents[k], times, shifts, outside, n[start : start + s], shift[start : start + s], s,
-                mesh_x[k], k == 0, may_link, weights, stats[k],
+                mesh_x[k], forgets, may_link, rules.alone[k, t], weights, stats[k],
             )  # fmt: skip
             content[k] = 0.0
             for j in range(used[k]):
@@ -342,7 +363,7 @@ def exact_counts(nest, coefficient, keep, mesh_x, link_allowed, has_shared_axis)
                 share[k] += stats[k + 1, j, WORDS] * stats[k + 1, j, MULTICAST] / fanout[k + 1]
         share[stages - 1] = 0.0
         for k in range(stages - 1):
-            if keep[k, t]:
+            if rules.merges[k, t]:
                 continue
             delivered = 0.0
             for j in range(used[k + 1]):
@@ -353,10 +374,10 @@ def exact_counts(nest, coefficient, keep, mesh_x, link_allowed, has_shared_axis)
                 stats[k + 1, j, WORDS] *= factor
                 content[k + 1] += stats[k + 1, j, WORDS]
             links[k + 1] = 0.0
-        outermost = 0
+        outermost = -1
         for k in range(stages):
             peer[k] = 0.0
-            if keep[k, t]:
+            if rules.merges[k, t]:
                 outermost = k
         for k in range(outermost, 0, -1):
             if links[k] != 0.0:
@@ -371,31 +392,45 @@ def exact_counts(nest, coefficient, keep, mesh_x, link_allowed, has_shared_axis)
 
 
 @kernel
-def priced(counts, read_write, keep, read, fill, update, block, leak, bandwidth):
+def priced(counts, read_write, keep, read, fill, update, block, leak, bandwidth, rules):
     """Energy in pJ (without the compute units) and cycles, with Timeloop's rounding; inf and 0 where Timeloop stops.
 
-    It stops where it counts fewer accesses than words that are written first; windows of outputs can do that.
+    It stops where it counts fewer accesses than words that are written first; windows of outputs can do that. It also
+    stops where no level merges a tensor's accesses.
 
     Args:
         bandwidth: (K, 3) read, write and shared limits in words per cycle, inf where there is none.
     """
     energy, slowest = 0.0, counts.cycles
+    for t in range(keep.shape[1]):
+        merged = False
+        for k in range(keep.shape[0]):
+            merged = merged or rules.merges[k, t]
+        if not merged:
+            return np.inf, 0
     for k in range(keep.shape[0]):
+        used = counts.instances[k]
+        sharing = used / min(used, rules.clusters[k])
         reads, writes = 0.0, 0.0
         for t in range(keep.shape[1]):
             if not keep[k, t]:
                 continue
             outermost = True
             for j in range(k + 1, keep.shape[0]):
-                outermost = outermost and not keep[j, t]
+                outermost = outermost and not rules.merges[j, t]
+            merges = rules.merges[k, t]
+            if outermost and not merges:
+                continue
             content, peer, given = counts.content[k, t], counts.peer[k, t], counts.given[k, t]
             first_writes = counts.partition[k, t] if read_write[t] else 0
-            r, f, u = whole_accesses(content, peer, given, first_writes, read_write[t], outermost)
+            r, f, u = whole_accesses(
+                content, peer, given, first_writes, read_write[t], outermost, rules.reads_first[k, t], not merges
+            )
             if r < 0:
                 return np.inf, 0
-            energy += counts.instances[k] * access_energy(r, f, u, block[k], read[k], fill[k], update[k])
-            reads += r / counts.cycles
-            writes += (f + u) / counts.cycles
+            energy += used * (access_energy(r, f, u, block[k], read[k], fill[k], update[k]) / sharing)
+            reads += r / counts.cycles * rules.scale[k, t]
+            writes += (f + u) / counts.cycles * rules.scale[k, t]
         limits = bandwidth[k]
         busy = busy_cycles(counts.cycles, reads, writes, limits[READ_LIMIT], limits[WRITE_LIMIT], limits[SHARED_LIMIT])
         slowest = max(slowest, busy)
@@ -406,7 +441,7 @@ def priced(counts, read_write, keep, read, fill, update, block, leak, bandwidth)
 
 @kernel
 def least_of_orders(
-    rows, ways, loops, coefficient, keep, mesh_x, link_allowed, has_shared_axis,
+    rows, ways, loops, coefficient, keep, mesh_x, link_allowed, has_shared_axis, rules,
     read_write, read, fill, update, block, leak, bandwidth,
 ):  # fmt: skip
     """The least energy and the least cycles, each of its own, of all choices of one order for every stage.
@@ -433,8 +468,8 @@ def least_of_orders(
         for k in range(changed, stages):
             for i in range(loops[k]):
                 copy(nest[offsets[k] + i], rows[begins[k] + choice[k] * loops[k] + i])
-        counts = exact_counts(nest, coefficient, keep, mesh_x, link_allowed, has_shared_axis)
-        energy, cycles = priced(counts, read_write, keep, read, fill, update, block, leak, bandwidth)
+        counts = exact_counts(nest, coefficient, keep, mesh_x, link_allowed, has_shared_axis, rules)
+        energy, cycles = priced(counts, read_write, keep, read, fill, update, block, leak, bandwidth, rules)
         if energy < np.inf:
             least, fewest = min(least, energy), min(fewest, float(cycles))
         changed = stages - 1

@@ -162,17 +162,19 @@ def duplicates(grid, below, factors, t):
 
 
 @kernel
-def fan_shares(grid, tile, factors, scaled, shares):
+def fan_shares(grid, tile, factors, scaled, alone, shares):
     """Fills `shares` with the least fraction of the children's reads of each tensor that reaches the parent.
 
     It is exact but for tensors that `scaled` marks: their children do not keep them, and Timeloop takes the fraction
-    among those children only whom no neighbour serves.
+    among those children only whom no neighbour serves. Of tensors in `alone` no child shares.
     """
     product = 1
     for d in range(grid.bounds.shape[0]):
         product *= factors[d]
     for t in range(grid.relevant.shape[0]):
-        if scaled[t]:
+        if alone[t]:
+            shares[t] = 1.0
+        elif scaled[t]:
             shares[t] = 1.0 / most_alike(grid, factors, t)
         else:
             shares[t] = distinct_boxes(grid, tile, factors, t) / product

@@ -14,7 +14,7 @@ from typing import Any
 import numba
 
 from dse.mapper.kernels.downward import boundary_cost, expand_fanout, expand_storage
-from dse.mapper.kernels.exact import Counts, exact_counts, least_of_orders, priced
+from dse.mapper.kernels.exact import Counts, Rules, exact_counts, least_of_orders, priced
 from dse.mapper.kernels.geometry import Around, Grid, Order, enter, nowhere, splits
 from dse.mapper.kernels.jit import compile_unless_busy
 from dse.mapper.kernels.labels import Aim, floors_of, value_of, values_of
@@ -26,30 +26,31 @@ _SCALARS = {"b": numba.types.boolean, "i": numba.types.int64, "f": numba.types.f
 _TUPLES: dict[str, tuple[type[Any], str]] = {
     "aim": (Aim, "i f f f f f"),
     "around": (Around, "f1 f3 i1 b1 f2"),
-    "array": (Array, "i2 b1 b1 f1 f1 b1 f2 f"),
-    "boundary": (Boundary, "b1 b1 f1 f1 f1 f f1 f1"),
+    "array": (Array, "i2 b1 b1 f1 f1 b1 f2 b1 f"),
+    "boundary": (Boundary, "b1 b1 f1 f1 f1 f f1 f1 i1"),
     "counts": (Counts, "f2 f2 f2 i2 i1 i"),
     "goal": (Goal, "i i f"),
     "grid": (Grid, "i1 i2 i2 i1 i2 i3 i1 i3 b2 i2 i2 f2"),
     "inside": (Inside, "i1 i1 f2 f1 f1"),
     "limit": (Limit, "f f1 f"),
     "order": (Order, "i1 i1 b1 b1"),
+    "rules": (Rules, "b2 b2 b2 b2 f2 i1"),
     "trees": (Trees, "f2 b1 i2 f2 b2 i1 i1 i1 i1 i1 f2 f2 b1 i1"),
 }
 """The fields of each tuple: bool, int and float, with the number of dimensions where it is an array."""
 
 KERNELS: tuple[tuple[Callable[..., object], str], ...] = (
-    (least_of_orders, "i2 i1 i1 i3 b2 i1 b2 b1 b1 f1 f1 f1 i1 f1 f2"),
-    (exact_counts, "i2 i3 b2 i1 b2 b1"),
+    (least_of_orders, "i2 i1 i1 i3 b2 i1 b2 b1 rules b1 f1 f1 f1 i1 f1 f2"),
+    (exact_counts, "i2 i3 b2 i1 b2 b1 rules"),
     (boundary_floors, "grid boundary b1 f1 b1 i f1"),
     (lift_storage, "grid inside b3 order boundary b1 limit aim b b2"),
     (lift_fanout, "grid inside i3 array b1 limit aim b b2"),
     (expand_storage, "grid i inside b3 order around f1 f f f aim f"),
     (expand_fanout, "grid i inside array around f1 f f f aim f"),
     (least, "f1 i1 f1 f1 goal f trees i1 i b"),
-    (priced, "counts b1 b2 f1 f1 f1 i1 f1 f2"),
+    (priced, "counts b1 b2 f1 f1 f1 i1 f1 f2 rules"),
     (enter, "grid order i i i1 i b around around"),
-    (boundary_cost, "grid i i f1 around f f f i"),
+    (boundary_cost, "grid i i f1 around f f f i i"),
     (restrict, "f1 i1 f1 f1 goal f trees"),
     (undominated, "i2 i1"),
     (splits, "grid order i i1"),

@@ -70,6 +70,11 @@ class Boundary(NamedTuple):
     leak: float  # pJ per cycle and instance
     share: Floats  # (T,) least fraction that fan-outs before the level can have left of an open read
     share_outside: Floats  # (T,) the same that those between the level and the parent can leave
+    forgets: Ints  # (T,) `FORGETS` or `PASSED_ON` where the level reuses nothing, else 0
+
+
+FORGETS = 1  # loops further out reuse nothing of a level's tile
+PASSED_ON = 2  # and neighbours may have it, as they do for compute units
 
 
 class Limit(NamedTuple):
@@ -201,8 +206,12 @@ def add_boundary(grid, at, label, boundary, macs):
         label[SETTLED] -= boundary.saved[t]
         if not boundary.has_parent[t]:
             continue
-        label[fill_slot(t)] += grid.words[at, t] * boundary.fill_price[t]
-        label[read_slot(t)] = grid.words[at, t] * boundary.parent_price[t]
+        if boundary.forgets[t] == FORGETS:
+            label[SETTLED] += grid.words[at, t] * boundary.fill_price[t]
+            label[closed_slot(t)] = grid.words[at, t] * boundary.parent_price[t]
+        else:
+            label[fill_slot(t)] += grid.words[at, t] * boundary.fill_price[t]
+            label[read_slot(t)] = grid.words[at, t] * boundary.parent_price[t]
         settle(label, t, boundary.share_outside[t])
         if open_cost(label, t, 1.0) == 0.0:
             continue
@@ -211,7 +220,11 @@ def add_boundary(grid, at, label, boundary, macs):
             if column >= 0:
                 stored, span = label[column + EXTENT], label[column + SPAN]
                 before, extent = abs(stored), extent_of(grid, at, t, a)
-                mixed = stored < 0.0 or (span > 0.0 and before > 0.0 and before != extent)
+                mixed = (
+                    stored < 0.0
+                    or boundary.forgets[t] == PASSED_ON
+                    or (span > 0.0 and before > 0.0 and before != extent)
+                )
                 label[column + EXTENT] = -max(before, extent) if mixed else max(before, extent)
 
 
@@ -342,6 +355,7 @@ class Array(NamedTuple):
     share_outside: Floats  # (T,) least fraction that the fan-outs from here to the parent can leave
     linkable: Flags  # (T,) the next stage is a fan-out whose children may pass the tensor on
     unserved: Floats  # (choices, T) fraction of the words of compute units, 0 above others; see `prices._unserved`
+    alone: Flags  # (T,) each child is served by an access of its own
     leak_outside: float  # pJ per cycle of the levels outside if this is the outermost fan-out, else 0
 
 
@@ -394,7 +408,7 @@ def lift_fanout(grid, inside, times, array, wanted, limit, aim, keep_idle, corne
             floor, idle = inside.floors[below] + limit.outside[at], inside.idle[below] / product * limit.idle
             if value_of(aim, floor, idle) >= limit.value:
                 continue
-            fan_shares(grid, below, factors, array.scaled, shares)
+            fan_shares(grid, below, factors, array.scaled, array.alone, shares)
             for t in range(tensors):
                 more[t] = array.saved[t] * (duplicates(grid, below, factors, t) - 1.0) if array.saved[t] > 0.0 else 0.0
             if row_of[at] < 0:

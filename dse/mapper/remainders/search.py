@@ -80,6 +80,9 @@ def improved(spec: Spec, problem: Problem, ert: Ert, aim: Aim, perfect: Found) -
 
     Where remainders are not supported the answer is `perfect`, with its own mapspace.
     """
+    if spec.special:
+        LOG.debug("no search with remainders: %s", spec.special[0])
+        return perfect
     try:
         choice, proven = _best(spec, problem, ert, aim, _to_beat(spec, problem, ert, aim, perfect))
     except UnsupportedError as error:

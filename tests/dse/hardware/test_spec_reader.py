@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
@@ -283,3 +284,11 @@ def test_the_mapper_refuses_what_its_bounds_do_not_hold_for() -> None:
     gated = read(changed(f"{BUF}/attributes/power_gated_at", "dram"))
     with pytest.raises(InputError, match=r"buf.power_gated_at: dram: the native mapper does not support"):
         searchable(gated, LAYER)
+    plain = read(parse_yaml(ARCH, "a"))
+    for level in plain.levels:
+        for name in ("no_coalesce", "no_reuse", "rmw_first_update"):
+            if hasattr(level, name):
+                changed_level = dataclasses.replace(level, **{name: frozenset(["Outputs"])})
+                levels = tuple(changed_level if x is level else x for x in plain.levels)
+                with pytest.raises(InputError, match=f"{level.name}.{name}: the native mapper does not support it"):
+                    searchable(dataclasses.replace(plain, levels=levels), LAYER)

@@ -124,9 +124,19 @@ class CompiledModel:
                 if words > level.capacity:
                     return None
         nest = np.array(rows, np.int64).reshape(len(rows), 4)
-        counts = exact_counts(nest, self._space.grid.coefficient, e.kept, e.mesh_x, e.link_allowed, e.shared_axis)
+        coefficient = self._space.grid.coefficient
+        counts = exact_counts(nest, coefficient, e.kept, e.mesh_x, e.link_allowed, e.shared_axis, e.rules)
         energy, cycles = priced(
-            counts, self._space.read_write, e.kept, e.read, e.fill, e.update, e.block, e.leak, e.bandwidth
+            counts,
+            self._space.read_write,
+            e.kept,
+            e.read,
+            e.fill,
+            e.update,
+            e.block,
+            e.leak,
+            e.bandwidth,
+            e.rules,
         )
         if math.isinf(energy):
             return None

@@ -29,7 +29,9 @@ def test_the_least_of_all_orders_is_that_of_each_order_alone(read_write: bool) -
     coefficient = np.array([[[1, 1, 0], [0, 0, 1]]])
     keep = np.array([[False], [True], [True]])
     mesh_x, link_allowed, shared = np.array([2, 1, 1]), np.array([[True], [False], [False]]), np.array([True])
-    counted = (coefficient, keep, mesh_x, link_allowed, shared)
+    nothing, forgets = np.zeros((3, 1), bool), np.array([[True], [False], [False]])
+    rules = exact.Rules(forgets, nothing, keep, nothing, np.ones((3, 1)), np.full(3, 4))
+    counted = (coefficient, keep, mesh_x, link_allowed, shared, rules)
     bandwidth = np.full((3, 3), math.inf)
     bandwidth[1] = 0.5
     prices = (np.array([0.0, 1.0, 90.0]), np.array([0.0, 2.0, 100.0]), np.array([0.0, 2.0, 100.0]))
@@ -42,7 +44,7 @@ def test_the_least_of_all_orders_is_that_of_each_order_alone(read_write: bool) -
     costs = []
     for choice in itertools.product(*per_stage):
         counts = exact.exact_counts(np.concatenate(choice), *counted)
-        costs.append(exact.priced(counts, writes, keep, *prices, block, leak, bandwidth))
+        costs.append(exact.priced(counts, writes, keep, *prices, block, leak, bandwidth, rules))
     assert len({energy for energy, _ in costs}) > 1  # the order matters
     rows = np.concatenate([order for orders in per_stage for order in orders])
     ways, loops = np.array([len(orders) for orders in per_stage]), np.array([2, 2, 3])
