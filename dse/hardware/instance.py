@@ -133,6 +133,13 @@ def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Sp
         >>> spec.compute.component
         'binary_connect_mac'
     """
+    for name in candidate.variables:
+        if name not in arch.variables:
+            hint = (
+                f"declare {', '.join(candidate.variables)} and use them as the datawidth of its memories: candidates set "
+                "them; enos mapper maps a layer on a specification without them"
+            )
+            raise InputError(f"{arch.where}: variables", f"{name} is not declared", hint=hint)
     spec = spec_for(arch, problem, candidate.variables)
     attributes = {**spec.compute.attributes, **dict(candidate.compute_attributes)}
     return spec.with_compute(Compute(spec.compute.name, candidate.compute_class, attributes, spec.compute.energy_scale))
