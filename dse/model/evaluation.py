@@ -89,9 +89,9 @@ def evaluate(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> Evalua
             counts.setdefault(level.name, {})[tensor.name] = accesses
     check_capacity(spec, counts, resident_words(spec, problem, mapping.keep))
     for tensors in counts.values():
-        for tensor, a in tensors.items():
+        for name, a in tensors.items():
             if not a.reads + a.fills + a.updates:  # outside all levels that merge: it needs room, but holds nothing
-                tensors[tensor] = replace(a, tile=0)
+                tensors[name] = replace(a, tile=0)
 
     steps = nest.compute_cycles
     busy = max(_level_cycles(m, counts.get(m.name, {}), steps) for m in nest.levels if m.storage is not None)
