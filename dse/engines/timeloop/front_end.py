@@ -51,11 +51,11 @@ def model_input(
     return {
         "architecture": flat["architecture"],
         "problem": {"version": _VERSION, **problem_v4(problem)},
-        "mapping": [_with_reuse(entry, spec) for entry in directives],
+        "mapping": [with_reuse(entry, spec) for entry in directives],
     } | energy_tables(spec, flat, ert)
 
 
-def _with_reuse(directive: dict[str, Any], spec: Spec) -> dict[str, Any]:
+def with_reuse(directive: dict[str, Any], spec: Spec) -> dict[str, Any]:
     """A directive with its level's constraints on reuse, of which `timeloop-model` knows nothing else."""
     level = next(level for level in spec.levels if level.name == directive["target"])
     if isinstance(level, Fanout):

@@ -12,6 +12,7 @@ from dse.core.documents import parse_yaml
 from dse.core.errors import InputError
 from dse.core.fields import shown
 from dse.hardware.constraints import for_layer, searchable
+from dse.hardware.spec import Storage
 from dse.hardware.spec_reader import SpecFile
 from dse.workload.problem import problem_from_document
 
@@ -79,8 +80,8 @@ def with_change(path: str, value: object) -> Any:
         (f"{BUF}/constraints", float("nan"), "constraints: found nan"),
         (f"{BUF}/constraints/temporal", "text", "constraints.temporal: found 'text'"),
         (f"{BUF}/constraints/temporal/permutaton", [], "unknown field 'permutaton'; did you mean 'permutation'?"),
-        (f"{BUF}/constraints/temporal/no_reuse", ["W"], "buf.no_reuse: is not modelled"),
-        (f"{BUF}/constraints/temporal/rmw_first_update", ["Z"], "buf.rmw_first_update: is not modelled"),
+        (f"{BUF}/constraints/temporal/no_reuse", ["X"], "temporal.no_reuse: unknown tensor 'X'"),
+        (f"{BUF}/constraints/temporal/rmw_first_update", ["X"], "temporal.rmw_first_update: unknown tensor 'X'"),
         (f"{BUF}/constraints/temporal/remainders", 2, "remainders: found 2, which is not supported"),
         (f"{BUF}/constraints/temporal/default_max_factor", -3, "default_max_factor: found -3"),
         (f"{BUF}/constraints/temporal/factors", ["K=2", "K<=3"], "K is given twice: K=2 and K<=3"),
@@ -90,7 +91,7 @@ def with_change(path: str, value: object) -> Any:
         (f"{BUF}/constraints/temporal/permutation", [["K"]], "permutation[0]: found ['K']"),
         (f"{PE}/constraints/spatial/split", "abc", "split: found 'abc' (allowed: a whole number"),
         (f"{PE}/constraints/spatial/no_link_transfer", ["w"], "unknown tensor 'w'; did you mean 'W'?"),
-        (f"{BUF}/constraints/dataspace/no_coalesce", ["W"], "buf.no_coalesce: is not modelled"),
+        (f"{BUF}/constraints/dataspace/no_coalesce", ["X"], "dataspace.no_coalesce: unknown tensor 'X'"),
         (f"{BUF}/constraints/dataspace", {"keep": ["W"], "keep_only": ["I"]}, "W is both kept and bypassed"),
         (f"{BUF}/constraints/targets", [], "unknown field 'targets'"),
         # Attributes
@@ -98,7 +99,7 @@ def with_change(path: str, value: object) -> Any:
         (f"{BUF}/attributes/read_bandwith", None, "unknown attribute 'read_bandwith'; did you mean 'read_bandwidth'?"),
         (f"{BUF}/attributes/dept", 3, "unknown attribute 'dept'; did you mean 'depth'?"),
         (f"{BUF}/attributes/instances", 4, "attributes.instances: found 4: the instances of a node follow from"),
-        (f"{BUF}/attributes/cluster_size", 4, "attributes.cluster_size: found 4: clusters (several instances"),
+        (f"{BUF}/attributes/cluster_size", 4, "16 bits hold no word of 8 bits for each of 4 instances (cluster_size)"),
         (f"{BUF}/attributes/reduction_supported", False, "memories that cannot update are not modelled"),
         (f"{BUF}/attributes/wire_energy", 1, "wire_energy: found 1: networks between levels cost nothing here"),
         (f"{BUF}/attributes/metadata_storage_width", 8, "compressed data are not modelled"),
@@ -109,7 +110,7 @@ def with_change(path: str, value: object) -> Any:
         (f"{BUF}/attributes/bandwidth", -1, "bandwidth: found -1 (allowed: a number above 0)"),
         (f"{BUF}/attributes/read_bandwidth", float("nan"), "read_bandwidth: found nan"),
         (f"{BUF}/attributes/multiple_buffering", float("nan"), "multiple_buffering: found nan"),
-        (f"{BUF}/attributes/block_size", 4, "16 bits are not 8 x 4 (datawidth x block_size)"),
+        (f"{BUF}/attributes/block_size", 4, "16 bits are not 8 x 4 x 1 (datawidth x block_size x cluster_size)"),
         (f"{BUF}/attributes/word_bits", 8, "word_bits and datawidth are the same attribute"),
         (f"{BUF}/attributes/datawidth", None, "16 bits is not a multiple of 16"),
         (f"{PE}/attributes", {"multiple_buffering": 2}, "does not pass this attribute of a container to its memories"),
@@ -285,10 +286,8 @@ def test_the_mapper_refuses_what_its_bounds_do_not_hold_for() -> None:
     with pytest.raises(InputError, match=r"buf.power_gated_at: dram: the native mapper does not support"):
         searchable(gated, LAYER)
     plain = read(parse_yaml(ARCH, "a"))
-    for level in plain.levels:
-        for name in ("no_coalesce", "no_reuse", "rmw_first_update"):
-            if hasattr(level, name):
-                changed_level = dataclasses.replace(level, **{name: frozenset(["Outputs"])})
-                levels = tuple(changed_level if x is level else x for x in plain.levels)
-                with pytest.raises(InputError, match=f"{level.name}.{name}: the native mapper does not support it"):
-                    searchable(dataclasses.replace(plain, levels=levels), LAYER)
+    through = tuple(
+        dataclasses.replace(v, no_coalesce=frozenset("W")) if isinstance(v, Storage) else v for v in plain.levels
+    )
+    with pytest.raises(InputError, match="architecture: no level merges accesses to W, so Timeloop stops"):
+        searchable(dataclasses.replace(plain, levels=through), LAYER)

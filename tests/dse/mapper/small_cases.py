@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from dse.hardware.energy.ert import Ert
-from dse.hardware.spec import Spec
+from dse.hardware.spec import Fanout, Spec, Storage
 from dse.hardware.spec_reader import SpecFile
 from dse.mapper import OBJECTIVES
 from dse.workload.problem import CONV_SHAPE, Problem, problem_from_document
@@ -65,6 +65,31 @@ def draw_case(pick: Pick) -> Case:
     spec = SpecFile(architecture, "hardware").instance(problem=problem)
     ert = _energies(pick, [s.name for s in spec.storages])
     return Case(spec, problem, ert, pick.of(["energy", *OBJECTIVES]), (architecture, document))
+
+
+def limited(case: Case, pick: Pick) -> Case:
+    """The same question with levels that limit reuse, in one way or in several."""
+    tensors = [s.name for s in case.problem.data_spaces]
+    ways = pick.subset(("no_reuse", "alone", "rmw_first_update", "no_coalesce", "cluster_size", "bandwidth_scale"))
+    levels: list[Storage | Fanout] = []
+    for level in case.spec.levels:
+        if isinstance(level, Fanout):
+            alone = pick.subset(tensors, odds=3) if "alone" in ways else []
+            levels.append(replace(level, no_reuse=frozenset(alone)))
+            continue
+        changes: dict[str, Any] = {}
+        for way in ("no_reuse", "rmw_first_update", "no_coalesce"):
+            if way in ways:
+                odds = 10 if way == "no_coalesce" and not levels else 3  # some level must merge accesses
+                changes[way] = frozenset(pick.subset(tensors, odds))
+        if "cluster_size" in ways and level.capacity is not None:
+            instances = case.spec.instances[level.name]
+            changes["cluster_size"] = pick.of([n for n in range(1, instances + 1) if instances % n == 0])
+        if "bandwidth_scale" in ways:
+            changes["bandwidth_scale"] = {t: pick.of([0.25, 0.5, 2.0, 3.0]) for t in pick.subset(tensors)}
+            changes["read_bandwidth"] = level.read_bandwidth or pick.of([0.25, 0.5, 1.0])
+        levels.append(replace(level, **changes))
+    return replace(case, spec=replace(case.spec, levels=tuple(levels)))
 
 
 def _convolution(pick: Pick) -> tuple[dict[str, Any], dict[str, int]]:

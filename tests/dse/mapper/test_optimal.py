@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,16 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from dse.core.errors import InputError
 from dse.hardware.energy.ert import Ert
 from dse.hardware.spec import Spec
 from dse.hardware.spec_reader import SpecFile
-from dse.mapper import OBJECTIVES, search
+from dse.mapper import OBJECTIVES, PERFECT, REMAINDERS, search
+from dse.mapper.front import front
 from dse.mapper.mapspace import keep_choices
 from dse.workload.problem import Problem, conv_problem, problem_from_document
 from tests.dse.mapper.brute_force import cost, least_compiled, search_perfect
-from tests.dse.mapper.small_cases import Case, Pick, draw_case
+from tests.dse.mapper.small_cases import Case, Pick, draw_case, limited
 
 LARGEST = 4000  # mappings that are tried one by one
 ONCE_FALSE = Path(__file__).with_name("once_false")
@@ -40,14 +43,17 @@ def chip(problem: Problem, mesh: int = 4, depth: int = 12) -> tuple[Spec, Ert]:
     return spec, Ert({**prices, "mac": {"compute": 0.5}})
 
 
-def check(case: Case) -> None:
+def check(case: Case, always_proven: bool = True) -> None:
     """The mapper's answer is the best of all mappings, or no worse than those that were tried where there are too many.
 
-    Energies and, where that decides between equals, cycles.
+    Energies and, where that decides between equals, cycles. Where there are too many, a search may be cut short, which
+    it then says, unless it is `always_proven`.
     """
     number, expected = least_compiled(case.spec, case.problem, case.ert, case.objective, LARGEST)
     found = search_perfect(case.spec, case.problem, case.ert, case.objective)
     if number > LARGEST:
+        if not always_proven and found.evaluation is not None and not found.optimal:
+            return
         assert (expected is None) or (found.evaluation is not None and found.optimal)
         assert found.evaluation is not None or found.reason
         if expected is not None and found.evaluation is not None:
@@ -78,6 +84,34 @@ def test_outputs_with_gaps_or_overlap_equal_brute_force(seed: int) -> None:
     axes = [axis for space in case.problem.data_spaces if space.read_write for axis in space.axes]
     assume(any(len(axis) > 1 or any(coefficient > 1 for _, coefficient in axis) for axis in axes))
     check(case)
+
+
+@given(st.integers(0, 2**40))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+def test_levels_that_limit_reuse_equal_brute_force(seed: int) -> None:
+    case = limited(draw_case(Pick.seeded(seed)), Pick.seeded(seed + 1))
+    merged = [
+        any(s.keep.get(t.name) is not False and t.name not in s.no_coalesce for s in case.spec.storages)
+        for t in case.problem.data_spaces
+    ]
+    if not all(merged):
+        with pytest.raises(InputError, match="no level merges accesses to"):
+            search(case.spec, case.problem, case.ert)
+        return
+    check(case, always_proven=False)
+
+
+def test_levels_that_limit_reuse_are_searched_without_remainders() -> None:
+    problem = conv_problem({"C": 4, "M": 4, "P": 5, "R": 3})
+    spec, ert = chip(problem)
+    regs = replace(spec.storage("regs"), no_reuse=frozenset(["Weights"]))
+    limits = replace(spec, levels=tuple(regs if v.name == "regs" else v for v in spec.levels))
+    assert search(spec, problem, ert).mapspace == REMAINDERS
+    found = search(limits, problem, ert)
+    assert found.optimal and found.mapspace == PERFECT
+    answers = front(limits, problem, ert, None)
+    assert answers.complete and answers.mapspace == PERFECT
+    assert answers.points[0].evaluation == found.evaluation
 
 
 @pytest.mark.parametrize("path", sorted(ONCE_FALSE.glob("*.yaml")), ids=lambda path: path.stem)

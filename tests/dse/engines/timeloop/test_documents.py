@@ -11,7 +11,7 @@ import yaml
 
 from dse.core.documents import parse_yaml
 from dse.core.errors import InputError
-from dse.engines.timeloop.front_end import energy_tables
+from dse.engines.timeloop.front_end import energy_tables, with_reuse
 from dse.engines.timeloop.v4_documents import problem_v4, v4_specification
 from dse.hardware.candidates import load_candidates
 from dse.hardware.energy.ert import Ert
@@ -150,3 +150,47 @@ def test_a_level_without_energies_is_refused() -> None:
         energy_tables(spec, flat(*ALL, ("extra", "storage")), Ert(ENERGIES))
     with pytest.raises(InputError, match="has no table for 'shared'"):
         energy_tables(spec, flat(*ALL), Ert({k: v for k, v in ENERGIES.items() if k != "shared"}))
+
+
+LIMITS = {
+    "no_coalesce": frozenset(["Inputs"]),
+    "no_reuse": frozenset(["Weights", "Outputs"]),
+    "rmw_first_update": frozenset(["Outputs"]),
+    "cluster_size": 2,
+    "bandwidth_scale": {"Inputs": 0.5},
+}
+
+
+def test_levels_that_limit_reuse_are_written_as_they_are() -> None:
+    spec, problem = constrained()
+    levels = (
+        spec.levels[0],
+        dataclasses.replace(spec.levels[1], no_reuse=frozenset(["Outputs"])),
+        dataclasses.replace(spec.levels[2], **LIMITS),
+    )
+    limited = dataclasses.replace(spec, levels=levels)
+    found, _ = reread(limited, problem)
+    assert found.special == limited.special == ("inter_shared_spatial.no_reuse", *(f"shared.{n}" for n in SPECIAL))
+    assert without_units(found, problem) == without_units(limited, problem)
+
+
+SPECIAL = ("no_coalesce", "no_reuse", "rmw_first_update", "bandwidth_scale", "cluster_size")
+
+
+def test_timeloop_model_is_told_what_limits_reuse() -> None:
+    spec, problem = constrained()
+    shared = dataclasses.replace(spec.levels[2], **LIMITS)
+    fanout = dataclasses.replace(spec.levels[1], no_reuse=frozenset(["Outputs"]))
+    limited = dataclasses.replace(spec, levels=(spec.levels[0], fanout, shared))
+    kinds = {
+        "datatype": {"no_coalesce": ["Inputs"]},
+        "temporal": {"no_reuse": ["Outputs", "Weights"], "rmw_first_update": ["Outputs"]},
+    }
+    for kind, expected in kinds.items():
+        told = with_reuse({"target": "shared", "type": kind}, limited)
+        assert told == {"target": "shared", "type": kind, **expected}
+    told = with_reuse({"target": fanout.name, "type": "spatial"}, limited)
+    assert told == {
+        "target": fanout.name, "type": "spatial", "no_link_transfer": ["Inputs"], "no_reuse": ["Outputs"]
+    }  # fmt: skip
+    assert with_reuse({"target": "dram", "type": "temporal"}, limited) == {"target": "dram", "type": "temporal"}

@@ -25,6 +25,7 @@ from dse.hardware.candidates import load_candidates
 from dse.hardware.energy.ert import Ert, read_ert
 from dse.hardware.instance import instance_for, library_for, read_arch, spec_for
 from dse.hardware.spec import Fanout, LoopConstraint
+from dse.model.evaluation import evaluate
 from dse.model.mapping import parse_directives
 from dse.table.fill import map_workload
 from dse.table.store import Store
@@ -32,7 +33,10 @@ from dse.workload.layers import find_workload, read_workload
 from dse.workload.problem import conv_problem, problem_from_document
 from tests.dse.engines.timeloop.recordings import small_case, small_inputs
 from tests.dse.engines.timeloop.test_documents import constrained
+from tests.dse.mapper.brute_force import search_perfect
+from tests.dse.mapper.small_cases import Pick, draw_case, limited
 from tests.dse.model.test_golden import CASES, GOLDEN, IMPERFECT, equals_recorded, variables, write_inputs
+from tests.dse.model.test_reuse import RUNS, recorded
 
 
 def missing() -> Any:
@@ -141,6 +145,24 @@ def test_fan_outs_whose_links_are_turned_off(path: Any, without: Any) -> None:
     ert = read_ert(GOLDEN / "ert.yaml")
     native = NativeEngine().evaluate(spec, problem, mapping, ert)
     agree(TimeloopEngine().evaluate(spec, problem, mapping, ert), native)
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda p: p.stem)
+def test_the_recorded_runs_of_levels_that_limit_reuse_again(path: Any) -> None:
+    spec, problem, mapping, ert, _ = recorded(path)
+    agree(TimeloopEngine().evaluate(spec, problem, mapping, ert), evaluate(spec, problem, mapping, ert))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_optimal_mappings_of_levels_that_limit_reuse(seed: Any) -> None:
+    case = limited(draw_case(Pick.seeded(seed)), Pick.seeded(seed + 1))
+    try:
+        found = search_perfect(case.spec, case.problem, case.ert, case.objective)
+    except InputError as e:
+        assert "no level merges accesses to" in str(e)
+        return
+    if found.mapping is not None:
+        agree(TimeloopEngine().evaluate(case.spec, case.problem, found.mapping, case.ert), found.evaluation)
 
 
 def test_a_layer_that_fits_nowhere_gets_timeloops_reason() -> None:
