@@ -164,6 +164,11 @@ class Spec:
         plain: tuple[Any, ...] = (None, 1, frozenset(), {})
         return tuple(f"{v.name}.{name}" for v in self.levels for name in names if getattr(v, name, None) not in plain)
 
+    @property
+    def perfect_only(self) -> tuple[str, ...]:
+        """Those of `special` that only mappings without remainders are counted with."""
+        return tuple(name for name in self.special if not name.endswith(".rmw_first_update"))
+
     def gated_together(self, storage: Storage) -> int:
         """Number of instances of a memory that each power gate switches."""
         gate = storage.power_gate

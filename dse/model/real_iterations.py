@@ -120,7 +120,7 @@ def count(spec: Spec, problem: Problem, mapping: Mapping) -> Count:
     """Counts a complete mapping.
 
     Raises:
-        InputError: as `check_countable`; a level that limits reuse or shares accesses (`Spec.special`).
+        InputError: as `check_countable`; a level that limits reuse or shares accesses (`Spec.perfect_only`).
 
     Example:
         >>> from dse.hardware.candidates import load_candidates
@@ -138,7 +138,7 @@ def count(spec: Spec, problem: Problem, mapping: Mapping) -> Count:
         (3, Words(tile=3, reads=0, fills=0, updates=3))
     """
     check_countable(problem)
-    for special in spec.special:
+    for special in spec.perfect_only:
         raise InputError("remainders", f"{special} is not counted under remainders", hint=_UNCOUNTED)
     nest = real_nest(spec, problem, mapping)
     levels = tuple(reversed(spec.levels))
@@ -151,7 +151,8 @@ def count(spec: Spec, problem: Problem, mapping: Mapping) -> Count:
             tile = math.prod(_extent(axis, [nest.covers(d, level) for d, _ in axis]) for axis in tensor.axes)
             found = Words(tile, content, given, 0)
             if tensor.read_write:
-                first = _first_writes(nest, problem, tensor, level)
+                reads_first = tensor.name in getattr(levels[level], "rmw_first_update", ())
+                first = 0 if reads_first else _first_writes(nest, problem, tensor, level)
                 found = Words(tile, content - first, given - first if given else 0, content)
             words.setdefault(levels[level].name, {})[tensor.name] = found
     instances = {level.name: _most_instances(nest, i) for i, level in enumerate(levels)}

@@ -80,8 +80,8 @@ def improved(spec: Spec, problem: Problem, ert: Ert, aim: Aim, perfect: Found) -
 
     Where remainders are not supported the answer is `perfect`, with its own mapspace.
     """
-    if spec.special:
-        LOG.debug("no search with remainders: %s", spec.special[0])
+    if spec.perfect_only:
+        LOG.debug("no search with remainders: %s", spec.perfect_only[0])
         return perfect
     try:
         choice, proven = _best(spec, problem, ert, aim, _to_beat(spec, problem, ert, aim, perfect))
@@ -166,7 +166,8 @@ def _tables(spec: Spec, problem: Problem, keep: MappingType[str, frozenset[str]]
     layer = layer_of(spec, problem, keep)
     wanted = {d: wanted_of(layer, d) for d in layer.dims}
     loops = repr([(s.loops.canonical(), isinstance(s, Storage) or (s.mesh_x, s.mesh_y)) for s in spec.levels])
-    key = (problem, loops, layer.kept, layer.limited, tuple(w.key() for w in wanted.values()))
+    reads_first = tuple(storage.rmw_first_update for storage in spec.storages)
+    key = (problem, loops, layer.kept, layer.limited, reads_first, tuple(w.key() for w in wanted.values()))
     tables = _kept_tables.pop(key, None)
     if tables is None or not tables.covers(wanted):
         tables = _new_tables(layer, wanted, tables)

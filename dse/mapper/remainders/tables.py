@@ -255,7 +255,8 @@ class Tables:
                 taken = self._least(t, child, fates, between, several)
                 first: tuple[tuple[float, Columns], ...] = ()
                 if tensor.read_write:
-                    first = ((-1.0, self.first_writes(t, k)),)
+                    if tensor.name not in getattr(layer.stages[k], "rmw_first_update", ()):
+                        first = ((-1.0, self.first_writes(t, k)),)
                     out.append(Words(k, "update", ((1.0, taken),)))
                 out.append(Words(k, "read", ((1.0, taken), *first)))
                 if i + 1 < len(kept):

@@ -144,3 +144,16 @@ def test_what_is_no_cluster_or_scale_is_refused(attributes: str, message: str) -
     with pytest.raises(InputError) as caught:
         read(TWO.replace("datawidth: 8, width: 8, depth", f"{attributes}, depth"))
     assert message in str(caught.value)
+
+
+def test_first_writes_that_read_are_counted_physically() -> None:
+    spec, problem = read(TWO.replace("depth: 100}", "depth: 100}, constraints: {temporal: {rmw_first_update: [Z]}}"))
+    keep = {"dram": frozenset("AZ"), "buf": frozenset("AZ")}
+    ragged = Mapping({"dram": (("K", 2),), "buf": (("K", 4),)}, {}, {}, keep, {("dram", "K"): 2, ("buf", "K"): 2})
+    prices = {"read": 1.0, "write": 1.0, "update": 1.0, "leak": 0.0}
+    ert = Ert({"dram": prices, "buf": prices, "mac": {"compute": 1.0}})
+    found = physical(spec, problem, ragged, ert).levels["buf"]["Z"]
+    before = physical(plain(spec), problem, ragged, ert).levels["buf"]["Z"]
+    # One sum of 6 products that comes to the buffer once: its first write reads, and it is filled before.
+    assert (found.reads, found.fills, found.updates) == (6, 1, 6)
+    assert (before.reads, before.fills, before.updates) == (5, 0, 6)

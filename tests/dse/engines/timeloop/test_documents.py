@@ -178,7 +178,7 @@ SPECIAL = ("no_coalesce", "no_reuse", "rmw_first_update", "bandwidth_scale", "cl
 
 
 def test_timeloop_model_is_told_what_limits_reuse() -> None:
-    spec, problem = constrained()
+    spec, _ = constrained()
     shared = dataclasses.replace(spec.levels[2], **LIMITS)
     fanout = dataclasses.replace(spec.levels[1], no_reuse=frozenset(["Outputs"]))
     limited = dataclasses.replace(spec, levels=(spec.levels[0], fanout, shared))

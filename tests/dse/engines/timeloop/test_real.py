@@ -165,6 +165,18 @@ def test_optimal_mappings_of_levels_that_limit_reuse(seed: Any) -> None:
         agree(TimeloopEngine().evaluate(case.spec, case.problem, found.mapping, case.ert), found.evaluation)
 
 
+@pytest.mark.parametrize("seed", [0, 13, 19, 29])
+def test_a_search_of_timeloop_mapper_on_levels_that_limit_reuse(seed: Any) -> None:
+    case = limited(draw_case(Pick.seeded(seed)), Pick.seeded(seed + 1))
+    found = TimeloopEngine(seconds=2.0).search(case.spec, case.problem, case.ert, case.objective)
+    assert case.spec.special and found.mapping is not None
+    agree(found.evaluation, evaluate(case.spec, case.problem, found.mapping, case.ert))
+    best = search_perfect(case.spec, case.problem, case.ert, case.objective)
+    value = {"energy": lambda e: e.energy_pj, "edp": lambda e: e.energy_pj * e.cycles, "delay": lambda e: e.cycles}
+    assert best.optimal
+    assert value[case.objective](found.evaluation) >= value[case.objective](best.evaluation) * (1 - 1e-4)
+
+
 def test_a_layer_that_fits_nowhere_gets_timeloops_reason() -> None:
     spec, problem, ert = small_inputs()
     tight = [dataclasses.replace(x, capacity=1) if x.name == "register" else x for x in spec.levels]
