@@ -88,6 +88,25 @@ def test_stalls_are_told_apart_from_idle_units(tmp_path: Path) -> None:
     assert slow.utilisation_with_stalls < slow.utilisation / 2
 
 
+@pytest.mark.parametrize("bandwidth", ["read_bandwidth_bits", "shared_bandwidth_bits"])
+def test_a_bus_of_some_bits_moves_narrow_words_faster(tmp_path: Path, bandwidth: str) -> None:
+    text, count = re.subn(r"(name: dram_weights.*?datawidth: weight_bits)", rf"\1, {bandwidth}: 0.16",
+                          ARCH.read_text(), count=1, flags=re.DOTALL)  # fmt: skip
+    assert count == 1
+    (tmp_path / "bus.yaml").write_text(text)
+    candidates = [c for c in load_candidates() if c.name in ("T8", "T4")]
+    net = Workload("net", (NET.layers[1],))
+    table = map_workload(net, arch=tmp_path / "bus.yaml", candidates=candidates, store=tmp_path / "store", jobs=1,
+                         remainders=False)  # fmt: skip
+    cycles = {}
+    for candidate in candidates:
+        row = table.row("conv", candidate.name)
+        bits = row["dram_weights.Weights.reads"] * candidate.weight_bits
+        cycles[candidate.name] = row["cycles"]
+        assert row["cycles"] == pytest.approx(bits / 0.16, abs=1)
+    assert cycles["T4"] == pytest.approx(cycles["T8"] / 2, abs=1)
+
+
 def test_layers_on_few_units_are_named_if_they_take_long(table: CostTable) -> None:
     def changed(**by_layer: tuple[float, int]) -> CostTable:
         rows = []
