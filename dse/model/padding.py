@@ -62,6 +62,17 @@ def fetched_words(spec: Spec, problem: Problem, mapping: Mapping) -> dict[str, d
     return found
 
 
+def check_padding(problem: Problem) -> None:
+    """Refuses a layer whose padding cannot be counted, before it is mapped.
+
+    Raises:
+        InputError: as `image_of`.
+    """
+    for tensor in problem.data_spaces:
+        if not tensor.read_write:
+            image_of(problem, tensor.name)
+
+
 def image_of(problem: Problem, tensor: str) -> tuple[tuple[int, int] | None, ...]:
     """For each axis of a tensor the addresses, the end exclusive, that are not padding; None where all are.
 

@@ -10,6 +10,7 @@ from dse.hardware.energy.ert import Ert
 from dse.hardware.spec import Spec
 from dse.model.drain import drained_words, really_drained_words
 from dse.model.evaluation import Evaluation
+from dse.model.loop_nest import nest_of
 from dse.model.mapping import Mapping
 from dse.model.padding import fetched_words
 from dse.workload.problem import Problem
@@ -83,15 +84,20 @@ def energy_of(changes: Changes) -> float:
 
 def _drain(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert, evaluation: Evaluation, physical: bool) -> Changes:
     words = (really_drained_words if physical else drained_words)(spec, problem, mapping)
+    sharing = _sharing(spec, problem, mapping)
     found: Changes = {}
     for level, tensors in words.items():
-        block, price = spec.storage(level).block_size, ert.storage(level)["read"]
+        storage, price = spec.storage(level), ert.storage(level)["read"]
+        block = storage.block_size
         for tensor, n in tensors.items():
-            instances = evaluation.levels[level][tensor].instances
+            accesses = evaluation.levels.get(level, {}).get(tensor)
+            if accesses is None or not n:
+                continue
+            instances = accesses.instances
             if physical:
                 change = Change(math.floor(n / instances + 0.5), n / block * price)
             else:
-                change = Change(n, instances * -(-n // block) * price)
+                change = Change(n, instances * -(-n // block) * price / sharing[level])
             found.setdefault(level, {})[tensor] = change
     return found
 
@@ -100,14 +106,27 @@ def _padding(
     spec: Spec, problem: Problem, mapping: Mapping, ert: Ert, evaluation: Evaluation, physical: bool
 ) -> Changes:
     found: Changes = {}
+    sharing = _sharing(spec, problem, mapping)
     for level, tensors in fetched_words(spec, problem, mapping).items():
         block, price = spec.storage(level).block_size, ert.storage(level)["read"]
         for tensor, fetched in tensors.items():
-            accesses = evaluation.levels[level][tensor]
+            accesses = evaluation.levels.get(level, {}).get(tensor)
+            if accesses is None:  # a level that lets all accesses through
+                continue
             left = -(-accesses.reads * (fetched.words - fetched.zeros) // fetched.words)
             if physical:
                 energy = -fetched.zeros / block * price
             else:  # Timeloop's own number of reads, less the share of them that are zeros
-                energy = accesses.instances * (-(-left // block) - -(-accesses.reads // block)) * price
+                blocks = -(-accesses.reads // block) - -(-left // block)
+                energy = -accesses.instances * blocks * price / sharing[level]
             found.setdefault(level, {})[tensor] = Change(left - accesses.reads, energy)
     return found
+
+
+def _sharing(spec: Spec, problem: Problem, mapping: Mapping) -> dict[str, float]:
+    """Instances of each level for one access, in clusters."""
+    return {
+        level.name: spec.sharing(level.storage, level.most_instances)
+        for level in nest_of(spec, problem, mapping).levels
+        if level.storage is not None
+    }
