@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from dse.hardware.energy.ert import Ert
     from dse.hardware.spec import Spec
     from dse.model.evaluation import Evaluation
-    from dse.model.mapping import Mapping
+    from dse.model.mapping import Mapping as LoopMapping
+    from dse.table.totals import Total
     from dse.workload.problem import Problem
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -57,7 +58,7 @@ def count_option(*ways: str, help: str = "") -> Callable[[_Function], _Function]
 def extra_of(
     spec: Spec,
     problem: Problem,
-    mapping: Mapping,
+    mapping: LoopMapping,
     ert: Ert,
     evaluation: Evaluation,
     count: Sequence[str],
@@ -108,6 +109,28 @@ def counted_lines(evaluation: Evaluation, extra: Extra) -> list[str]:
     share = more / evaluation.energy_pj if evaluation.energy_pj else 0.0
     lines.append(f"Energy with {' and '.join(extra)} counted: {total} uJ ({share:+.1%}; cycles are the same)")
     return lines
+
+
+def network_counted_lines(totals: Sequence[Total], changes: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+    """The energies of uniform networks with what is asked for, and an empty line; nothing where nothing is."""
+    if not changes:
+        return []
+    kinds = list(next(iter(changes.values())))
+    rows: list[list[float | None]] = []
+    for total in totals:
+        more = [changes.get(total.candidate, dict.fromkeys(kinds, 0.0))[kind] for kind in kinds]
+        parts = [total.compute_pj, total.transmission_pj, *more]
+        known = [part for part in parts if part is not None]
+        ordinary = None if len(known) < len(parts) else sum(known[:2])
+        rows.append([ordinary, *more, None if ordinary is None else sum(known)])
+    texts = iter(uj([energy for row in rows for energy in row]))
+    cells = []
+    for total, (ordinary, *_, with_all) in zip(totals, rows, strict=True):
+        first, *more_texts, last = (next(texts) for _ in range(len(kinds) + 2))
+        share = "-" if not ordinary or with_all is None else f"{with_all / ordinary - 1:+.1%}"
+        cells.append([f"all {total.candidate}", first, *map(signed, more_texts), last, share])
+    lines = ["What Timeloop's conventions leave out, uJ; cycles and all other numbers are without it:"]
+    return [*lines, text_table(["", "energy", *kinds, "with all", "change"], cells), ""]
 
 
 def signed(text: str) -> str:
