@@ -299,7 +299,8 @@ def _timeloops(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> dict
 
 def _document(spec: Spec, problem: Problem, mapping: Mapping, evaluation: Evaluation) -> dict[str, Any]:
     computing, stalled = _utilisation(spec, problem, mapping, evaluation)
-    return evaluation.document() | {"utilisation": computing, "utilisation_with_stalls": stalled}
+    times = {"network_cycles": spec.network_latency, "utilisation": computing, "utilisation_with_stalls": stalled}
+    return evaluation.document() | times
 
 
 def _text(
@@ -310,8 +311,9 @@ def _text(
     beside: MappingType[str, float | int | None],
 ) -> str:
     computing, stalled = _utilisation(spec, problem, mapping, evaluation)
+    filling = f", {spec.network_latency:,} of them to fill and drain networks" if spec.network_latency else ""
     total_lines = [
-        f"Cycles: {evaluation.cycles:,}",
+        f"Cycles: {evaluation.cycles:,}{filling}",
         f"Utilisation: {computing:.1%} of the compute units, {stalled:.1%} with stalls",
     ]
     if beside:

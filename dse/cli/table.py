@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from dse.cli.common import FILE, check_table_file, uj, workload_options
-from dse.cli.network_totals import area_lines
+from dse.cli.network_totals import area_lines, percent
 from dse.core.errors import InputError
 from dse.core.text import text_table
 from dse.engines import Engine
@@ -15,6 +15,7 @@ from dse.hardware.instance import ArchLike
 from dse.table.breakdown import breakdown
 from dse.table.cost_table import CostTable
 from dse.table.fill import stored_table
+from dse.table.performance import layer_times, performance
 from dse.table.plan import chosen_candidates
 
 
@@ -61,6 +62,7 @@ def table(
         click.echo(f"{path}: {len(costs.rows)} rows, {len(costs.layers)} layers, {len(costs.candidates)} candidates")
     if breakdown is not None:
         click.echo(f"Energy of each layer under {breakdown}, uJ:\n{breakdown_table(costs, breakdown)}")
+        click.echo(f"\nCycles of each layer under {breakdown}, and PEs that work:\n{times_table(costs, breakdown)}")
         for line in area_lines(costs, breakdown):
             click.echo(line)
 
@@ -77,3 +79,26 @@ def breakdown_table(costs: CostTable, candidate: str) -> str:
     rows.append([sum(e for e in column if e is not None) for column in columns])
     texts = iter(uj([e for row in rows for e in row]))
     return text_table(header, [[name, *(next(texts) for _ in columns)] for name in (*costs.layers, "sum")])
+
+
+def times_table(costs: CostTable, candidate: str) -> str:
+    """Layers down; cycles, those that networks add where there are any, PEs busy without and with stalls across."""
+    times = layer_times(costs, candidate)
+    total = performance(costs, candidate)
+    filling = [time.network_cycles for time in times]
+    all_filling = sum(n or 0 for n in filling)
+    columns: list[tuple[str, list[str]]] = [
+        ("layer", [*(time.layer for time in times), "all"]),
+        ("cycles", [_whole(n) for n in (*(time.cycles for time in times), total.cycles)]),
+        ("of them to fill\nand drain", [_whole(n) for n in (*filling, all_filling)]),
+        ("PEs\nbusy", [percent(u) for u in (*(time.utilisation for time in times), total.utilisation)]),
+        ("with\nstalls", [percent(u) for u in (*(t.utilisation_with_stalls for t in times),
+                                               total.utilisation_with_stalls)]),
+    ]  # fmt: skip
+    columns = [column for column in columns if all_filling or not column[0].startswith("of them")]
+    rows = [list(row) for row in zip(*(cells for _, cells in columns), strict=True)]
+    return text_table([name for name, _ in columns], rows)
+
+
+def _whole(n: int | None) -> str:
+    return "-" if n is None else f"{n:,}"

@@ -119,7 +119,7 @@ def test_a_network_that_does_not_say_its_images_is_not_mapped(run: Any, tmp_path
     assert err.count("\n") == 1 and not store.exists()
     net.write_text(NET.replace("H: 8", "H: true"))
     code, _, err = run("map", net, "--store", store)
-    assert code == 2 and "layers[1].instance.H: found True (allowed: a whole number, at least 1)" in err
+    assert code == 2 and "layers[1].instance.H: found True (allowed: a whole number" in err
 
 
 def test_a_workload_keeps_the_sizes_of_images(tmp_path: Path) -> None:

@@ -74,6 +74,19 @@ def test_utilisation_with_and_without_stalls(run: Any, files: Any) -> None:
     assert f"{28 / 14 / found['cycles']:.1%} with stalls" in out
 
 
+def test_cycles_in_which_networks_fill_and_drain(run: Any, files: Any) -> None:
+    arch, problem, ert = files()
+    _, out, _ = run("mapper", arch, problem, ert, "--perfect", "--json")
+    ordinary = json.loads(out)
+    assert ordinary["network_cycles"] == 0
+    arch.write_text(arch.read_text().replace("datawidth: 8,", "datawidth: 8, network_fill_latency: 5,"))
+    _, out, _ = run("mapper", arch, problem, ert, "--perfect", "--json")
+    found = json.loads(out)
+    assert (found["network_cycles"], found["cycles"]) == (5, ordinary["cycles"] + 5)
+    _, out, _ = run("mapper", arch, problem, ert, "--perfect")
+    assert f"Cycles: {found['cycles']:,}, 5 of them to fill and drain networks" in out
+
+
 def test_the_physical_count_beside_timeloops(run: Any, files: Any, tmp_path: Path) -> None:
     arch, problem, ert = files(size=55)
     mapping = tmp_path / "mapping.yaml"
