@@ -157,8 +157,11 @@ def mapper(
 
     ARCH, PROBLEM and ERT are as in `enos model`. Where there is no mapping, the exit code is 2 and the line says why.
 
-    With --slack 1% the mapping is the fastest of all that need at most 1% more than the least energy. --front prints
-    all mappings of which none is better in both energy and cycles; --output then writes FILE-1, FILE-2 and so on.
+    With --slack 1% the mapping is the fastest of all that need at most 1% more than the least energy. Without it, it is
+    the fastest of those of least energy that keep the same tensors; with --slack 0%, of all of least energy.
+
+    --front prints all mappings of which none is better in both energy and cycles; --output then writes FILE-1, FILE-2
+    and so on.
 
     \b
     Example:
@@ -179,7 +182,14 @@ def mapper(
         check_padding(layer)
     objective = objective or "energy"
     share = check_slack(slack or 0.0, objective, "--slack")
-    found = engine.search(spec, layer, energies, objective, remainders, slack=share)
+    if (
+        slack == 0 and objective == "energy" and engine.name == "native"
+    ):  # asked for: of all mappings of least energy the fastest
+        from dse.mapper.front import fastest_within
+
+        found = fastest_within(spec, layer, energies, 0.0, remainders=remainders)
+    else:
+        found = engine.search(spec, layer, energies, objective, remainders, slack=share)
     if found.mapping is None or found.evaluation is None:
         raise InputError("no mapping", found.reason)
     entries = directives(spec, layer, found.mapping)
