@@ -101,6 +101,7 @@ def _inside(problem: Problem, axis: Axis, letter: str, tensor: str) -> tuple[int
     if any(c < 0 for _, c in terms):
         raise InputError("padding", f"{tensor} is read backwards along {dims}", "coefficients of at least 0")
     covered = 1 + sum(c * (problem.bound[d] - 1) for d, c in terms)
+    both = size is not None and pad is not None
     if size is None:
         assert pad is not None
         size = covered - 2 * pad
@@ -112,6 +113,9 @@ def _inside(problem: Problem, axis: Axis, letter: str, tensor: str) -> tuple[int
         pad = max(0, -(-(covered - size) // 2))
     if covered > size + 2 * pad:
         problem_text = f"{size} with {pad} on either side are fewer than the {covered} that the windows cover"
+        raise InputError(f"padding: {letter}", problem_text, "the size of the image, without padding")
+    if both and pad and len(terms) > 1 and size + 2 * pad - covered >= max(c for _, c in terms):
+        problem_text = f"{size} with {pad} on either side are more than the {covered} that the windows cover"
         raise InputError(f"padding: {letter}", problem_text, "the size of the image, without padding")
     return None if pad == 0 else (pad, pad + size)
 

@@ -65,7 +65,7 @@ class Layer:
     kind: str
     instance: dict[str, int] = field(hash=False)
     candidate: str | None = None
-    image: dict[str, int] = field(default_factory=dict, hash=False)
+    image: dict[str, int] = field(default_factory=dict, compare=False)
 
     @cached_property
     def problem(self) -> Problem:

@@ -26,9 +26,11 @@ from tests.dse.model.test_physical import points, random_case, walk_of
 
 def with_image(problem: Problem, rng: random.Random) -> Problem:
     """A problem whose window has an image that begins and ends somewhere in its box; padding of both sides is equal."""
-    covered = 1 + sum(c * (problem.bound[d] - 1) for d, c in problem.data_space("window").axes[0])
-    pad = rng.randint(0, 3)
-    image = {"H": max(1, covered - 2 * pad) + rng.randint(0, 2), "Hpad": pad}
+    axis = problem.data_space("window").axes[0]
+    covered = 1 + sum(c * (problem.bound[d] - 1) for d, c in axis)
+    pad = min(rng.randint(0, 3), (covered - 1) // 2)
+    unread = rng.randrange(max([c for d, c in axis if problem.bound[d] > 1], default=1))  # rows behind the last window
+    image = {"H": covered - 2 * pad + unread, "Hpad": pad}
     letters = {t.name: tuple("H" if i == 0 and t.name == "window" else "" for i in range(len(t.axes)))
                for t in problem.data_spaces}  # fmt: skip
     return dataclasses.replace(problem, image=image, letters=letters)
@@ -183,6 +185,7 @@ def test_nothing_changes_without_padding_or_an_outer_level() -> None:
         ({"Hpad": 3}, (3, 10)),
         ({"H": 13, "Hpad": 0}, None),
         ({"H": 20}, None),
+        ({"H": 14, "Hpad": 3, "Hstride": 2}, (3, 17)),  # 19 of 20 rows are covered
     ],
 )
 def test_the_image_in_the_box(sizes: dict[str, int], inside: Any) -> None:
@@ -217,6 +220,7 @@ def test_the_image_is_no_part_of_what_makes_layers_equal() -> None:
     [
         ({}, "padding: the layer does not say how large Inputs is along R and P (allowed: H and Hpad in the layer's"),
         ({"H": 4, "Hpad": 0}, "padding: H: 4 with 0 on either side are fewer than the 6 that the windows cover"),
+        ({"H": 6, "Hpad": 1}, "padding: H: 6 with 1 on either side are more than the 6 that the windows cover"),
         ({"Hpad": 3}, "padding: Hpad: found 3, which does not give the size of Inputs (allowed: H beside it)"),
         ({"Hpad": 1, "Hstride": 2, "Hdilation": 2}, "which does not give the size of Inputs"),
         ({"H": True}, "padding: H: found True (allowed: a whole number"),
