@@ -104,8 +104,8 @@ def layer_times(table: CostTable, assignment: Mapping[str, str] | str) -> tuple[
     Example:
         >>> table = CostTable.load("table.csv")
         >>> first = layer_times(table, "T8")[0]
-        >>> first.layer, first.cycles, first.network_cycles, first.utilisation == first.utilisation_with_stalls
-        ('conv1', 98304, 0, True)
+        >>> first.layer, first.cycles, first.network_cycles, f"{first.utilisation:.1%}"
+        ('conv1', 73728, 0, '21.4%')
     """
     found = []
     for layer, candidate in _chosen(table, assignment).items():
