@@ -111,6 +111,27 @@ def test_a_network_in_all(run: Any, tmp_path: Path) -> None:
     assert line.endswith(f"+{share:.1%}")
 
 
+def test_the_breakdown_has_it_by_level(run: Any, tmp_path: Path) -> None:
+    net = tmp_path / "net.yaml"
+    net.write_text(NET)
+    options = ("--perfect", "--candidate", "T8", "--store", tmp_path / "s.sqlite")
+    counted = json.loads(run("map", net, *options, "--jobs", "1", "--json", "--count", "drain,padding")[1])["counted"][
+        "T8"
+    ]
+    code, out, err = run("table", net, *options, "--breakdown", "T8", "--count", "drain,padding")
+    assert code == 0, err
+    lines = out.split("What Timeloop's conventions leave out of each layer under T8, uJ:\n")[1].splitlines()
+    assert (
+        lines[0].split()[-1] == "padding" and lines[1].split()[-1] == "dram_ifmap" and lines[2].split()[-1] == "Inputs"
+    )
+    rows = {line.split("  ")[0]: line.split()[-len(lines[0].split()) :] for line in lines[4:]}
+    assert float(rows["padded"][-1]) == pytest.approx(counted["padding"] / 1e6, rel=1e-3)
+    assert float(rows["not padded"][-1]) == 0
+    assert sum(map(float, rows["sum"])) == pytest.approx(sum(counted.values()) / 1e6, rel=1e-2)
+    code, _, err = run("table", net, *options, "--output", tmp_path / "t.csv", "--count", "drain")
+    assert code == 2 and "--count: has nothing to go with; give --breakdown CANDIDATE too" in err
+
+
 def test_a_network_that_does_not_say_its_images_is_not_mapped(run: Any, tmp_path: Path) -> None:
     net, store = tmp_path / "net.yaml", tmp_path / "s.sqlite"
     net.write_text(NET.replace(", H: 8, W: 8", ""))
