@@ -27,6 +27,7 @@ from dse.cli.common import (
     slack_option,
     uj,
 )
+from dse.cli.count import COUNTS, count_option, counted_document, counted_lines, extra_of
 from dse.cli.fronts import among, front_option, layer_document, layer_text, most_points, numbered, refuse_with_front
 from dse.cli.network_totals import areas_text
 from dse.core.errors import InputError
@@ -42,15 +43,14 @@ from dse.mapper import OBJECTIVES
 from dse.mapper.slack import check_slack
 from dse.model.evaluation import Evaluation, evaluate
 from dse.model.mapping import Mapping, directives, loop_nest, parse_directives
+from dse.model.padding import check_padding
 from dse.model.real_iterations import steps
+from dse.model.uncounted import PADDING
 from dse.workload.problem import Problem, problem_from_document
 
 _FEW = 0.5  # compute units that work, of all: where fewer do, a line says how to use more
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
-COUNTS = ("timeloop", "physical")
-"""How mappings with remainders are counted; of all others both are the same."""
 
 
 def _var_option(function: _Function) -> _Function:
@@ -67,9 +67,8 @@ def _var_option(function: _Function) -> _Function:
 @_var_option
 @include_option
 @engine_option
-@click.option(
-    "--count",
-    type=click.Choice(COUNTS),
+@count_option(
+    *COUNTS,
     help="How words and cycles of a mapping with remainders are counted; default: physical, what really happens, and "
     "with --engine timeloop only timeloop.",
 )
@@ -82,7 +81,7 @@ def model(
     variables: tuple[str, ...],
     include: ArchReading,
     engine: str,
-    count: str | None,
+    count: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Evaluates one mapping.
@@ -90,6 +89,9 @@ def model(
     The numbers are those of timeloop-model, but for mappings whose loops have remainders: of these the iterations that
     really happen are counted, and Timeloop's energy and cycles are shown beside that. --count timeloop reproduces
     timeloop-model on them, too.
+
+    --count drain,padding says beside that what Timeloop's conventions leave out: reads of outputs that leave a memory,
+    and that zeros of the padding need not be read.
 
     ARCH and PROBLEM are Timeloop v4 files; one file may hold both, and ARCH may be the name of a shipped one. MAPPING
     is a list of Timeloop's directives, ERT an energy reference table of Accelergy; without it the engine estimates the
@@ -99,21 +101,23 @@ def model(
     Example:
       enos model arch.yaml problem.yaml mapping.yaml ERT.yaml --var act_bits=4 --json
     """
-    if count == "physical" and engine == "timeloop":
+    if "physical" in count and engine == "timeloop":
         raise InputError("--count", "physical does not go with --engine timeloop", "timeloop")
     loaded = load_engine(engine)
     layer, spec, energies, areas = _read(loaded, arch, include, problem, ert, variables)
     document = read_template(mapping, include.jinja)
     entries = document["mapping"] if isinstance(document, dict) and "mapping" in document else document
     chosen = parse_directives(spec, layer, entries, mapping)
-    physical = engine != "timeloop" and count != "timeloop"
-    evaluate_ = evaluate if count == "timeloop" and engine != "timeloop" else loaded.evaluate
+    physical = engine != "timeloop" and "timeloop" not in count
+    evaluate_ = evaluate if "timeloop" in count and engine != "timeloop" else loaded.evaluate
     evaluation = evaluate_(spec, layer, chosen, energies)
+    extra = extra_of(spec, layer, chosen, energies, evaluation, count, timeloop=not physical)
     beside = _timeloops(spec, layer, chosen, energies) if physical else {}
     if as_json:
-        echo_json({**_document(spec, layer, chosen, evaluation), **beside, **_chip(areas)})
+        document = {**_document(spec, layer, chosen, evaluation), **beside, **_chip(areas)}
+        echo_json({**document, **counted_document(evaluation, extra)})
     else:
-        click.echo(_text(spec, layer, chosen, evaluation, beside))
+        click.echo("\n".join([_text(spec, layer, chosen, evaluation, beside), *counted_lines(evaluation, extra)]))
         click.echo("".join(f"{line}\n" for line in _chip_lines(spec, energies, evaluation, areas)), nl=False)
 
 
@@ -128,6 +132,7 @@ def model(
 @perfect_option
 @slack_option
 @front_option
+@count_option()
 @click.option("--output", type=FILE, help="Mapping to write, which enos model and timeloop-model read.")
 @json_option
 def mapper(
@@ -141,6 +146,7 @@ def mapper(
     perfect: bool | None,
     slack: float | None,
     front: int | str | None,
+    count: tuple[str, ...],
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -151,8 +157,11 @@ def mapper(
 
     ARCH, PROBLEM and ERT are as in `enos model`. Where there is no mapping, the exit code is 2 and the line says why.
 
-    With --slack 1% the mapping is the fastest of all that need at most 1% more than the least energy. --front prints
-    all mappings of which none is better in both energy and cycles; --output then writes FILE-1, FILE-2 and so on.
+    With --slack 1% the mapping is the fastest of all that need at most 1% more than the least energy. Without it, it is
+    the fastest of those of least energy that keep the same tensors; with --slack 0%, of all of least energy.
+
+    --front prints all mappings of which none is better in both energy and cycles; --output then writes FILE-1, FILE-2
+    and so on.
 
     \b
     Example:
@@ -161,7 +170,7 @@ def mapper(
     if output is not None:
         check_writable(output)
     if front is not None:
-        refuse_with_front(objective=objective, slack=slack)
+        refuse_with_front(objective=objective, slack=slack, count=count or None)
         if engine.name != "native":
             refuse_with_front(engine=engine.name)
     layer, spec, energies, areas = _read(engine, arch, include, problem, ert, variables)
@@ -169,9 +178,18 @@ def mapper(
     if front is not None:
         _print_front(spec, layer, energies, most_points(front), remainders, output, as_json)
         return
+    if PADDING in count:
+        check_padding(layer)
     objective = objective or "energy"
     share = check_slack(slack or 0.0, objective, "--slack")
-    found = engine.search(spec, layer, energies, objective, remainders, slack=share)
+    if (
+        slack == 0 and objective == "energy" and engine.name == "native"
+    ):  # asked for: of all mappings of least energy the fastest
+        from dse.mapper.front import fastest_within
+
+        found = fastest_within(spec, layer, energies, 0.0, remainders=remainders)
+    else:
+        found = engine.search(spec, layer, energies, objective, remainders, slack=share)
     if found.mapping is None or found.evaluation is None:
         raise InputError("no mapping", found.reason)
     entries = directives(spec, layer, found.mapping)
@@ -179,11 +197,14 @@ def mapper(
         with system_errors(output):
             output.write_text(_mapping_yaml(entries), encoding="utf-8")
     beside = _timeloops(spec, layer, found.mapping, energies) if engine.name != "timeloop" else {}
+    extra = extra_of(spec, layer, found.mapping, energies, found.evaluation, count, timeloop=engine.name == "timeloop")
     if as_json:
-        document = {**_document(spec, layer, found.mapping, found.evaluation), **beside, **_chip(areas)}
+        document = {**_document(spec, layer, found.mapping, found.evaluation), **beside, **_chip(areas),
+                    **counted_document(found.evaluation, extra)}  # fmt: skip
         echo_json({**document, "mapping": entries, "optimal": found.optimal, "mapspace": found.mapspace})
         return
-    click.echo(_text(spec, layer, found.mapping, found.evaluation, beside))
+    lines = [_text(spec, layer, found.mapping, found.evaluation, beside), *counted_lines(found.evaluation, extra)]
+    click.echo("\n".join(lines))
     click.echo("".join(f"{line}\n" for line in _chip_lines(spec, energies, found.evaluation, areas)), nl=False)
     click.echo(f"{'Proven' if found.optimal else 'Not proven'} optimal {among(found.mapspace)}.")
     computing, _ = _utilisation(spec, layer, found.mapping, found.evaluation)
@@ -288,7 +309,8 @@ def _timeloops(spec: Spec, problem: Problem, mapping: Mapping, ert: Ert) -> dict
 
 def _document(spec: Spec, problem: Problem, mapping: Mapping, evaluation: Evaluation) -> dict[str, Any]:
     computing, stalled = _utilisation(spec, problem, mapping, evaluation)
-    return evaluation.document() | {"utilisation": computing, "utilisation_with_stalls": stalled}
+    times = {"network_cycles": spec.network_latency, "utilisation": computing, "utilisation_with_stalls": stalled}
+    return evaluation.document() | times
 
 
 def _text(
@@ -299,8 +321,9 @@ def _text(
     beside: MappingType[str, float | int | None],
 ) -> str:
     computing, stalled = _utilisation(spec, problem, mapping, evaluation)
+    filling = f", {spec.network_latency:,} of them to fill and drain networks" if spec.network_latency else ""
     total_lines = [
-        f"Cycles: {evaluation.cycles:,}",
+        f"Cycles: {evaluation.cycles:,}{filling}",
         f"Utilisation: {computing:.1%} of the compute units, {stalled:.1%} with stalls",
     ]
     if beside:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +21,7 @@ from dse.cli.common import (
     uj,
     workload_options,
 )
+from dse.cli.count import count_option, network_counted_lines
 from dse.cli.fronts import front_option, most_points, network_document, network_lines, refuse_with_front
 from dse.cli.network_totals import clock_option, totals_lines
 from dse.cli.progress import mapping_bar
@@ -27,12 +29,13 @@ from dse.core.errors import InputError
 from dse.core.text import text_table
 from dse.engines import Engine
 from dse.hardware.instance import ArchLike
-from dse.table.fill import Report, map_workload
+from dse.table.fill import Report, map_plans
 from dse.table.network_front import network_front
 from dse.table.performance import clock_of, idle_layers
-from dse.table.plan import chosen_candidates
+from dse.table.plan import chosen_candidates, make_plan
 from dse.table.store import default_path
 from dse.table.totals import PAPER_E_OP_RATIO, e_op_ratio, explain, uniform_totals
+from dse.table.uncounted import check_plan, network_changes
 
 if TYPE_CHECKING:
     from dse.hardware.candidates import Candidate
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
 )
 @clock_option
 @front_option
+@count_option()
 @json_option
 def map_(
     workload: str,
@@ -69,6 +73,7 @@ def map_(
     transmission: str,
     clock: float | None,
     front: int | str | None,
+    count: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Maps a network's layers under every operator and precision.
@@ -81,6 +86,9 @@ def map_(
     With --front one candidate alone is mapped, T8 unless --candidate names another: every choice of one mapping for
     each layer of which none is better in both total energy and total cycles; --output then writes these points.
 
+    With --count drain,padding the totals are also shown with what Timeloop's conventions leave out; table and store
+    keep the ordinary numbers. For padding each layer with a window needs H, W, Hpad, Wpad in its instance.
+
     \b
     Example:
       enos map squeezenet --output table.csv --output table.parquet
@@ -90,7 +98,7 @@ def map_(
         check_table_file(path)
     if front is not None:
         shown = None if transmission == "all" else transmission
-        refuse_with_front(objective=objective, slack=slack, transmission=shown, clock=clock)
+        refuse_with_front(objective=objective, slack=slack, transmission=shown, clock=clock, count=count or None)
         if len(only) > 1:
             raise InputError("--candidate", f"is given {len(only)} times", "once, with --front")
         if engine.name != "native":
@@ -107,6 +115,16 @@ def map_(
             as_json,
         )
         return
+    plan = make_plan(
+        workload,
+        arch=arch,
+        candidates=chosen_candidates(operators, only, "--candidate"),
+        engine=engine,
+        objective=objective or "energy",
+        remainders=remainders is not False,
+        slack=slack or 0.0,
+    )
+    check_plan(plan, count)
     reports: list[Report] = []
     with mapping_bar("mapping") as show:
 
@@ -114,25 +132,16 @@ def map_(
             reports.append(report)
             show(report)
 
-        table = map_workload(
-            workload,
-            arch=arch,
-            candidates=chosen_candidates(operators, only, "--candidate"),
-            store=store,
-            engine=engine,
-            jobs=jobs,
-            progress=progress,
-            objective=objective or "energy",
-            remainders=remainders is not False,
-            slack=slack or 0.0,
-        )
+        (table,) = map_plans([plan], store=store, jobs=jobs, progress=progress)
     for path in output:
         table.save(path)
     where, report = store or default_path(), reports[-1]
+    changes = network_changes(plan, where, count) if count else {}
     if as_json:
-        echo_json(_document(table, report, where, clock))
+        echo_json({**_document(table, report, where, clock), **({"counted": changes} if count else {})})
     else:
-        click.echo("\n".join(_lines(table, report, where, cast("Transmission", transmission), clock)))
+        counted = network_counted_lines(uniform_totals(table), changes)
+        click.echo("\n".join(_lines(table, report, where, cast("Transmission", transmission), clock, counted)))
         for path in output:
             click.echo(f"Table: {path}")
 
@@ -186,7 +195,14 @@ def _document(table: CostTable, report: Report, store: Path, clock: float | None
     }
 
 
-def _lines(table: CostTable, report: Report, store: Path, transmission: Transmission, clock: float | None) -> list[str]:
+def _lines(
+    table: CostTable,
+    report: Report,
+    store: Path,
+    transmission: Transmission,
+    clock: float | None,
+    counted: Sequence[str] = (),
+) -> list[str]:
     totals = uniform_totals(table)
     lines = [f"Energy of each layer, uJ ({'DRAM included' if transmission == 'all' else 'levels on the chip only'}):"]
     energies = [table.layer_pj(layer, c, transmission) for layer in table.layers for c in table.candidates]
@@ -196,7 +212,7 @@ def _lines(table: CostTable, report: Report, store: Path, transmission: Transmis
         for n in table.layers
     ]
     lines += [text_table(["layer", "M MACs", *table.candidates], layers), ""]
-    lines += [*totals_lines(table, totals, clock), ""]
+    lines += [*totals_lines(table, totals, clock), "", *counted]
     if explained := explain(totals, transmission):
         lines += [*explained, ""]
     lines += _refusals(table)

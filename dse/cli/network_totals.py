@@ -54,6 +54,7 @@ def totals_lines(table: CostTable, totals: Sequence[Total], clock: float | None)
     at = clock_of(table, clock)
     lines = [f"One operator at one precision throughout, energies in uJ, time at {at.text} ({at.origin}):"]
     lines.append(_totals_table(totals, at.seconds))
+    lines += network_lines(table)
     lines += area_lines(table)
     lines += leakage_lines(table, totals)
     if has_embeddings(table):
@@ -78,8 +79,8 @@ def _totals_table(totals: Sequence[Total], seconds: float) -> str:
         ("paper", ["" if t.paper_ratio is None else f"{t.paper_ratio:.2f}" for t in totals]),
         ("cycles", ["-" if p.cycles is None else f"{p.cycles:,}" for p in found]),
         (f"time\n{time_unit}", times),
-        ("PEs\nbusy", [_percent(p.utilisation) for p in found]),
-        ("with\nstalls", [_percent(p.utilisation_with_stalls) for p in found]),
+        ("PEs\nbusy", [percent(p.utilisation) for p in found]),
+        ("with\nstalls", [percent(p.utilisation_with_stalls) for p in found]),
         (f"weights\n{weight_unit}", weights),
         (f"off chip\n{traffic_unit}", traffic),
         ("area\nmm2", ["" if t.area_mm2 is None else mm2(t.area_mm2) for t in totals]),
@@ -88,6 +89,17 @@ def _totals_table(totals: Sequence[Total], seconds: float) -> str:
     columns = [(name, [c or "-" for c in cells] if name != "paper" else cells) for name, cells in columns
                if name not in optional or any(cells)]  # fmt: skip
     return text_table([name for name, _ in columns], [list(row) for row in zip(*(c for _, c in columns), strict=True)])
+
+
+def network_lines(table: CostTable) -> list[str]:
+    """A line on the cycles in which networks fill and drain, where there are any."""
+    cycles = table.provenance.network_cycles if table.provenance else {}
+    if not cycles:
+        return []
+    numbers = set(cycles.values())
+    alike = len(numbers) == 1 and set(cycles) == set(table.candidates)
+    shown = f"{max(numbers):,}" if alike else ", ".join(f"{n:,} under {name}" for name, n in cycles.items())
+    return [f"Networks fill and drain in {shown} of the cycles of each layer that is mapped."]
 
 
 def mm2(area: float) -> str:
@@ -175,7 +187,8 @@ def _exponent(value: float) -> int:
     return math.floor(math.log10(value)) if value else 3
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """A share as text with a decimal; - where it is not known."""
     return "-" if share is None else f"{share:.1%}"
 
 

@@ -28,6 +28,7 @@ GATING = ("has_power_gating", "power_gated_at")
 MEMORY = (
     *DATAWIDTH, *WIDTH, *BLOCK, *DEPTH, "entries", "sizeKB", "multiple_buffering",
     "bandwidth", "read_bandwidth", "write_bandwidth", "shared_bandwidth",
+    "read_bandwidth_bits", "write_bandwidth_bits", "shared_bandwidth_bits",
     "network_fill_latency", "network_drain_latency", *GATING, "cluster_size",
     "per_dataspace_bandwidth_consumption_scale",
 )  # fmt: skip
@@ -215,6 +216,14 @@ class Numbers:
     def unlimited(self, *names: str) -> bool:
         """Whether any of these is ``INF``."""
         return any(self._attributes.get(name) == math.inf for name in names)
+
+    def bandwidth(self, kind: str, datawidth: int) -> float | None:
+        """Words per cycle of ``read_bandwidth`` or the like, or of its bits per cycle; InputError if both are given."""
+        name, in_bits = f"{kind}_bandwidth", f"{kind}_bandwidth_bits"
+        words, bits = self.real(name), self.real(in_bits)
+        if words is not None and bits is not None:
+            raise InputError(self._where, f"{in_bits} and {name} are the same bandwidth", "one of them")
+        return words if bits is None else bits / datawidth
 
     def real(self, name: str) -> float | None:
         """A number above 0."""

@@ -164,13 +164,20 @@ def steps(spec: Spec, problem: Problem, mapping: Mapping) -> int:
     return _cycles(real_nest(spec, problem, mapping))
 
 
-def received(nest: RealNest, tensor: DataSpace, child: int, parent: int | None = None) -> int:
+def received(
+    nest: RealNest,
+    tensor: DataSpace,
+    child: int,
+    parent: int | None = None,
+    within: Sequence[tuple[int, int] | None] | None = None,
+) -> int:
     """Words that all instances of a level receive, over the layer.
 
     Args:
         child: the level, or `COMPUTE`, whose units take one word of each tensor for each operation.
         parent: the level that they come from: then those that it reads, each once for all children of one fan-out that
             need the same at the same time.
+        within: for each axis the addresses, the end exclusive, outside of which words do not count; None for all.
     """
     end = child if parent is None else parent
     axes = [_terms(nest.size, axis) for axis in tensor.axes]
@@ -183,8 +190,11 @@ def received(nest: RealNest, tensor: DataSpace, child: int, parent: int | None =
     for d in nest.size:
         if d not in moving:
             total *= _visits(nest, d, child, end, first)
-    for axis in axes:
-        total *= _axis_words(nest, axis, child, end, first)
+    for axis, part in zip(axes, within or (None,) * len(axes), strict=True):
+        if part is None:
+            total *= _axis_words(nest, axis, child, end, first)
+        else:
+            total *= _enumerated_words(nest, axis, child, end, first, part)
     return total
 
 
@@ -418,11 +428,18 @@ class _Block(NamedTuple):
     digits: tuple[int, ...]
 
 
-def _enumerated_words(nest: RealNest, axis: Axis, child: int, end: int, first: RealLoop | None) -> int:
+def _enumerated_words(
+    nest: RealNest,
+    axis: Axis,
+    child: int,
+    end: int,
+    first: RealLoop | None,
+    within: tuple[int, int] | None = None,
+) -> int:
     """The same for any axis, by listing all blocks: for axes of three dimensions, or pairs in two fan-outs, rare ones.
 
     Two children that differ in one fan-out only share what they both need; so do those that a chain of such pairs
-    connects.
+    connects. Of what is shared so, the words `within` some addresses are counted; None for all.
     """
     loops = [nest.outside(d, child) for d, _ in axis]
     shared = [[x.spatial and x.level <= end for x in of] for of in loops]
@@ -448,7 +465,13 @@ def _enumerated_words(nest: RealNest, axis: Axis, child: int, end: int, first: R
             for fanout in fanouts
         )  # fmt: skip
         found.setdefault(step, {}).setdefault((low + by, high + by), []).append(place)
-    return sum((high - low) * _connected(places) for of in found.values() for (low, high), places in of.items())
+    start, stop = within or (-math.inf, math.inf)
+    return sum(
+        int(min(high, stop) - max(low, start)) * _connected(places)
+        for of in found.values()
+        for (low, high), places in of.items()
+        if min(high, stop) > max(low, start)
+    )
 
 
 def _blocks(nest: RealNest, dimension: str, level: int) -> list[_Block]:

@@ -15,7 +15,8 @@ from dse.sweep.axes import Axis, Value
 VARIABLES = "variables"
 _MESH = ("meshX", "meshY")
 _WORDS = ("type", "technology")
-_OPTIONAL = ("multiple_buffering", "read_bandwidth", "write_bandwidth", "shared_bandwidth", *_WORDS)
+_BANDWIDTHS = tuple(f"{kind}_bandwidth{unit}" for unit in ("", "_bits") for kind in ("read", "write", "shared"))
+_OPTIONAL = ("multiple_buffering", *_BANDWIDTHS, *_WORDS)
 """Attributes of a memory that a specification may leave out and a sweep may still set."""
 
 

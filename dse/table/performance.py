@@ -80,6 +80,45 @@ def performance(table: CostTable, assignment: Mapping[str, str] | str) -> Perfor
     )
 
 
+@dataclass(frozen=True)
+class LayerTime:
+    """Cycles of a layer, and the share of the PEs that work: while the array computes, and over all cycles.
+
+    `network_cycles` of the cycles are those in which networks fill and drain. None where the table does not say it, and
+    all None where the layer has no mapping.
+    """
+
+    layer: str
+    cycles: int | None
+    network_cycles: int | None
+    utilisation: float | None
+    utilisation_with_stalls: float | None
+
+
+def layer_times(table: CostTable, assignment: Mapping[str, str] | str) -> tuple[LayerTime, ...]:
+    """The times of all layers under an assignment (layer -> candidate), or with one candidate in all layers.
+
+    Raises:
+        InputError: a layer or candidate that the table does not have.
+
+    Example:
+        >>> table = CostTable.load("table.csv")
+        >>> first = layer_times(table, "T8")[0]
+        >>> first.layer, first.cycles, first.network_cycles, f"{first.utilisation:.1%}"
+        ('conv1', 73728, 0, '21.4%')
+    """
+    found = []
+    for layer, candidate in _chosen(table, assignment).items():
+        row = table.row(layer, candidate)
+        if row["status"] != "ok":
+            found.append(LayerTime(layer, None, None, None, None))
+            continue
+        searched = row["n_ops"] > 0  # a lookup in a table of words goes through no network
+        filling = (table.provenance.network_cycles.get(candidate, 0) if searched else 0) if table.provenance else None
+        found.append(LayerTime(layer, row["cycles"], filling, row["utilisation"], _with_stalls(table, [row])))
+    return tuple(found)
+
+
 def idle_layers(table: CostTable, assignment: Mapping[str, str] | str) -> tuple[Idle, ...]:
     """The layers that take at least `NOTABLE` of the cycles on less than `FEW` of the PEs, the slowest first.
 

@@ -77,7 +77,8 @@ class Provenance:
     the array, the bits of a weight, and for each memory off the chip the bits of its words. Tables of earlier schemas
     have none of these. `areas_mm2` has for each candidate the area of every component on the chip, all its instances
     together, and `compute_leakage_pj` the leakage of a compute unit in a cycle that the energies leave out; both are
-    empty where the tables of components say nothing of them.
+    empty where the tables of components say nothing of them. `network_cycles` are those of every layer in which
+    networks fill and drain, of candidates with any.
     """
 
     schema_version: Annotated[int, exactly(SCHEMA)]
@@ -99,6 +100,7 @@ class Provenance:
     word_bits: dict[Text, Counts] = field(default_factory=dict, hash=False)
     areas_mm2: dict[Text, Areas] = field(default_factory=dict, hash=False)
     compute_leakage_pj: Quantities = field(default_factory=dict, hash=False)
+    network_cycles: Counts = field(default_factory=dict, hash=False)
 
     @property
     def off_chip(self) -> frozenset[str]:
@@ -113,7 +115,7 @@ class Provenance:
             del document["slack"]
         if self.cycle_seconds is None:
             del document["cycle_seconds"]
-        for name in ("areas_mm2", "compute_leakage_pj"):
+        for name in ("areas_mm2", "compute_leakage_pj", "network_cycles"):
             if not document[name]:
                 del document[name]
         return document
@@ -140,6 +142,7 @@ def provenance_of(workload: Workload, arch: SpecFile, instances: Sequence[Instan
         word_bits=_word_bits(instances),
         areas_mm2={i.candidate.name: dict(i.areas.mm2) for i in instances if i.areas.known},
         compute_leakage_pj={i.candidate.name: leak for i in instances if (leak := i.uncounted_leakage_pj)},
+        network_cycles={i.candidate.name: n for i in instances if (n := i.spec.network_latency)},
         **settings,
     )
 

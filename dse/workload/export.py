@@ -72,7 +72,7 @@ def export_network(network: Network) -> Workload:
     for name, product in _named(recording, of_calls):
         unique = unused(name, names)
         names.add(unique)
-        layers.append(Layer(unique, product.kind, product.instance))
+        layers.append(Layer(unique, product.kind, product.instance, image=product.image))
     if not layers:
         raise InputError(where, "has no layer for the MAC array", hint="a layer multiplies by weights or activations")
     shape = network.input_shape or recording.input_shape

@@ -17,7 +17,7 @@ from dse.core.errors import InputError, unknown
 from dse.core.schema import CONFIG, Name, Text, exactly, validated, whole
 from dse.core.shipped import data_dir
 from dse.workload.problem import Problem
-from dse.workload.shapes import Kind, check_instance, problem_of
+from dse.workload.shapes import IMAGE, Kind, check_instance, problem_of
 
 VERSION = 1
 
@@ -29,7 +29,8 @@ class LayerEntry:
     name: Name
     instance: dict[str, Any]
     """Timeloop's dimensions and coefficients: G groups of C input and M output channels, P x Q outputs, R x S filters;
-    1 where it says nothing. Other kinds: `dse.workload.shapes`."""
+    1 where it says nothing. Other kinds: `dse.workload.shapes`. A convolution may also say how large its input is, H
+    and W without padding, Hpad and Wpad on either side."""
     kind: Kind = "conv"
     candidate: Text | None = None
     """Operator and precision of a network that is decided, such as MF4."""
@@ -56,18 +57,20 @@ class Layer:
     `kind` is one of `dse.workload.shapes.KINDS`. `instance` has Timeloop's dimensions and coefficients: G groups of C
     input and M output channels each. In a product of two activations (``matmul``) the second one is in the place of the
     weights, with a group for each of the products. `candidate` is the operator and precision of the layer in a searched
-    network (``MF4``); mapping ignores it.
+    network (``MF4``); mapping ignores it. `image` has the size of the input and its padding, H, W, Hpad and Wpad, where
+    they are known (`dse.model.padding`).
     """
 
     name: str
     kind: str
     instance: dict[str, int] = field(hash=False)
     candidate: str | None = None
+    image: dict[str, int] = field(default_factory=dict, compare=False)
 
     @cached_property
     def problem(self) -> Problem:
         """The layer as a Timeloop problem; an InputError for an embedding."""
-        return problem_of(self.kind, self.instance, f"layer {self.name}")
+        return problem_of(self.kind, self.instance | self.image, f"layer {self.name}")
 
     @property
     def macs(self) -> int:
@@ -113,7 +116,7 @@ def write_workload(workload: Workload, path: Path | str) -> None:
         "layers:",
     ]
     for layer in workload.layers:
-        instance = ", ".join(f"{k}: {v}" for k, v in layer.instance.items())
+        instance = ", ".join(f"{k}: {v}" for k, v in (layer.instance | layer.image).items())
         chosen = "" if layer.candidate is None else f", candidate: {_scalar(layer.candidate)}"
         lines.append(f"- {{name: {_scalar(layer.name)}, kind: {layer.kind}, instance: {{{instance}}}{chosen}}}")
     if workload.passed_over:
@@ -139,8 +142,13 @@ def read_workload(path: Path | str) -> Workload:
         raise InputError(f"{path}: layers", f"two layers are named {twice[0]!r}", "a unique name for each layer")
     for i, entry in enumerate(file.layers):
         check_instance(entry.kind, entry.instance, f"{path}: layers[{i}]")
-    layers = tuple(Layer(entry.name, entry.kind, entry.instance, entry.candidate) for entry in file.layers)
+    layers = tuple(_layer(entry) for entry in file.layers)
     return Workload(file.name or Path(path).stem, layers, file.input or (), file.passed_over or {})
+
+
+def _layer(entry: LayerEntry) -> Layer:
+    instance, image = ({k: v for k, v in entry.instance.items() if (k in IMAGE) is inside} for inside in (False, True))
+    return Layer(entry.name, entry.kind, instance, entry.candidate, image)
 
 
 def find_workload(name: Path | str) -> Path:

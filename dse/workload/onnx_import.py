@@ -112,7 +112,7 @@ def read_onnx(path: Path | str, inputs: Sequence[str] = ()) -> OnnxNetwork:
         for name, one in namer.named(i, found):
             unique = unused(name, names)
             names.add(unique)
-            layer = Layer(unique, one.product.kind, one.product.instance)
+            layer = Layer(unique, one.product.kind, one.product.instance, image=one.product.image)
             _check(layer, one, place)
             layers.append(OnnxLayer(layer, step, one))
     if not layers:

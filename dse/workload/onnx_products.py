@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,12 +162,13 @@ def _convolution(step: Step, place: str) -> Factors:
         raise InputError(place, f"has weights of shape {weight_shape}", "convolutions of 1, 2 or 3 axes")
     transposed_one = step.operator == "ConvTranspose"
     stride, dilation = (list(attributes.get(name, [1] * axes)) for name in ("strides", "dilations"))
+    padding, groups = _padding(attributes, axes), attributes.get("group", 1)
     call = Call(
         operation="convolution",
         module="",
         module_call=0,
         operands=(_operand(image, image_shape), _operand(weight, weight_shape)),
-        arguments=(None, None, None, stride, None, dilation, transposed_one, None, attributes.get("group", 1)),
+        arguments=(None, None, None, stride, padding, dilation, transposed_one, None, groups),
         output=output,
         multiplications=0,
         view=False,
@@ -176,6 +177,13 @@ def _convolution(step: Step, place: str) -> Factors:
     (product,) = products(call)
     outer = image_shape if transposed_one else output
     return Factors(product, image, weight, math.prod(outer) * math.prod(weight_shape[1:]))
+
+
+def _padding(attributes: Mapping[str, Any], axes: int) -> list[int] | None:
+    """Zeros on either side along each axis; None where the sides differ, or shapes decide."""
+    pads = list(attributes.get("pads") or [0] * 2 * axes)
+    plain = attributes.get("auto_pad", "NOTSET") in ("NOTSET", b"NOTSET", "VALID", b"VALID")
+    return pads[:axes] if plain and len(pads) == 2 * axes and pads[:axes] == pads[axes:] else None
 
 
 def _matrices(step: Step, place: str) -> Factors:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -35,11 +35,17 @@ class Problem:
     """One layer as a Timeloop problem.
 
     `bounds[i]` is the size of `dimensions[i]`; the values of coefficients are already in the tensors' axes.
+
+    `image` has the size of the input and its padding (H, W, Hpad, Wpad) as the file gives them, and `letters` for each
+    tensor the letter of each axis in these names, empty where there is none. No count depends on them but that of the
+    padding (`dse.model.padding`), so problems that differ in nothing else are equal.
     """
 
     dimensions: tuple[str, ...]
     bounds: tuple[int, ...]
     data_spaces: tuple[DataSpace, ...]
+    image: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    letters: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def macs(self) -> int:
@@ -154,9 +160,7 @@ def problem_from_document(
     names = _unique([*dimensions, *(name for name, _ in declared)], f"{where}.shape.coefficients", "name")
     instance = dict(fields.mapping(document["instance"], f"{where}.instance"))
     _check_densities(instance.pop("densities", None), f"{where}.instance.densities", dense)
-    for name in _IMPLIED:
-        if name not in names:
-            instance.pop(name, None)
+    implied = {name: instance.pop(name) for name in _IMPLIED if name not in names and name in instance}
     for key in [key for key in instance if key not in names]:
         # A base file that is merged may give the coefficient its default, in the right spelling.
         meant = next((n for n, value in declared if n.lower() == key.lower() and instance.get(n, value) == value), None)
@@ -176,8 +180,30 @@ def problem_from_document(
 
     spaces = fields.sequence(shape["data_spaces"], f"{where}.shape.data_spaces", space)
     _unique([s.name for s in spaces], f"{where}.shape.data_spaces", "tensor")
-    return Problem(dimensions, tuple(sizes[d] for d in dimensions), tuple(spaces))
+    image = {name: value for name, value in implied.items() if name != "name" and value is not None}
+    letters = {
+        found.name: tuple(_letter(terms) for terms in entry["projection"])
+        for entry, found in zip(shape["data_spaces"], spaces, strict=True)
+    }
+    return Problem(dimensions, tuple(sizes[d] for d in dimensions), tuple(spaces), image, letters)
 
+
+def _letter(terms: Any) -> str:
+    """H or W: which size of the input an axis with a window has, by its coefficients, else by its dimensions."""
+    if len(_listed(terms)) < 2:
+        return ""
+    pairs = [(*term, "")[:2] if isinstance(term, list) else (term, "") for term in _listed(terms)]
+    by_coefficient = {c[0] for _, c in pairs if c.lower().endswith(("stride", "dilation"))}
+    by_dimension = {_OF_DIMENSION.get(d, "") for d, _ in pairs}
+    found = (by_coefficient or by_dimension) - {""}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _listed(terms: Any) -> list[Any]:
+    return terms if isinstance(terms, list) else [terms]
+
+
+_OF_DIMENSION = {"P": "H", "R": "H", "Q": "W", "S": "W"}
 
 _IMPLIED = ("name", "H", "W", "Hpad", "Wpad")
 """Keys of an instance that no address depends on: a name, the input's size and padding. Timeloop ignores them."""
@@ -226,7 +252,7 @@ def _data_space(entry: Any, dimensions: tuple[str, ...], values: Mapping[str, in
 
     def axis(terms: Any, at: str) -> Axis:
         coefficients: dict[str, int] = {}
-        for term in terms if isinstance(terms, list) else [terms]:
+        for term in _listed(terms):
             dimension, coefficient = _term(term, dimensions, values, at)
             coefficients[dimension] = coefficients.get(dimension, 0) + coefficient
         return tuple(coefficients.items())

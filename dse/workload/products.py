@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dse.workload.record import Call, Operand
@@ -23,6 +23,8 @@ class Product:
     instance: dict[str, int]
     weights: Operand | None
     label: str
+    image: dict[str, int] = field(default_factory=dict)
+    """The size of a convolution's input without padding, and its padding on either side, where it has a window."""
 
 
 # Operation -> positions of the two factors among its tensors.
@@ -97,7 +99,22 @@ def _convolution(call: Call) -> Product:
         kind = "transposed_conv3d" if axes == 3 else "transposed_conv"
     else:
         kind = "conv3d" if axes == 3 else "conv"
-    return Product(kind, instance, weight if weight.constant else None, "convolution")
+    image_sizes = _image(call, instance) if kind == "conv" else {}
+    return Product(kind, instance, weight if weight.constant else None, "convolution", image_sizes)
+
+
+def _image(call: Call, instance: dict[str, int]) -> dict[str, int]:
+    """Size and padding of a convolution's input along each axis with a window; empty if padding is not known."""
+    if call.arguments[4] is None:
+        return {}
+    image, padding = call.operands[0], tuple(call.arguments[4])
+    axes = len(image.shape) - 2
+    padding = padding * axes if len(padding) == 1 else padding
+    found: dict[str, int] = {}
+    for axis, size, pad in zip("HW"[2 - axes :], image.shape[2:], padding, strict=True):
+        if instance["R" if axis == "H" else "S"] > 1 or pad:
+            found |= {axis: size, f"{axis}pad": int(pad)}
+    return found
 
 
 def _deformed(call: Call) -> Product:

@@ -57,8 +57,12 @@ _SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
+IMAGE = ("H", "W", "Hpad", "Wpad")
+"""Size of the input without padding, and padding on either side; only what is said of padding depends on them."""
+
+
 def names_of(kind: str) -> tuple[str, ...]:
-    """Dimensions and coefficients that an instance of this kind may have.
+    """Dimensions and coefficients that an instance of this kind may have, `IMAGE` beside them.
 
     Example:
         >>> names_of("conv3d")[:10]
@@ -110,7 +114,11 @@ def check_instance(kind: str, instance: Mapping[str, Any], where: object) -> Non
         ...     print(e)
         net.yaml: layers[0].instance: dimension M has no size
     """
-    fields.only(instance, names_of(kind), f"{where}.instance")
+    image = IMAGE if kind == "conv" else ()
+    fields.only(instance, (*names_of(kind), *image), f"{where}.instance")
+    for name in image:
+        if name in instance:
+            fields.integer(instance[name], f"{where}.instance.{name}", 0 if name.endswith("pad") else 1)
     if kind != "embedding":
         problem_of(kind, instance, where)
         return

@@ -74,6 +74,19 @@ def test_utilisation_with_and_without_stalls(run: Any, files: Any) -> None:
     assert f"{28 / 14 / found['cycles']:.1%} with stalls" in out
 
 
+def test_cycles_in_which_networks_fill_and_drain(run: Any, files: Any) -> None:
+    arch, problem, ert = files()
+    _, out, _ = run("mapper", arch, problem, ert, "--perfect", "--json")
+    ordinary = json.loads(out)
+    assert ordinary["network_cycles"] == 0
+    arch.write_text(arch.read_text().replace("datawidth: 8,", "datawidth: 8, network_fill_latency: 5,"))
+    _, out, _ = run("mapper", arch, problem, ert, "--perfect", "--json")
+    found = json.loads(out)
+    assert (found["network_cycles"], found["cycles"]) == (5, ordinary["cycles"] + 5)
+    _, out, _ = run("mapper", arch, problem, ert, "--perfect")
+    assert f"Cycles: {found['cycles']:,}, 5 of them to fill and drain networks" in out
+
+
 def test_the_physical_count_beside_timeloops(run: Any, files: Any, tmp_path: Path) -> None:
     arch, problem, ert = files(size=55)
     mapping = tmp_path / "mapping.yaml"
@@ -89,6 +102,51 @@ def test_the_physical_count_beside_timeloops(run: Any, files: Any, tmp_path: Pat
     timeloops = json.loads(run("model", arch, problem, mapping, ert, "--count", "timeloop", "--json")[1])
     assert found["timeloop_energy_pj"] == timeloops["energy_pj"]
     assert "timeloop_energy_pj" not in json.loads(run("mapper", *files(size=28), "--perfect", "--json")[1])
+
+
+FREE = """
+architecture:
+  version: 0.4
+  nodes:
+  - !Component {name: dram, class: DRAM, attributes: {width: 8, datawidth: 8, read_bandwidth: 0.5}}
+  - !Component {name: buffer, class: SRAM, attributes: {width: 8, datawidth: 8, depth: 4}}
+  - !Component {name: mac, class: intmac}
+"""
+PRODUCT = """
+problem:
+  shape:
+    name: product
+    dimensions: [M, K]
+    data_spaces:
+    - {name: Weights, projection: [[[M]], [[K]]]}
+    - {name: Inputs, projection: [[[K]]]}
+    - {name: Outputs, projection: [[[M]]], read_write: true}
+  instance: {M: 6, K: 4}
+"""
+
+
+@pytest.mark.parametrize("space", ["--perfect", "--imperfect"])
+def test_with_a_slack_of_nothing_the_fastest_of_all_equal_energies_is_found(
+    run: Any, tmp_path: Path, space: str
+) -> None:
+    """Memories cost nothing here, so all mappings have one energy, and the buffer may keep any of the tensors."""
+    free = yaml.safe_load(ERT)
+    (dram, mac) = free["ERT"]["tables"]
+    for action in dram["actions"]:
+        action["energy"] = 0
+    free["ERT"]["tables"] = [dram, {**dram, "name": "system.buffer[1..1]"}, mac]
+    paths = [tmp_path / name for name in ("arch.yaml", "problem.yaml", "ert.yaml")]
+    for path, text in zip(paths, (FREE, PRODUCT, yaml.safe_dump(free)), strict=True):
+        path.write_text(text)
+
+    def found(*options: str) -> Any:
+        return json.loads(run("mapper", *paths, space, *options, "--json")[1])
+
+    equal, fastest = found("--slack", "0%"), found("--objective", "delay")
+    assert equal["optimal"] and (equal["energy_pj"], equal["cycles"]) == (24, fastest["cycles"])
+    assert found("--slack", "0", "--objective", "edp")["cycles"] == fastest["cycles"]
+    if space == "--perfect":  # else the test could not fail
+        assert found()["cycles"] > fastest["cycles"]
 
 
 def test_small_energies_beside_large_ones_have_three_digits() -> None:

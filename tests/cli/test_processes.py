@@ -177,7 +177,7 @@ def test_a_full_disk_is_one_line(run: Any, workload: str, monkeypatch: pytest.Mo
     def full(*arguments: Any, **options: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "runs/metrics.jsonl")
 
-    monkeypatch.setattr("dse.cli.map.map_workload", full)
+    monkeypatch.setattr("dse.cli.map.map_plans", full)
     assert "runs/metrics.jsonl: no space left on device" in refused(run("map", workload))
 
 

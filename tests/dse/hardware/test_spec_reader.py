@@ -109,6 +109,10 @@ def with_change(path: str, value: object) -> Any:
         (f"{BUF}/attributes/power_gated_at", "dran", "power_gated_at: unknown level 'dran'; did you mean 'dram'?"),
         (f"{BUF}/attributes/bandwidth", -1, "bandwidth: found -1 (allowed: a number above 0)"),
         (f"{BUF}/attributes/read_bandwidth", float("nan"), "read_bandwidth: found nan"),
+        (f"{BUF}/attributes/read_bandwidth_bits", 64, "read_bandwidth_bits and read_bandwidth are the same bandwidth"),
+        (f"{BUF}/attributes/write_bandwidth_bits", 0, "write_bandwidth_bits: found 0 (allowed: a number above 0)"),
+        (f"{BUF}/attributes/shared_bandwidth_bits", True, "shared_bandwidth_bits: found True (allowed: a number"),
+        (f"{BUF}/attributes/write_bandwidth_bit", 8, "did you mean 'write_bandwidth_bits'?"),
         (f"{BUF}/attributes/multiple_buffering", float("nan"), "multiple_buffering: found nan"),
         (f"{BUF}/attributes/block_size", 4, "16 bits are not 8 x 4 x 1 (datawidth x block_size x cluster_size)"),
         (f"{BUF}/attributes/word_bits", 8, "word_bits and datawidth are the same attribute"),
@@ -192,6 +196,17 @@ def test_an_attribute_that_is_like_no_other_is_read_by_nothing(caplog: pytest.Lo
 def test_an_old_bandwidth_is_half_for_reads_and_half_for_writes() -> None:
     document = changed(f"{BUF}/attributes/bandwidth", 6)
     assert (read(document).storage("buf").read_bandwidth, read(document).storage("buf").write_bandwidth) == (2, 3)
+
+
+def test_bits_per_cycle_are_words_of_the_memory() -> None:
+    document = changed(f"{BUF}/attributes", {"width": 16, "depth": 64, "read_bandwidth_bits": 12,
+                                             "write_bandwidth_bits": 64, "shared_bandwidth_bits": 6})  # fmt: skip
+    for datawidth, words in ((4, (3, 16, 1.5)), (8, (1.5, 8, 0.75))):
+        document["architecture"]["nodes"][3]["attributes"]["datawidth"] = datawidth
+        buf = read(document).storage("buf")
+        assert (buf.read_bandwidth, buf.write_bandwidth, buf.shared_bandwidth) == words
+    document["architecture"]["nodes"][3]["attributes"]["bandwidth"] = 6  # for what is not given
+    assert read(document).storage("buf").read_bandwidth == 1.5
 
 
 def test_what_is_kept_alone_and_what_is_bypassed_alone() -> None:

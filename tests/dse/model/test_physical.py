@@ -34,6 +34,7 @@ class Walked:
     first_fills: int = 0
     content: int = 0
     first_writes: int = 0
+    shared: list[tuple[int, Points]] = field(default_factory=list)  # how often the parent reads what words
     seen: dict[Any, set[Any]] = field(default_factory=dict)
 
 
@@ -117,6 +118,7 @@ class LiteralWalk:
             for (at, need), places in wants.items():
                 shares = served_by_one(places)
                 found.content += shares * len(need)
+                found.shared.append((shares, need))
                 seen = found.seen.setdefault(("parent", at), set())
                 found.first_writes += len(need - seen)
                 seen |= need

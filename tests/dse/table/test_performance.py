@@ -15,8 +15,15 @@ from dse.core.shipped import data_dir
 from dse.hardware.candidates import load_candidates
 from dse.table.cost_table import CostTable
 from dse.table.fill import map_workload
-from dse.table.performance import Performance, has_embeddings, idle_layers, performance
-from dse.workload.layers import Layer, Workload
+from dse.table.performance import (
+    LayerTime,
+    Performance,
+    has_embeddings,
+    idle_layers,
+    layer_times,
+    performance,
+)
+from dse.workload.layers import Layer, Workload, write_workload
 from tests.dse.fakes import FakeEngine
 from tests.dse.table.test_totals import table as older_table
 
@@ -86,6 +93,62 @@ def test_stalls_are_told_apart_from_idle_units(tmp_path: Path) -> None:
     assert fast.utilisation == fast.utilisation_with_stalls
     assert slow.utilisation is not None and slow.utilisation_with_stalls is not None
     assert slow.utilisation_with_stalls < slow.utilisation / 2
+
+
+@pytest.mark.parametrize("bandwidth", ["read_bandwidth_bits", "shared_bandwidth_bits"])
+def test_a_bus_of_some_bits_moves_narrow_words_faster(tmp_path: Path, bandwidth: str) -> None:
+    text, count = re.subn(r"(name: dram_weights.*?datawidth: weight_bits)", rf"\1, {bandwidth}: 0.16",
+                          ARCH.read_text(), count=1, flags=re.DOTALL)  # fmt: skip
+    assert count == 1
+    (tmp_path / "bus.yaml").write_text(text)
+    candidates = [c for c in load_candidates() if c.name in ("T8", "T4")]
+    net = Workload("net", (NET.layers[1],))
+    table = map_workload(net, arch=tmp_path / "bus.yaml", candidates=candidates, store=tmp_path / "store", jobs=1,
+                         remainders=False)  # fmt: skip
+    cycles = {}
+    for candidate in candidates:
+        row = table.row("conv", candidate.name)
+        bits = row["dram_weights.Weights.reads"] * candidate.weight_bits
+        cycles[candidate.name] = row["cycles"]
+        assert row["cycles"] == pytest.approx(bits / 0.16, abs=1)
+    assert cycles["T4"] == pytest.approx(cycles["T8"] / 2, abs=1)
+
+
+def test_the_time_of_each_layer(table: CostTable) -> None:
+    for candidate in table.candidates:
+        times = layer_times(table, candidate)
+        assert [time.layer for time in times] == list(table.layers)
+        assert sum(time.cycles or 0 for time in times) == performance(table, candidate).cycles
+        for time, layer in zip(times, NET.layers, strict=True):
+            assert time.utilisation == table.row(layer.name, candidate)["utilisation"]
+            assert time.utilisation_with_stalls == pytest.approx(layer.macs / 168 / (time.cycles or 0))
+            assert time.network_cycles == 0
+    without = CostTable(tuple({**row, "status": "no_mapping"} for row in table.rows), table.provenance)
+    assert layer_times(without, "T8")[1] == LayerTime("conv", None, None, None, None)
+    (first, *_) = layer_times(CostTable(table.rows, None), "T8")
+    assert (first.network_cycles, first.utilisation_with_stalls) == (None, None)
+
+
+def test_cycles_of_networks_are_said(tmp_path: Path, run: Any) -> None:
+    text, count = re.subn(r"(name: glb_ifmap.*?datawidth: act_bits)", r"\1, network_fill_latency: 1000",
+                          ARCH.read_text(), count=1, flags=re.DOTALL)  # fmt: skip
+    assert count == 1
+    (tmp_path / "slow.yaml").write_text(text)
+    write_workload(Workload("net", NET.layers[:2]), tmp_path / "net.yaml")
+    options = ("--arch", tmp_path / "slow.yaml", "--store", tmp_path / "store", "--candidate", "T8", "--perfect")
+    output = tmp_path / "table.csv"
+    code, out, err = run("map", tmp_path / "net.yaml", *options, "--jobs", "1", "--output", output)
+    assert code == 0, err
+    assert "Networks fill and drain in 1,000 of the cycles of each layer that is mapped." in out
+    wte, conv = layer_times(CostTable.load(output), "T8")
+    assert (wte.network_cycles, conv.network_cycles) == (0, 1000) and (conv.cycles or 0) > 1000
+    assert conv.utilisation_with_stalls is not None and conv.utilisation is not None
+    assert conv.utilisation_with_stalls < conv.utilisation
+    lines = run("table", tmp_path / "net.yaml", *options, "--breakdown", "T8")[1].splitlines()
+    (line,) = (line.split() for line in lines[lines.index("Cycles of each layer under T8, and PEs that work:") :]
+               if line.startswith("conv"))  # fmt: skip
+    assert line == ["conv", f"{conv.cycles:,}", "1,000", f"{conv.utilisation:.1%}",
+                    f"{conv.utilisation_with_stalls:.1%}"]  # fmt: skip
 
 
 def test_layers_on_few_units_are_named_if_they_take_long(table: CostTable) -> None:

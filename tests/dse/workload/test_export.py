@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from dse.core.errors import InputError
+from dse.model.padding import check_padding
 from dse.workload.export import export_network
 from dse.workload.layers import Workload, find_workload, read_workload, write_workload
 from dse.workload.networks import Network, load_network
@@ -297,3 +298,22 @@ def test_an_input_of_too_many_values_is_not_made(here: Any) -> None:
 def test_importing_the_exporter_does_not_import_torch() -> None:
     code = "import sys, dse.workload.export; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "image"),
+    [
+        (nn.Conv2d(2, 4, 3, padding=1), (1, 2, 6, 8), {"H": 6, "Hpad": 1, "W": 8, "Wpad": 1}),
+        (nn.Conv2d(2, 4, (3, 1), stride=2), (1, 2, 7, 7), {"H": 7, "Hpad": 0}),
+        (nn.Conv2d(2, 4, 1, padding=(0, 1)), (1, 2, 6, 6), {"W": 6, "Wpad": 1}),
+        (nn.Conv1d(2, 4, 5, padding=2), (1, 2, 9), {"W": 9, "Wpad": 2}),
+        (nn.Conv2d(2, 4, 1), (1, 2, 6, 6), {}),
+        (nn.ConvTranspose2d(2, 4, 3, padding=1), (1, 2, 6, 6), {}),
+    ],
+)
+def test_convolutions_say_the_size_of_their_image(
+    layer: nn.Module, shape: tuple[int, ...], image: dict[str, int]
+) -> None:
+    (found,) = export(layer, *shape).layers
+    assert found.image == image and not set(image) & set(found.instance)
+    check_padding(found.problem)  # sizes and windows fit

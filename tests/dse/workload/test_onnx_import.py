@@ -114,7 +114,11 @@ def test_a_file_of_torch_has_the_layers_of_its_module(name: str, new: bool, tmp_
         pytest.skip("torch's newer exporter writes single products, and computes that with the zero state itself")
     module = make()
     found = import_onnx(write_torch(module, example, tmp_path / "net.onnx", new))
-    assert shown(found) == shown(of_torch(module, example))
+    of_module = of_torch(module, example)
+    assert shown(found) == shown(of_module)
+    images = [layer.image for layer in found.layers]
+    assert all(image in ({}, layer.image) for image, layer in zip(images, of_module.layers, strict=True))
+    assert any(images) == any(layer.kind == "conv" for layer in found.layers)
     assert found.input_shape == tuple(example.shape)
 
 
@@ -177,6 +181,7 @@ def test_integer_convolutions_and_weights_through_dequantisers(tmp_path: Path) -
              node("Conv", ["d", "w"], auto_pad="SAME_UPPER", strides=[2, 2])]  # fmt: skip
     (found,) = read(tmp_path, model(nodes, {"x": [1, 2, 6, 6]}, weights)).layers
     assert (found.name, found.instance) == ("conv", instance | {"P": 3, "Q": 3, "Hstride": 2, "Wstride": 2})
+    assert found.image == {}  # more zeros on one side than on the other
 
 
 @pytest.mark.parametrize(("equation", "data", "weights", "expected"), [
