@@ -298,12 +298,19 @@ def _form(
     place: str, calls: list[str], rows: Mapping[str, Mapping[str, int] | None], width: int
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The projections that have these rows, and the rows that are further calls of them."""
+    # Learned queries are computed from parameters: keys times them are a row of its own, which is not searched.
+    calls = [row for row in calls if _is_projection(rows[row], width)]
     sizes = [(rows[row] or {}).get("M", 3 * width) // width for row in calls]
     for form in ((3,), (1, 2), (1, 1, 1)):
         if sizes == list(form) * (len(sizes) // len(form)):
             names = ("in_proj", "in_proj#2", "in_proj#3")[: len(form)]
             return names, {row: place + names[i % len(form)] for i, row in enumerate(calls)}
     raise _refused(f"{place}in_proj", "is called both as a self-attention and as a cross-attention")
+
+
+def _is_projection(shape: Mapping[str, int] | None, width: int) -> bool:
+    of_row = shape or {}
+    return of_row.get("G", 1) == 1 and of_row.get("C", width) == width and of_row.get("M", width) % width == 0
 
 
 def _linear(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
