@@ -29,6 +29,7 @@ from search.layers.fused import product
 from search.layers.mixed_layer import MixedLayer, PlainLayer
 from search.layers.mixed_product import Bilinear, MixedProduct
 from search.layers.operators import View
+from search.layers.stand_in import StandIn
 from search.supernet import SearchableNetwork
 
 OPSET = 21
@@ -43,7 +44,7 @@ class _Calls:
     number = 0
 
 
-class QdqLayer(Choice):
+class QdqLayer(StandIn, Choice):
     """A discretised layer in the operators of ONNX; it is for export only, for torch has no values for them.
 
     The input is clipped to its words' range, quantised to 8-bit words and dequantised. Each view of it (itself, its
@@ -68,16 +69,6 @@ class QdqLayer(Choice):
     def single(self, candidate: Candidate) -> QdqLayer:
         self.candidates.index(candidate)
         return self
-
-    def __getattr__(self, name: str) -> Any:
-        """What the layer has, as ``weight`` and ``out_channels``: networks read it."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            layer = self.__dict__.get("_modules", {}).get("layer")
-            if layer is None:
-                raise
-            return getattr(layer, name)
 
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         self.calls.number += 1

@@ -354,3 +354,21 @@ def test_layers_whose_weights_are_read_are_computed_as_those_that_are_called(bia
     assert not torch.allclose(fixed(x), network(x), atol=1e-3)
     part = searchable(network, table, exclude=["0.first"])
     torch.testing.assert_close(part(x), searchable(called, table, exclude=["0.first"])(x))
+
+
+@pytest.mark.parametrize("bias", [None, 3.0])
+def test_layers_whose_weights_are_read_are_quantised_in_an_onnx_file(bias: float | None, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    network, x = nn.Sequential(Reader(bias)), torch.randn(6, 8)
+    table = table_of(network, x)
+    model = searchable(network, table)
+    model(x)
+    chosen = {"0.first": "T4", "0.second": "MF4"}
+    fixed = model.eval().discretise(chosen)
+    write_onnx(fixed, chosen, (6, 8), tmp_path / "reader.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "reader.onnx")
+    other = torch.randn(3, 8)
+    (found,) = session.run(None, {"images": other.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), fixed(other), rtol=1e-4, atol=1e-5)
