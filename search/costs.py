@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -132,20 +133,66 @@ UNSEARCHED_KINDS = ("embedding", "conv3d", "transposed_conv3d")
 """Kinds of layers that no operator is searched for: they stay as they are and count as typical at 8 bits."""
 
 
+_RECURRENT = re.compile(r"(?:.+\.)?weight_(?:ih|hh|hr)(?:_l\d+(?:_reverse)?)?")
+_PRODUCT = re.compile(r"(?:(.+)\.)?matmul_\d+")
+
+
+def unsearched_rows(table: CostTable) -> set[str]:
+    """Layers of the table that no module computes which could be searched: they stay as they are.
+
+    These are layers of `UNSEARCHED_KINDS`; the products of recurrent layers; products with the weights of a lookup;
+    batched products by parameters, or by what was computed from them, as those of keys and learned queries. The other
+    products of such an attention are left out too: their numbers in the table are not those of their execution.
+
+    Example:
+        >>> sorted(unsearched_rows(CostTable.load("table.csv")))
+        []
+    """
+    found = {row for row in table.layers if table.kind(row) in UNSEARCHED_KINDS}
+    owners = set()
+    for row in table.layers:
+        name = module_name(row)
+        if row in found or table.kind(row) in (None, "matmul"):
+            continue
+        if _RECURRENT.fullmatch(name):
+            found.add(row)
+        elif table.kind(row) == "linear" and (table.shape(row) or {}).get("G", 1) > 1:
+            found.add(row)
+            owners.add(name.rpartition(".")[0])
+        elif row != name and name in table.layers and not _of_same_weights(table, row, name):
+            found.add(row)
+            if table.kind(name) not in UNSEARCHED_KINDS:
+                owners.add(name.rpartition(".")[0])
+    for row in table.layers:
+        product = _PRODUCT.fullmatch(module_name(row))
+        if product is not None and (product[1] or "") in owners:
+            found.add(row)
+    return found
+
+
+def _of_same_weights(table: CostTable, row: str, first: str) -> bool:
+    """Whether a further call of a module has the weights of the first one, or those of another projection of it."""
+    shape, own = table.shape(row), table.shape(first)
+    if shape is None or own is None or table.kind(first) in UNSEARCHED_KINDS:
+        return table.kind(row) == table.kind(first)
+    sizes = ("G", "C", "R", "S") if first.rpartition(".")[2] == "in_proj" else ("G", "C", "M", "R", "S")
+    if any(shape.get(n, 1) != own.get(n, 1) for n in sizes):
+        return False
+    return "M" in sizes or shape.get("M", 1) % shape.get("C", 1) == 0
+
+
 def excluded_rows(table: CostTable, exclude: Sequence[str]) -> dict[str, str]:
     """Layers of the table that are left out of a search -> the candidate that their energy is counted as.
 
-    These are what `exclude` means, and layers of `UNSEARCHED_KINDS`.
+    These are what `exclude` means, and `unsearched_rows`.
 
     Example:
         >>> table = CostTable.load("table.csv")
         >>> excluded_rows(table, ["conv1"])
         {'conv1': 'T8'}
     """
-    found = excluded_layers(exclude, table.layers, strict=False)
-    left_out = [
-        row for row in table.layers if row in found or module_name(row) in found or table.kind(row) in UNSEARCHED_KINDS
-    ]
+    found = excluded_layers(exclude, table.layers, strict=False) | unsearched_rows(table)
+    left_out = [row for row in table.layers if row in found or module_name(row) in found]
     return dict.fromkeys(left_out, reference_candidate(table)) if left_out else {}
 
 

@@ -14,7 +14,7 @@ from dse.core.errors import InputError, unknown
 from dse.hardware.candidates import Candidate, load_candidates
 from dse.table.cost_table import CostTable, FloatArray
 from dse.table.shapes import shape_text
-from search.costs import UNSEARCHED_KINDS, module_name, reference_candidate
+from search.costs import UNSEARCHED_KINDS, module_name, reference_candidate, unsearched_rows
 from search.layers.choice import Choice
 from search.layers.fused import Layer
 from search.layers.products import owner_of
@@ -73,7 +73,7 @@ def pair(
     """Finds the module of each layer of the table.
 
     Modules without a layer in the table do not run at inference, as auxiliary heads: they stay as they are, and a
-    warning names them.
+    warning names them. Another one names products that are in the table and not searched.
 
     Args:
         layers: the modules that can be searched, by name.
@@ -90,11 +90,12 @@ def pair(
     rows: dict[str, str] = {}
     apart = []
     products: dict[str, None] = {}
+    unsearched = unsearched_rows(table)
     for row in table.layers:
         name = (further or {}).get(row) or (row if row in layers else module_name(row))
-        if name in layers:
+        if name in layers and row not in unsearched:
             check_shape(table, row, layers[name])
-        elif name in plain or row in plain or table.kind(row) in UNSEARCHED_KINDS:
+        elif name in plain or row in plain or row in unsearched:
             name = row
             apart.append(row)
         elif owner_of(name) is not None:
@@ -108,6 +109,11 @@ def pair(
                 "table", f"layer {row!r} is {what}", layers, "export and map this network, or exclude the layer"
             )
         rows[row] = name
+    left = [r for r in apart if table.kind(r) not in UNSEARCHED_KINDS and not {r, module_name(r)} & set(plain)]
+    if left:
+        names = dict.fromkeys(module_name(r) if module_name(r) in left else r for r in left)
+        text = f"no module that can be searched computes {', '.join(names)}: left as they are"
+        warnings.warn(f"{text}, and counted as {reference_candidate(table)}", stacklevel=3)
     idle = [name for name in layers if name not in rows.values() and name not in plain]
     if idle:
         text = f"the table has no rows for {', '.join(idle)}: left as they are, and their energy is not counted"
@@ -159,7 +165,8 @@ def pinned_candidates(
 ) -> dict[str, list[Candidate]]:
     """Module -> the one candidate it is pinned to; a module that computes several layers has one for all of them."""
     found: dict[str, list[Candidate]] = {}
-    searched = [row for row in table.layers if table.kind(row) not in UNSEARCHED_KINDS]
+    unsearched = unsearched_rows(table)
+    searched = [row for row in table.layers if row not in unsearched]
     for row, name in pinned(pins, searched).items():
         candidate = candidates_of(table, [name], operators, f"pins.{row}")
         if found.setdefault(rows[row], candidate) != candidate:

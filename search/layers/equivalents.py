@@ -93,9 +93,10 @@ class SearchableAttention(nn.Module):
             k = torch.cat([k, self.bias_k.repeat(1, batch, 1)])
             v = torch.cat([v, self.bias_v.repeat(1, batch, 1)])
             mask, padding = _one_more(mask), _one_more(padding)
-        q, k, v = (x.reshape(len(x), batch * self.num_heads, self.head_dim).transpose(0, 1) for x in (q, k, v))
+        # Sizes are those of `shape`, never of `len`, which makes a constant of them where the network is traced.
+        q, k, v = (x.reshape(x.shape[0], batch * self.num_heads, self.head_dim).transpose(0, 1) for x in (q, k, v))
         if self.add_zero_attn:
-            k, v = (torch.cat([x, x.new_zeros(len(x), 1, self.head_dim)], 1) for x in (k, v))
+            k, v = (torch.cat([x, x.new_zeros(x.shape[0], 1, self.head_dim)], 1) for x in (k, v))
             mask, padding = _one_more(mask), _one_more(padding)
         positions = k.shape[1]
         if padding is not None:
@@ -114,7 +115,7 @@ class SearchableAttention(nn.Module):
             y = torch.bmm(weights, v)
         else:
             if mask is not None:
-                mask = mask.unsqueeze(0) if len(mask) == 1 else mask.view(batch, self.num_heads, -1, positions)
+                mask = mask.unsqueeze(0) if mask.shape[0] == 1 else mask.view(batch, self.num_heads, -1, positions)
             q, k, v = (x.view(batch, self.num_heads, -1, self.head_dim) for x in (q, k, v))
             y = functional.scaled_dot_product_attention(q, k, v, mask, dropout, hint).flatten(0, 1)
         y = self._layer("out_proj")(y.transpose(0, 1).reshape(length * batch, self.embed_dim))
@@ -297,12 +298,19 @@ def _form(
     place: str, calls: list[str], rows: Mapping[str, Mapping[str, int] | None], width: int
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The projections that have these rows, and the rows that are further calls of them."""
+    # Learned queries are computed from parameters: keys times them are a row of its own, which is not searched.
+    calls = [row for row in calls if _is_projection(rows[row], width)]
     sizes = [(rows[row] or {}).get("M", 3 * width) // width for row in calls]
     for form in ((3,), (1, 2), (1, 1, 1)):
         if sizes == list(form) * (len(sizes) // len(form)):
             names = ("in_proj", "in_proj#2", "in_proj#3")[: len(form)]
             return names, {row: place + names[i % len(form)] for i, row in enumerate(calls)}
     raise _refused(f"{place}in_proj", "is called both as a self-attention and as a cross-attention")
+
+
+def _is_projection(shape: Mapping[str, int] | None, width: int) -> bool:
+    of_row = shape or {}
+    return of_row.get("G", 1) == 1 and of_row.get("C", width) == width and of_row.get("M", width) % width == 0
 
 
 def _linear(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dse.workload.inputs import parse_input, tensors
 from search.costs import share
 from search.pairing import Unsearched
 from search.supernet import searchable, uniform
+from tests.search.conftest import synthetic_table
 
 
 class Reader(nn.Module):
@@ -109,3 +111,78 @@ def test_what_no_module_computes_can_be_excluded_and_a_table_can_be_a_file(table
     model = searchable(Other("head", nn.Identity()), tmp_path / "table.csv", exclude=["head"])
     assert model.undecided() == ["wide", "up"] and model.assignment()["head"] == "T8"
     assert model(IDS)["scores"].shape == (2, 4)
+
+
+class Audio(nn.Module):
+    """A recurrent layer and cell, a product with the weights of a lookup, and layers that are searched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20, 8)
+        self.stem, self.head = nn.Conv1d(8, 8, 3, padding=1), nn.Linear(6, 8)
+        self.recurrent, self.cell = nn.LSTM(8, 3, bidirectional=True, batch_first=True), nn.GRUCell(6, 6)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.stem(self.words(ids).transpose(1, 2)).transpose(1, 2)
+        x, _ = self.recurrent(x)
+        return nn.functional.linear(self.head(self.cell(x[:, 0])), self.words.weight)
+
+
+class Pooled(nn.Module):
+    """Attention with learned queries, of torch or written out."""
+
+    def __init__(self, of_torch: bool) -> None:
+        super().__init__()
+        self.queries, self.of_torch = nn.Parameter(torch.randn(1, 3, 8)), of_torch
+        if of_torch:
+            self.attn = nn.MultiheadAttention(8, 2, batch_first=True)
+        else:
+            self.q, self.kv = nn.Linear(8, 8), nn.Linear(8, 16)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        queries = self.queries.expand(x.shape[0], -1, -1)
+        if self.of_torch:
+            y, _ = self.attn(queries, x, x)
+        else:
+            q = self.q(queries).unflatten(-1, (2, 4)).transpose(1, 2)
+            k, v = (t.unflatten(-1, (2, 4)).transpose(1, 2) for t in self.kv(x).chunk(2, -1))
+            y = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        result: Tensor = self.head(y)
+        return result
+
+
+@pytest.mark.parametrize(
+    ("make", "inputs", "named", "searched"),
+    [
+        (
+            Audio, torch.arange(12).reshape(2, 6), r"recurrent.weight_ih_l0, .*, cell.weight_hh, words#2",
+            ["stem", "head"],
+        ),
+        (
+            lambda: Pooled(True), torch.randn(2, 5, 8), r"attn.in_proj#3, attn.matmul_1",
+            ["attn.in_proj", "attn.in_proj#2", "attn.out_proj", "head"],
+        ),
+        (lambda: Pooled(False), torch.randn(2, 5, 8), r"queries, matmul_1", ["q", "kv", "head"]),
+    ],
+)  # fmt: skip
+def test_products_that_no_module_computes_as_a_layer_stay_as_they_are_and_count_as_t8(
+    make: Any, inputs: Tensor, named: str, searched: list[str]
+) -> None:
+    torch.manual_seed(0)
+    network = make()
+    table = synthetic_table(Network("net", network, (), lambda _: ((inputs,), {})))
+    with pytest.warns(UserWarning, match=f"^no module that can be searched computes {named}: left as they are, and"):
+        model = searchable(network, table)
+    assert model.undecided() == searched
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of products that are not those of the table
+        (model(inputs).square().sum() + model.energy()).backward()
+    assert all(alpha.grad.any() for alpha in model.alphas())
+    chosen = uniform(table, "T4")
+    assert {row: c for row, c in chosen.items() if c == "T8"}.keys() == set(table.layers) - set(searched)
+    for row, candidate in chosen.items():
+        model.fix(row, candidate)
+    assert float(model.energy().detach()) == pytest.approx(share(table, chosen))
+    model.eval()
+    torch.testing.assert_close(model.discretise(chosen)(inputs), model(inputs))

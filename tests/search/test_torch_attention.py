@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -235,6 +235,33 @@ def test_a_discretised_encoder_is_exported_and_compiled() -> None:
     torch.testing.assert_close(torch.compile(fixed, backend="eager")(x), fixed(x))
 
 
+class Attended(nn.Module):
+    """One attention of any settings."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.attn = nn.MultiheadAttention(8, 2, **settings)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.attn(x, x, x)[0])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"batch_first": True}, {"batch_first": False}, {"batch_first": True, "add_zero_attn": True, "add_bias_kv": True}],
+)
+def test_the_first_axis_of_an_attention_stays_free_in_a_trace(settings: dict[str, Any]) -> None:
+    """The batch, or where that is the second axis, the positions."""
+    torch.manual_seed(0)
+    network, x = Attended(**settings), torch.randn(2, 5, 8)
+    model = searchable(network, table_of(network, x))
+    model(x)
+    fixed = model.eval().discretise()
+    program = torch.export.export(fixed, (x,), dynamic_shapes=({0: torch.export.Dim("size")},), strict=False)
+    other = torch.randn(6, 5, 8)
+    torch.testing.assert_close(program.module()(other), fixed(other))
+
+
 def test_a_discretised_encoder_is_an_onnx_file_with_the_same_outputs(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -327,3 +354,21 @@ def test_layers_whose_weights_are_read_are_computed_as_those_that_are_called(bia
     assert not torch.allclose(fixed(x), network(x), atol=1e-3)
     part = searchable(network, table, exclude=["0.first"])
     torch.testing.assert_close(part(x), searchable(called, table, exclude=["0.first"])(x))
+
+
+@pytest.mark.parametrize("bias", [None, 3.0])
+def test_layers_whose_weights_are_read_are_quantised_in_an_onnx_file(bias: float | None, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    network, x = nn.Sequential(Reader(bias)), torch.randn(6, 8)
+    table = table_of(network, x)
+    model = searchable(network, table)
+    model(x)
+    chosen = {"0.first": "T4", "0.second": "MF4"}
+    fixed = model.eval().discretise(chosen)
+    write_onnx(fixed, chosen, (6, 8), tmp_path / "reader.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "reader.onnx")
+    other = torch.randn(3, 8)
+    (found,) = session.run(None, {"images": other.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), fixed(other), rtol=1e-4, atol=1e-5)

@@ -163,3 +163,31 @@ def test_what_is_not_discretised_or_cannot_be_written_is_one_line(tmp_path: Path
     assignment = assigned("T8", "T4", "T8", "T8")
     with pytest.raises(InputError, match=r"no/x\.onnx"):
         write_onnx(trained(make_table, assignment), assignment, INPUT, str(tmp_path / "no" / "x.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shape"),
+    [
+        (lambda: nn.Linear(8, 8), lambda: nn.Linear(8, 4), (6, 8)),
+        (lambda: nn.Conv2d(3, 8, 3), lambda: nn.Conv2d(8, 4, 3), (4, 3, 8, 8)),
+        (lambda: nn.Conv1d(3, 8, 3), lambda: nn.ConvTranspose1d(8, 4, 3), (4, 3, 16)),
+        (lambda: nn.ConvTranspose2d(3, 8, 3), lambda: nn.Conv2d(8, 4, 3), (4, 3, 8, 8)),
+    ],
+)
+def test_onnxruntimes_optimisation_leaves_biases_as_they_are(
+    first: Any, second: Any, shape: tuple[int, ...], tmp_path: Path, make_table: Any
+) -> None:
+    """It rounds the bias of a product of words to multiples of the steps, which are large for words of two bits."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    network, x = nn.Sequential(first(), nn.ReLU(), second()), torch.randn(shape)
+    model = searchable(network, make_table(Network("net", network, (1, *shape[1:]))))
+    model(x)
+    assignment = {"0": "T2", "2": "T8"}
+    fixed = model.eval().discretise(assignment)
+    write_onnx(fixed, assignment, shape, tmp_path / "net.onnx")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    (found,) = onnxruntime.InferenceSession(tmp_path / "net.onnx", options).run(None, {"images": x.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(found), fixed(x), rtol=1e-4, atol=1e-5)
