@@ -136,8 +136,8 @@ def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Sp
     for name in candidate.variables:
         if name not in arch.variables:
             hint = (
-                f"declare {', '.join(candidate.variables)} and use them as the datawidth of its memories: candidates set "
-                "them; enos mapper maps a layer on a specification without them"
+                f"declare {', '.join(candidate.variables)} and use them as the datawidth of its memories: candidates "
+                "set them; enos mapper maps a layer on a specification without them"
             )
             raise InputError(f"{arch.where}: variables", f"{name} is not declared", hint=hint)
     spec = spec_for(arch, problem, candidate.variables)
