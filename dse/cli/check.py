@@ -45,6 +45,7 @@ from dse.table.check import (
 from dse.table.fill import map_plans, read_results
 from dse.table.plan import Plan
 from dse.table.store import Store
+from dse.workload.layers import find_workload
 
 SHOWN = 20  # differences that are printed; --output has all
 DIFFERENT = 1
@@ -102,6 +103,7 @@ def check(
             raise InputError(workload, "a recorded run has its own accelerator", hint="leave out --arch, --operators")
         _check_recorded(context, Path(workload), include.dense, mappers > 0, output, as_json)
         return
+    find_workload(workload)  # a mistyped name is said before what is missing
     rival = TimeloopEngine(seconds=seconds)
     if output is not None:
         check_writable(output)

@@ -25,8 +25,6 @@ _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 JINJA = re.compile(r"\{[{%].{0,60}|\{#.*?#\}")
 """The start of what Jinja2 renders, such as ``{{ include_text('components.yaml') }}`` in Timeloop's examples."""
 
-_MERGES = ("<<", "<<<")
-
 TAG = "!"  # key under which a node's YAML tag (Component, Container, Parallel) is kept
 
 MAX_DEPTH = 64
@@ -163,7 +161,7 @@ def _loaded(text: str, included: Mapping[str, Any]) -> Any:
         document = _constructed(_AnchorsTwice, text, included)
     if "<<" not in text and "nomerge" not in text and not included:
         return document
-    return _plain(_merged(document))
+    return _plain(_merged(_flat(document)))
 
 
 def _constructed(kind: Any, text: str, included: Mapping[str, Any]) -> Any:
@@ -175,8 +173,18 @@ def _constructed(kind: Any, text: str, included: Mapping[str, Any]) -> Any:
         loader.dispose()
 
 
+def _flat(value: Any) -> Any:
+    """A document without ``<<``: each mapping has what it merges in that way; a ``<<<`` of that is one of its own."""
+    if isinstance(value, list):
+        return type(value)(map(_flat, value))
+    if not isinstance(value, dict):
+        return value
+    found = type(value)((key, _flat(inner)) for key, inner in value.items())
+    return _with(found, found.pop("<<"), deep=False) if "<<" in found else found
+
+
 def _merged(value: Any) -> Any:
-    """A document without ``<<`` and ``<<<``: each is replaced by what it merges, ``<<<`` in depth.
+    """A document without ``<<<``: each is replaced by what it merges in depth.
 
     As the front end does it (`merge_check` in ``accelergy/utils/yaml.py``), which has a rule of its own for lists: a
     list that stands after ``<<<`` in the same mapping is not continued by the list that is merged.
@@ -185,13 +193,11 @@ def _merged(value: Any) -> Any:
         return type(value)(map(_merged, value))
     if not isinstance(value, dict):
         return value
-    if all(key in value for key in _MERGES):
-        raise _NotMergedError("a mapping has both << and <<<")
     found = type(value)(value)
     for key, before in value.items():
         found[key] = _merged(found[key] if isinstance(before, dict) else before)
-        if key in _MERGES:
-            found = _with(found, found.pop(key), deep=key == "<<<")
+        if key == "<<<":
+            found = _with(found, found.pop(key), deep=True)
     return found
 
 

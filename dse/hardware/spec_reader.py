@@ -14,41 +14,25 @@ from typing import Any
 from dse.core import fields
 from dse.core.errors import InputError
 from dse.core.expressions import View, evaluate
-from dse.core.templates import read_template
 from dse.hardware import attributes as names
 from dse.hardware.array_containers import array_variables, as_containers
 from dse.hardware.constraints import ConstraintReader, Evaluate
 from dse.hardware.energy.components import ComponentLibrary
 from dse.hardware.energy.table_files import TableFiles
-from dse.hardware.flat_form import from_flat, is_flat
-from dse.hardware.nodes import Leaf, Tree, node_name
+from dse.hardware.nodes import Leaf, Tree
 from dse.hardware.spec import Compute, Fanout, Spec, Storage
+from dse.hardware.top_level import (
+    as_dense,
+    check_top_level,
+    histograms_of,
+    joined,
+    read_top_level,
+    top_keys,
+    variables_of,
+)
 from dse.workload.problem import Problem
 
 _log = logging.getLogger(__name__)
-
-_TOP_LEVEL: Mapping[str, tuple[str, ...] | None] = {  # keys, and their allowed fields; None: checked elsewhere
-    "architecture": ("version", "nodes"),
-    "variables": None,
-    "components": None,
-    "constraints": ("version", "targets"),
-    "problem": None,  # the layer, where it is not in a file of its own
-    "mapper": None,  # ignored: settings of the search are options of commands
-    "ART": None,  # areas: see the tables of costs
-    "mapspace": ("version", "template"),
-    "globals": ("version", "environment_variables", "expression_custom_functions", "accelergy_plug_ins"),
-    "sparse_optimizations": None,
-    "mapping": None,  # constraints in another form
-    "ERT": None,
-}
-_PARTS = ("components", "constraints", "mapping", "globals")
-"""Keys that the front end finds in a longer key, too: `compound_components`, `extra_mapping_constraints`."""
-
-_EMPTY: Mapping[str, str] = {  # keys that would change results unless they are empty
-    "ERT": "give the table of energies as a file of its own",
-    "sparse_optimizations": "leave it out, or read the design as dense with --dense",
-}
-_VERSION = "0.4"
 
 
 class SpecFile:
@@ -64,17 +48,17 @@ class SpecFile:
     def __init__(self, document: Any, where: object, dense: bool = False, functions: bool = False) -> None:
         if not isinstance(document, dict) or "architecture" not in document:
             raise InputError(where, "no `architecture` key", "a Timeloop v4 specification")
-        document = _top_keys(from_flat(document, where) if is_flat(document) else document, where)
+        document = top_keys(document, where)
         if dense:
-            document = _as_dense(document, where)
-        _check_top_level(document, where, functions)
+            document = as_dense(document, where)
+        check_top_level(document, where, functions)
         architecture = fields.mapping(document["architecture"], f"{where}: architecture")
         if not isinstance(architecture.get("nodes"), list):
             raise InputError(f"{where}: architecture.nodes", "is missing", "a list of nodes, outermost first")
         self.where = where
         self.document = document
         self.tables: TableFiles | None = None
-        self.variables = _variables(document.get("variables"), f"{where}: variables") | _histograms(document)
+        self.variables = variables_of(document.get("variables"), f"{where}: variables") | histograms_of(document)
         self._given_nodes: list[Any] = architecture["nodes"]
         self.nodes: list[Any] = as_containers(architecture["nodes"], self.variables, str(where))
 
@@ -96,10 +80,10 @@ class SpecFile:
             InputError: two files have the same key. Only `variables`, classes of `components` and `targets` of
                 `constraints` are combined.
         """
-        document = _top_level(path, jinja)
+        document = read_top_level(path, jinja)
         for other in include:
-            for key, value in _top_level(other, jinja).items():
-                document[key] = _joined(key, document[key], value, other) if key in document else value
+            for key, value in read_top_level(other, jinja).items():
+                document[key] = joined(key, document[key], value, other) if key in document else value
         return SpecFile(document, " + ".join(map(str, (path, *include))), dense, functions)
 
     def instance(
@@ -185,105 +169,6 @@ class SpecFile:
         return names.Known(self.library, _texts([*expressions, self.variables]))
 
 
-def _top_level(path: Path | str, jinja: Mapping[str, Any] | None) -> dict[str, Any]:
-    document = read_template(path, jinja)
-    if not isinstance(document, dict):
-        raise InputError(path, "has no top-level keys", sorted(_TOP_LEVEL))
-    return _top_keys(from_flat(document, path) if is_flat(document) else document, path)
-
-
-def _top_keys(document: dict[str, Any], where: object) -> dict[str, Any]:
-    """The document with the names of the front end's keys, and lists of parts (`variables`, classes) joined."""
-    found: dict[str, Any] = {}
-    for key, value in fields.mapping(document, where).items():
-        if "ignore" in key:
-            continue
-        name = key if key in _TOP_LEVEL else next((part for part in _PARTS if part in key), key)
-        new = {"targets": value} if name == "constraints" and isinstance(value, list) else value
-        if name == "components" and isinstance(new, dict) and isinstance(new.get("classes"), list):
-            new = {**new, "classes": _flat(new["classes"])}
-        found[name] = _joined(name, found[name], new, where) if name in found else new
-    fields.only(found, tuple(_TOP_LEVEL), where, "top-level key")
-    return found
-
-
-def _flat(items: list[Any]) -> list[Any]:
-    return [inner for item in items for inner in (_flat(item) if isinstance(item, list) else [item])]
-
-
-def _variables(found: Any, where: str) -> dict[str, Any]:
-    """Top-level variables: a mapping, or a list of mappings that agree where they name the same."""
-    parts = found if isinstance(found, list) else [found]
-    joined: dict[str, Any] = {}
-    for i, part in enumerate(parts):
-        at = f"{where}[{i}]" if isinstance(found, list) else where
-        for name, value in fields.optional_mapping(part, at).items():
-            if name in joined and joined[name] != value:
-                raise InputError(at, f"{name} is {fields.shown(value)}, and was {fields.shown(joined[name])} before")
-            joined[name] = value
-    return joined
-
-
-def _histograms(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables with the histograms of the layer's values, which CiMLoop's processor takes from the `problem`."""
-    problem = document.get("problem")
-    found = problem.get("histograms") if isinstance(problem, dict) else None
-    return {f"{str(tensor).upper()}_HIST": values for tensor, values in (found or {}).items()}
-
-
-def _check_top_level(document: dict[str, Any], where: object, run_functions: bool) -> None:
-    for key, value in document.items():
-        allowed = _TOP_LEVEL[key]
-        if allowed is not None:
-            fields.optional_mapping(value, f"{where}: {key}", allowed)
-        says_nothing = isinstance(value, dict) and not any(v for k, v in value.items() if k != "version")
-        if key in _EMPTY and value not in (None, []) and not says_nothing:
-            raise InputError(f"{where}: {key}", "is not read from a specification", hint=_EMPTY[key])
-    template = (document.get("mapspace") or {}).get("template", "uber")
-    fields.one_of(template, f"{where}: mapspace.template", ("uber", "ruby"))
-    settings = document.get("globals") or {}
-    for name in fields.optional_mapping(
-        settings.get("environment_variables"), f"{where}: globals.environment_variables"
-    ):
-        if not name.startswith(_DISPLAY):
-            raise InputError(f"{where}: globals.environment_variables.{name}", "is not supported", hint="leave it out")
-    functions = f"{where}: globals.expression_custom_functions"
-    files = fields.optional_sequence(settings.get("expression_custom_functions"), functions, fields.text)
-    if files and not run_functions:
-        problem = f"{files[0]} is a program in Python, which can do anything: it is not run"
-        raise InputError(functions, problem, hint="look into it, then allow it with --functions")
-
-
-_DISPLAY = ("TIMELOOP_HIDE_", "TIMELOOP_OUTPUT_", "ACCELERGY_")
-"""Environment variables that change what Timeloop prints, or where Accelergy looks for tables; counts stay the same."""
-
-
-def _as_dense(document: dict[str, Any], where: object) -> dict[str, Any]:
-    """A specification without its sparse optimisations and the attributes of compressed data; a warning names them."""
-    left_out: list[str] = []
-
-    def node(found: Any) -> Any:
-        if not isinstance(found, dict):
-            return found
-        kept = {key: value for key, value in found.items() if key != "sparse_optimizations"}
-        if len(kept) < len(found):
-            left_out.append(node_name(found) or "a node")
-        attributes = kept.get("attributes")
-        if isinstance(attributes, dict):
-            kept["attributes"] = {key: value for key, value in attributes.items() if key not in names.SPARSE}
-        if isinstance(kept.get("nodes"), list):
-            kept["nodes"] = [node(inner) for inner in kept["nodes"]]
-        return kept
-
-    found = {key: value for key, value in document.items() if key != "sparse_optimizations"}
-    if len(found) < len(document):
-        left_out.append("sparse_optimizations")
-    found["architecture"] = node(found["architecture"])
-    if left_out:
-        _log.warning("%s: read as dense, without the sparse optimisations of %s", where, ", ".join(left_out))
-    return found
-
-
 def _texts(value: Any) -> Iterator[str]:
     """All text in a part of a document."""
     if isinstance(value, str):
@@ -291,35 +176,6 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, dict)):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _texts(item)
-
-
-def _joined(key: str, before: Any, value: Any, where: object) -> Any:
-    """The value of a top-level key that two files, or two keys of a file, have."""
-    if key == "variables" and isinstance(before, list) | isinstance(value, list):
-        return [*(before if isinstance(before, list) else [before]), *(value if isinstance(value, list) else [value])]
-    lists = {"components": "classes", "constraints": "targets", "globals": "expression_custom_functions"}
-    if key == "mapping" and isinstance(before, list) and isinstance(value, list):
-        return before + value
-    if key not in ("variables", *lists) or not isinstance(before, dict) or not isinstance(value, dict):
-        raise InputError(where, f"another file also has {key!r}", "each key in one file")
-    inner = lists.get(key)
-    if key == "globals":
-        variables = [part.get("environment_variables") or {} for part in (value, before)]
-        value = {**value, "environment_variables": {**variables[0], **variables[1]}}
-        before = {**before, "environment_variables": value["environment_variables"]}
-    for name in value:
-        if name in before and before[name] != value[name] and name not in ("version", inner):
-            raise InputError(f"{where}: {key}", f"another file also has {name!r}", "each name once")
-    both: list[Any] = (
-        [
-            item
-            for part in (before, value)
-            for item in fields.optional_sequence(part.get(inner), f"{where}: {key}.{inner}", fields.anything)
-        ]
-        if inner
-        else []
-    )
-    return {**value, **before, **({inner: both} if inner else {})}
 
 
 class _Reader:

@@ -54,11 +54,6 @@ class RunCheck:
     why_not: str
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder has a run of Timeloop."""
-    return (folder / INPUT).is_file()
-
-
 def read_run(folder: Path, dense: bool = False) -> RecordedRun:
     """The run in a folder: its input, its ``ERT.yaml``, its ``stats.txt`` and its ``map.yaml``, if there is one.
 
@@ -72,7 +67,8 @@ def read_run(folder: Path, dense: bool = False) -> RecordedRun:
     document = read_template(path)
     if not isinstance(document, dict) or "problem" not in document:
         raise InputError(path, "no `problem` key", "the input of a run of Timeloop")
-    arch = SpecFile(document, path, dense=dense)
+    own = ("ERT", "ART")  # the front end's copies of the tables that stand in the folder
+    arch = SpecFile({key: part for key, part in document.items() if key not in own}, path, dense=dense)
     problem = problem_from_document(document["problem"], f"{path}: problem", arch.scope(), dense=dense)
     spec = arch.instance(problem=problem)
     ert = read_ert(_only(folder, "*.ERT.yaml"))

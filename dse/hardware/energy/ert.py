@@ -138,14 +138,20 @@ def read_ert(path: Path | str) -> Ert:
         >>> read_ert("ERT.yaml").storage("buffer")
         {'read': 1.5, 'write': 2.0, 'update': 2.0, 'leak': 0.0}
     """
-    path = Path(path)
-    if readable(path, Path.is_dir):
-        found = run_files(path)
-        if not found.ert:
-            raise InputError(path, "has no energy reference table", "a folder with *ERT.yaml, as a run leaves it")
-        path = found.ert
+    path = _in_folder(path, "ert", "energy reference table")
     tables = _by_component(read_yaml(path), path, _ERT_FORMS, "an energy", _table)
     return Ert(MappingProxyType(tables), str(path))
+
+
+def _in_folder(path: Path | str, kind: str, name: str) -> Path:
+    """A table's file; of a run's folder the table in it (`kind` of `RunFiles`)."""
+    path = Path(path)
+    if not readable(path, Path.is_dir):
+        return path
+    found: Path | None = getattr(run_files(path), kind)
+    if not found:
+        raise InputError(path, f"has no {name}", f"a folder with *{kind.upper()}.yaml, as a run leaves it")
+    return found
 
 
 def read_art(path: Path | str) -> dict[str, float]:
@@ -160,12 +166,7 @@ def read_art(path: Path | str) -> dict[str, float]:
         >>> read_art("ART.yaml")
         {'mac': 191.82}
     """
-    path = Path(path)
-    if readable(path, Path.is_dir):
-        found = run_files(path)
-        if not found.art:
-            raise InputError(path, "has no area reference table", "a folder with *ART.yaml, as a run leaves it")
-        path = found.art
+    path = _in_folder(path, "art", "area reference table")
     return _by_component(read_yaml(path), path, _ART_FORMS, "an area", _area)
 
 

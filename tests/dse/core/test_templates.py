@@ -118,6 +118,11 @@ a: &a
         ("{<<<: [{key: two, list: [z]}, *a], deep: !nomerge {}}", {"key": "two", "deep": {}, "list": ["z", "d", "e"]}),
         ("{<<: [*a, {list: [z], more: 1}], deep: 1}", {"key": "one", "deep": 1, "list": ["d", "e"], "more": 1}),
         ("{x: {<<<: {y: 1}, z: 2}}", {"x": {"y": 1, "z": 2}}),
+        # << comes first everywhere: here it gives `deep` its `s`, which <<< then leaves as it is.
+        (
+            "{<<<: *a, deep: {<<: {s: 9, list: [z]}}}",
+            {"key": "one", "deep": {"s": 9, "t": 2, "list": ["z", "x"]}, "list": ["d", "e"]},
+        ),
     ],
 )  # fmt: skip
 def test_mappings_are_merged_as_accelergy_merges_them(text: str, expected: Any) -> None:
@@ -128,7 +133,7 @@ def test_mappings_are_merged_as_accelergy_merges_them(text: str, expected: Any) 
     ("text", "message"),
     [
         ("b: {<<<: 3}", "<< merges 3, which is not a mapping or a list of mappings"),
-        ("b: {<<<: *a, <<: *a}", "a mapping has both << and <<<"),
+        ("b: {<<: 3}", "<< merges 3, which is not a mapping or a list of mappings"),
         ("b: {<<<: *a, <<<: *a}", "duplicate key '<<<'"),
         ("b: !include other.yaml", "the tag !include is of an old form; write {{ include('other.yaml') }}"),
     ],

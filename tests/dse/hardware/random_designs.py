@@ -87,13 +87,18 @@ def _container(rng: random.Random, names: _Names, fanout: bool = False) -> dict[
     if fanout:
         mesh = {"meshX": rng.choice((2, 4, "half // 8")), "meshY": rng.choice((1, 2))}
         node |= {"spatial": mesh, "constraints": {"spatial": _spatial(rng)}}
-    elif rng.random() < 0.5:
-        node["attributes"] = {"datawidth": 8}
+    if rng.random() < 0.4:
+        inherited = ({"read_bandwidth": 4}, {"read_bandwidth": "wide / 8"}, {"has_power_gating": True})
+        node["attributes"] = rng.choice(inherited)
     return node
 
 
 def _memory(rng: random.Random, names: _Names, tensors: tuple[str, ...], top: bool = False) -> dict[str, Any]:
     attributes: dict[str, Any] = {"width": rng.choice(("wide", 64, "half * 2")), "datawidth": 8}
+    if not top and rng.random() < 0.15:
+        attributes["has_power_gating"] = True
+    if rng.random() < 0.2:
+        attributes["write_bandwidth"] = 2
     if not top:
         attributes["depth"] = rng.choice((512, "wide * 16", 4096))
     node: dict[str, Any] = {
@@ -109,6 +114,8 @@ def _memory(rng: random.Random, names: _Names, tensors: tuple[str, ...], top: bo
         kept = rng.sample(TENSORS, rng.randint(0, 3))
         key = rng.choice(("keep_only", "bypass_only", "keep"))
         constraints["dataspace"] = {key: ["*"] if key == "keep" and len(kept) == 3 else sorted(kept)}
+    if tensors and not top and rng.random() < 0.2:
+        constraints.setdefault("dataspace", {})["no_coalesce"] = rng.sample(TENSORS, 1)
     if constraints:
         node["constraints"] = constraints
     return node
@@ -124,6 +131,8 @@ def _loops(rng: random.Random) -> dict[str, Any]:
         found["factors_only"] = [f"{d}<={rng.choice((2, 4))}" for d in some] if rng.random() < 0.7 else []
     elif kind < 0.65:
         found["no_iteration_over_dataspaces"] = rng.sample(TENSORS, 1)
+    if rng.random() < 0.2:
+        found["no_reuse"] = rng.sample(TENSORS, 1)
     if rng.random() < 0.5:
         found["permutation"] = rng.sample(CONV_DIMENSIONS, rng.randint(1, 8))
     return found
@@ -131,6 +140,8 @@ def _loops(rng: random.Random) -> dict[str, Any]:
 
 def _temporal(rng: random.Random) -> dict[str, Any]:
     found = _loops(rng)
+    if rng.random() < 0.2:
+        found["rmw_first_update"] = ["*"] if rng.random() < 0.5 else ["Outputs"]
     if not found.keys() & {"factors", "factors_only", "no_iteration_over_dataspaces"} and rng.random() < 0.3:
         found |= {"maximize_dims": [["C", "M"], ["R"]], "maximize_dims_capacity": rng.choice((4, "half", 24))}
     return found
