@@ -187,7 +187,8 @@ def _merged(value: Any) -> Any:
     """A document without ``<<<``: each is replaced by what it merges in depth.
 
     As the front end does it (`merge_check` in ``accelergy/utils/yaml.py``), which has a rule of its own for lists: a
-    list that stands after ``<<<`` in the same mapping is not continued by the list that is merged.
+    list that stands after ``<<<`` in the same mapping is not continued by the list that is merged. What the front end
+    merges into a part that ``<<`` shares with other places it changes there, too; here each place keeps its own.
     """
     if isinstance(value, list):
         return type(value)(map(_merged, value))

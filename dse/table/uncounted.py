@@ -29,7 +29,7 @@ def check_plan(plan: Plan, kinds: Sequence[str]) -> None:
 
 
 def network_changes(plan: Plan, store: Path | None, kinds: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """What each kind adds to the energy of a network under each candidate, in pJ; None where a layer has no mapping.
+    """What each kind adds to the energy of a network under each candidate, in pJ; None if a layer has no mapping.
 
     Lookups in tables have neither outputs that leave a memory for another nor padding.
 
@@ -51,7 +51,7 @@ def network_changes(plan: Plan, store: Path | None, kinds: Sequence[str]) -> dic
 
 
 def layer_changes(plan: Plan, store: Path | None, candidate: str, kinds: Sequence[str]) -> dict[str, LayerChanges]:
-    """What each kind changes in each layer under a candidate, by level and tensor; None where there is no mapping.
+    """What each kind changes in each layer under a candidate, by level and tensor; None for a layer without a mapping.
 
     Args:
         plan, store, kinds: as in `network_changes`.

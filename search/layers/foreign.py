@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from dse.core.errors import InputError
 from search.layers.equivalents import attention_refusal
+from search.layers.function_mode import FunctionMode
 
 _HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
@@ -74,7 +74,7 @@ def move_hooks(source: nn.Module, target: nn.Module) -> None:
         target._is_full_backward_hook = source._is_full_backward_hook
 
 
-class RefusesReads(TorchFunctionMode):
+class RefusesReads(FunctionMode):
     """While it is active, a function of torch that multiplies by the weights of one of these layers is an InputError.
 
     Such a layer would be counted and trained, but not quantised. Where a module calls `torch.nn.functional.linear` with
@@ -97,15 +97,7 @@ class RefusesReads(TorchFunctionMode):
         super().__init__()
         self.weights = {id(weight): (name, weight) for name, weight in weights.items()}
 
-    def __enter__(self) -> RefusesReads:
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
+    def called(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if name in _MULTIPLIES:
             for value in (*args, *kwargs.values()):
                 if id(value) in self.weights:

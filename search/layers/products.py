@@ -25,10 +25,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from dse.core.errors import InputError
 from search.layers.choice import Choice
+from search.layers.function_mode import FunctionMode
 from search.layers.mixed_layer import PlainLayer
 from search.layers.mixed_product import Bilinear, MixedProduct
 from search.layers.stand_in import StandIn
@@ -207,7 +207,7 @@ class _Forward:
         return result
 
 
-class _Products(TorchFunctionMode):
+class _Products(FunctionMode):
     """While it is active, products that run directly in `owner` are computed by its mixed products, by number."""
 
     def __init__(self, owner: nn.Module) -> None:
@@ -219,15 +219,7 @@ class _Products(TorchFunctionMode):
         self.constant: dict[int, Tensor] = {id(t): t for t in (*owner.parameters(), *owner.buffers(), *held)}
         self.layers = _by_weight(owner)
 
-    def __enter__(self) -> _Products:
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
+    def called(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         handler = _HANDLERS.get(name)
         if handler is not None and self._runs():
             return handler(self, func, args, kwargs)

@@ -221,7 +221,7 @@ def _header(content: str, where: str) -> list[str]:
 
 def _row(component: str, header: Sequence[str], cells: list[str], where: str) -> Row | None:
     """A row; None for a line that is a note: its cell of actions has no name that could be asked for."""
-    # Texts behind the last column are comments, as in Accelergy; cells that are missing at the end are not compared.
+    # As in Accelergy, cells after the last column of the header are ignored, and a row may have fewer cells than it.
     found = dict(zip(header, cells, strict=False))
     energy, area, action = (
         next((c for c in header if quantity in c.lower()), "") for quantity in (ENERGY, AREA, _ACTION)

@@ -25,11 +25,11 @@ from tests.dse.model.test_physical import points, random_case, walk_of
 
 
 def with_image(problem: Problem, rng: random.Random) -> Problem:
-    """A problem whose window has an image that begins and ends somewhere in its box; padding of both sides is equal."""
+    """A problem with an image somewhere in the box that its windows cover; the padding of both sides is equal."""
     axis = problem.data_space("window").axes[0]
     covered = 1 + sum(c * (problem.bound[d] - 1) for d, c in axis)
     pad = min(rng.randint(0, 3), (covered - 1) // 2)
-    unread = rng.randrange(max([c for d, c in axis if problem.bound[d] > 1], default=1))  # rows behind the last window
+    unread = rng.randrange(max([c for d, c in axis if problem.bound[d] > 1], default=1))  # rows after the last window
     image = {"H": covered - 2 * pad + unread, "Hpad": pad}
     letters = {t.name: tuple("H" if i == 0 and t.name == "window" else "" for i in range(len(t.axes)))
                for t in problem.data_spaces}  # fmt: skip
