@@ -20,11 +20,37 @@ from dse.core.shipped import data_dir
 
 
 @dataclass(frozen=True)
+class Macro:
+    """How a compute-in-memory array adds: bit plane by bit plane, each sum of one-bit products converted by an ADC.
+
+    An ADC of `adc_bits` has 2^adc_bits codes, which divide the sums from 0 to `full_scale` into equal steps of at least
+    1; larger sums are clipped. It is exact where it has a code for each sum of `rows` products.
+    """
+
+    rows: int
+    """One-bit products that a column adds for one conversion, at most."""
+    adc_bits: int
+    full_scale: int
+    """The sum that has the largest code."""
+
+    @property
+    def step(self) -> float:
+        """The difference between neighbouring codes, as a number of one-bit products.
+
+        Example:
+            >>> Macro(rows=31, adc_bits=5, full_scale=31).step, Macro(rows=31, adc_bits=4, full_scale=30).step
+            (1.0, 2.0)
+        """
+        return max(1.0, self.full_scale / (2**self.adc_bits - 1))
+
+
+@dataclass(frozen=True)
 class Candidate:
-    """One choice for a layer: an operator at a precision (`j, k` of the paper's Section III.B).
+    """One choice for a layer: an operator at a precision (`j, k` of the paper's Section III.B) in a computing mode.
 
     `act_bits`, `weight_bits` and `psum_bits` are the word widths of the layer's three tensors;
-    `compute_class`, `compute_attributes` and `compute_actions` describe the unit that executes one operation.
+    `compute_class`, `compute_attributes` and `compute_actions` describe the unit that executes one operation. `mode` is
+    the computing mode, "" where the accelerator has only one; in memory, `macro` says how sums are converted.
     """
 
     operator: str
@@ -36,11 +62,13 @@ class Candidate:
     compute_class: str
     compute_attributes: tuple[tuple[str, Any], ...]
     compute_actions: tuple[tuple[str, float], ...]
+    mode: str = ""
+    macro: Macro | None = None
 
     @property
     def name(self) -> str:
-        """Short name such as ``T8``; unique within a candidate set."""
-        return f"{self.short}{self.bits}"
+        """Short name such as ``T8``, or ``MF8@cim`` in a computing mode; unique within a candidate set."""
+        return f"{self.short}{self.bits}" + (f"@{self.mode}" if self.mode else "")
 
     @property
     def variables(self) -> dict[str, int]:
