@@ -41,7 +41,7 @@ class Macro:
             >>> Macro(rows=31, adc_bits=5, full_scale=31).step, Macro(rows=31, adc_bits=4, full_scale=30).step
             (1.0, 2.0)
         """
-        return max(1.0, self.full_scale / (2**self.adc_bits - 1))
+        return max(1.0, self.full_scale / ((1 << self.adc_bits) - 1))
 
 
 @dataclass(frozen=True)
