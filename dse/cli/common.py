@@ -19,7 +19,7 @@ from dse.mapper import OBJECTIVES
 from dse.mapper.slack import read_slack
 
 if TYPE_CHECKING:
-    from dse.hardware.instance import ArchLike
+    from dse.hardware.accelerator import AcceleratorLike
     from dse.table.fill import Report
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -186,7 +186,7 @@ def include_option(function: _Function) -> Callable[..., Any]:
     return decorated
 
 
-def arch_with(arch: Path | None, reading: ArchReading) -> ArchLike:
+def arch_with(arch: Path | None, reading: ArchReading) -> AcceleratorLike:
     """A specification in one file, or in several, with the tables that are given beside it."""
     alone = replace(reading, tables=(), leakage=LEAKAGE[0])
     if alone != ArchReading() and arch is None:
@@ -194,13 +194,17 @@ def arch_with(arch: Path | None, reading: ArchReading) -> ArchLike:
         raise InputError(given, "has nothing to go with", hint="give --arch FILE too")
     if reading == ArchReading():
         return arch
-    from dse.hardware.instance import find_arch, read_arch  # not every command needs it
+    from dse.hardware.accelerator import is_modes_file, with_tables  # not every command needs it
+    from dse.hardware.instance import find_arch
     from dse.hardware.spec_reader import SpecFile
 
-    read: ArchLike = arch
+    read: AcceleratorLike = arch
     if alone != ArchReading():
+        if is_modes_file(find_arch(arch)):
+            given = next(f"--{name}" for name, value in vars(alone).items() if value)
+            raise InputError(given, f"is for a specification, and {arch} names computing modes")
         read = SpecFile.read(find_arch(arch), reading.include, reading.jinja, reading.dense, reading.functions)
-    return read_arch(read, reading.tables, compute_leakage=reading.leakage != LEAKAGE[0])
+    return with_tables(read, reading.tables, compute_leakage=reading.leakage != LEAKAGE[0])
 
 
 def named_values(texts: tuple[str, ...], option: str) -> dict[str, Any]:

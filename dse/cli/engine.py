@@ -35,10 +35,12 @@ from dse.core.files import system_errors
 from dse.core.templates import read_template
 from dse.core.text import text_table
 from dse.engines import Engine, load_engine
+from dse.hardware.accelerator import Accelerator, is_modes_file
 from dse.hardware.energy.area import Areas, areas_of
 from dse.hardware.energy.ert import Ert, read_art, read_ert, run_files
-from dse.hardware.instance import library_for, read_arch
+from dse.hardware.instance import find_arch, library_for, read_arch
 from dse.hardware.spec import Spec
+from dse.hardware.spec_reader import SpecFile
 from dse.mapper import OBJECTIVES
 from dse.mapper.slack import check_slack
 from dse.model.evaluation import Evaluation, evaluate
@@ -249,7 +251,10 @@ def _read(
     document = read_template(problem, reading.jinja)
     if not isinstance(document, dict) or "problem" not in document:
         raise InputError(problem, "no `problem` key", "a Timeloop v4 problem file")
-    specification = read_arch(arch_with(arch, reading))
+    given = arch_with(arch, reading)
+    if isinstance(given, Accelerator) or (not isinstance(given, SpecFile) and is_modes_file(find_arch(given))):
+        raise InputError(arch, "names computing modes", "the specification of one of them, in a file of its own")
+    specification = read_arch(given)
     settings = named_values(variables, "--var")
     layer = problem_from_document(
         document["problem"], f"{problem}: problem", specification.scope(settings), dense=reading.dense

@@ -28,17 +28,16 @@ from dse.cli.progress import mapping_bar
 from dse.core.errors import InputError
 from dse.core.text import text_table
 from dse.engines import Engine
-from dse.hardware.instance import ArchLike
+from dse.hardware.accelerator import Accelerator, AcceleratorLike, read_accelerator
 from dse.table.fill import Report, map_plans
 from dse.table.network_front import network_front
 from dse.table.performance import clock_of, idle_layers
-from dse.table.plan import chosen_candidates, make_plan
+from dse.table.plan import make_plan
 from dse.table.store import default_path
 from dse.table.totals import PAPER_E_OP_RATIO, e_op_ratio, explain, uniform_totals
 from dse.table.uncounted import check_plan, network_changes
 
 if TYPE_CHECKING:
-    from dse.hardware.candidates import Candidate
     from dse.table.cost_table import CostTable, Transmission
 
 
@@ -60,7 +59,7 @@ if TYPE_CHECKING:
 @json_option
 def map_(
     workload: str,
-    arch: ArchLike,
+    arch: AcceleratorLike,
     operators: Path | None,
     engine: Engine,
     objective: str | None,
@@ -96,6 +95,7 @@ def map_(
     check_jobs(jobs)
     for path in output:
         check_table_file(path)
+    accelerator = read_accelerator(arch, operators).only(only, "--candidate")
     if front is not None:
         shown = None if transmission == "all" else transmission
         refuse_with_front(objective=objective, slack=slack, transmission=shown, clock=clock, count=count or None)
@@ -105,8 +105,7 @@ def map_(
             refuse_with_front(engine=engine.name)
         _print_front(
             workload,
-            arch,
-            chosen_candidates(operators, only, "--candidate"),
+            accelerator,
             store,
             jobs,
             most_points(front),
@@ -117,8 +116,7 @@ def map_(
         return
     plan = make_plan(
         workload,
-        arch=arch,
-        candidates=chosen_candidates(operators, only, "--candidate"),
+        arch=accelerator,
         engine=engine,
         objective=objective or "energy",
         remainders=remainders is not False,
@@ -148,8 +146,7 @@ def map_(
 
 def _print_front(
     workload: str,
-    arch: ArchLike,
-    candidates: list[Candidate],
+    accelerator: Accelerator,
     store: Path | None,
     jobs: int,
     most: int | None,
@@ -165,7 +162,7 @@ def _print_front(
             show(report)
 
         found = network_front(
-            workload, arch=arch, candidates=candidates, store=store, jobs=jobs, most=most, progress=progress
+            workload, arch=accelerator, store=store, jobs=jobs, most=most, remainders=remainders, progress=progress
         )
     for path in output:
         found.save(path)

@@ -27,7 +27,7 @@ from dse.core.errors import InputError
 from dse.core.files import system_errors
 from dse.core.text import text_table
 from dse.engines import Engine
-from dse.hardware.instance import ArchLike, read_arch
+from dse.hardware.accelerator import AcceleratorLike, with_tables
 from dse.sweep.axes import combine, format_number, parse_set
 from dse.sweep.run import plan_sweep, run_sweep, unchanged
 from dse.sweep.sweep_file import SweepConfig, read_sweep
@@ -65,7 +65,7 @@ _LARGEST = 1e6
 @json_option
 def sweep(
     workload: str | None,
-    arch: ArchLike,
+    arch: AcceleratorLike,
     tables: tuple[Path, ...],
     leakage: str,
     operators: Path | None,
@@ -115,7 +115,7 @@ def sweep(
     plan = plan_sweep(
         name,
         combine(said.axes, [parse_set(text) for text in settings]),
-        arch=read_arch(arch or said.arch, tables or said.tables, compute_leakage=leakage != LEAKAGE[0]),
+        arch=with_tables(arch or said.arch, tables or said.tables, compute_leakage=leakage != LEAKAGE[0]),
         candidates=operators or said.operators,
         only=only or (sensitivities.candidates if sensitivities else said.candidates),
         engine=engine,

@@ -13,13 +13,13 @@ from dse.cli.network_totals import area_lines, percent
 from dse.core.errors import InputError
 from dse.core.text import text_table
 from dse.engines import Engine
-from dse.hardware.instance import ArchLike
+from dse.hardware.accelerator import AcceleratorLike, read_accelerator
 from dse.model.uncounted import Changes
 from dse.table.breakdown import breakdown
 from dse.table.cost_table import CostTable
 from dse.table.fill import stored_table
 from dse.table.performance import layer_times, performance
-from dse.table.plan import chosen_candidates, make_plan
+from dse.table.plan import make_plan
 from dse.table.uncounted import LayerChanges, check_plan, layer_changes
 
 
@@ -31,7 +31,7 @@ from dse.table.uncounted import LayerChanges, check_plan, layer_changes
 @count_option()
 def table(
     workload: str,
-    arch: ArchLike,
+    arch: AcceleratorLike,
     operators: Path | None,
     engine: Engine,
     objective: str | None,
@@ -55,10 +55,10 @@ def table(
         raise InputError("--count", "has nothing to go with", hint="give --breakdown CANDIDATE too")
     for path in output:
         check_table_file(path)
+    accelerator = read_accelerator(arch, operators)
     costs = stored_table(
         workload,
-        arch=arch,
-        candidates=chosen_candidates(operators, only, "--candidate"),
+        arch=accelerator.only(only, "--candidate"),
         store=store,
         engine=engine,
         objective=objective or "energy",
@@ -72,9 +72,14 @@ def table(
         click.echo(f"Energy of each layer under {breakdown}, uJ:\n{breakdown_table(costs, breakdown)}")
         click.echo(f"\nCycles of each layer under {breakdown}, and PEs that work:\n{times_table(costs, breakdown)}")
         if count:
-            plan = make_plan(workload, arch=arch, candidates=chosen_candidates(operators, [breakdown], "--breakdown"),
-                             engine=engine, objective=objective or "energy", remainders=remainders is not False,
-                             slack=slack or 0.0)  # fmt: skip
+            plan = make_plan(
+                workload,
+                arch=accelerator.only([breakdown], "--breakdown"),
+                engine=engine,
+                objective=objective or "energy",
+                remainders=remainders is not False,
+                slack=slack or 0.0,
+            )
             check_plan(plan, count)
             counted = counted_table(layer_changes(plan, store, breakdown, count))
             click.echo(f"\nWhat Timeloop's conventions leave out of each layer under {breakdown}, uJ:\n{counted}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,7 +53,9 @@ class Candidate:
 
     `act_bits`, `weight_bits` and `psum_bits` are the word widths of the layer's three tensors;
     `compute_class`, `compute_attributes` and `compute_actions` describe the unit that executes one operation. `mode` is
-    the computing mode, "" where the accelerator has only one; in memory, `macro` says how sums are converted.
+    the computing mode, "" for the first or the only one of an accelerator; in memory, `macro` says how sums are
+    converted. `cycles` are clock cycles of the array for one operation of each of its compute units, and
+    `own_variables` what else the candidate sets in the specification.
     """
 
     operator: str
@@ -64,6 +69,8 @@ class Candidate:
     compute_actions: tuple[tuple[str, float], ...]
     mode: str = ""
     macro: Macro | None = None
+    cycles: float = 1.0
+    own_variables: tuple[tuple[str, float], ...] = ()
 
     @property
     def name(self) -> str:
@@ -71,9 +78,25 @@ class Candidate:
         return f"{self.short}{self.bits}" + (f"@{self.mode}" if self.mode else "")
 
     @property
-    def variables(self) -> dict[str, int]:
+    def variables(self) -> dict[str, int | float]:
         """Variables of the architecture specification that this candidate sets."""
-        return {"act_bits": self.act_bits, "weight_bits": self.weight_bits, "psum_bits": self.psum_bits}
+        return {**self.words, **dict(self.own_variables)}
+
+    @property
+    def words(self) -> dict[str, int]:
+        """The variables with the widths of words in bits."""
+        return dict(zip(_WORDS, (self.act_bits, self.weight_bits, self.psum_bits), strict=True))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that it is as JSON data; what is as in a candidate of one digital mode is left out."""
+        found = asdict(self)
+        return {name: value for name, value in found.items() if name not in _LATER or value != _LATER[name]}
+
+
+_WORDS = ("act_bits", "weight_bits", "psum_bits")
+_LATER: dict[str, Any] = {"mode": "", "macro": None, "cycles": 1.0, "own_variables": ()}
+"""Fields that candidates did not always have, with what stands for their absence."""
 
 
 @validated_dataclass(frozen=True, config=CONFIG)
@@ -88,12 +111,23 @@ class ComponentEntry:
     """How often each action happens per operation."""
 
 
+@validated_dataclass(frozen=True, config=CONFIG)
+class MacroEntry:
+    """How a compute-in-memory array converts its sums; expressions over `bits` and the specification's variables."""
+
+    rows: Expression
+    """Products that one conversion adds, at most."""
+    adc_bits: Expression
+    full_scale: Expression
+    """The sum that has the largest code."""
+
+
 Precisions = Annotated[tuple[Annotated[int, whole(1, 32)], ...], Len(1), UNIQUE]
 
 
 @validated_dataclass(frozen=True, config=CONFIG)
 class OperatorEntry:
-    """An operator of an operators file; widths are expressions over `bits`."""
+    """An operator of an operators file; widths are expressions over `bits` and the specification's variables."""
 
     short: Name
     """Its name in candidates: T of T8."""
@@ -103,6 +137,12 @@ class OperatorEntry:
     component: ComponentEntry
     bits: Precisions | None = None
     """Its precisions, where they are not those of the file."""
+    variables: dict[Name, Expression] = dataclasses.field(default_factory=dict, hash=False)
+    """What it sets in the specification beside the widths of words."""
+    macro: MacroEntry | None = None
+    """Of an operator that is computed in memory."""
+    cycles: Expression = 1
+    """Clock cycles of an operation of the array; below 1 where a compute unit does several in a cycle."""
 
 
 @validated_dataclass(frozen=True, config=CONFIG)
@@ -113,6 +153,17 @@ class OperatorsFile:
     """Precisions of the operators that name none of their own."""
     operators: Annotated[dict[Name, OperatorEntry], Len(1)]
 
+
+@validated_dataclass(frozen=True, config=CONFIG)
+class ResolvedFile:
+    """An operators file whose expressions have been evaluated, as a run keeps it."""
+
+    candidates: Annotated[tuple[Candidate, ...], Len(1)]
+
+
+_RESOLVED = "candidates"
+MOST_ROWS, MOST_ADC_BITS = 65536, 16
+"""The largest macro that is understood: sums are exact in a float of 32 bits."""
 
 SHIPPED = "operators"
 """Name of the operators file that is read by default."""
@@ -145,11 +196,15 @@ def find_operators(name: Path | str, where: str = "operators") -> Path:
     return path
 
 
-def load_candidates(operators: Path | str | None = None) -> tuple[Candidate, ...]:
+def load_candidates(
+    operators: Path | str | None = None, variables: Mapping[str, Any] | None = None, mode: str = ""
+) -> tuple[Candidate, ...]:
     """Every (operator, precision) declared in an operators file, operator by operator, widest precision first.
 
     Args:
         operators: the file's path, or the name of a shipped one; None for `arch_specs/operators.yaml`.
+        variables: what its expressions may name beside `bits`: those of the specification that is to be used.
+        mode: the computing mode of all of them.
 
     Raises:
         InputError: naming the field, what was found and what is allowed.
@@ -159,9 +214,13 @@ def load_candidates(operators: Path | str | None = None) -> tuple[Candidate, ...
         ['T8', 'T4', 'T2', 'MF8', 'MF4', 'MF2', 'BC8', 'BC4', 'BC2']
     """
     path = find_operators(SHIPPED if operators is None else operators)
-    file = validated(OperatorsFile, read_yaml(path), path)
+    document = read_yaml(path)
+    if _is_resolved(document):
+        return validated(ResolvedFile, document, path).candidates
+    file = validated(OperatorsFile, document, path)
+    scope = {name: value for name, value in (variables or {}).items() if name not in _WORDS}
     found = [
-        _candidate(f"{path}: operators.{name}", name, entry, bits)
+        _candidate(f"{path}: operators.{name}", name, entry, {**scope, "bits": bits}, mode)
         for name, entry in file.operators.items()
         for bits in entry.bits or file.bits
     ]
@@ -171,22 +230,49 @@ def load_candidates(operators: Path | str | None = None) -> tuple[Candidate, ...
     return tuple(found)
 
 
-def _candidate(where: str, operator: str, entry: OperatorEntry, bits: int) -> Candidate:
-    def value(expression: Any, place: str) -> Any:
-        return evaluate(expression, {"bits": bits}, place)
+def resolved_operators(candidates: Iterable[Candidate]) -> str:
+    """Candidates as the text of a file that `load_candidates` reads, whatever specification they were declared for.
 
-    def width(field: str) -> int:
-        return fields.integer(value(getattr(entry, field), f"{where}.{field}"), f"{where}.{field}", most=1024)
+    Example:
+        >>> _ = Path("mine.yaml").write_text(resolved_operators(load_candidates()))
+        >>> load_candidates("mine.yaml") == load_candidates(), is_resolved("mine.yaml")
+        (True, True)
+    """
+    return json.dumps({_RESOLVED: [candidate.identity for candidate in candidates]}, indent=1) + "\n"
+
+
+def is_resolved(operators: Path | str) -> bool:
+    """Whether an operators file has candidates as `resolved_operators` writes them."""
+    try:
+        return _is_resolved(read_yaml(find_operators(operators)))
+    except InputError:
+        return False
+
+
+def _is_resolved(document: Any) -> bool:
+    return isinstance(document, dict) and list(document) == [_RESOLVED]
+
+
+def _candidate(where: str, operator: str, entry: OperatorEntry, scope: Mapping[str, Any], mode: str) -> Candidate:
+    def value(expression: Any, place: str) -> Any:
+        return evaluate(expression, scope, place)
+
+    def width(field: str, owner: Any = entry, place: str = where, most: int = 1024) -> int:
+        here = f"{place}.{field}"
+        return fields.integer(_whole(value(getattr(owner, field), here)), here, most=most)
 
     component = entry.component
-    attributes, actions = (
-        [(name, value(expression, f"{where}.component.{part}.{name}"), f"{where}.component.{part}.{name}")
-         for name, expression in getattr(component, part).items()]
-        for part in ("attributes", "actions")
-    )  # fmt: skip
+    attributes, actions, variables = (
+        [(name, value(expression, f"{place}.{name}"), f"{place}.{name}") for name, expression in given.items()]
+        for given, place in (
+            (component.attributes, f"{where}.component.attributes"),
+            (component.actions, f"{where}.component.actions"),
+            (entry.variables, f"{where}.variables"),
+        )
+    )
     return Candidate(
         operator=operator,
-        bits=bits,
+        bits=scope["bits"],
         short=entry.short,
         act_bits=width("act_bits"),
         weight_bits=width("weight_bits"),
@@ -194,7 +280,24 @@ def _candidate(where: str, operator: str, entry: OperatorEntry, bits: int) -> Ca
         compute_class=component.component_class,
         compute_attributes=tuple((name, _scalar(value, place)) for name, value, place in attributes),
         compute_actions=tuple((name, fields.number(value, place)) for name, value, place in actions),
+        mode=mode,
+        macro=None if entry.macro is None else _macro(width, entry.macro, f"{where}.macro"),
+        cycles=float(fields.number(value(entry.cycles, f"{where}.cycles"), f"{where}.cycles", above=True)),
+        own_variables=tuple((name, fields.number(value, place)) for name, value, place in variables),
     )
+
+
+def _macro(width: Callable[..., int], entry: MacroEntry, where: str) -> Macro:
+    return Macro(
+        rows=width("rows", entry, where, MOST_ROWS),
+        adc_bits=width("adc_bits", entry, where, MOST_ADC_BITS),
+        full_scale=width("full_scale", entry, where, MOST_ROWS),
+    )
+
+
+def _whole(value: Any) -> Any:
+    """A whole number that an expression gave as a float."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _scalar(value: Any, where: str) -> Any:

@@ -33,7 +33,10 @@ Estimate = Callable[[Spec, ComponentLibrary, object, Iterable[tuple[str, float]]
 
 @dataclass(frozen=True)
 class Instance:
-    """The hardware for a candidate; `ert` has the energies of every level of `spec` and of one operation."""
+    """The hardware for a candidate; `ert` has the energies of every level of `spec` and of one operation.
+
+    Its leakage is that of the clock cycles that an operation of the array takes (`Candidate.cycles`).
+    """
 
     candidate: Candidate
     spec: Spec
@@ -43,7 +46,7 @@ class Instance:
     @property
     def uncounted_leakage_pj(self) -> float:
         """Leakage of a compute unit in pJ per cycle that is not charged, as in Timeloop."""
-        return self.ert.compute_leakage(self.spec.compute.name)
+        return self.ert.compute_leakage(self.spec.compute.name) / self.candidate.cycles
 
     @property
     def e_op_pj(self) -> float:
@@ -136,9 +139,11 @@ def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Sp
     for name in candidate.variables:
         if name not in arch.variables:
             hint = (
-                f"declare {', '.join(candidate.variables)} and use them as the datawidth of its memories: candidates "
+                f"declare {', '.join(candidate.words)} and use them as the datawidth of its memories: candidates "
                 "set them; enos mapper maps a layer on a specification without them"
             )
+            if name not in candidate.words:
+                hint = f"operator {candidate.operator} sets it; declare it, or take the specification of this operator"
             raise InputError(f"{arch.where}: variables", f"{name} is not declared", hint=hint)
     spec = spec_for(arch, problem, candidate.variables)
     attributes = {**spec.compute.attributes, **dict(candidate.compute_attributes)}
@@ -160,6 +165,7 @@ def with_energies(
          'ifmap_spad', 'weights_spad', 'psum_spad', 'mac']
     """
     ert = (estimate or embedded_energies)(spec, library, where, candidate.compute_actions)
+    ert = ert.with_leakage_times(candidate.cycles)
     return Instance(candidate, spec, ert, areas_of(spec, library, where))
 
 
@@ -190,7 +196,7 @@ def check_given(instances: Iterable[Instance], library: ComponentLibrary) -> Non
                     )
 
 
-def spec_for(arch: SpecFile, problem: Problem, variables: dict[str, int] | dict[str, object] | None = None) -> Spec:
+def spec_for(arch: SpecFile, problem: Problem, variables: Mapping[str, object] | None = None) -> Spec:
     """The specification for problems with this one's dimensions and tensors.
 
     Example:

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dse.core.errors import InputError, unknown
-from dse.core.expressions import evaluate
+from dse.core.errors import InputError
 from dse.engines import Engine, load_engine
-from dse.hardware.candidates import Candidate, load_candidates
-from dse.hardware.instance import ArchLike, Instance, candidate_spec, check_given, library_for, read_arch, with_energies
-from dse.hardware.spec_reader import SpecFile
+from dse.hardware.accelerator import AcceleratorLike, CandidatesLike, Mode, read_accelerator
+from dse.hardware.candidates import Candidate
+from dse.hardware.instance import Instance, candidate_spec, check_given, library_for, with_energies
 from dse.sweep.axes import Axis, Point, format_number, parse_zip, points_of
 from dse.sweep.sweep_file import axes_of
 from dse.sweep.sweep_table import SweepTable, refused_total, summary_row
-from dse.sweep.variants import check_paths, check_words, with_settings
+from dse.sweep.variants import check_paths, check_words, modes_with, with_mode
 from dse.table.columns import COLUMNS, Row
 from dse.table.cost_table import CostTable
 from dse.table.fill import Progress, map_plans
-from dse.table.plan import CandidatesLike, Plan, WorkloadLike, load_workload, plan_for, sample_problem
+from dse.table.plan import Plan, WorkloadLike, load_workload, plan_for, sample_problem
+from dse.table.provenance import cycle_seconds
 from dse.table.store import canonical_json
 from dse.workload.layers import Workload
 from dse.workload.problem import Problem
@@ -60,7 +60,7 @@ def sweep(
     settings: Mapping[str, Any],
     *,
     zipped: Sequence[Mapping[str, Any]] = (),
-    arch: ArchLike = None,
+    arch: AcceleratorLike = None,
     candidates: CandidatesLike = None,
     only: Sequence[str] = (),
     store: Path | str | None = None,
@@ -109,7 +109,7 @@ def plan_sweep(
     workload: WorkloadLike,
     axes: Sequence[Axis],
     *,
-    arch: ArchLike = None,
+    arch: AcceleratorLike = None,
     candidates: CandidatesLike = None,
     only: Sequence[str] = (),
     engine: Engine | str = "native",
@@ -120,44 +120,58 @@ def plan_sweep(
     """Reads all files and checks every point; arguments and errors as in `sweep`."""
     points = points_of(axes)
     workload = load_workload(workload)
-    chosen = _chosen(candidates, only)
-    specification = read_arch(arch)
-    check_paths(specification, (path for axis in axes for path in axis.paths), chosen)
-    check_words(specification, axes)
-    library = library_for(specification)
+    accelerator = read_accelerator(arch, candidates).only(only)
+    for mode in accelerator.modes:
+        own = [path for axis in axes for path in axis.paths if mode in modes_with(accelerator, path)]
+        check_paths(mode.arch, own, mode.candidates)
+        check_words(mode.arch, axes, own)
     loaded = load_engine(engine) if isinstance(engine, str) else engine
     like = sample_problem(workload)
 
     def site(point: Point) -> Site:
-        altered = with_settings(specification, point.settings)
         instances: dict[str, Instance | Refusal] = {}
-        for candidate in chosen:
-            status = "invalid"
+        possible: list[tuple[Mode, Candidate]] = []
+        cycle = None
+        for mode in accelerator.modes:
             try:
-                spec = candidate_spec(altered, candidate, like)
-                status = "no_energy"
-                instances[candidate.name] = with_energies(spec, candidate, library, altered.where, loaded.energies)
+                altered = with_mode(accelerator, mode, point.settings)
             except InputError as e:
-                instances[candidate.name] = Refusal(status, str(e.at(e.where.removeprefix(f"{altered.where}: "))))
+                instances |= {candidate.name: Refusal("invalid", str(e)) for candidate in mode.candidates}
+                continue
+            cycle = cycle_seconds(altered.arch) if cycle is None else cycle
+            for candidate in altered.candidates:
+                status = "invalid"
+                try:
+                    spec = candidate_spec(altered.arch, candidate, like)
+                    status = "no_energy"
+                    instances[candidate.name] = with_energies(
+                        spec, candidate, altered.arch.library, altered.arch.where, loaded.energies
+                    )
+                    possible.append((altered, candidate))
+                except InputError as e:
+                    where = e.where.removeprefix(f"{altered.arch.where}: ")
+                    instances[candidate.name] = Refusal(status, str(e.at(where)))
         usable = [found for found in instances.values() if isinstance(found, Instance)]
-        possible = [c for c in chosen if isinstance(instances[c.name], Instance)]
 
         def render(like: Problem) -> list[Instance]:
-            specs = [(candidate_spec(altered, candidate, like), candidate) for candidate in possible]
-            return [with_energies(spec, c, library, altered.where, loaded.energies) for spec, c in specs]
+            return [
+                with_energies(candidate_spec(m.arch, c, like), c, m.arch.library, m.arch.where, loaded.energies)
+                for m, c in possible
+            ]
 
         plan = plan_for(workload, usable, loaded, objective, remainders, slack=slack, render=render) if usable else None
-        return Site(point, instances, plan, _cycle_seconds(altered))
+        return Site(point, instances, plan, cycle)
 
     sites = tuple(map(site, points))
-    given = (found for site in sites for found in site.instances.values() if isinstance(found, Instance))
-    check_given(given, library)
+    for mode in accelerator.modes:
+        found = (i for s in sites for i in s.instances.values() if isinstance(i, Instance))
+        check_given((i for i in found if i.candidate.mode == mode.name), library_for(mode.arch))
     if not any(site.plan for site in sites):
         refusal = next(iter(sites[0].instances.values()))
         assert isinstance(refusal, Refusal)
         where = "sweep" if len(points) == 1 else f"sweep: none of the {len(points)} points can be mapped; the first"
         raise InputError(f"{where}: {points[0].label}", refusal.reason)
-    return SweepPlan(workload, str(specification.where), tuple(axes), chosen, sites)
+    return SweepPlan(workload, accelerator.where, tuple(axes), accelerator.candidates, sites)
 
 
 def run_sweep(
@@ -243,20 +257,3 @@ def _total(workload: str, candidate: Candidate, site: Site, table: CostTable | N
     return refused_total(
         site.point, workload, candidate.name, candidate.operator, candidate.bits, found.status, found.reason
     )
-
-
-def _chosen(candidates: CandidatesLike, only: Sequence[str]) -> tuple[Candidate, ...]:
-    """The candidates with these names, in the order of the operators file."""
-    if candidates is None or isinstance(candidates, (str, Path)):
-        candidates = load_candidates(candidates)
-    names = [candidate.name for candidate in candidates]
-    for name in only:
-        if name not in names:
-            raise unknown("candidate", "candidate", name, names)
-    return tuple(candidate for candidate in candidates if not only or candidate.name in only)
-
-
-def _cycle_seconds(arch: SpecFile) -> float | None:
-    """Duration of a cycle from the specification's ``global_cycle_seconds``; None if it is not given."""
-    value = evaluate(arch.variables.get("global_cycle_seconds"), arch.variables, f"{arch.where}: variables")
-    return float(value) if isinstance(value, (int, float)) and value > 0 else None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from dse.core.documents import TAG
 from dse.core.errors import InputError, unknown
+from dse.hardware.accelerator import Accelerator, Mode
 from dse.hardware.candidates import Candidate
 from dse.hardware.nodes import named_nodes, node_name
 from dse.hardware.spec_reader import SpecFile
@@ -18,6 +19,34 @@ _WORDS = ("type", "technology")
 _BANDWIDTHS = tuple(f"{kind}_bandwidth{unit}" for unit in ("", "_bits") for kind in ("read", "write", "shared"))
 _OPTIONAL = ("multiple_buffering", *_BANDWIDTHS, *_WORDS)
 """Attributes of a memory that a specification may leave out and a sweep may still set."""
+
+
+def modes_with(accelerator: Accelerator, path: str) -> list[Mode]:
+    """The computing modes whose specification has the node or variable of a path; all if none has it.
+
+    Example:
+        >>> from dse.hardware.accelerator import read_accelerator
+        >>> hybrid = read_accelerator("hybrid")
+        >>> [[m.label for m in modes_with(hybrid, path)] for path in ("glb_psum.depth", "variables.macros")]
+        [['digital', 'cim'], ['cim']]
+    """
+    node, _, name = path.partition(".")
+    found = [
+        mode
+        for mode in accelerator.modes
+        if (name in mode.arch.variables if node == VARIABLES else node in map(node_name, named_nodes(mode.arch.nodes)))
+    ]
+    return found or list(accelerator.modes)
+
+
+def with_mode(accelerator: Accelerator, mode: Mode, settings: Mapping[str, Value]) -> Mode:
+    """A computing mode with new values at those of these paths that it has.
+
+    Raises:
+        InputError: a value that one of its operators cannot have.
+    """
+    own = {path: value for path, value in settings.items() if mode in modes_with(accelerator, path)}
+    return mode.with_arch(with_settings(mode.arch, own)) if own else mode
 
 
 def check_paths(arch: SpecFile, paths: Iterable[str], candidates: Iterable[Candidate]) -> None:
@@ -37,14 +66,19 @@ def check_paths(arch: SpecFile, paths: Iterable[str], candidates: Iterable[Candi
             raise InputError(f"sweep: {path}", f"{arch.where} has no {name!r} in {node}", allowed or None)
 
 
-def check_words(arch: SpecFile, axes: Iterable[Axis]) -> None:
+def check_words(arch: SpecFile, axes: Iterable[Axis], own: Container[str]) -> None:
     """Checks that words are given where the specification has a word, not where it has a number.
+
+    Args:
+        own: the paths that the specification has.
 
     Raises:
         InputError: naming path, word and the specification's value.
     """
     for axis in axes:
         for path, values in zip(axis.paths, zip(*axis.steps, strict=True), strict=True):
+            if path not in own:
+                continue
             word = next((value for value in values if isinstance(value, str)), None)
             found = _found(arch, path)
             if word is not None and (isinstance(found, (int, float)) or (found is None and not _takes_word(path))):

@@ -13,11 +13,11 @@ from dse.core.errors import InputError
 from dse.engines.timeloop.accelergy import EnergyDifference, differences
 from dse.engines.timeloop.compare import Difference, compare
 from dse.engines.timeloop.engine import TimeloopEngine
-from dse.hardware.instance import ArchLike
+from dse.hardware.accelerator import AcceleratorLike, CandidatesLike
 from dse.model.evaluation import evaluate
 from dse.model.mapping import parse_directives
 from dse.model.physical import physical
-from dse.table.plan import CandidatesLike, Job, Plan, WorkloadLike, make_plan
+from dse.table.plan import Job, Plan, WorkloadLike, make_plan
 from dse.table.result import Result, evaluation_of
 
 EQUAL = 1e-9  # relative: energies of the mappings that two searches found
@@ -56,7 +56,7 @@ class Race:
 
 
 def plans(
-    workload: WorkloadLike, arch: ArchLike, candidates: CandidatesLike, objective: str, remainders: bool
+    workload: WorkloadLike, arch: AcceleratorLike, candidates: CandidatesLike, objective: str, remainders: bool
 ) -> tuple[Plan, Plan]:
     """The native plan, and the same with Accelergy's energies and `timeloop-model`; their jobs are in one order.
 

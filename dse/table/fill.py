@@ -15,10 +15,10 @@ from typing import Any, Protocol, TypeVar
 
 from dse.core.errors import InputError
 from dse.engines import Engine
-from dse.hardware.instance import ArchLike
+from dse.hardware.accelerator import AcceleratorLike, CandidatesLike
 from dse.table.columns import LevelColumn, Row
 from dse.table.cost_table import CostTable
-from dse.table.plan import CandidatesLike, Job, Lookup, Plan, WorkloadLike, make_plan
+from dse.table.plan import Job, Lookup, Plan, WorkloadLike, make_plan
 from dse.table.result import Result, result_of, table_row
 from dse.table.store import Store
 from dse.table.workers import in_workers, worker_count
@@ -69,7 +69,7 @@ Progress = Callable[[Report], None]
 def map_workload(
     workload: WorkloadLike,
     *,
-    arch: ArchLike = None,
+    arch: AcceleratorLike = None,
     candidates: CandidatesLike = None,
     store: Path | str | None = None,
     engine: Engine | str = "native",
@@ -149,7 +149,7 @@ def map_plans(
 def stored_table(
     workload: WorkloadLike,
     *,
-    arch: ArchLike = None,
+    arch: AcceleratorLike = None,
     candidates: CandidatesLike = None,
     store: Path | str | None = None,
     engine: Engine | str = "native",

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import Candidate, load_candidates
-from dse.hardware.instance import ArchLike
+from dse.hardware.accelerator import AcceleratorLike, CandidatesLike, read_accelerator
+from dse.hardware.candidates import Candidate
 from dse.table.columns import Row
 from dse.table.fill import Progress, Report, stored
-from dse.table.plan import CandidatesLike, Job, Lookup, WorkloadLike, make_plan
-from dse.table.result import Result, result_of
+from dse.table.plan import Job, Lookup, WorkloadLike, make_plan
+from dse.table.result import Result, clock_cycles, result_of
 from dse.table.rows import write_rows
 from dse.table.store import Store, content_key
 from dse.table.totals import REFERENCE
@@ -126,7 +126,7 @@ class _Task:
 def network_front(
     workload: WorkloadLike,
     *,
-    arch: ArchLike = None,
+    arch: AcceleratorLike = None,
     candidates: CandidatesLike = None,
     store: Path | str | None = None,
     jobs: int = -1,
@@ -156,8 +156,9 @@ def network_front(
         >>> found.sums.chosen[:4]
         ((0, 0), (0, 1), (1, 1), (1, 2))
     """
-    candidate = _reference(candidates)
-    plan = make_plan(workload, arch=arch, candidates=[candidate], engine="native", remainders=remainders)
+    accelerator = read_accelerator(arch, candidates)
+    candidate = _reference(accelerator.candidates)
+    plan = make_plan(workload, arch=accelerator.only([candidate.name]), engine="native", remainders=remainders)
     keys = {job.layer: content_key({"front": "all" if most is None else most, "of": job.key}) for job in plan.jobs}
     with Store(store) as opened:
         parsed = {key: LayerFront.from_payload(payload) for key, payload in opened.read(keys.values()).items()}
@@ -176,13 +177,11 @@ def network_front(
     for row, front in zip(plan.rows, fronts, strict=True):
         if not front.points:
             raise InputError(f"{plan.workload}: {row.layer}, {candidate.name}", f"no mapping: {front.reason}")
-    sums = add([[(point.energy_pj, point.cycles) for point in front.points] for front in fronts])
+    sums = add([[(p.energy_pj, clock_cycles(p.cycles, candidate)) for p in front.points] for front in fronts])
     return NetworkFront(plan.workload, candidate.name, tuple(row.layer for row in plan.rows), fronts, sums)
 
 
-def _reference(candidates: CandidatesLike) -> Candidate:
-    if candidates is None or isinstance(candidates, (str, Path)):
-        candidates = load_candidates(candidates)
+def _reference(candidates: Sequence[Candidate]) -> Candidate:
     return next((c for c in candidates if (c.operator, c.bits) == REFERENCE), candidates[0])
 
 

@@ -153,12 +153,13 @@ def _pes(table: CostTable, row: Row) -> int | None:
 
 def _with_stalls(table: CostTable, rows: list[Row]) -> float | None:
     """Operations over those that the array could do in all cycles; arrays may differ between candidates."""
-    possible = 0
+    possible = 0.0
     for row in rows:
         pes = _pes(table, row)
         if pes is None:
             return None
-        possible += row["cycles"] * pes
+        of_operation = table.provenance.operation_cycles.get(row["candidate"], 1.0) if table.provenance else 1.0
+        possible += row["cycles"] / of_operation * pes
     return float(sum(row["n_ops"] for row in rows) / possible)
 
 

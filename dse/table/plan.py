@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from dse.core.errors import InputError, unknown
+from dse.core.errors import InputError
 from dse.engines import Engine, load_engine
-from dse.hardware.candidates import Candidate, load_candidates
-from dse.hardware.instance import ArchLike, Instance, check_given, instance_for, library_for, read_arch
+from dse.hardware.accelerator import AcceleratorLike, CandidatesLike, read_accelerator
+from dse.hardware.instance import Instance, check_given, library_for
 from dse.mapper import check_objective
 from dse.mapper.slack import check_slack
 from dse.table.lookup import lookup, words_of
@@ -22,7 +22,6 @@ from dse.workload.layers import Workload, find_workload, read_workload
 from dse.workload.problem import Problem, conv_problem
 
 WorkloadLike = Workload | Path | str
-CandidatesLike = Sequence[Candidate] | Path | str | None
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Plan:
 def make_plan(
     workload: WorkloadLike,
     *,
-    arch: ArchLike = None,
+    arch: AcceleratorLike = None,
     candidates: CandidatesLike = None,
     engine: Engine | str = "native",
     objective: str = "energy",
@@ -86,41 +85,19 @@ def make_plan(
 ) -> Plan:
     """Loads everything a table depends on and names its jobs; arguments as in `map_workload`."""
     workload = load_workload(workload)
-    specification = read_arch(arch)
-    library = library_for(specification)
-    if candidates is None or isinstance(candidates, (str, Path)):
-        candidates = load_candidates(candidates)
+    accelerator = read_accelerator(arch, candidates)
     loaded = load_engine(engine) if isinstance(engine, str) else engine
-    chosen = tuple(candidates)
 
     def render(like: Problem) -> list[Instance]:
-        return [instance_for(specification, candidate, like, library, loaded.energies) for candidate in chosen]
+        return accelerator.instances(like, loaded.energies)
 
     instances = render(sample_problem(workload))
-    check_given(instances, library)
+    for mode in accelerator.modes:
+        check_given([i for i in instances if i.candidate.mode == mode.name], library_for(mode.arch))
     plan = plan_for(workload, instances, loaded, objective, remainders, slack=slack, render=render)
-    made_by = provenance_of(workload, specification, instances, objective=objective, engine=loaded.name,
+    made_by = provenance_of(workload, accelerator, instances, objective=objective, engine=loaded.name,
                             engine_version=loaded.version, remainders=plan.remainders, slack=plan.slack)  # fmt: skip
     return replace(plan, provenance=made_by)
-
-
-def chosen_candidates(candidates: CandidatesLike, only: Sequence[str], where: str = "candidate") -> list[Candidate]:
-    """The candidates with these names, in the order of the operators file; all if there are no names.
-
-    Raises:
-        InputError: at `where`, for a name that none has.
-
-    Example:
-        >>> [candidate.name for candidate in chosen_candidates(None, ["BC4", "T8"])]
-        ['T8', 'BC4']
-    """
-    if candidates is None or isinstance(candidates, (str, Path)):
-        candidates = load_candidates(candidates)
-    names = [candidate.name for candidate in candidates]
-    for name in only:
-        if name not in names:
-            raise unknown(where, "candidate", name, names)
-    return [candidate for candidate in candidates if not only or candidate.name in only]
 
 
 def load_workload(workload: WorkloadLike) -> Workload:

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from dse.core.errors import InputError
 from dse.core.expressions import evaluate
 from dse.core.schema import CONFIG, Flag, Text, checked, exactly, number, whole
+from dse.hardware.accelerator import Accelerator
 from dse.hardware.candidates import Candidate
 from dse.hardware.instance import Instance
 from dse.hardware.spec_reader import SpecFile
@@ -78,7 +79,8 @@ class Provenance:
     have none of these. `areas_mm2` has for each candidate the area of every component on the chip, all its instances
     together, and `compute_leakage_pj` the leakage of a compute unit in a cycle that the energies leave out; both are
     empty where the tables of components say nothing of them. `network_cycles` are those of every layer in which
-    networks fill and drain, of candidates with any.
+    networks fill and drain, of candidates with any. `operation_cycles` are the clock cycles of an operation of the array,
+    where they are not 1.
     """
 
     schema_version: Annotated[int, exactly(SCHEMA)]
@@ -101,6 +103,7 @@ class Provenance:
     areas_mm2: dict[Text, Areas] = field(default_factory=dict, hash=False)
     compute_leakage_pj: Quantities = field(default_factory=dict, hash=False)
     network_cycles: Counts = field(default_factory=dict, hash=False)
+    operation_cycles: Quantities = field(default_factory=dict, hash=False)
 
     @property
     def off_chip(self) -> frozenset[str]:
@@ -115,13 +118,15 @@ class Provenance:
             del document["slack"]
         if self.cycle_seconds is None:
             del document["cycle_seconds"]
-        for name in ("areas_mm2", "compute_leakage_pj", "network_cycles"):
+        for name in ("areas_mm2", "compute_leakage_pj", "network_cycles", "operation_cycles"):
             if not document[name]:
                 del document[name]
         return document
 
 
-def provenance_of(workload: Workload, arch: SpecFile, instances: Sequence[Instance], **settings: Any) -> Provenance:
+def provenance_of(
+    workload: Workload, accelerator: Accelerator, instances: Sequence[Instance], **settings: Any
+) -> Provenance:
     """The provenance of a table that is to be made.
 
     Args:
@@ -132,19 +137,29 @@ def provenance_of(workload: Workload, arch: SpecFile, instances: Sequence[Instan
         schema_version=SCHEMA,
         workload=workload.name,
         workload_digest=workload_digest(workload),
-        arch=arch_name(arch),
-        arch_digest=digest(arch.document),
+        arch=arch_name(accelerator),
+        arch_digest=digest(accelerator.document),
         operators_digest=operators_digest([instance.candidate for instance in instances]),
-        levels=tuple(Level(storage.name, storage.off_chip) for storage in instances[0].spec.storages),
-        cycle_seconds=cycle_seconds(arch),
+        levels=_levels(instances),
+        cycle_seconds=cycle_seconds(accelerator.modes[0].arch),
         pes={instance.candidate.name: instance.spec.pe_count for instance in instances},
         weight_bits={instance.candidate.name: instance.candidate.weight_bits for instance in instances},
         word_bits=_word_bits(instances),
         areas_mm2={i.candidate.name: dict(i.areas.mm2) for i in instances if i.areas.known},
         compute_leakage_pj={i.candidate.name: leak for i in instances if (leak := i.uncounted_leakage_pj)},
+        operation_cycles={i.candidate.name: i.candidate.cycles for i in instances if i.candidate.cycles != 1},
         network_cycles={i.candidate.name: n for i in instances if (n := i.spec.network_latency)},
         **settings,
     )
+
+
+def _levels(instances: Sequence[Instance]) -> tuple[Level, ...]:
+    """The memories of all computing modes, outermost first: those that a mode adds stand after those that it shares."""
+    found: dict[str, Level] = {}
+    for instance in instances:
+        for storage in instance.spec.storages:
+            found.setdefault(storage.name, Level(storage.name, storage.off_chip))
+    return tuple(found.values())
 
 
 def cycle_seconds(arch: SpecFile) -> float | None:
@@ -170,7 +185,7 @@ def _word_bits(instances: Sequence[Instance]) -> dict[str, dict[str, int]]:
     return bits
 
 
-def check_architecture(provenance: Provenance, arch: SpecFile, where: object) -> None:
+def check_architecture(provenance: Provenance, arch: Accelerator, where: object) -> None:
     """Refuses a table of another architecture.
 
     Raises:
@@ -205,8 +220,8 @@ def check_operators(provenance: Provenance, candidates: Iterable[Candidate], whe
         raise InputError(where, "was made with other operators", hint="map the network with this operators file")
 
 
-def arch_name(arch: SpecFile) -> str:
-    """The name of a specification: its file's, without folder and suffix; of several files the first."""
+def arch_name(arch: Accelerator | SpecFile) -> str:
+    """The name of an accelerator: its file's, without folder and suffix; of several files the first."""
     return Path(str(arch.where).split(" + ")[0]).stem
 
 
@@ -222,9 +237,7 @@ def _shape(layer: Layer) -> dict[str, Any]:
 
 def operators_digest(candidates: Iterable[Candidate]) -> str:
     """Of candidates, whatever their order."""
-    return digest(
-        sorted((asdict(candidate) for candidate in candidates), key=lambda c: str(c["short"] + str(c["bits"])))
-    )
+    return digest([candidate.identity for candidate in sorted(candidates, key=lambda candidate: candidate.name)])
 
 
 def digest(document: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from dse.model.real_iterations import steps
 from dse.table.columns import LevelColumn
 
 if TYPE_CHECKING:
+    from dse.hardware.candidates import Candidate
     from dse.hardware.instance import Instance
     from dse.hardware.spec import Spec
     from dse.mapper import Found
@@ -133,7 +135,7 @@ def table_row(
         "e_tx_pj": result.energy_pj - result.compute_pj if ok else None,
         "e_tx_on_chip_pj": result.energy_pj - result.compute_pj - _off_chip_pj(instance, result) if ok else None,
         "leakage_pj": result.leakage_pj if ok else None,
-        "cycles": result.cycles if ok else None,
+        "cycles": clock_cycles(result.cycles, candidate if n_ops else None) if ok else None,
         "utilisation": result.compute_instances / instance.spec.pe_count if ok else None,
         "engine": engine,
         "optimal": result.optimal if ok else None,
@@ -147,6 +149,15 @@ def table_row(
     return row
 
 
+def clock_cycles(steps: int, candidate: Candidate | None) -> int:
+    """Clock cycles of a layer from those of a mapping, in which every compute unit does an operation.
+
+    Args:
+        candidate: what computes it; None where nothing is computed.
+    """
+    return steps if candidate is None or candidate.cycles == 1 else math.ceil(steps * candidate.cycles)
+
+
 def _off_chip_pj(instance: Instance, result: Result) -> float:
     """Energy in pJ of the levels outside the chip: their accesses and their leakage."""
     total = 0.0
@@ -154,6 +165,8 @@ def _off_chip_pj(instance: Instance, result: Result) -> float:
         if storage.off_chip:
             tensors = result.levels.get(storage.name, {}).values()
             used = max((a["instances"] for a in tensors), default=1)
-            leakage = instance.ert.storage(storage.name)["leak"] * result.cycles * used
+            # A lookup is the one result that is in clock cycles; it has no compute unit that takes several.
+            scale = 1.0 if result.mapping else 1 / instance.candidate.cycles
+            leakage = instance.ert.storage(storage.name)["leak"] * scale * result.cycles * used
             total += leakage + sum(a["energy_pj"] for a in tensors)
     return total

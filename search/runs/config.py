@@ -16,7 +16,8 @@ from pydantic.dataclasses import dataclass
 from dse.core.documents import parse_yaml, read_text
 from dse.core.errors import InputError, unknown
 from dse.core.schema import CONFIG, UNIQUE, Flag, Text, checked, number, one_of, validated, whole
-from dse.hardware.candidates import SHIPPED, Candidate, find_operators, load_candidates
+from dse.hardware.accelerator import Accelerator, read_accelerator
+from dse.hardware.candidates import SHIPPED, Candidate, find_operators, is_resolved, load_candidates
 from search.data.catalogue import NAMES
 from search.spaces import AnySpace, Space
 from search.strategies.settings import AnySearch, Bilevel
@@ -209,8 +210,19 @@ class RunConfig:
 
     @functools.cached_property
     def declared(self) -> tuple[Candidate, ...]:
-        """All candidates of the operators file, which is read once."""
-        return load_candidates(self.operators)
+        """All candidates that can be named: of the operators file, or of the accelerator's computing modes."""
+        if is_resolved(self.operators):  # a run's own copy, which needs the accelerator's files no more
+            return load_candidates(self.operators)
+        return self.accelerator.candidates
+
+    @functools.cached_property
+    def accelerator(self) -> Accelerator:
+        """What the network is to run on.
+
+        Raises:
+            InputError: a file that cannot be read; operators beside a file of computing modes.
+        """
+        return read_accelerator(self.arch, None if self.operators == SHIPPED else self.operators)
 
     @property
     def trained(self) -> bool:

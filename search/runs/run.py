@@ -27,12 +27,9 @@ from typing import IO, Any
 
 import torch
 
-from dse.core.documents import read_text
 from dse.core.errors import InputError
 from dse.core.files import write_atomically, write_json, write_text
-from dse.hardware.candidates import find_operators, load_candidates
-from dse.hardware.instance import find_arch
-from dse.hardware.spec_reader import SpecFile
+from dse.hardware.candidates import load_candidates, resolved_operators
 from dse.table.cost_table import CostTable
 from dse.table.provenance import check_architecture, check_network, check_operators
 from dse.workload.export import export_network
@@ -88,7 +85,7 @@ def open_run(folder: Path, config: RunConfig, table: CostTable) -> Run:
     write_text(kept, config_yaml(config))
     if not kept_table.exists():
         write_atomically(kept_table, table.save)
-    write_text(kept_operators, read_text(find_operators(config.operators)))
+    write_text(kept_operators, resolved_operators(config.declared))
     return Run(folder, config, table)
 
 
@@ -278,7 +275,7 @@ def _check_origin(config: RunConfig, network: Network, table: CostTable) -> None
     workload = replace(workload, layers=tuple(counted))
     if table.provenance:
         named = [candidate for candidate in config.declared if candidate.name in table.candidates]
-        check_architecture(table.provenance, SpecFile.read(find_arch(config.arch)), "table")
+        check_architecture(table.provenance, config.accelerator, "table")
         check_operators(table.provenance, named, "table")
     operations = dict(zip(table.layers, table.n_ops, strict=True))
     for layer in workload.layers:

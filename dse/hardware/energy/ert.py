@@ -113,6 +113,22 @@ class Ert:
         own = {**actions, "leak": actions.get("leak", 0.0) + units * leak}
         return replace(self, tables=MappingProxyType({**self.tables, memory: own, spec.compute.name: unit}))
 
+    def with_leakage_times(self, cycles: float) -> Ert:
+        """This table with the leakage of an operation that takes this many cycles, in place of one.
+
+        Example:
+            >>> table = Ert({"buffer": {"read": 1.0, "write": 1.0, "leak": 0.5}})
+            >>> table.with_leakage_times(6).storage("buffer")["leak"]
+            3.0
+        """
+        if cycles == 1:
+            return self
+
+        def scaled(actions: Mapping[str, float]) -> Mapping[str, float]:
+            return {name: energy * cycles if name == "leak" else energy for name, energy in actions.items()}
+
+        return replace(self, tables=MappingProxyType({name: scaled(of) for name, of in self.tables.items()}))
+
     def _actions(self, component: str) -> Mapping[str, float]:
         if component not in self.tables:
             raise InputError(self.where, f"has no table for {component!r}", sorted(self.tables))

@@ -5,9 +5,11 @@ component, an empty technology that the row is for all technologies; lines that 
 the rows:
 
 - adder, comparator: linear in width.
+- adc: one row for each number of bits, energy of a conversion; linear between them.
 - multiplier: a power law of width (straight in log-log). Energy follows the product of the two widths, so an
   a x b multiplier is looked up at the geometric mean of a and b.
-- register, dram: one row per bit; energy is proportional to width.
+- register, dram, array_line: one row per bit; energy is proportional to width. The width of a line of a memory array is
+  the number of cells that it runs past.
 - sram: a power law between adjacent rows in width, depth and n_banks. `depth` is the number of words of all banks
   together, as in CACTI: in a memory of 64 bit x 8192 words a read takes 25.9 pJ with one bank, and 18.2 pJ with sixteen
   banks of 512 words.
@@ -53,10 +55,13 @@ _PRIMITIVES = {
     "comparator": _Primitive(("n_bits",), "linear", {"compare": "compare", "read": "compare", _LEAK: _LEAK}),
     "multiplier": _Primitive(("width",), "power", {"multiply": "multiply", "read": "multiply", _LEAK: _LEAK}),
     "register": _Primitive(("width",), "per bit", _STORAGE),
+    "adc": _Primitive(("n_bits",), "linear", {"convert": "convert", _LEAK: _LEAK}),
+    "array_line": _Primitive(("width",), "per bit", {"charge": "charge", _LEAK: _LEAK}),
     "sram": _Primitive(("width", "depth", "n_banks"), "power", _STORAGE),
     "dram": _Primitive(("width",), "per bit", _STORAGE),
 }
-PRIMITIVE_CLASSES = ("aladdin_adder", "aladdin_comparator", "aladdin_multiplier", "aladdin_register", "SRAM", "DRAM")
+_ALADDIN = ("adder", "comparator", "multiplier", "register")
+PRIMITIVE_CLASSES = (*(f"aladdin_{name}" for name in _ALADDIN), "adc", "array_line", "SRAM", "DRAM")
 """Primitive classes by their names in Accelergy's own estimators."""
 
 
@@ -151,7 +156,7 @@ def read_tables(paths: Iterable[Path]) -> Tables:
         >>> from dse.core.shipped import data_dir
         >>> tables = read_tables(sorted((data_dir("arch_specs") / "tables").glob("*.csv")))
         >>> sorted({component for component, _, _ in tables.rows if not component.startswith("dram")})
-        ['adder', 'comparator', 'multiplier', 'register', 'sram']
+        ['adc', 'adder', 'array_line', 'comparator', 'multiplier', 'register', 'sram']
     """
     rows: dict[tuple[str, str, str], dict[Point, float]] = {}
     for path in paths:
