@@ -12,7 +12,7 @@ from dse.core.errors import InputError, unknown
 from dse.core.schema import CONFIG, Text, whole
 from dse.hardware.candidates import Candidate
 
-Kind = Literal["operators", "precisions", "both"]
+Kind = Literal["operators", "precisions", "modes", "both", "all"]
 KINDS = get_args(Kind)
 
 
@@ -21,7 +21,8 @@ class Space:
     """What differs between a layer's candidates.
 
     ``operators``: the operator, at a precision of `bits` (8 if None). ``precisions``: the precision, of one `operator`
-    (typical if None). ``both``: each declared candidate may be chosen.
+    (typical if None). Both are of the first computing mode. ``modes``: the computing mode, of one operator
+    at one precision. ``all``, and its other name ``both``: each declared candidate may be chosen.
     """
 
     space: Kind = "both"
@@ -29,11 +30,11 @@ class Space:
     operator: Text | None = None
 
     def __post_init__(self) -> None:
-        if self.bits is not None and self.space != "operators":
-            raise InputError("bits", f"found {self.bits!r} in the space {self.space!r}", "the space operators")
-        if self.operator is not None and self.space != "precisions":
-            raise InputError("operator", f"found {self.operator!r} in the space {self.space!r}",
-                             "the space precisions")  # fmt: skip
+        for field, spaces in (("bits", ("operators", "modes")), ("operator", ("precisions", "modes"))):
+            value = getattr(self, field)
+            if value is not None and self.space not in spaces:
+                raise InputError(field, f"found {value!r} in the space {self.space!r}",
+                                 f"the spaces {' and '.join(spaces)}")  # fmt: skip
 
     def of(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """Those of `candidates` that are in the space, in their order.
@@ -41,14 +42,18 @@ class Space:
         Raises:
             InputError: a precision or an operator that none of them has, or one that leaves a single candidate.
         """
-        if self.space == "both":
+        if self.space in ("all", "both"):
             return tuple(candidates)
+        bits, operator = self.bits or 8, self.operator or "typical"
+        at_bits, of_operator = f"at {bits} bits", f"of operator {operator!r}"
+        first = tuple(c for c in candidates if not c.mode)
         if self.space == "operators":
-            bits = self.bits or 8
-            what, found = f"at {bits} bits", tuple(c for c in candidates if c.bits == bits)
+            what, found = at_bits, tuple(c for c in first if c.bits == bits)
+        elif self.space == "precisions":
+            what, found = of_operator, tuple(c for c in first if c.operator == operator)
         else:
-            operator = self.operator or "typical"
-            what, found = f"of operator {operator!r}", tuple(c for c in candidates if c.operator == operator)
+            what = f"{of_operator} {at_bits}"
+            found = tuple(c for c in candidates if (c.operator, c.bits) == (operator, bits))
         if len(found) < 2:
             held = ", ".join(c.name for c in found) or "no candidate"
             problem = f"{self.space!r} {what} holds {held}, so there is nothing to choose"

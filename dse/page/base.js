@@ -68,7 +68,7 @@ const signed = (value, decimals = 1) => `${value < 0 ? "−" : "+"}${Math.abs(va
 
 /** A candidate's name on its own colour. */
 const chip = (candidate, extra = "") =>
-  h("span", { class: `chip ${extra}`, "--fill": candidate.fill, "--ink": candidate.ink }, candidate.name);
+  h("span", { class: `chip ${extra}`, "--fill": candidate.fill, "--ink": candidate.ink, "--hatch": candidate.hatch }, candidate.name);
 
 const heading = (text, about) => [h("h2", {}, text), about ? h("p", { class: "soft" }, about) : null];
 

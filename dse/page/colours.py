@@ -10,6 +10,9 @@ _INKS = ("#ffffff", "#0c1116")
 _LIGHTEST = 0.62  # share of white in the colour of the narrowest words
 
 
+_STRIPES = "repeating-linear-gradient(135deg, transparent 0 4px, rgb(255 255 255 / 45%) 4px 6px)"
+
+
 def hue(operator: str, operators: Sequence[str]) -> str:
     """The colour of an operator; operators without a fixed colour take `OTHER_HUES` in the order of `operators`."""
     others = [name for name in dict.fromkeys(operators) if name not in HUES]
@@ -26,6 +29,16 @@ def shades(candidates: Sequence[tuple[str, int]]) -> list[tuple[str, str]]:
         fill = _mixed(hue(operator, operators), white)
         found.append((fill, max(_INKS, key=lambda ink, fill=fill: contrast(ink, fill))))  # type: ignore[misc]
     return found
+
+
+def hatch(candidate: str) -> str:
+    """What is drawn over the colour of a candidate, as a background of CSS: stripes beside the first computing mode.
+
+    Example:
+        >>> hatch("MF8"), hatch("MF8@cim")[:25]
+        ('none', 'repeating-linear-gradient')
+    """
+    return _STRIPES if "@" in candidate else "none"
 
 
 def contrast(one: str, other: str) -> float:

@@ -50,7 +50,7 @@ function weightTable(data, network) {
     const chosen = network.assignment[i] === k ? "weight chosen" : "weight";
     return h(
       "span",
-      { class: chosen, "--fill": data.candidates[k].fill, "--share": `${(100 * weight).toFixed(1)}%` },
+      { class: chosen, "--fill": data.candidates[k].fill, "--hatch": data.candidates[k].hatch, "--share": `${(100 * weight).toFixed(1)}%` },
       weight.toFixed(2),
     );
   };

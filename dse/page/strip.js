@@ -54,6 +54,7 @@ function makeStrip(data, on) {
         pj = data.layers[i].cells[assignment[i]].pj;
       column.name.textContent = candidate.name;
       column.element.style.setProperty("--fill", candidate.fill);
+      column.element.style.setProperty("--hatch", candidate.hatch);
       column.element.style.setProperty("--ink", candidate.ink);
       column.bar.style.setProperty("--size", height(pj));
       const share = Number.isFinite(total) ? `, ${percent(pj / total)} of the network` : "";
@@ -94,7 +95,7 @@ function miniStrip(data, assignment, changed = -1) {
     assignment.map((k, i) =>
       k === null
         ? h("i")
-        : h("i", { class: i === changed ? "new" : "", "--fill": data.candidates[k].fill, title: text[i] }),
+        : h("i", { class: i === changed ? "new" : "", "--fill": data.candidates[k].fill, "--hatch": data.candidates[k].hatch, title: text[i] }),
     ),
   );
 }

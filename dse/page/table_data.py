@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dse.page.colours import shades
+from dse.page.colours import hatch, shades
 from dse.page.nest import parse_nest
 from dse.table.columns import LevelColumn, Row, energy_columns
 from dse.table.cost_table import CostTable, Transmission
@@ -114,7 +114,15 @@ def _candidates(table: CostTable) -> list[Json]:
     kinds = [(row["operator"], row["bits"]) for row in (table.row(table.layers[0], c) for c in table.candidates)]
     pes = table.provenance.pes if table.provenance else {}
     return [
-        {"name": name, "operator": operator, "bits": bits, "fill": fill, "ink": ink, "pes": pes.get(name)}
+        {
+            "name": name,
+            "operator": operator,
+            "bits": bits,
+            "fill": fill,
+            "ink": ink,
+            "hatch": hatch(name),
+            "pes": pes.get(name),
+        }
         for name, (operator, bits), (fill, ink) in zip(table.candidates, kinds, shades(kinds), strict=True)
     ]
 

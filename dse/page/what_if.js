@@ -113,6 +113,7 @@ function grid(data, radios, differences) {
             "label",
             {
               "--fill": data.candidates[k].fill,
+              "--hatch": data.candidates[k].hatch,
               "--ink": data.candidates[k].ink,
               title: cell.reason && `no mapping: ${cell.reason}`,
             },

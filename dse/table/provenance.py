@@ -79,8 +79,8 @@ class Provenance:
     have none of these. `areas_mm2` has for each candidate the area of every component on the chip, all its instances
     together, and `compute_leakage_pj` the leakage of a compute unit in a cycle that the energies leave out; both are
     empty where the tables of components say nothing of them. `network_cycles` are those of every layer in which
-    networks fill and drain, of candidates with any. `operation_cycles` are the clock cycles of an operation of the array,
-    where they are not 1.
+    networks fill and drain, of candidates with any. `operation_cycles` are the clock cycles of an operation of the
+    array, where they are not 1.
     """
 
     schema_version: Annotated[int, exactly(SCHEMA)]

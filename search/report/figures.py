@@ -97,12 +97,12 @@ def draw_operator_map(info: OperatorMap) -> Figure:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9, 0.6 + 0.28 * len(info.candidates) + 1.0))
         axes = figure.subplots()
-        for y, hue in enumerate(info.hues):
-            rgb = mpl.colors.to_rgb(hue)
+        for y, (hue, candidate) in enumerate(zip(info.hues, info.candidates, strict=True)):
+            rgb, hatch = mpl.colors.to_rgb(hue), hatch_of(candidate)
             for x, row in enumerate(info.shares):
                 framed = info.chosen[x] == y
                 frame = {"edgecolor": INK, "linewidth": 1.4, "zorder": 3} if framed else {"edgecolor": "none"}
-                axes.add_patch(mpl.patches.Rectangle((x - 0.46, y - 0.44), 0.92, 0.88,
+                axes.add_patch(mpl.patches.Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, hatch=hatch,
                                                      facecolor=(*rgb, 0.06 + 0.94 * row[y]), **frame))  # fmt: skip
         axes.set_xticks(range(len(info.layers)), info.layers, rotation=90, fontsize=7)
         axes.set_yticks(range(len(info.candidates)), info.candidates)
@@ -190,7 +190,7 @@ def draw_trade_off(info: TradeOff) -> Figure:
             )
         for name, points in info.baselines.items():
             x, y = zip(*points, strict=True)
-            axes.scatter(x, y, color=info.colours[name], s=28, alpha=0.85)
+            axes.scatter(x, y, color=info.colours[name], s=28, alpha=0.85, marker="s" if hatch_of(name) else "o")
             axes.annotate(name, (x[0], max(y)), (0, 5), textcoords="offset points", ha="center", fontsize=8)
         for (name, points), marker in zip(info.searched.items(), "*DPX^vsph" * len(info.searched), strict=False):
             x, y = zip(*points, strict=True)
@@ -223,6 +223,16 @@ def colour(candidate: str, declared: Sequence[Label] | None = None) -> str:
 
 def _hue(candidate: str, declared: Sequence[Label]) -> str:
     return hue_of(next(c.operator for c in declared if c.name == candidate), [c.operator for c in declared])
+
+
+def hatch_of(candidate: str) -> str | None:
+    """The pattern of a candidate in a computing mode beside the first; colour is for the operator and its precision.
+
+    Example:
+        >>> hatch_of("MF8"), hatch_of("MF8@cim")
+        (None, '////')
+    """
+    return "////" if "@" in candidate else None
 
 
 def to_png(figure: Figure) -> bytes:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dse.core.errors import InputError
+from dse.hardware.accelerator import read_accelerator
 from dse.hardware.candidates import load_candidates
 from search.runs.config import read_config
 from search.spaces import Space, pinned
@@ -50,7 +51,10 @@ def test_a_space_keeps_to_the_candidates_it_is_given() -> None:
             "operator",
             r"^c.yaml: space: unknown space 'operator'; did you mean 'operators'",
         ),
-        (["both"], r"^c.yaml: space: found \['both'\] \(allowed: operators, precisions, both, or a mapping"),
+        (
+            ["both"],
+            r"^c.yaml: space: found \['both'\] \(allowed: operators, precisions, modes, both, all, or a mapping",
+        ),
         ({"bits": 8}, r"^c.yaml: space: found"),
         ({"space": "operators", "precision": 8}, r"^c.yaml: space: unknown field 'precision'"),
         ({"space": "operators", "bits": "8"}, r"^c.yaml: space.bits: found '8'"),
@@ -92,3 +96,16 @@ def test_wrong_pins_are_named() -> None:
     with pytest.raises(InputError, match=r"^c.yaml: pins.first: found 8"):
         read_pins({"first": 8})
     assert read_pins({"first": "T8"}) == {"first": "T8"}
+
+
+def test_computing_modes_are_a_space_of_their_own() -> None:
+    hybrid = read_accelerator("hybrid").candidates
+    assert [c.name for c in Space("modes").of(hybrid)] == ["T8", "T8@cim"]
+    chosen = Space("modes", bits=4, operator="binary_connect").of(hybrid)
+    assert [c.name for c in chosen] == ["BC4", "BC4@cim"]
+    assert [c.name for c in Space("operators").of(hybrid)] == ["T8", "MF8", "BC8"]
+    assert Space("all").of(hybrid) == Space("both").of(hybrid) == hybrid
+    with pytest.raises(
+        InputError, match=r"^space: 'modes' of operator 'typical' at 8 bits holds T8, so there is nothing"
+    ):
+        Space("modes").of(ALL)
