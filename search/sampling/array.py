@@ -40,7 +40,7 @@ class Array:
         >>> array.points, array.values(np.array([[0], [15]])).tolist()
         (16, [[-5.0], [5.0]])
         >>> [round(float(v), 2) for v in array.log_density(np.arange(8)[:, None])]
-        [-13.78, -13.78, -7.03, -7.03, -2.53, -2.53, -0.28, -0.28]
+        [-13.78, -7.03, -7.03, -7.03, -2.53, -2.53, -0.28, -0.28]
     """
 
     def __init__(self, target: Mixture, macro: Macro) -> None:

@@ -17,42 +17,44 @@ _AT_ONCE = 2**20  # words that are drawn in one call
 
 
 class Proposals:
-    """How random words become the next state that is proposed: steps in all coordinates, or a jump between means.
+    """How random words become the next state that is proposed: steps of all coordinates, or a jump between means.
 
-    Both are symmetric for ideal bits: a move and the move back have the same probability. A step is uniform, of a width
-    in codes. A jump adds the difference of two means, of which one word chooses the pair and its highest bit the sign.
+    A step is the product of a component's Cholesky factor and one uniform number for each coordinate; a word chooses
+    the component. A jump adds the difference of two means, of which one word chooses the pair and its highest bit the
+    sign. Neither depends on the state, and both signs are as probable for ideal bits, so a move and the move back have
+    the same probability.
     """
 
     def __init__(self, array: Array) -> None:
         target, macro = array.target, array.macro
-        dimensions = target.dimensions
-        width = 2.38 * math.sqrt(3 / dimensions) if macro.proposal_width is None else macro.proposal_width
-        # The standard deviation of a coordinate given the others: a step of this size is not far off in any direction.
-        precisions = np.einsum("kij,kij->kj", target.whitening, target.whitening)
-        self.width = np.maximum(width * (target.weights @ precisions**-0.5) / array.step, 1.0)
-        """Shape (D,): the largest step, in codes; at least one code, or the chain would stand still."""
+        self.dimensions, self.size, self.scale = target.dimensions, target.size, 2**macro.random_bits
+        width = macro.proposal_width or 2.38 * math.sqrt(3 / target.dimensions)
+        self.factors = width * np.linalg.cholesky(target.covariances) / array.step[:, None]
+        """Shape (K, D, D): codes that each number, from -1 to 1, moves each coordinate by."""
+        own = np.arange(target.dimensions)
+        # At least one code, or a chain on a coarse grid would stand still.
+        self.factors[:, own, own] = np.maximum(self.factors[:, own, own], 1.0)
         first, second = np.triu_indices(target.size, 1)
         centres = array.codes(target.means)
         self.jumps: IntArray = centres[second] - centres[first]
         """Shape (K * (K - 1) / 2, D): differences of means, in codes."""
-        self.scale = 2**macro.random_bits
         self.share = macro.jumps if len(self.jumps) else 0.0
 
     @property
     def words(self) -> int:
-        """Random words of an iteration, the last one for the acceptance."""
-        return int(self.jumps.shape[1]) + (2 if self.share else 0) + 1
+        """Random words of an iteration: coordinates; a component, if there are several; whether and where to jump, if
+        there are jumps; the acceptance."""
+        return self.dimensions + (self.size > 1) + (2 if self.share else 0) + 1
 
     def moves(self, words: IntArray) -> IntArray:
-        """The moves, in codes, that words of shape (..., at least `words`) propose: shape (..., D)."""
-        dimensions = self.jumps.shape[1]
-        uniform = (2 * words[..., :dimensions] + 1 - self.scale) / self.scale  # symmetric about 0
-        moves: IntArray = np.rint(self.width * uniform).astype(np.int64)
+        """The moves, in codes, that words of shape (..., at least `words` - 1) propose: shape (..., D)."""
+        uniform = (2 * words[..., : self.dimensions] + 1 - self.scale) / self.scale  # symmetric about 0
+        component = words[..., self.dimensions] * self.size // self.scale if self.size > 1 else np.intp(0)
+        moves: IntArray = np.rint((self.factors[component] * uniform[..., None, :]).sum(-1)).astype(np.int64)
         if self.share:
-            jump = words[..., dimensions] < self.share * self.scale
-            magnitude = words[..., dimensions + 1] % max(1, self.scale // 2)
-            pair = (magnitude * len(self.jumps)) // max(1, self.scale // 2)
-            sign = np.where(words[..., dimensions + 1] < self.scale // 2, 1, -1)
+            jump, chosen = words[..., self.dimensions + 1] < self.share * self.scale, words[..., self.dimensions + 2]
+            half = max(1, self.scale // 2)
+            pair, sign = chosen % half * len(self.jumps) // half, np.where(chosen < half, 1, -1)
             moves = np.where(jump[..., None], sign[..., None] * self.jumps[pair], moves)
         return moves
 
@@ -91,7 +93,7 @@ def run_chains(array: Array, iterations: int, seed: int | np.random.SeedSequence
         >>> array = Array(mixture([1.0], [[2.0]], [[[1.0]]]), Macro())
         >>> found = run_chains(array, 500)
         >>> found.codes.shape, round(float(array.values(found.codes).mean()), 1)
-        ((500, 256, 1), 2.0)
+        ((500, 64, 1), 2.0)
     """
     macro, proposals = array.macro, Proposals(array)
     source = RandomBits(macro.chains, macro.random_bits, seed, macro.random_bias, macro.random_correlation)

@@ -29,17 +29,17 @@ class Macro:
     adc_range: Annotated[float, number(0.1, 100)] = 6.0
     """A column's sum is clipped at this many standard deviations from the mean."""
     random_bits: Annotated[int, whole(1, 24)] = 12
-    """Bits of a random word: one for each coordinate of a proposal, one for its acceptance."""
+    """Bits of a random word; see `search.sampling.chain.Proposals`."""
     random_bias: Annotated[float, number(-0.499, 0.499)] = 0.0
     """A random bit is 1 with the probability 0.5 + random_bias."""
     random_correlation: Annotated[float, number(-0.999, 0.999)] = 0.0
     """Correlation of a random bit with the one before it."""
     proposal_width: Annotated[float, number(0, 1000, above=True)] | None = None
-    """Half the width of the uniform proposal, in standard deviations of a coordinate given the others; None for
-    2.38 * sqrt(3 / D), which has the standard deviation that is best for a Gaussian in many dimensions D."""
+    """Half the width of the uniform numbers that a component's Cholesky factor turns into a step; None for
+    2.38 * sqrt(3 / D), whose standard deviation is the best one for a Gaussian of many dimensions D."""
     jumps: Annotated[float, number(0, 1)] = 0.1
     """Share of proposals that move by the difference of two means, so that modes far apart are reached."""
-    chains: Annotated[int, whole(1, 65536)] = 256
+    chains: Annotated[int, whole(1, 65536)] = 64
     """Chains, which the macro advances in turn."""
     burn_in: Annotated[int, whole(0, 10**6)] = 200
     """Iterations of each chain before the first sample."""

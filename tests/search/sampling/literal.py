@@ -8,14 +8,20 @@ from collections.abc import Iterator, Sequence
 Vector = Sequence[float]
 
 
-def inverse_of_cholesky(matrix: Sequence[Vector]) -> list[list[float]]:
-    """W with W C W' = 1, lower triangular, by textbook loops."""
+def cholesky(matrix: Sequence[Vector]) -> list[list[float]]:
+    """L with L L' = C, lower triangular, by textbook loops."""
     n = len(matrix)
     lower = [[0.0] * n for _ in range(n)]
     for i in range(n):
         for j in range(i + 1):
             rest = matrix[i][j] - sum(lower[i][k] * lower[j][k] for k in range(j))
             lower[i][j] = math.sqrt(rest) if i == j else rest / lower[j][j]
+    return lower
+
+
+def inverse_of_cholesky(matrix: Sequence[Vector]) -> list[list[float]]:
+    """W with W C W' = 1, lower triangular."""
+    n, lower = len(matrix), cholesky(matrix)
     inverse = [[0.0] * n for _ in range(n)]
     for column in range(n):
         for i in range(n):
@@ -40,17 +46,18 @@ class LiteralMacro:
         self.step = [(h - low) / (self.points - 1) for h, low in zip(high, self.low, strict=True)]
         self.cells: list[list[list[float]]] = []
         self.factors: list[float] = []
-        self.half_width = [0.0] * dimensions
+        self.factors_of_steps: list[list[list[float]]] = []
         for k in range(size):
             inverse = inverse_of_cholesky(covariances[k])
             self.factors.append(math.log(weights[k]) + sum(math.log(inverse[i][i]) for i in range(dimensions)))
-            for j in range(dimensions):
-                precision = sum(inverse[i][j] ** 2 for i in range(dimensions))
-                self.half_width[j] += weights[k] * width / math.sqrt(precision) / self.step[j]
+            lower = cholesky(covariances[k])
+            self.factors_of_steps.append([
+                [max(width * x / step, 1.0) if i == j else width * x / step for j, x in enumerate(row)]
+                for i, (row, step) in enumerate(zip(lower, self.step, strict=True))
+            ])  # fmt: skip
             rows = [[w * s for w, s in zip(row, self.step, strict=True)] for row in inverse]
             units = [max(map(abs, row)) / (2 ** (weight_bits - 1) - 1) for row in rows]
             self.cells.append([[round(w / unit) * unit for w in row] for row, unit in zip(rows, units, strict=True)])
-        self.half_width = [max(w, 1.0) for w in self.half_width]
 
     def nearest(self, mean: Vector) -> list[int]:
         return [round((m - low) / step) for m, low, step in zip(mean, self.low, self.step, strict=True)]
@@ -72,15 +79,17 @@ class LiteralMacro:
 
     def move(self, words: Sequence[int]) -> list[int]:
         dimensions = len(self.step)
-        if len(self.weights) > 1 and self.jumps and words[dimensions] < self.jumps * self.scale:
+        size = len(self.weights)
+        if size > 1 and self.jumps and words[dimensions + 1] < self.jumps * self.scale:
             pairs = [(i, j) for i in range(len(self.means)) for j in range(i + 1, len(self.means))]
             half = self.scale // 2
-            first, second = pairs[words[dimensions + 1] % half * len(pairs) // half]
-            sign = 1 if words[dimensions + 1] < half else -1
+            first, second = pairs[words[dimensions + 2] % half * len(pairs) // half]
+            sign = 1 if words[dimensions + 2] < half else -1
             there, here = self.nearest(self.means[second]), self.nearest(self.means[first])
             return [sign * (a - b) for a, b in zip(there, here, strict=True)]
         uniform = [2 * (word + 0.5) / self.scale - 1 for word in words[:dimensions]]
-        return [round(w * u) for w, u in zip(self.half_width, uniform, strict=True)]
+        rows = self.factors_of_steps[words[dimensions] * size // self.scale if size > 1 else 0]
+        return [round(sum(w * u for w, u in zip(row, uniform, strict=True))) for row in rows]
 
     def run(self, state: Sequence[int], words: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """The states after each iteration, from the words of each."""

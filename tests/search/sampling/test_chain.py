@@ -84,7 +84,7 @@ def test_acceptance_words_accept_with_the_probability_of_metropolis() -> None:
 
 def test_moves_and_moves_back_are_as_probable() -> None:
     proposals = Proposals(Array(random_mixture(3, 2, seed=0), Macro(random_bits=4, jumps=0.5)))
-    words = np.array(list(itertools.product(range(16), repeat=4)))
+    words = np.array(list(itertools.product(range(16), repeat=5)))
     moves, counts = np.unique(proposals.moves(words), axis=0, return_counts=True)
     of = {tuple(move): count for move, count in zip(moves.tolist(), counts.tolist(), strict=True)}
     assert all(of[tuple(-x for x in move)] == count for move, count in of.items()) and len(of) > 20
