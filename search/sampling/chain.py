@@ -85,8 +85,8 @@ def run_chains(array: Array, iterations: int, seed: int | np.random.SeedSequence
 
     Args:
         seed: decides all random bits.
-        start: codes of shape (chains, D); None for the mixture's means in turn, whatever their weights, so that shares
-            of modes that agree with the weights do not come from the start.
+        start: codes of shape (chains, D), of as many chains as are to run; None for `macro.chains` at the mixture's
+            means in turn, whatever their weights, so that right shares of modes do not come from the start.
 
     Example:
         >>> from search.sampling.mixture import mixture
@@ -96,15 +96,15 @@ def run_chains(array: Array, iterations: int, seed: int | np.random.SeedSequence
         ((500, 64, 1), 2.0)
     """
     macro, proposals = array.macro, Proposals(array)
-    source = RandomBits(macro.chains, macro.random_bits, seed, macro.random_bias, macro.random_correlation)
     if start is None:
         means = array.codes(array.target.means)
         start = means[np.arange(macro.chains) % len(means)]
+    source = RandomBits(len(start), macro.random_bits, seed, macro.random_bias, macro.random_correlation)
     log_uniform = thresholds(macro)
     state, density = start, array.log_density(start)
     kept = np.empty((iterations, *start.shape), dtype=np.uint16)
     accepted, done, total = 0, 0, macro.burn_in + iterations
-    block = max(1, _AT_ONCE // (macro.chains * proposals.words))
+    block = max(1, _AT_ONCE // (len(start) * proposals.words))
     while done < total:
         words = source.words(min(block, total - done), proposals.words)
         moves, limits = proposals.moves(words), log_uniform[words[..., -1]]
@@ -119,7 +119,7 @@ def run_chains(array: Array, iterations: int, seed: int | np.random.SeedSequence
                 kept[done - macro.burn_in] = state
                 accepted += int(taken.sum())
             done += 1
-    return Chains(kept, accepted / max(1, iterations * macro.chains))
+    return Chains(kept, accepted / max(1, iterations * len(start)))
 
 
 def sample_codes(target: Mixture, macro: Macro, number: int, seed: int = 0) -> tuple[Array, Chains]:
