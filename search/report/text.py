@@ -54,7 +54,7 @@ def sampling_lines(results: Mapping[str, Any]) -> list[str]:
     return [
         f"Sampling by {s['sampler']}, {setting(s)}, seed {s['seed']}: {s['numbers']:,} numbers in {s['iterations']:,} "
         f"iterations, {s['cycles']:,.0f} cycles, {s['energy_pj'] * 1e-3:.4g} nJ, as much as "
-        f"{s['energy_pj'] / results['unit_pj']:.3g} images on the all-typical 8-bit network"
+        f"{s['energy_pj'] / results['unit_pj']:.3g} inferences of the all-typical 8-bit network"
         for s in results.get("sampling", [])
     ]
 

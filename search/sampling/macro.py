@@ -9,6 +9,9 @@ from pydantic.dataclasses import dataclass
 from dse.core.errors import InputError
 from dse.core.schema import CONFIG, number, whole
 
+MOST_DAC_BITS = 16
+"""Above, a state would not fit into the words that chains are kept in."""
+
 
 @dataclass(frozen=True, config=CONFIG)
 class Macro:
@@ -18,7 +21,7 @@ class Macro:
     --study` shows.
     """
 
-    dac_bits: Annotated[int, whole(1, 16)] = 8
+    dac_bits: Annotated[int, whole(1, MOST_DAC_BITS)] = 8
     """Bits of a coordinate of the state: the chain moves on a grid of 2 ** dac_bits points in each dimension."""
     adc_bits: Annotated[int, whole(1, 16)] = 6
     """Bits of a column's sum when it is read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from search.sampling.chain import sample_codes
 from search.sampling.cost import MC2RAM, SOURCE, iteration_cost
-from search.sampling.macro import Macro
+from search.sampling.macro import MOST_DAC_BITS, Macro
 from search.sampling.mixture import FloatArray, Mixture
 from search.sampling.statistics import effective_samples, sliced_wasserstein, split_r_hat, standardised_marginals
 
@@ -18,6 +19,7 @@ DISAGREE = 1.1
 """R-hat above which chains have not seen the same."""
 
 _COARSE = 0.5  # standard deviations
+_FAR = 3.0  # times the distance of as many exact samples as are effective
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,19 +127,24 @@ def _notes(found: Sampled, result: dict[str, Any]) -> list[str]:
     notes, target, macro = [], found.target, found.macro
     disagreeing = [r for r in result["r_hat"] if r is not None and r > DISAGREE]
     if disagreeing:
-        advice = "" if macro.jumps or target.size == 1 else " or jumps"
         notes.append(f"chains disagree (R-hat {max(disagreeing):.2f}): shares of the modes may be wrong; "
-                     f"raise --samples, burn_in{advice}")  # fmt: skip
+                     "raise --samples or burn_in")  # fmt: skip
     if target.size > 1 and not result["component_changes_per_iteration"]:
-        notes.append("no chain moved from one component to another: the shares are those of the start; "
-                     f"{'raise dac_bits or jumps' if macro.jumps else 'set jumps=0.1'}")  # fmt: skip
+        advice = "raise dac_bits or jumps" if macro.jumps else "set jumps=0.1"
+        notes.append(f"no chain moved from one component to another: the shares are those of the start; {advice}")
     worst = float(found.coarse.max())
     if worst > _COARSE:
         k, j = np.unravel_index(found.coarse.argmax(), found.coarse.shape)
-        more = int(np.ceil(np.log2(worst / (_COARSE / 2))))
+        enough = macro.dac_bits + math.ceil(math.log2(worst / (_COARSE / 2)))
+        advice = f"set dac_bits={enough}" if enough <= MOST_DAC_BITS else f"{MOST_DAC_BITS} dac_bits are not enough"
         notes.append(f"the DAC's step is {worst:.2g} standard deviations of component {k} in dimension {j}: "
-                     f"too coarse; set dac_bits={min(16, macro.dac_bits + more)}")  # fmt: skip
+                     f"too coarse; {advice}")  # fmt: skip
     lsb = 2 * macro.adc_range / 2**macro.adc_bits
     if lsb > 1:
         notes.append(f"the ADC's step is {lsb:.2g} standard deviations: too coarse; raise adc_bits")
+    distance = result["wasserstein"]
+    expected = max(distance["exact"], distance["exact_effective"])
+    if distance["sliced"] > _FAR * expected:
+        notes.append(f"the samples are {distance['sliced'] / expected:.1f} times as far from the mixture as chance "
+                     "explains: the macro's imperfections show")  # fmt: skip
     return notes

@@ -70,8 +70,11 @@ def test_notes_name_what_makes_samples_doubtful() -> None:
     far = mixture([0.9, 0.1], [[-300.0], [300.0]], [[[1.0]], [[1.0]]])
     notes = measured(draw(far, Macro(jumps=0.0, adc_bits=3), 5000))["notes"]
     starts = ["chains disagree (R-hat", "no chain moved", "the DAC's step is 2.4 standard", "the ADC's step is 1.5"]
-    assert [note.startswith(start) for note, start in zip(notes, starts, strict=True)] == [True] * 4
+    starts += ["the samples are"]
+    assert [note.startswith(start) for note, start in zip(notes, starts, strict=True)] == [True] * 5
     assert "dac_bits=12" in notes[2]
+    apart = mixture([0.5, 0.5], [[-1e9], [1e9]], [[[1.0]], [[1.0]]])
+    assert any("16 dac_bits are not enough" in note for note in measured(draw(apart, Macro(), 100))["notes"])
     better = measured(draw(far, Macro(jumps=0.2, dac_bits=12), 200_000))
     assert better["notes"] == [] and better["nearest_component"][0] == pytest.approx(0.9, abs=0.01)
 
