@@ -14,7 +14,7 @@ from dse.core.errors import InputError
 from dse.core.files import system_errors, write_atomically, write_json
 from dse.core.text import text_table
 
-_MOST_NUMBERS = 10**8
+_MOST_NUMBERS = 5 * 10**7
 """Coordinates of all samples, which are kept in memory."""
 
 

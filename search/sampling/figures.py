@@ -48,7 +48,16 @@ class Plane:
 
 
 def plane_info(found: Sampled) -> Plane:
-    """The plane of the first two coordinates; dots are evenly spaced samples."""
+    """The plane of the first two coordinates; dots are evenly spaced samples.
+
+    Example:
+        >>> from search.sampling.macro import Macro
+        >>> from search.sampling.measure import draw
+        >>> from search.sampling.mixture import mixture
+        >>> found = draw(mixture([1.0], [[0.0, 1.0]], [[[1.0, 0.0], [0.0, 1.0]]]), Macro(), 2000)
+        >>> plane_info(found).dots.shape
+        (2000, 2)
+    """
     target = found.target
     two = Mixture(target.weights, target.means[:, :2], target.covariances[:, :2, :2])
     deviations = np.sqrt(np.diagonal(two.covariances, axis1=1, axis2=2))
@@ -63,7 +72,17 @@ def plane_info(found: Sampled) -> Plane:
 
 
 def marginal_info(found: Sampled, coordinate: int) -> Panel:
-    """Density of one coordinate; bins are whole steps of the grid, or the histogram would show the grid."""
+    """Density of one coordinate; bins are whole steps of the grid, or the histogram would show the grid.
+
+    Example:
+        >>> from search.sampling.macro import Macro
+        >>> from search.sampling.measure import draw
+        >>> from search.sampling.mixture import mixture
+        >>> found = draw(mixture([1.0], [[0.0, 1.0]], [[[1.0, 0.0], [0.0, 1.0]]]), Macro(), 2000)
+        >>> line = marginal_info(found, 1)
+        >>> round(float((line.macro * np.diff(line.edges)).sum()), 6)
+        1.0
+    """
     values = found.samples[:, coordinate]
     line = found.target.projected(np.eye(found.target.dimensions)[coordinate])
     grid = np.unique(found.chains[..., coordinate])
@@ -79,7 +98,16 @@ def marginal_info(found: Sampled, coordinate: int) -> Panel:
 
 
 def draw_samples(found: Sampled) -> Figure:
-    """Samples over the exact density, and the first coordinates' histograms beside it."""
+    """Samples over the exact density, and the first coordinates' histograms beside it.
+
+    Example:
+        >>> from search.sampling.macro import Macro
+        >>> from search.sampling.measure import draw
+        >>> from search.sampling.mixture import mixture
+        >>> found = draw(mixture([1.0], [[0.0, 1.0]], [[[1.0, 0.0], [0.0, 1.0]]]), Macro(), 2000)
+        >>> len(draw_samples(found).axes)
+        3
+    """
     with mpl.rc_context(_STYLE):
         two = found.target.dimensions > 1
         figure = Figure(figsize=(10 if two else 5.4, 4.2), layout="constrained")
@@ -100,7 +128,16 @@ def draw_samples(found: Sampled) -> Figure:
 
 
 def draw_trace(found: Sampled) -> Figure:
-    """The first coordinate of three chains, iteration by iteration, with the means as lines."""
+    """The first coordinate of three chains, iteration by iteration, with the means as lines.
+
+    Example:
+        >>> from search.sampling.macro import Macro
+        >>> from search.sampling.measure import draw
+        >>> from search.sampling.mixture import mixture
+        >>> found = draw(mixture([1.0], [[0.0, 1.0]], [[[1.0, 0.0], [0.0, 1.0]]]), Macro(), 2000)
+        >>> draw_trace(found).axes[0].get_ylabel()
+        'x0'
+    """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(8, 2.8), layout="constrained")
         axes = figure.subplots()
@@ -126,6 +163,14 @@ def draw_study(found: Mapping[str, Any], macro: Mapping[str, Any]) -> Figure:
     Args:
         found: what `search.sampling.study.study` returns.
         macro: the attributes of the macro, which are marked where they are among the values.
+
+    Example:
+        >>> from search.sampling.macro import Macro
+        >>> from search.sampling.mixture import mixture
+        >>> from search.sampling.study import study
+        >>> found = study(mixture([1.0], [[0.0]], [[[1.0]]]), Macro(burn_in=5), samples=320)
+        >>> len(draw_study(found, {"adc_bits": 6}).axes)
+        6
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(12, 6.2), layout="constrained")
@@ -164,6 +209,11 @@ def write_figure(figure: Figure, path: Path) -> None:
 
     Raises:
         InputError: the file cannot be written.
+
+    Example:
+        >>> write_figure(Figure(figsize=(1, 1)), Path("empty.png"))
+        >>> Path("empty.png").read_bytes()[1:4]
+        b'PNG'
     """
     with mpl.rc_context(_STYLE):
         write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=150, facecolor="white"))

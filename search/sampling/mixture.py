@@ -20,6 +20,8 @@ MOST_MIXTURES = 32
 SINGULAR = 1e-9
 """Smallest eigenvalue of a correlation matrix that is taken as regular."""
 
+_AT_ONCE = 2**16  # points
+
 _WEIGHTS_WITHIN = 1e-3  # of a sum of 1: 0.333 three times is meant as a third
 
 
@@ -81,17 +83,21 @@ class Mixture:
 
     def nearest(self, x: FloatArray) -> NDArray[np.intp]:
         """The component of shape (...) that most probably gave each point of shape (..., D)."""
-        z = np.einsum("kij,...kj->...ki", self.whitening, x[..., None, :] - self.means)
-        result: NDArray[np.intp] = (self.log_factors - 0.5 * (z**2).sum(-1)).argmax(-1)
+        result = np.empty(x.shape[:-1], dtype=np.intp)
+        points, found = x.reshape(-1, self.dimensions), result.reshape(-1)
+        for i in range(0, len(points), _AT_ONCE):  # in parts: each has K x D numbers for a point
+            part = points[i : i + _AT_ONCE]
+            z = np.einsum("kij,nkj->nki", self.whitening, part[:, None, :] - self.means)
+            found[i : i + _AT_ONCE] = (self.log_factors - 0.5 * (z**2).sum(-1)).argmax(-1)
         return result
 
     def draw(self, number: int, rng: np.random.Generator) -> FloatArray:
         """Exact, independent samples, shape (number, D)."""
         of = rng.choice(self.size, number, p=self.weights)
-        factors = np.linalg.cholesky(self.covariances)
-        noise = rng.standard_normal((number, self.dimensions))
-        result: FloatArray = self.means[of] + np.einsum("nij,nj->ni", factors[of], noise)
-        return result
+        samples = rng.standard_normal((number, self.dimensions))
+        for k, factor in enumerate(np.linalg.cholesky(self.covariances)):
+            samples[of == k] = self.means[k] + samples[of == k] @ factor.T
+        return samples
 
     def projected(self, direction: FloatArray) -> Mixture:
         """The mixture of one dimension that the products of samples with `direction`, shape (D,), have."""

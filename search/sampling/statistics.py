@@ -107,6 +107,13 @@ def sliced_wasserstein(samples: FloatArray, target: Mixture, directions: int = D
 
     Args:
         samples: shape (N, D).
+
+    Example:
+        >>> from search.sampling.mixture import mixture
+        >>> wide = mixture([1.0], [[0.0, 0.0]], [[[4.0, 0.0], [0.0, 4.0]]])
+        >>> shifted = wide.draw(100_000, np.random.default_rng(0)) + np.array([2.0, 0.0])  # a standard deviation
+        >>> round(sliced_wasserstein(shifted, wide), 1)  # the mean of |cos| over directions
+        0.6
     """
     number = directions if target.dimensions > 1 else 1
     uniform = np.random.default_rng(0).standard_normal((number, target.dimensions))
@@ -116,6 +123,14 @@ def sliced_wasserstein(samples: FloatArray, target: Mixture, directions: int = D
 
 
 def standardised_marginals(samples: FloatArray, target: Mixture) -> list[float]:
-    """Wasserstein-1 distance of each coordinate, in standard deviations of the mixture."""
+    """Wasserstein-1 distance of each coordinate, in standard deviations of the mixture.
+
+    Example:
+        >>> from search.sampling.mixture import mixture
+        >>> normal = mixture([1.0], [[0.0, 0.0]], [[[1.0, 0.0], [0.0, 4.0]]])
+        >>> samples = normal.draw(100_000, np.random.default_rng(0)) + np.array([0.0, 1.0])
+        >>> [round(distance, 1) for distance in standardised_marginals(samples, normal)]
+        [0.0, 0.5]
+    """
     axes = np.diag(1 / np.sqrt(np.diagonal(target.covariance)))
     return [wasserstein(samples @ axis, target.projected(axis)) for axis in axes]
