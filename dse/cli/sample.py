@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,10 @@ from dse.cli.progress import progress_bar
 from dse.core.errors import InputError
 from dse.core.files import system_errors, write_atomically, write_json
 from dse.core.text import text_table
+
+if TYPE_CHECKING:
+    from search.sampling.measure import Sampled
+    from search.sampling.mixture_file import Job
 
 _MOST_NUMBERS = 5 * 10**7
 """Coordinates of all samples, which are kept in memory."""
@@ -48,9 +52,8 @@ def sample(
     if study and out is None:
         raise InputError("--study", "has no folder for its figure", hint="give --out")
     job = read_mixture_file(mixture, changes)
-    chains = job.macro.chains
-    if -(-samples // chains) * chains * job.target.dimensions > _MOST_NUMBERS:
-        raise InputError("--samples", f"found {samples} of {job.target.dimensions} dimensions in {chains} chains",
+    if samples * job.target.dimensions > _MOST_NUMBERS:
+        raise InputError("--samples", f"found {samples} of {job.target.dimensions} dimensions",
                          f"samples x dimensions up to {_MOST_NUMBERS:,}")  # fmt: skip
     if out is not None:
         with system_errors(out, "cannot be made"):
@@ -68,7 +71,7 @@ def sample(
         click.echo(f"Written: {file}")
 
 
-def _written(found: Any, results: dict[str, Any], out: Path) -> list[Path]:
+def _written(found: Sampled, results: dict[str, Any], out: Path) -> list[Path]:
     import numpy as np
 
     from search.sampling.figures import draw_samples, draw_trace, write_figure
@@ -84,7 +87,7 @@ def _written(found: Any, results: dict[str, Any], out: Path) -> list[Path]:
     return [out / name for name in ("samples.npz", "results.json", "samples.png", "trace.png")]
 
 
-def _studied(job: Any, seed: int, out: Path) -> list[Path]:
+def _studied(job: Job, seed: int, out: Path) -> list[Path]:
     import dataclasses
 
     from search.sampling.figures import draw_study, write_figure

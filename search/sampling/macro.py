@@ -17,8 +17,7 @@ MOST_DAC_BITS = 16
 class Macro:
     """A macro that samples a mixture, and how its chains are run.
 
-    Ideal random bits have the bias 0 and the correlation 0. All other attributes have effects that `enos sample
-    --study` shows.
+    Ideal random bits have the bias 0 and the correlation 0. docs/sampler.md says what each attribute does.
     """
 
     dac_bits: Annotated[int, whole(1, MOST_DAC_BITS)] = 8

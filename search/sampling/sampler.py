@@ -56,6 +56,9 @@ class Exact:
 
 EXACT = Exact()
 
+_LARGEST = 8.0
+"""Where the table of the normal distribution function ends: beyond, float64 would round it to 0 or 1."""
+
 
 @dataclass(eq=False)
 class InMemory:
@@ -90,7 +93,8 @@ class InMemory:
         found = run_chains(array, 1, np.random.SeedSequence(seed), start)
         self.numbers += number
         self.iterations += number * (self.macro.burn_in + 1)
-        return torch.from_numpy(array.values(found.codes[0, :, 0].astype(np.int64)[:, None])[:, 0])
+        values = array.values(found.codes[0].astype(np.int64))[:, 0]
+        return torch.from_numpy(values.clip(-_LARGEST, _LARGEST))
 
     def uniform(self, number: int, generator: torch.Generator | None = None) -> Tensor:
         uniform: Tensor = torch.special.ndtr(self._normal(number, generator))

@@ -63,6 +63,13 @@ def test_the_generator_decides_the_numbers_and_all_iterations_are_counted() -> N
                     "energy_pj": pytest.approx(2200 * 0.364 / 4)}  # fmt: skip
 
 
+def test_noise_is_finite_however_wide_the_grid() -> None:
+    wild = Macro(dac_range=100.0, adc_bits=1, adc_range=100.0, proposal_width=100.0)
+    uniform, exponential = InMemory(wild).uniform(5000, generator()), InMemory(wild).exponential(5000, generator())
+    assert 0 < float(uniform.min()) < 1e-9 and float(uniform.max()) < 1
+    assert float(exponential.min()) > 0 and bool(torch.isfinite(exponential.log()).all())
+
+
 def test_more_numbers_than_a_macro_may_have_chains_are_drawn() -> None:
     assert InMemory(Macro(burn_in=0)).uniform(70_000, generator()).shape == (70_000,)
 
