@@ -12,6 +12,7 @@ from torch import Tensor
 from dse.table.cost_table import FloatArray
 from search.costs import Quantity
 from search.knapsack import check_budget
+from search.sampling.sampler import EXACT, Sampler
 from search.supernet import SearchableNetwork
 
 STRIDE = 0.02
@@ -33,8 +34,8 @@ class Regulariser(Protocol):
     def assignment(self, model: SearchableNetwork) -> dict[str, str]:
         """The most probable assignment that it allows: layer -> candidate."""
 
-    def sample(self, model: SearchableNetwork, generator: torch.Generator) -> dict[str, str]:
-        """An assignment that it allows, drawn from softmax(alpha)."""
+    def sample(self, model: SearchableNetwork, generator: torch.Generator, sampler: Sampler = EXACT) -> dict[str, str]:
+        """An assignment that it allows, drawn from softmax(alpha) with the noise of a sampler."""
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None: ...
@@ -59,8 +60,8 @@ class WeightedEnergy:
     def assignment(self, model: SearchableNetwork) -> dict[str, str]:
         return model.assignment()
 
-    def sample(self, model: SearchableNetwork, generator: torch.Generator) -> dict[str, str]:
-        return model.sample(generator)
+    def sample(self, model: SearchableNetwork, generator: torch.Generator, sampler: Sampler = EXACT) -> dict[str, str]:
+        return model.sample(generator, sampler=sampler)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -159,9 +160,9 @@ class EnergyBudget:
         """The most probable assignment that meets the budget; see `SearchableNetwork.assignment`."""
         return model.assignment(self.budget, self.quantity, spent=self.spent)
 
-    def sample(self, model: SearchableNetwork, generator: torch.Generator) -> dict[str, str]:
+    def sample(self, model: SearchableNetwork, generator: torch.Generator, sampler: Sampler = EXACT) -> dict[str, str]:
         """An assignment that meets the budget; see `SearchableNetwork.sample`."""
-        return model.sample(generator, self.budget, self.quantity, spent=self.spent)
+        return model.sample(generator, self.budget, self.quantity, spent=self.spent, sampler=sampler)
 
     def state_dict(self) -> dict[str, Any]:
         return {"lambda": self.lam}

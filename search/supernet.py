@@ -36,6 +36,7 @@ from search.pairing import (
     pinned_candidates,
     typical,
 )
+from search.sampling.sampler import EXACT, Sampler
 from search.spaces import Space
 
 
@@ -209,7 +210,7 @@ class SearchableNetwork(nn.Module):
                 layer.sampled = None
 
     def sample(self, generator: torch.Generator, budget: float | None = None, quantity: Quantity = "energy",
-               *, spent: bool = True) -> dict[str, str]:  # fmt: skip
+               *, spent: bool = True, sampler: Sampler = EXACT) -> dict[str, str]:  # fmt: skip
         """An assignment drawn from softmax(alpha), each layer for itself (Algorithm 3, step 2).
 
         Args:
@@ -217,13 +218,14 @@ class SearchableNetwork(nn.Module):
             budget: the draw then is the most probable assignment that meets it after Gumbel noise is added to the
                 operator weights; without budget the same noise draws exactly from softmax(alpha).
             spent: as for `assignment`.
+            sampler: draws the noise.
 
         Raises:
             InputError: a budget below the cheapest assignment.
         """
         noisy = []
         for layer in self._mixed.values():
-            uniform_noise = torch.rand(len(layer.candidates), generator=generator, dtype=torch.float64)
+            uniform_noise = sampler.uniform(len(layer.candidates), generator)
             noisy.append(layer.log_weights() - torch.log(-torch.log(uniform_noise)).numpy())
         return self._choose(noisy, budget, quantity, spent)
 

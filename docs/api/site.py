@@ -45,6 +45,7 @@ MENU = {
         "transformers",
         "report",
         "reproduce",
+        "sampler",
         "gpu",
         "limits",
     ],

@@ -45,6 +45,7 @@ _COMMANDS = {
     "export-network": "dse.cli.export_network:export_network",
     "reproduce": "dse.cli.reproduce:reproduce",
     "data": "dse.cli.data:data",
+    "sample": "dse.cli.sample:sample",
 }
 
 

@@ -14,6 +14,7 @@ FILES = {
     "protocol": "search.reproduce.protocol:ProtocolFile",
     "workload": "dse.workload.layers:WorkloadFile",
     "operators": "dse.hardware.candidates:OperatorsFile",
+    "mixture": "search.sampling.mixture_file:MixtureFile",
 }
 """The files that are ours, and the type of each; Timeloop's and Accelergy's have no schema here."""
 

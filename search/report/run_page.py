@@ -18,7 +18,7 @@ from dse.page.table_page import LEVELS
 from dse.table.cost_table import CostTable, Transmission
 from search.report import figures
 from search.report.page_data import group_of, name_of, run_data
-from search.report.text import data_line
+from search.report.text import data_line, sampling_lines
 from search.runs.records import read_results
 from search.runs.results import (
     NO_UNIFORM,
@@ -59,7 +59,10 @@ def write_report(folder: Path, output: Path | None = None, sweep: Path | None = 
         data,
         title=f"ENOS: {results['name']}",
         subtitle=subtitle(results, table),
-        findings=findings(results["networks"], table, results["transmission"], measure),
+        findings=[
+            *findings(results["networks"], table, results["transmission"], measure),
+            *(f"{line}." for line in sampling_lines(results)),
+        ],
         commands=_commands(folder, results["name"], output, sweep),
         config=config,
     )

@@ -43,9 +43,20 @@ def details(results: Mapping[str, Any]) -> list[str]:
     for population in results["populations"]:
         title = f"Population of seed {population['seed']}, {setting(population)}"
         found.append(f"\n{title}; * is best on the validation images:\n{population_table(population, measure)}")
+    found += sampling_lines(results)
     if len({setting(p) for p in results["networks"] if p["kind"] == "searched"}) > 1:
         found.append(f"\nPareto set (energy, validation {measure.name}) of each seed:\n{pareto_table(results)}")
     return found
+
+
+def sampling_lines(results: Mapping[str, Any]) -> list[str]:
+    """What each search drew inside SRAM, and its energy beside that of the all-typical 8-bit network."""
+    return [
+        f"Sampling by {s['sampler']}, {setting(s)}, seed {s['seed']}: {s['numbers']:,} numbers in {s['iterations']:,} "
+        f"iterations, {s['cycles']:,.0f} cycles, {s['energy_pj'] * 1e-3:.4g} nJ, as much as "
+        f"{s['energy_pj'] / results['unit_pj']:.3g} inferences of the all-typical 8-bit network"
+        for s in results.get("sampling", [])
+    ]
 
 
 def data_line(data: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, with_config
 from dse.core.documents import read_json
 from dse.core.errors import InputError
 from dse.core.schema import validated
+from search.sampling.sampler import Sampling
 from search.training.measures import measure_of
 
 if sys.version_info >= (3, 12):
@@ -75,6 +76,7 @@ class SearchResult(TypedDict):
     assignments: list[Assignment]
     energies_discretised: list[float]
     probabilities: Probabilities
+    sampling: NotRequired[Sampling]
     image_passes: NotRequired[int]
     image_passes_of: NotRequired[PassesOf]
 
@@ -157,6 +159,13 @@ class Population(TypedDict):
     networks: list[TrainedNetwork]
 
 
+@with_config(ConfigDict(extra="allow"))
+class SamplingOfSearch(Sampling):
+    """What the sampler inside SRAM drew for a search, of a seed and one of `SEARCH_KEYS`, and its cost."""
+
+    seed: int
+
+
 class Data(TypedDict):
     """The data set of a run: sizes of its splits, and what is to be said of it."""
 
@@ -207,6 +216,7 @@ class Results(TypedDict):
     pretrained: NotRequired[list[PretrainedNetwork]]
     networks: Annotated[list[TrainedNetwork], Field(min_length=1)]
     populations: NotRequired[list[Population]]
+    sampling: NotRequired[list[SamplingOfSearch]]
     pareto: NotRequired[list[TrainedNetwork]]
 
 

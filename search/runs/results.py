@@ -89,6 +89,7 @@ def summarise(
         ``excluded``: layers that were left out of the search, and the candidate that their energy is counted as.
         ``metric``: name and direction of the measure, if it is not accuracy.
         ``populations``: the distinct networks of each search that samples them, with how often each was drawn.
+        ``sampling``: if the noise was drawn inside SRAM, how many numbers each search drew, with cycles and energy.
         ``pareto``: per seed, the searched networks that no other one of the seed beats in energy and in validation
         accuracy, cheapest first.
     """
@@ -97,7 +98,7 @@ def summarise(
     baselines = [
         _baseline(stage, record, table, left_out) for stage, record in done.items() if stage.kind == "baseline"
     ]
-    searched, populations, relearned = [], [], []
+    searched, populations, relearned, sampling = [], [], [], []
     for search, record in done.items():
         if search.kind != "search":
             continue
@@ -108,6 +109,8 @@ def summarise(
             point["above_line"] = above_line(point, line, measure)
             point.update(gain_over_uniform(point, baselines, measure))
         relearned += population
+        if "sampling" in record["result"]:
+            sampling.append({**_search_of(search), **record["result"]["sampling"]})
         best = most_accurate(population, measure)
         searched.append({k: v for k, v in best.items() if k not in ("sample", "count")})
         if any(stage.sample is not None for stage in networks_of):
@@ -126,6 +129,7 @@ def summarise(
         "mode": config.search.mode,
         "networks": [*baselines, *searched],
         "populations": populations,
+        **({"sampling": sampling} if sampling else {}),
         "pareto": pareto(relearned, measure),
     }
 

@@ -15,6 +15,8 @@ from search.runs.config import PAPER_BASELINES, RunConfig
 from search.runs.inputs import compute, dataset, layer_options, network_of
 from search.runs.passes import Parts, epoch_passes, epochs_of_equal_passes, search_passes
 from search.runs.records import read_record
+from search.sampling.macro import Macro
+from search.sampling.sampler import SamplerName
 from search.strategies.sequential import sequential_epochs
 from search.strategies.settings import Search, Sensitivity, Sequential, SingleLevel, Stochastic, Variational
 from search.supernet import SearchableNetwork, searchable, uniform
@@ -229,6 +231,11 @@ class Run:
 def samples_of(settings: Search) -> int | None:
     """How many assignments a search samples; None where it takes the most probable one."""
     return settings.samples if isinstance(settings, Stochastic | Variational) else None
+
+
+def noise_of(settings: Search) -> tuple[SamplerName, Macro]:
+    """The sampler of a search's noise, and its macro; the exact one for modes without noise."""
+    return (settings.sampler, settings.macro) if isinstance(settings, Stochastic | Variational) else ("exact", Macro())
 
 
 def decides_pretraining(config: RunConfig, seed: int) -> Record:

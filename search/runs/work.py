@@ -21,11 +21,13 @@ from search.runs.stages import (
     Stage,
     decides_pretraining,
     first_network,
+    noise_of,
     pretrained_network,
     samples_of,
     search_network,
     teacher_of,
 )
+from search.sampling.sampler import InMemory, Sampler, Sampling, sampler_of, sampling_of
 from search.strategies.learner import Learner
 from search.strategies.modes import STRATEGIES
 from search.strategies.stochastic import population
@@ -76,7 +78,8 @@ def _search(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Recor
     learner = Learner(model, data, config.search, regulariser, stage.seed, run.checkpoint(stage), on_epoch,
                       compute(config))  # fmt: skip
     history = STRATEGIES[config.search.mode](learner)
-    assignments, metric = _assignments(run, stage, model, regulariser), compute(config).metric
+    sampler = sampler_of(*noise_of(config.search))
+    assignments, metric = _assignments(run, stage, model, regulariser, sampler), compute(config).metric
     for i, assignment in enumerate(assignments):
         sample = "" if samples_of(config.search) is None else f"-sample{i + 1}"
         text = yaml.safe_dump(assignment, sort_keys=False)
@@ -88,6 +91,7 @@ def _search(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Recor
         "assignments": assignments,
         "energies_discretised": [share(run.table, a, "energy", config.transmission) for a in assignments],
         "probabilities": model.probabilities(),
+        **({"sampling": _sampling(sampler, history)} if isinstance(sampler, InMemory) else {}),
     }
     return {"schema_version": SCHEMA, "history": history, "result": result}
 
@@ -111,12 +115,20 @@ def _regulariser(run: Run, stage: Stage) -> Regulariser:
     return WeightedEnergy(stage.lam, run.config.latency_weight)
 
 
-def _assignments(run: Run, stage: Stage, model: SearchableNetwork, regulariser: Regulariser) -> list[dict[str, str]]:
+def _sampling(sampler: InMemory, history: list[Record]) -> Sampling:
+    """What a search drew, in its epochs and for its assignments."""
+    noise = [epoch.get("noise", {}) for epoch in history]
+    numbers, iterations = (sum(n.get(key, 0) for n in noise) for key in ("numbers", "iterations"))
+    return sampling_of("mc2ram", sampler.numbers + numbers, sampler.iterations + iterations, sampler.macro)
+
+
+def _assignments(run: Run, stage: Stage, model: SearchableNetwork, regulariser: Regulariser,
+                 sampler: Sampler) -> list[dict[str, str]]:  # fmt: skip
     """What a search has found: the most probable assignment, or a sample of them."""
     samples = samples_of(run.config.search)
     if samples is None:
         return [regulariser.assignment(model)]
-    return population(model, regulariser, samples, stage.seed)
+    return population(model, regulariser, samples, stage.seed, sampler)
 
 
 def _pretrain(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Record:

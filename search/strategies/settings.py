@@ -10,6 +10,8 @@ from pydantic.dataclasses import dataclass
 
 from dse.core.errors import InputError, did_you_mean
 from dse.core.schema import Flag, number, whole
+from search.sampling.macro import Macro
+from search.sampling.sampler import SamplerName
 from search.training.settings import FROM, check_epoch_images, refuse_start
 
 
@@ -65,12 +67,26 @@ class Bilevel(SingleLevel):
                              "null")  # fmt: skip
 
 
+def _check_macro(sampler: SamplerName, macro: Macro) -> None:
+    if sampler == "exact" and macro != Macro():
+        raise InputError("macro", "is given, but the sampler is exact", hint="set sampler: mc2ram")
+
+
 @dataclass(frozen=True, config=FROM)
 class Stochastic(Bilevel):
-    """Algorithm 3: bi-level learning, then `samples` networks from softmax(alpha), of which the best is kept."""
+    """Algorithm 3: bi-level learning, then `samples` networks from softmax(alpha), of which the best is kept.
+
+    `sampler` draws the noise that samples are made of, exactly or as a `macro` inside SRAM would (docs/sampler.md).
+    """
 
     mode: Literal["stochastic"] = "stochastic"  # type: ignore[assignment]
     samples: Annotated[int, whole(1, 10_000)] = 6
+    sampler: SamplerName = "exact"
+    macro: Macro = Macro()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_macro(self.sampler, self.macro)
 
 
 @dataclass(frozen=True, config=FROM)
@@ -87,6 +103,7 @@ class Variational(SingleLevel):
     """Relaxed samples, from `temperature` to `temperature_end`; `kl` weighs the divergence from a uniform choice.
 
     The most probable assignment is relearnt, or, if `samples` is given, that many samples, of which the best is kept.
+    `sampler` and `macro` are as in `Stochastic`; here the noise of every step is drawn by it, too.
     """
 
     mode: Literal["variational"] = "variational"  # type: ignore[assignment]
@@ -94,6 +111,12 @@ class Variational(SingleLevel):
     temperature_end: Annotated[float, number(0, 1000, above=True)] = 0.2
     kl: Annotated[float, number(0, 1e6)] = 0.01
     samples: Annotated[int, whole(1, 10_000)] | None = None
+    sampler: SamplerName = "exact"
+    macro: Macro = Macro()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_macro(self.sampler, self.macro)
 
 
 @dataclass(frozen=True, config=FROM)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from search.objective import Regulariser
+from search.sampling.sampler import EXACT, Sampler
 from search.strategies.bilevel import bilevel
 from search.strategies.learner import Learner
 from search.strategies.settings import Stochastic
@@ -21,7 +22,8 @@ def stochastic(learner: Learner[Stochastic]) -> list[Record]:
     return bilevel(learner)
 
 
-def population(model: SearchableNetwork, regulariser: Regulariser, samples: int, seed: int) -> list[dict[str, str]]:
+def population(model: SearchableNetwork, regulariser: Regulariser, samples: int, seed: int,
+               sampler: Sampler = EXACT) -> list[dict[str, str]]:  # fmt: skip
     """Step 2: `samples` assignments drawn from softmax(alpha), within the budget if there is one; some may agree."""
     generator = torch.Generator().manual_seed(seed)
-    return [regulariser.sample(model, generator) for _ in range(samples)]
+    return [regulariser.sample(model, generator, sampler) for _ in range(samples)]

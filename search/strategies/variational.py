@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from search.sampling.sampler import EXACT, InMemory, Sampler, sampler_of
 from search.strategies.learner import Learner
 from search.strategies.settings import Variational
 from search.supernet import SearchableNetwork
@@ -22,18 +23,22 @@ from search.training.checkpoint import Record
 def variational(learner: Learner[Variational]) -> list[Record]:
     """Updates alpha on a validation batch, then theta on a training batch, both under relaxed samples."""
     model, settings = learner.model, learner.settings
+    sampler = sampler_of(settings.sampler, settings.macro)
     for epoch in learner.epochs(settings.epochs):
         temperature = settings.temperature
         for batch in learner.batches(epoch):
             temperature = annealed(settings, epoch.progress)
             if learner.learns_alpha(epoch):
-                with model.relaxed(relaxed_sample(model, temperature)):
+                with model.relaxed(relaxed_sample(model, temperature, sampler)):
                     loss = learner.loss(learner.held_out())
                 learner.update_alpha(loss + settings.kl * divergence(model))
-            with model.relaxed(relaxed_sample(model, temperature)):
+            with model.relaxed(relaxed_sample(model, temperature, sampler)):
                 loss = learner.loss(batch)
             learner.update_theta(loss, epoch)
         epoch.record.update(temperature=temperature, divergence=float(divergence(model).detach()))
+        if isinstance(sampler, InMemory):
+            epoch.record["noise"] = {"numbers": sampler.numbers, "iterations": sampler.iterations}
+            sampler.numbers = sampler.iterations = 0
     return learner.history
 
 
@@ -42,14 +47,14 @@ def annealed(settings: Variational, progress: float) -> float:
     return float(settings.temperature * (settings.temperature_end / settings.temperature) ** progress)
 
 
-def relaxed_sample(model: SearchableNetwork, temperature: float) -> list[Tensor]:
+def relaxed_sample(model: SearchableNetwork, temperature: float, sampler: Sampler = EXACT) -> list[Tensor]:
     """softmax((alpha + Gumbel noise) / temperature) of each layer, in the order of `alphas`.
 
     The largest share is a candidate's with the probability softmax(alpha); the colder, the closer the share is to 1.
     """
     sizes = [len(alpha) for alpha in model.alphas()]
     # From the CPU's generator, which every epoch sets again: one transfer of noise for all layers.
-    noise = -torch.empty(sum(sizes)).exponential_().log()
+    noise = -sampler.exponential(sum(sizes)).log()
     if sizes:
         noise = noise.to(model.alphas()[0].device)
     return [

@@ -21,6 +21,7 @@ SHIPPED = {
     "protocol": (ROOT / "search" / "reproduce" / "protocols").glob("*.yaml"),
     "workload": data_dir("workloads").glob("*.yaml"),
     "operators": data_dir("arch_specs").glob("operators*.yaml"),
+    "mixture": (ROOT / "search" / "sampling" / "mixtures").glob("*.yaml"),
 }
 WRONG: dict[str, Any] = {
     "run": {"name": "x", "lamdas": [1]},
@@ -28,6 +29,7 @@ WRONG: dict[str, Any] = {
     "protocol": {"figures": {"fig5": []}},
     "workload": {"version": 2, "layers": []},
     "operators": {"bits": [64], "operators": {}},
+    "mixture": {"weights": [1], "means": [[0]]},
 }
 
 Run = Callable[..., tuple[int, str, str]]

@@ -16,7 +16,8 @@ import pytest
 import dse
 import search
 
-EXPLAINED = ("dse.workload", "dse.hardware", "search.costs", "search.knapsack", "search.networks", "search.spaces")
+EXPLAINED = ("dse.workload", "dse.hardware", "search.costs", "search.knapsack", "search.networks", "search.sampling",
+             "search.spaces")  # fmt: skip
 """Packages and modules whose every public function has an example."""
 
 TABLE = Path(__file__).parents[2] / "results" / "squeezenet_cifar" / "table.csv"

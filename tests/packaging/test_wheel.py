@@ -126,6 +126,10 @@ def test_shipped_workloads_networks_and_digits_are_read(environment: Path, tmp_p
     assert called(environment, tmp_path, "python", "-c", script).split() == ["26", "squeezenet_cifar", "898"]
 
 
+def test_a_shipped_mixture_is_sampled(environment: Path, tmp_path: Path) -> None:
+    assert "64 samples of two_modes" in called(environment, tmp_path, "enos", "sample", "two_modes", "--samples", "64")
+
+
 def test_type_checkers_see_the_types(environment: Path, tmp_path: Path) -> None:
     lines = [
         "from typing import assert_type",

@@ -153,6 +153,19 @@ def test_changes_take_the_place_of_the_files_fields(tmp_path: Path) -> None:
             "name: x\nsearch: {mode: stochastic, samples: 0}",
             r"search.samples: found 0 \(allowed: a whole number from 1",
         ),
+        (
+            "name: x\nsearch: {mode: stochastic, sampler: sram}",
+            r"search.sampler: found 'sram'; did you mean 'mc2ram'\? ",
+        ),
+        (
+            "name: x\nsearch: {mode: variational, macro: {adc_bits: 4}}",
+            r"search.macro: is given, but the sampler is exact; set sampler: mc2ram",
+        ),
+        (
+            "name: x\nsearch: {mode: stochastic, sampler: mc2ram, macro: {adc_bits: 99}}",
+            r"search.macro.adc_bits: found 99 \(allowed: a whole number from 1 to 16\)",
+        ),
+        ("name: x\nsearch: {mode: bilevel, sampler: mc2ram}", r"search.sampler: mode bilevel does not use it"),
         ("name: x\nsearch: {mode: variational, temperature: 0}", r"search.temperature: found 0 \(allowed: .* above 0"),
         ("name: x\nsearch: {mode: sequential, cycle_epochs: 1.5}", r"search.cycle_epochs: found 1.5"),
         ("name: x\namp: 1", r"amp: found 1 \(allowed: true, false\)"),

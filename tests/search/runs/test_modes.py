@@ -14,6 +14,7 @@ import yaml
 
 from dse.core.errors import InputError
 from dse.table.cost_table import CostTable
+from search.report.run_page import write_report
 from search.report.text import details
 from search.runs.config import RunConfig, config_yaml, load_config
 from search.runs.results import merged, most_accurate, pareto
@@ -87,6 +88,20 @@ def test_the_variational_mode_takes_the_most_probable_or_samples(
     assert several["networks"][-1]["probabilities"] == point["probabilities"]
 
 
+def test_noise_from_inside_sram_is_reported(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
+    by = ["search.sampler=mc2ram", "search.macro={burn_in: 9}", "seeds=[0]"]
+    results, _ = start(changed(tmp_path, *STOCHASTIC, *by), table, tmp_path / "run")
+    assert [(s["seed"], s["lambda"]) for s in results["sampling"]] == [(0, 0.0), (0, 0.5)]
+    for s in results["sampling"]:
+        assert (s["sampler"], s["numbers"], s["iterations"]) == ("mc2ram", 7 * 2 * 2, 7 * 2 * 2 * 10)  # 2 layers
+        assert s["cycles"] == 4 * s["iterations"] and s["energy_pj"] == pytest.approx(0.091 * s["iterations"])
+    text = "\n".join(details(results))
+    assert "Sampling by mc2ram, lambda 0.5, seed 0: 28 numbers in 280 iterations, 1,120 cycles, 0.02548 nJ" in text
+    write_report(tmp_path / "run")
+    assert "Sampling by mc2ram, lambda 0.5, seed 0: 28 numbers" in (tmp_path / "run" / "report.html").read_text()
+    assert "sampling" not in start(changed(tmp_path, *STOCHASTIC, "seeds=[0]"), table, tmp_path / "exact")[0]
+
+
 def test_cycles_are_kept(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
     chosen = changed(tmp_path, "search.mode=sequential", "search.epochs=null", "seeds=[0]")
     results, worked = start(chosen, table, tmp_path / "run")
@@ -140,6 +155,7 @@ def test_a_search_without_a_choice_is_refused(config: RunConfig, table: CostTabl
     [
         (("search.mode=sequential", "search.epochs=null", "search.cycle_epochs=2"), 5, 1),
         (("search.mode=stochastic", "search.samples=4", "candidates=[T8, BC8]", "seeds=[0]"), 10, 2),
+        (("search.mode=variational", "search.sampler=mc2ram", "search.samples=2", "seeds=[0]", "baselines=[T8]"), 5, 1),
     ],
 )
 def test_killed_and_started_again_gives_the_same(

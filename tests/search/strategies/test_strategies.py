@@ -14,6 +14,8 @@ import torch
 
 from search.data.datasets import Split
 from search.objective import WeightedEnergy
+from search.sampling.macro import Macro
+from search.sampling.sampler import InMemory
 from search.strategies.modes import STRATEGIES
 from search.strategies.sequential import surest
 from search.strategies.stochastic import population
@@ -140,6 +142,47 @@ def test_populations_are_decided_by_the_seed() -> None:
     assert drawn == population(model, WeightedEnergy(1.0), 50, 3) != population(model, WeightedEnergy(1.0), 50, 4)
     assert len(drawn) == 50 and len({tuple(a.values()) for a in drawn}) > 20
     assert drawn[:5] == population(model, WeightedEnergy(1.0), 5, 3)
+
+
+def test_the_exact_sampler_leaves_populations_and_noise_as_they_were() -> None:
+    model = small_model()
+    noise = torch.Generator().manual_seed(3)
+    expected = []
+    for layer, _ in model.choices():
+        gumbel = -torch.log(-torch.log(torch.rand(len(layer.candidates), generator=noise, dtype=torch.float64)))
+        expected.append(layer.candidates[int((torch.from_numpy(layer.log_weights()) + gumbel).argmax())].name)
+    assert list(population(model, WeightedEnergy(1.0), 1, 3)[0].values()) == expected
+    torch.manual_seed(5)
+    gumbels = torch.split(
+        -torch.empty(sum(map(len, model.alphas()))).exponential_().log(), list(map(len, model.alphas()))
+    )
+    torch.manual_seed(5)
+    for share, alpha, gumbel in zip(relaxed_sample(model, 0.7), model.alphas(), gumbels, strict=True):
+        assert torch.equal(share, ((alpha + gumbel) / 0.7).softmax(0))
+
+
+@pytest.mark.parametrize("mode", ["stochastic", "variational"])
+def test_noise_from_inside_sram_is_drawn_and_counted(mode: str, tmp_path: Path) -> None:
+    exact, noisy = (
+        make_learner(mode, tmp_path / f"{name}.pt", sampler=name, **({"macro": Macro(burn_in=5)} if i else {}))
+        for i, name in enumerate(("exact", "mc2ram"))
+    )
+    histories = [STRATEGIES[mode](learner) for learner in (exact, noisy)]
+    assert all("noise" not in record for record in histories[0])
+    same = all(map(torch.equal, exact.model.alphas(), noisy.model.alphas()))
+    if mode == "stochastic":  # its noise is of the population alone
+        assert same and all("noise" not in record for record in histories[1])
+    else:
+        assert not same
+        numbers = [record["noise"]["numbers"] for record in histories[1]]
+        candidates = sum(map(len, noisy.model.alphas()))
+        assert numbers[0] % candidates == 0 and numbers[1] == numbers[2] == 2 * numbers[0]  # the first is a warm-up
+        assert [r["noise"]["iterations"] for r in histories[1]] == [6 * n for n in numbers]
+    sampler = InMemory(Macro(burn_in=5))
+    drawn = population(noisy.model, WeightedEnergy(1.0), 20, 3, sampler)
+    assert drawn == population(noisy.model, WeightedEnergy(1.0), 20, 3, InMemory(Macro(burn_in=5)))
+    assert drawn != population(noisy.model, WeightedEnergy(1.0), 20, 3)
+    assert sampler.numbers == 20 * sum(len(layer.candidates) for layer, _ in noisy.model.choices())
 
 
 def test_relaxed_samples_are_near_what_they_stand_for() -> None:
