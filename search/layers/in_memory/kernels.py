@@ -1,0 +1,96 @@
+"""Sums of one-bit products on a CPU: the bits of a group of rows lie in words of 64 bits, whose ones are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _jit(function: F) -> F:
+    return cast(F, numba.njit(cache=True, nogil=True)(function))
+
+
+@intrinsic
+def _count_ones(typing_context: Any, word: Any) -> Any:
+    """The number of ones of a word of 64 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
+
+
+_ones: Any = _count_ones  # numba gives it the missing argument
+
+
+def packed(codes: NDArray[np.int64], planes: int, rows: int) -> NDArray[np.uint64]:
+    """The bit planes of codes (..., inputs), as words (..., groups of rows, planes, words of 64 bits)."""
+    flat = codes.reshape(-1, codes.shape[-1])
+    chunks, words = -(-flat.shape[1] // rows), -(-min(rows, flat.shape[1]) // 64)
+    result = np.zeros((len(flat), chunks, planes, words), np.uint64)
+    for i in range(len(flat)):
+        _pack(flat[i], rows, result[i])
+    return result.reshape(*codes.shape[:-1], chunks, planes, words)
+
+
+def code_sums(
+    inputs: NDArray[np.int64], weights: NDArray[np.uint64], of_inputs: NDArray[np.int64],
+    of_weights: NDArray[np.int64], codes: NDArray[np.int64], rows: int,
+) -> NDArray[np.int64]:  # fmt: skip
+    """The sums over groups of rows and planes of coefficients * code, shape (positions, groups, outputs).
+
+    Args:
+        inputs: codes of the inputs, shape (positions, groups, inputs of an output).
+        weights: `packed`, shape (groups, outputs, groups of rows, planes, words).
+        of_inputs, of_weights: coefficients of the planes.
+        codes: what the ADC gives for each sum.
+    """
+    result = np.zeros((*inputs.shape[:2], weights.shape[1]), np.int64)
+    _sums(inputs, weights, of_inputs, of_weights, codes, rows, result)
+    return result
+
+
+@_jit
+def _pack(codes: Any, rows: Any, out: Any) -> None:
+    one = np.uint64(1)
+    for k in range(codes.size):
+        chunk, place = k // rows, k % rows
+        code, word, shift = codes[k], place // 64, np.uint64(place % 64)
+        for p in range(out.shape[1]):
+            if (code >> p) & 1:
+                out[chunk, p, word] |= one << shift
+
+
+@_jit
+def _sums(inputs: Any, weights: Any, of_inputs: Any, of_weights: Any, codes: Any, rows: Any, result: Any) -> None:
+    groups, outputs, chunks, planes, words = weights.shape
+    bits = np.zeros((chunks, of_inputs.size, words), np.uint64)
+    for i in range(len(inputs)):
+        for g in range(groups):
+            bits[:] = 0
+            _pack(inputs[i, g], rows, bits)
+            for o in range(outputs):
+                total = 0
+                for c in range(chunks):
+                    for q in range(planes):
+                        of_plane = 0
+                        if words == 1:
+                            row = weights[g, o, c, q, 0]
+                            for p in range(of_inputs.size):
+                                of_plane += of_inputs[p] * codes[_ones(bits[c, p, 0] & row)]
+                        else:
+                            for p in range(of_inputs.size):
+                                count = np.uint64(0)
+                                for w in range(words):
+                                    count += _ones(bits[c, p, w] & weights[g, o, c, q, w])
+                                of_plane += of_inputs[p] * codes[count]
+                        total += of_weights[q] * of_plane
+                result[i, g, o] = total
