@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+import torch
 from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from search.layers.view_kernels import pool
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,7 +58,14 @@ def code_sums(
         codes: what the ADC gives for each sum.
     """
     result = np.zeros((*inputs.shape[:2], weights.shape[1]), np.int64)
-    _sums(inputs, weights, of_inputs, of_weights, codes, rows, result)
+    count = max(1, min(torch.get_num_threads(), len(inputs)))
+    bounds = [len(inputs) * i // count for i in range(count + 1)]
+    arguments = [(inputs[a:b], weights, of_inputs, of_weights, codes, rows, result[a:b])
+                 for a, b in itertools.pairwise(bounds)]  # fmt: skip
+    others = [pool(count).submit(_sums, *own) for own in arguments[1:]]
+    _sums(*arguments[0])
+    for other in others:
+        other.result()
     return result
 
 
