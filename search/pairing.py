@@ -176,15 +176,17 @@ def pinned_candidates(
 
 
 def candidates_of_product(name: str, known: Sequence[Candidate], pinned: bool) -> list[Candidate]:
-    """Those of the candidates that a product of two activations can have: the typical ones.
+    """Those of the candidates that a product of two activations can have: the typical ones that are not in memory.
+
+    In memory one operand would have to be written into the cells for each image.
 
     Raises:
         InputError: it is pinned to another.
     """
-    found = [c for c in known if c.operator == "typical"]
+    found = [c for c in known if c.operator == "typical" and c.macro is None]
     if pinned and not found:
         problem = f"found {known[0].name!r}, but {name!r} is a product of two activations"
-        raise InputError(f"pins.{name}", problem, "candidates of the typical operator")
+        raise InputError(f"pins.{name}", problem, "candidates of the typical operator without a macro")
     return found
 
 
