@@ -150,7 +150,8 @@ class Layers:
     steepness: Annotated[float, number(0, 1000, above=True)] = 10.0
 
 
-_Mismatch, _Offset = Annotated[float, number(0, 1)], Annotated[float, number(0, 1000)]
+_Mismatch = Annotated[float, number(0, 1)]
+_Offset = Annotated[float, number(0, 1000)]
 
 
 @dataclass(frozen=True, config=CONFIG)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from statistics import fmean, pstdev
+from statistics import mean, pstdev
 
 import torch
 import yaml
@@ -193,4 +193,4 @@ def _on_chips(run: Run, network: nn.Module, data: Dataset) -> Record:
     metric = compute(run.config).metric
     values = over_chips(network, chips.number, chips.mismatch, chips.offset, lambda: metric.of(network, data.test))
     worst = min(values, key=metric.measure.rank)
-    return {"chips": {"mean": fmean(values), "deviation": pstdev(values), "worst": worst, "values": values}}
+    return {"chips": {"mean": mean(values), "deviation": pstdev(values), "worst": worst, "values": values}}
