@@ -55,6 +55,7 @@ MENU = {
         "mapper",
         "imperfect",
         "operators",
+        "in_memory",
         "timeloop",
         "designs",
         "accelergy",
