@@ -191,9 +191,12 @@ def candidates_of_product(name: str, known: Sequence[Candidate], pinned: bool) -
 
 
 def typical(table: CostTable, row: str, candidate: str) -> str:
-    """The typical candidate with the bits of `candidate`, which a product has in its place; that of 8 bits if none."""
+    """The typical candidate with the bits of `candidate`, of the first computing mode that has one.
+
+    A product of two activations has it in the place of `candidate`; that of 8 bits if there is none.
+    """
     wanted = table.row(row, candidate)
-    if wanted["operator"] == "typical":
+    if wanted["operator"] == "typical" and "@" not in candidate:  # of the first mode, which is not in memory
         return candidate
     of_row = [table.row(row, name) for name in table.candidates]
     key = ("typical", wanted["bits"], "ok")

@@ -188,9 +188,11 @@ class MixedLayer(StandIn, Choice):
         chosen = list(self.computed())
         if self.errors is None or traced(x) or not any(rounds(self.candidates[i]) for i in chosen):
             return None
+        if captured(x):  # which `search.training.cuda_graphs` takes for a network that has no graph
+            raise RuntimeError("layers in memory measure their conversions now and then")
         again = self.training and torch._C._current_graph_task_id() != -1
         if not again and x.numel() > 0:
-            due = [i for i in chosen if rounds(self.candidates[i]) and self.errors.due(i, self.training, captured(x))]
+            due = [i for i in chosen if rounds(self.candidates[i]) and self.errors.due(i, self.training)]
             self._measure(x, inputs, due, output_size)
         return self.errors.used(again)[:, chosen]
 

@@ -50,12 +50,12 @@ class ConversionErrors(nn.Module):
         self.calls = [0] * candidates
         self._used: Tensor | None = None
 
-    def due(self, index: int, training: bool, always: bool = False) -> bool:
+    def due(self, index: int, training: bool) -> bool:
         """Whether a candidate is to be measured in this call, which is counted if it is one of training."""
         calls = self.calls[index]
         if training:
             self.calls[index] += 1
-        return always or calls == 0 or (training and calls % EVERY == 0)
+        return calls == 0 or (training and calls % EVERY == 0)
 
     @torch.no_grad()
     def measure(self, index: int, array: Array, words: Tensor, scale: Tensor) -> None:

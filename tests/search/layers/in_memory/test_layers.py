@@ -181,5 +181,13 @@ def test_what_an_array_cannot_compute_is_refused_by_name() -> None:
         MixedProduct([in_memory("T4")])
 
 
+def test_a_cuda_graph_is_refused_while_it_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = MixedLayer(conv(), [in_memory("T4")])
+    mixed(inputs(1))
+    monkeypatch.setattr("search.layers.mixed_layer.captured", lambda x: True)
+    with pytest.raises(RuntimeError, match="measure their conversions"):
+        mixed(inputs(1))
+
+
 def test_a_layer_without_conversions_has_the_state_that_it_had() -> None:
     assert not any(name.startswith("errors") for name in MixedLayer(conv(), DIGITAL).state_dict())
