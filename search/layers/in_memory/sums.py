@@ -75,7 +75,8 @@ class Array:
                                       strict=True):  # fmt: skip
             for c, first in enumerate(range(0, inputs.shape[-1], rows)):
                 part = slice(first, first + rows)
-                analog = torch.einsum("ngk,gkqo->ngqo", plane[..., part], cells[:, part])
+                with torch.autocast(inputs.device.type, enabled=False):
+                    analog = torch.einsum("ngk,gkqo->ngqo", plane[..., part], cells[:, part])
                 if chip is None:
                     code = table[analog.round_().to(torch.int64)].to(torch.float64)
                 else:

@@ -14,10 +14,12 @@ from torch.utils.checkpoint import checkpoint
 from dse.core.errors import InputError
 from dse.core.shipped import data_dir
 from dse.hardware.candidates import Candidate, Macro, load_candidates
+from search.data.datasets import digits
 from search.layers.in_memory.adc import rounds
 from search.layers.in_memory.chips import Chip
 from search.layers.mixed_layer import LayerOptions, MixedLayer
 from search.layers.mixed_product import MixedProduct
+from search.training.train import batches
 
 DIGITAL = load_candidates()
 BY_NAME = {c.name: c for c in load_candidates(data_dir("arch_specs") / "operators_extended.yaml")}
@@ -98,6 +100,49 @@ def test_training_has_the_mean_and_the_variance_of_the_array(name: str, adc: int
     assert ((trained.mean((0, 2, 3)) - exact.mean((0, 2, 3))).abs() < 0.1 * deviation + 1e-4).all()
     ratio = trained.var() / exact.var()
     assert 0.85 < float(ratio) < 1.18
+
+
+@pytest.mark.parametrize("name", ["T8", "MF8", "MF4", "BC4"])
+def test_training_has_mean_and_variance_on_activations_of_a_trained_network(name: str) -> None:
+    data = digits(subset=600)
+    torch.manual_seed(0)
+    first, second = MixedLayer(nn.Conv2d(1, 12, 3, padding=1), [BY_NAME[name]]), MixedLayer(conv12(), [BY_NAME[name]])
+    network = nn.Sequential(first, nn.BatchNorm2d(12), nn.ReLU(), second, nn.BatchNorm2d(16), nn.ReLU(),
+                            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))  # fmt: skip
+    optimiser = torch.optim.Adam(network.parameters(), 0.01)
+    for epoch in range(4):
+        for images, labels in batches(data.train, 40, 0, epoch):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+    mixed = MixedLayer(copy.deepcopy(second.layer), [in_memory(name)])
+    with torch.no_grad():
+        x = network.eval()[:3](data.train.prepared(data.train.images[:320]))
+        for i in range(96):
+            mixed(x[32 * (i % 10) :][:32])
+        trained, exact = mixed(x), mixed.eval()(x)
+    deviation = exact.std((0, 2, 3)).clamp_min(1e-6)
+    assert ((trained.mean((0, 2, 3)) - exact.mean((0, 2, 3))).abs() < 0.12 * deviation).all()
+    assert 0.9 < float(trained.var() / exact.var()) < 1.1
+
+
+def conv12() -> nn.Conv2d:
+    return nn.Conv2d(12, 16, 3, padding=1)
+
+
+def test_autocast_changes_little() -> None:
+    """Candidates of a layer, and one alone, whose unit is apart from its words in bfloat16."""
+    for candidates in ([in_memory("MF8")], [in_memory("MF8"), in_memory("T4", adc=3)]):
+        mixed = MixedLayer(conv(), candidates)
+        with torch.no_grad():
+            for seed in range(9):
+                mixed(inputs(seed))
+            torch.manual_seed(0)
+            y = mixed(inputs(1))
+            torch.manual_seed(0)
+            with torch.autocast("cpu", torch.bfloat16):
+                reduced = mixed(inputs(1))
+        assert float((y - reduced).std() / y.std()) < 0.03
 
 
 def test_each_candidate_adds_its_share_of_the_error() -> None:
