@@ -88,6 +88,15 @@ def _sums(inputs: Any, weights: Any, of_inputs: Any, of_weights: Any, codes: Any
         for g in range(groups):
             bits[:] = 0
             _pack(inputs[i, g], rows, bits)
+            if words == 1 and of_inputs.size == 1:  # the loop over more planes is the inner one
+                for o in range(outputs):
+                    total = 0
+                    for c in range(chunks):
+                        column = bits[c, 0, 0]
+                        for q in range(planes):
+                            total += of_weights[q] * codes[_ones(column & weights[g, o, c, q, 0])]
+                    result[i, g, o] = of_inputs[0] * total
+                continue
             for o in range(outputs):
                 total = 0
                 for c in range(chunks):
