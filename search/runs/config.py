@@ -345,7 +345,7 @@ def _with_candidates(config: RunConfig, given: Mapping[str, Any], file: object) 
     in_memory = [c.name for c in config.declared if c.macro is not None]
     if config.chips is not None and not {*in_memory} & {*config.candidates, *named.values()}:
         raise InputError(f"{file}: chips", "found, but no candidate of the run is computed in memory",
-                         in_memory or "not given")  # fmt: skip
+                         hint=f"name one of {', '.join(in_memory)}" if in_memory else "leave it out")  # fmt: skip
     return config
 
 

@@ -47,7 +47,7 @@ class Windows:
     def _rows(self, x: Tensor) -> Tensor:
         if self.backwards:
             x = x.flip(-2, -1)
-        return x.reshape(x.shape[:-3].numel(), self.groups, -1)
+        return x.reshape(x.shape[:-3].numel(), self.groups, x.shape[-3:].numel() // self.groups)
 
 
 def windows(layer: Layer, x: Tensor, output_size: Sequence[int] | None = None) -> Windows:
@@ -95,5 +95,5 @@ def in_shape(sums: Tensor, of: Windows) -> Tensor:
     if of.shape[-1] == -1:
         return sums.reshape(*of.shape[:-1], sums.shape[-1])
     high, wide = of.view.shape[4:]
-    batched = sums.reshape(len(of.view), high, wide, -1).permute(0, 3, 1, 2)
+    batched = sums.reshape(len(of.view), high, wide, sums.shape[-1]).permute(0, 3, 1, 2)
     return batched.reshape(*(sums.shape[-1] if n == -1 else n for n in of.shape))

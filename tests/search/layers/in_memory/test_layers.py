@@ -226,6 +226,17 @@ def test_what_an_array_cannot_compute_is_refused_by_name() -> None:
         MixedProduct([in_memory("T4")])
 
 
+@pytest.mark.parametrize("layer", [nn.Linear(8, 5), nn.Conv2d(8, 4, 3)])
+def test_a_batch_may_be_empty(layer: Any) -> None:
+    mixed = MixedLayer(layer, [in_memory("MF8")])
+    shape = (8,) if isinstance(layer, nn.Linear) else (8, 6, 6)
+    mixed(torch.randn(4, *shape))
+    assert mixed(torch.randn(0, *shape)).shape[0] == 0
+    with torch.no_grad():
+        assert mixed.eval()(torch.randn(0, *shape)).shape == layer(torch.randn(0, *shape)).shape
+        assert mixed(torch.randn(*shape)).shape == layer(torch.randn(*shape)).shape
+
+
 def test_a_cuda_graph_is_refused_while_it_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     mixed = MixedLayer(conv(), [in_memory("T4")])
     mixed(inputs(1))
