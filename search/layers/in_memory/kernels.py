@@ -58,15 +58,61 @@ def code_sums(
         codes: what the ADC gives for each sum.
     """
     result = np.zeros((*inputs.shape[:2], weights.shape[1]), np.int64)
+    _in_threads(_sums, inputs, result, weights, of_inputs, of_weights, codes, rows)
+    return result
+
+
+def varied_sums(
+    inputs: NDArray[np.int64], cells: NDArray[np.float32], offsets: NDArray[np.float32], of_inputs: NDArray[np.int64],
+    of_weights: NDArray[np.int64], rows: int, step: float, most: int,
+) -> NDArray[np.float64]:  # fmt: skip
+    """The same with what each cell adds and each ADC's offset, which are real numbers.
+
+    Args:
+        cells: shape (groups, inputs of an output, planes, outputs).
+        offsets: in codes, shape (groups of rows, groups, planes, outputs).
+        step: products for a code.
+        most: the largest code.
+    """
+    result = np.zeros((*inputs.shape[:2], cells.shape[3]), np.float64)
+    flat_cells, flat_offsets = cells.reshape(*cells.shape[:2], -1), offsets.reshape(*offsets.shape[:2], -1)
+    fixed = (flat_cells, flat_offsets, of_inputs, of_weights, rows, np.float32(step), np.float32(most))
+    _in_threads(_varied_sums, inputs, result, *fixed)
+    return result
+
+
+def _in_threads(kernel: Any, inputs: Any, result: Any, *fixed: Any) -> None:
+    """Runs a kernel over the positions, in torch's number of threads."""
     count = max(1, min(torch.get_num_threads(), len(inputs)))
     bounds = [len(inputs) * i // count for i in range(count + 1)]
-    arguments = [(inputs[a:b], weights, of_inputs, of_weights, codes, rows, result[a:b])
-                 for a, b in itertools.pairwise(bounds)]  # fmt: skip
-    others = [pool(count).submit(_sums, *own) for own in arguments[1:]]
-    _sums(*arguments[0])
+    parts = [(inputs[a:b], *fixed, result[a:b]) for a, b in itertools.pairwise(bounds)]
+    others = [pool(count).submit(kernel, *part) for part in parts[1:]]
+    kernel(*parts[0])
     for other in others:
         other.result()
-    return result
+
+
+@_jit
+def _varied_sums(inputs: Any, cells: Any, offsets: Any, of_inputs: Any, of_weights: Any, rows: Any, step: Any,
+                 most: Any, result: Any) -> None:  # fmt: skip
+    columns, outputs = cells.shape[2], result.shape[2]
+    analog, total, zero = np.zeros(columns, np.float32), np.zeros(columns, np.float64), np.float32(0)
+    for i in range(len(inputs)):
+        for g in range(inputs.shape[1]):
+            codes, total[:] = inputs[i, g], 0
+            for c in range(len(offsets)):
+                for p in range(of_inputs.size):
+                    analog[:] = 0
+                    for k in range(c * rows, min((c + 1) * rows, codes.size)):
+                        if (codes[k] >> p) & 1:
+                            row = cells[g, k]
+                            for j in range(columns):
+                                analog[j] += row[j]
+                    factor, shift = np.float64(of_inputs[p]), offsets[c, g]
+                    for j in range(columns):
+                        total[j] += factor * min(max(np.rint(analog[j] / step + shift[j]), zero), most)
+            for j in range(columns):
+                result[i, g, j % outputs] += of_weights[j // outputs] * total[j]
 
 
 @_jit

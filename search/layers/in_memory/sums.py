@@ -12,7 +12,7 @@ from torch import Tensor
 from dse.hardware.candidates import Candidate, Macro
 from search.layers.in_memory.adc import codes, most
 from search.layers.in_memory.chips import Chip, Variation
-from search.layers.in_memory.kernels import code_sums, packed
+from search.layers.in_memory.kernels import code_sums, packed, varied_sums
 from search.layers.in_memory.planes import Term, terms_of
 
 
@@ -52,20 +52,30 @@ class Array:
 
     def _converted(self, term: Term, index: int, words: Tensor) -> Tensor:
         inputs, weights = term.inputs.codes(words), term.weights.codes(self.weights[index])
-        if self.variation or self.portable or words.device.type != "cpu":
+        if self.portable or words.device.type != "cpu":
             return self._by_products(term, index, inputs, weights)
-        bits = packed(weights.numpy(), len(term.weights.coefficients), self.macro.rows)
         of_inputs, of_weights = (np.array(e.coefficients, np.int64) for e in (term.inputs, term.weights))
-        found = code_sums(
-            inputs.contiguous().numpy(), bits, of_inputs, of_weights, codes(self.macro).numpy(), self.macro.rows
-        )
+        seen, rows = inputs.contiguous().numpy(), self.macro.rows
+        if self.variation:
+            chip = self.variation[index]
+            cells = (self._cells(term, weights) * chip.cells).contiguous().numpy()
+            step, largest = self.macro.step, most(self.macro)
+            varied = varied_sums(seen, cells, chip.offsets.numpy(), of_inputs, of_weights, rows, step, largest)
+            return torch.from_numpy(varied)
+        bits = packed(weights.numpy(), len(term.weights.coefficients), rows)
+        found = code_sums(seen, bits, of_inputs, of_weights, codes(self.macro).numpy(), rows)
         return torch.from_numpy(found).to(torch.float64)
+
+    @staticmethod
+    def _cells(term: Term, weights: Tensor) -> Tensor:
+        """The bits of the weights, shape (groups, inputs, planes, outputs)."""
+        return bit_planes(weights, len(term.weights.coefficients)).permute(1, 3, 0, 2)
 
     def _by_products(self, term: Term, index: int, inputs: Tensor, weights: Tensor) -> Tensor:
         """The same by products of matrices of bits, on any device, with the chip's variation."""
         rows, macro = self.macro.rows, self.macro
         chip = self.variation[index] if self.variation else None
-        cells = bit_planes(weights, len(term.weights.coefficients)).permute(1, 3, 0, 2)  # (G, inputs, planes, outputs)
+        cells = self._cells(term, weights)
         if chip is not None:
             cells = cells * chip.cells
         of_weights = torch.tensor(term.weights.coefficients, dtype=torch.float64, device=inputs.device)
