@@ -79,11 +79,7 @@ def test_attributes_given_win_over_defaults_and_none_does_not() -> None:
 @pytest.mark.parametrize(
     ("name", "attributes", "message"),
     [
-        (
-            "flux",
-            {},
-            "unknown component class 'flux' (allowed: SRAM_buffer, SRAM_cim_cells, SRAM_spad, binary_connect_mac",
-        ),
+        ("flux", {}, "unknown component class 'flux' (allowed: SRAM_buffer, SRAM_cim_cells, SRAM_spad, binary_connect_mac"),
         ("SRAM_spad", {"width": 16}, "attribute 'depth' of class SRAM_spad is missing"),
         (
             "SRAM_spad",
