@@ -176,22 +176,27 @@ def pinned_candidates(
 
 
 def candidates_of_product(name: str, known: Sequence[Candidate], pinned: bool) -> list[Candidate]:
-    """Those of the candidates that a product of two activations can have: the typical ones.
+    """Those of the candidates that a product of two activations can have: the typical ones that are not in memory.
+
+    In memory one operand would have to be written into the cells for each image.
 
     Raises:
         InputError: it is pinned to another.
     """
-    found = [c for c in known if c.operator == "typical"]
+    found = [c for c in known if c.operator == "typical" and c.macro is None]
     if pinned and not found:
         problem = f"found {known[0].name!r}, but {name!r} is a product of two activations"
-        raise InputError(f"pins.{name}", problem, "candidates of the typical operator")
+        raise InputError(f"pins.{name}", problem, "candidates of the typical operator without a macro")
     return found
 
 
 def typical(table: CostTable, row: str, candidate: str) -> str:
-    """The typical candidate with the bits of `candidate`, which a product has in its place; that of 8 bits if none."""
+    """The typical candidate with the bits of `candidate`, of the first computing mode that has one.
+
+    A product of two activations has it in the place of `candidate`; that of 8 bits if there is none.
+    """
     wanted = table.row(row, candidate)
-    if wanted["operator"] == "typical":
+    if wanted["operator"] == "typical" and "@" not in candidate:  # of the first mode, which is not in memory
         return candidate
     of_row = [table.row(row, name) for name in table.candidates]
     key = ("typical", wanted["bits"], "ok")

@@ -56,6 +56,7 @@ MENU = {
         "mapper",
         "imperfect",
         "operators",
+        "in_memory",
         "timeloop",
         "designs",
         "accelergy",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dse.core.errors import InputError
+from dse.hardware.candidates import Macro
 from search.layers.mixed_layer import MixedLayer, PlainLayer
 from search.layers.mixed_product import MixedProduct, Operand
 from search.layers.operators import Inputs, View, operator
@@ -48,12 +49,17 @@ class IntegerLayer:
         inputs: words of the input.
         terms: convolutions, or matrix products, with words of the weights.
         bias: shape (outputs,), float32; None without one.
+        mode: the candidate's computing mode; "" for the first or the only one.
+        macro: how its sums are converted in memory (docs/in_memory.md), where words are those of the digital operator;
+            None for sums that are digital.
     """
 
     candidate: str
     inputs: InputWords
     terms: tuple[Term, ...]
     bias: Tensor | None
+    mode: str = ""
+    macro: Macro | None = None
 
 
 def integer_weights(network: nn.Module) -> dict[str, IntegerLayer]:
@@ -90,7 +96,8 @@ def integer_weights(network: nn.Module) -> dict[str, IntegerLayer]:
             inputs, terms = as_words(module, f"layer {name!r}")
             terms = tuple(Term(t.view, t.words.cpu(), t.scale.cpu()) for t in terms)
             bias = None if module.layer.bias is None else module.layer.bias.detach().clone().cpu()
-            found[name] = IntegerLayer(module.candidates[0].name, inputs, terms, bias)
+            (candidate,) = module.candidates
+            found[name] = IntegerLayer(candidate.name, inputs, terms, bias, candidate.mode, candidate.macro)
     if not found:
         raise InputError("network", "has no layer with a candidate", "what SearchableNetwork.discretise returns")
     return found

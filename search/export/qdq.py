@@ -10,6 +10,7 @@ import json
 import logging
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ OPSET = 21
 
 ASSIGNMENT_KEY = "enos.assignment"
 """Metadata of the model: JSON of layer -> candidate."""
+
+MACROS_KEY = "enos.macros"
+"""Metadata of a model with layers in memory: JSON of module -> computing mode and macro. The file computes their sums
+without conversions."""
 
 
 class _Calls:
@@ -255,6 +260,7 @@ def write_onnx(network: nn.Module, assignment: Mapping[str, str], inputs: Inputs
     if isinstance(network, SearchableNetwork):
         network = network.discretise(assignment)
     layers = copy.deepcopy(network).cpu().eval()
+    macros = _macros(layers)
     forms = _forms(layers)  # before the network runs, so that no quantiser begins with the example
     flat = FlatNetwork(layers, call_of(inputs))
     with _quiet():
@@ -263,12 +269,20 @@ def write_onnx(network: nn.Module, assignment: Mapping[str, str], inputs: Inputs
         warnings.warn(f"the ONNX file has a fixed batch, that of the inputs: {why}", stacklevel=2)
     model = program.model
     model.metadata_props[ASSIGNMENT_KEY] = json.dumps(dict(assignment))
+    if macros:
+        model.metadata_props[MACROS_KEY] = json.dumps(macros)
     shaped = shape_of(inputs) is not None
     outputs = ["scores"] if shaped and flat.outputs == ["output"] else flat.outputs
     _rename(model, ["images"] if shaped else flat.inputs, outputs, _names_of_weights(layers))
     _rescope(model, {name for name, m in layers.named_modules() if isinstance(m, QdqProduct)})
     with system_errors(Path(path)):
         program.save(path)
+
+
+def _macros(network: nn.Module) -> dict[str, dict[str, Any]]:
+    """Mode and macro of each layer in memory."""
+    layers = {n: m.candidates[0] for n, m in network.named_modules() if isinstance(m, MixedLayer)}
+    return {n: {"mode": c.mode, **asdict(c.macro)} for n, c in layers.items() if c.macro is not None}
 
 
 @contextlib.contextmanager

@@ -123,16 +123,16 @@ def _geometry(layer: Layer, x: Tensor, output_size: Sequence[int] | None) -> _Ge
     def two(values: Sequence[int], other: int) -> tuple[int, ...]:
         return (*(other,) * (2 - axes), *values)
 
-    output_padding: tuple[int, ...] = (0, 0)
+    added: tuple[int, ...] = (0, 0)
     transposed = isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d)
     if transposed:
-        output_padding = two(_output_padding(layer, x, output_size), 0)
+        added = two(output_padding(layer, x, output_size), 0)
     return _Geometry(
-        two(layer.stride, 1), two(padding, 0), uneven, two(layer.dilation, 1), layer.groups, output_padding, transposed
+        two(layer.stride, 1), two(padding, 0), uneven, two(layer.dilation, 1), layer.groups, added, transposed
     )
 
 
-def _output_padding(layer: Layer, x: Tensor, output_size: Sequence[int] | None) -> tuple[int, ...]:
+def output_padding(layer: Layer, x: Tensor, output_size: Sequence[int] | None) -> tuple[int, ...]:
     """What a transposed convolution adds at the end of each axis, so that its output has the size that is asked for."""
     of_layer: Any = layer
     if output_size is None:

@@ -20,10 +20,16 @@ from dse.hardware.candidates import Candidate
 from search.layers.choice import Choice
 from search.layers.equivalents import TransposedLinear
 from search.layers.fused import Layer, convolve_views, outputs_first, reduced_type
+from search.layers.in_memory.adc import rounds
+from search.layers.in_memory.chips import Chip
+from search.layers.in_memory.errors import SAMPLED, ConversionErrors, spread_out
+from search.layers.in_memory.layers import check_in_memory, layer_sums
+from search.layers.in_memory.sums import Array, on_chip
+from search.layers.in_memory.windows import windows
 from search.layers.input_views import Views
 from search.layers.operators import Inputs, Surrogates, View, Weights, operator
 from search.layers.quantisers import QuantiserName, checked, input_quantiser, weight_quantiser
-from search.layers.quantize import weight_rms
+from search.layers.quantize import captured, weight_rms, words_of
 from search.layers.stand_in import StandIn
 from search.layers.tracing import eager, traced
 from search.layers.weight_kernels import covers, sum_of, summed_weights
@@ -63,6 +69,7 @@ class MixedLayer(StandIn, Choice):
     """
 
     log_scale: nn.Parameter | None
+    errors: ConversionErrors | None
 
     def __init__(self, layer: Layer, candidates: Sequence[Candidate], options: LayerOptions | None = None) -> None:
         weight, count = outputs_first(layer, layer.weight.detach()), len(candidates)
@@ -80,6 +87,9 @@ class MixedLayer(StandIn, Choice):
         if additional:
             widths = [{c.weight_bits} if operator(c.operator).uniform else set() for c in candidates]
         self.quantisers = nn.ModuleList(weight_quantiser(options.quantiser, weight, w) for w in widths)
+        check_in_memory(candidates, options.quantiser)
+        self.errors = ConversionErrors(count, weight) if any(rounds(c) for c in candidates) else None
+        self.chip: tuple[Chip, int] | None = None
 
     def like(self) -> Tensor:
         return self.layer.weight
@@ -117,6 +127,9 @@ class MixedLayer(StandIn, Choice):
                 part[name] = state[name][index : index + 1]
             elif name.startswith("quantisers.0."):
                 part[name] = state[name if shared else name.replace("0", str(index), 1)]
+            elif name.startswith("errors."):
+                assert self.errors is not None
+                part[name] = self.errors.of(index)[name.removeprefix("errors.")]
             elif not name.startswith("layer.") and name != "_extra_state":  # which says what is fixed here
                 part[name] = state[name]
         return part
@@ -129,15 +142,91 @@ class MixedLayer(StandIn, Choice):
             bits: Inputs(rms, self.scale.step(rms, bits), signed)
             for bits in dict.fromkeys(self.candidates[i].act_bits for i in self.computed())
         }
+        found: Tensor | None = None
+        if not self.training and len(self.computed()) == 1 and not traced(x):
+            found = self._in_memory(x, inputs, output_size)
+            if found is not None and not torch.is_grad_enabled():
+                return found
+        line = self._line(x, inputs, output_size) if found is None else None
         apart = len(self.computed()) == 1 and reduced_type(x) is not None
-        names, weight, unit = self._weights_of_views(inputs, rms, apart)
+        names, weight, unit = self._weights_of_views(inputs, rms, apart, None if line is None else line[0])
         steps = {bits: of_width.step for bits, of_width in inputs.items()}
         groups = 1 if isinstance(self.layer, nn.Linear) else self.layer.groups
         views = Views(names, signed, self.options.surrogates, groups, isinstance(self.layer, nn.Linear))
-        return convolve_views(x, steps, rms, views, self.layer, weight, unit, output_size)
+        y = convolve_views(x, steps, rms, views, self.layer, weight, unit, output_size)
+        if found is not None:  # the array's values, with the gradient of the digital operator
+            return y + (found - y).detach()
+        return y if line is None else self._with_errors(y, line)
+
+    def arrays(self, inputs: dict[int, Inputs]) -> dict[int, tuple[Array, Tensor]]:
+        """Index of each computed candidate in memory -> its array, and the value of one unit of its sums, (out,)."""
+        groups = 1 if isinstance(self.layer, nn.Linear) else self.layer.groups
+        found = {}
+        for i, (words, scale) in zip(self.computed(), self.candidate_weights(inputs), strict=True):
+            candidate = self.candidates[i]
+            if candidate.macro is not None:
+                cells = tuple(w.detach().reshape(groups, len(w) // groups, -1) for w in words)
+                array = Array(candidate, inputs[candidate.act_bits].signed, cells)
+                array = array if self.chip is None else on_chip(array, *self.chip)
+                found[i] = array, scale.detach().expand(len(words[0]), *[1] * (words[0].dim() - 1)).flatten()
+        return found
+
+    @torch.no_grad()
+    def _in_memory(self, x: Tensor, inputs: dict[int, Inputs], output_size: Sequence[int] | None) -> Tensor | None:
+        """The output of the one computed candidate, by the sums of its array; None where they are the digital ones."""
+        (i,) = self.computed()
+        candidate = self.candidates[i]
+        if candidate.macro is None or (self.chip is None and not rounds(candidate)):
+            return None
+        of_width = inputs[candidate.act_bits]
+        array, scale = self.arrays(inputs)[i]
+        words = words_of(x, of_width.step, candidate.act_bits, of_width.signed)
+        return layer_sums(self.layer, array, words, scale, output_size).to(x.dtype)
+
+    def _line(self, x: Tensor, inputs: dict[int, Inputs], output_size: Sequence[int] | None) -> Tensor | None:
+        """Gain, offset and variance of the computed candidates, shape (3, computed, out); measured where it is time."""
+        chosen = list(self.computed())
+        if self.errors is None or traced(x) or not any(rounds(self.candidates[i]) for i in chosen):
+            return None
+        if captured(x):  # which `search.training.cuda_graphs` takes for a network that has no graph
+            raise RuntimeError("layers in memory measure their conversions now and then")
+        again = self.training and torch._C._current_graph_task_id() != -1
+        if not again and x.numel() > 0:
+            due = [i for i in chosen if rounds(self.candidates[i]) and self.errors.due(i, self.training)]
+            self._measure(x, inputs, due, output_size)
+        return self.errors.used(again)[:, chosen]
+
+    @torch.no_grad()
+    def _measure(
+        self, x: Tensor, inputs: dict[int, Inputs], due: Sequence[int], output_size: Sequence[int] | None
+    ) -> None:
+        """Measures the conversions of some candidates on a few outputs of a batch."""
+        if not due:
+            return
+        assert self.errors is not None
+        arrays, seen = self.arrays(inputs), dict[int, Tensor]()
+        for i in due:
+            bits, (array, scale) = self.candidates[i].act_bits, arrays[i]
+            if bits not in seen:
+                words = words_of(x, inputs[bits].step, bits, inputs[bits].signed)
+                of = windows(self.layer, words, output_size)
+                index = spread_out(SAMPLED, of.positions, self.errors.calls[i], x.device)
+                seen[bits] = of.at(index)
+            self.errors.measure(i, array, seen[bits], scale)
+
+    def _with_errors(self, y: Tensor, line: Tensor) -> Tensor:
+        """Adds what conversions add to the computed candidates' shares of the output; noise in training only."""
+        shares = self.shares()[list(self.computed())] if len(self.computed()) > 1 else line.new_ones(1)
+        spread = [-1, *[1] * (0 if isinstance(self.layer, nn.Linear) else self.layer.weight.dim() - 2)]
+        y = y + (shares.to(line.dtype) @ line[1]).to(y.dtype).reshape(spread)
+        if not self.training:
+            return y
+        variance = shares.to(line.dtype).square() @ line[2]
+        deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
+        return torch.addcmul(y, deviation.to(y.dtype).reshape(spread), torch.randn_like(y))
 
     def _weights_of_views(
-        self, inputs: dict[int, Inputs], rms: Tensor, apart: bool
+        self, inputs: dict[int, Inputs], rms: Tensor, apart: bool, gains: Tensor | None
     ) -> tuple[tuple[tuple[int, View], ...], Tensor, Tensor | None]:
         """Views of the input, the weights of all of them side by side, and what `_summed_weights` keeps apart."""
         chosen = tuple(self.candidates[i] for i in self.computed())
@@ -145,9 +234,9 @@ class MixedLayer(StandIn, Choice):
             of = sum_of(chosen, bool(self.scale.signed))
             shares = self.shares()[list(self.computed())] if len(chosen) > 1 else torch.ones_like(rms)[None]
             latent = outputs_first(self.layer, self.layer.weight)
-            weight = summed_weights(latent, shares, rms, inputs, of, self.options.surrogates)
+            weight = summed_weights(latent, shares, rms, inputs, of, self.options.surrogates, gains)
             return of.names, weight, None
-        summed, unit = self._summed_weights(inputs, apart)
+        summed, unit = self._summed_weights(inputs, apart, gains)
         names = tuple(name for bits in inputs for name in summed if name[0] == bits)
         return names, torch.cat([summed[name] for name in names], 1) if len(names) > 1 else summed[names[0]], unit
 
@@ -187,19 +276,22 @@ class MixedLayer(StandIn, Choice):
         return results
 
     def _summed_weights(
-        self, inputs: dict[int, Inputs], apart: bool
+        self, inputs: dict[int, Inputs], apart: bool, gains: Tensor | None = None
     ) -> tuple[dict[tuple[int, View], Tensor], Tensor | None]:
         """The weights of each view of the input (word width, name): the sum of shares times weights.
 
         Args:
             apart: for a single candidate, keep the weights as integer words, which every type represents exactly, and
                 return the unit of their sums separately, shape (out,).
+            gains: factors of the units of the computed candidates, shape (computed, out); None for 1.
         """
         summed: dict[tuple[int, View], Tensor] = {}
         shares = self.shares()
         apart_unit: Tensor | None = None
-        for i, (words, scale) in zip(self.computed(), self.candidate_weights(inputs), strict=True):
+        for place, (i, (words, scale)) in enumerate(zip(self.computed(), self.candidate_weights(inputs), strict=True)):
             candidate = self.candidates[i]
+            if gains is not None:
+                scale = scale * gains[place].reshape(-1, *[1] * (words[0].dim() - 1)).to(scale.dtype)
             unit = scale if len(self.computed()) == 1 else shares[i] * scale
             if apart:
                 apart_unit = unit.expand(len(words[0]), *[1] * (words[0].dim() - 1)).flatten()

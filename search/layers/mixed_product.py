@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from torch import Tensor, nn
 
+from dse.core.errors import InputError
 from dse.hardware.candidates import Candidate
 from search.layers.choice import Choice
 from search.layers.fused import reduced_type
 from search.layers.mixed_layer import LayerOptions
 from search.layers.quantisers import input_quantiser
-from search.layers.quantize import binarise, levels, to_words
+from search.layers.quantize import words_of
 
 Bilinear = Callable[[Tensor, Tensor], Tensor]
 """A product of two tensors that is linear in each of them, such as `torch.matmul`."""
@@ -61,14 +62,6 @@ class Operand(nn.Module):
         return tail
 
 
-def words_of(x: Tensor, step: Tensor, bits: int, signed: bool) -> Tensor:
-    """The integer words of an operand, differentiable in the operand and its step."""
-    if bits == 1 and signed:  # +1 and -1, with the gradient of words that are clipped beyond 1.5 steps
-        inside = to_words(x, step, -1, 1)
-        return inside + (binarise(x) - inside).detach()
-    return to_words(x, step, *levels(bits, signed))
-
-
 def tail_of(x: Tensor) -> Tensor:
     """How much farther `x` reaches than a Gaussian of its root mean square: 1 or more, a scalar.
 
@@ -112,6 +105,10 @@ class MixedProduct(Choice):
     ) -> None:
         like = torch.zeros(()) if like is None else like
         super().__init__(candidates, like)
+        for c in candidates:
+            if c.macro is not None:
+                problem = f"{c.name} is computed in memory, where one operand would have to stay in the cells"
+                raise InputError("product of two activations", problem, "candidates without a macro")
         self.options = options = options or LayerOptions()
         zeros = torch.zeros(len(self.candidates), dtype=like.dtype, device=like.device)
         self.log_scale = nn.Parameter(zeros) if options.learned_scales else None

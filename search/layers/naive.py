@@ -8,7 +8,7 @@ from torch import Tensor
 from search.layers.fused import product
 from search.layers.mixed_layer import MixedLayer
 from search.layers.operators import Inputs, operator, view
-from search.layers.quantize import binarise, levels, to_words
+from search.layers.quantize import words_of
 
 
 def naive_output(mixed: MixedLayer, x: Tensor) -> Tensor:
@@ -34,10 +34,7 @@ def naive_output(mixed: MixedLayer, x: Tensor) -> Tensor:
 
 def input_words(x: Tensor, inputs: Inputs, bits: int) -> Tensor:
     """The integer words of a layer's input, differentiable in the input and its step."""
-    if bits == 1 and inputs.signed:  # +1 and -1, with the gradient of words that are clipped beyond 1.5 steps
-        inside = to_words(x, inputs.step, -1, 1)
-        return inside + (binarise(x) - inside).detach()
-    return to_words(x, inputs.step, *levels(bits, inputs.signed))
+    return words_of(x, inputs.step, bits, inputs.signed)
 
 
 def naive_(network: torch.nn.Module) -> torch.nn.Module:

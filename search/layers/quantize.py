@@ -90,6 +90,14 @@ class _Words(torch.autograd.Function):
         return of_x, of_step, None, None
 
 
+def words_of(x: Tensor, step: Tensor, bits: int, signed: bool) -> Tensor:
+    """The integer words of a layer's input or of an operand, differentiable in it and in its step."""
+    if bits == 1 and signed:  # +1 and -1, with the gradient of words that are clipped beyond 1.5 steps
+        inside = to_words(x, step, -1, 1)
+        return inside + (binarise(x) - inside).detach()
+    return to_words(x, step, *levels(bits, signed))
+
+
 def weight_rms(weight: Tensor) -> Tensor:
     """Root mean square of each output channel of `weight`, shape (out,); positive, without gradient."""
     return weight.detach().flatten(1).square().mean(1).sqrt().clamp_min(_TINY)
@@ -178,7 +186,7 @@ class ActivationScale(nn.Module):
 
     def _observe(self, x: Tensor) -> Tensor:
         batch = _rms(x).clamp_min(_TINY)
-        if self._begun < _TRAINED and not _captured(x):
+        if self._begun < _TRAINED and not captured(x):
             self._begin(x, batch)
         else:
             self.rms.lerp_(batch.to(self.rms.dtype), self.momentum)
@@ -228,7 +236,7 @@ class ActivationScale(nn.Module):
         """Whether values may be read now: always on a CPU, else in the first calls and at intervals."""
         if self.seen.device.type == "cpu":
             return True
-        if self.seen.is_meta or _captured(self.seen):
+        if self.seen.is_meta or captured(self.seen):
             return False
         return self._calls < 5 or self._calls % _EVERY == 0
 
@@ -277,7 +285,7 @@ class ActivationScale(nn.Module):
         return {**self.__dict__, "_recent": deque(maxlen=_CALLS)}  # a copy has no call to repeat
 
 
-def _captured(x: Tensor) -> bool:
+def captured(x: Tensor) -> bool:
     """Whether a CUDA graph is being made, in which no value can be read."""
     return x.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 

@@ -81,7 +81,7 @@ def _in_parallel(kernel: Any, views: Tensor, arguments: tuple[Any, ...]) -> None
     blocks = len(views)
     count = max(1, min(torch.get_num_threads(), blocks, views.numel() // _SHARE))
     bounds = [blocks * i // count for i in range(count + 1)]
-    others = [_pool(count).submit(kernel, bounds[i], bounds[i + 1], *arguments) for i in range(1, count)]
+    others = [pool(count).submit(kernel, bounds[i], bounds[i + 1], *arguments) for i in range(1, count)]
     kernel(0, bounds[1], *arguments)
     for other in others:
         other.result()
@@ -90,7 +90,7 @@ def _in_parallel(kernel: Any, views: Tensor, arguments: tuple[Any, ...]) -> None
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 
-def _pool(count: int) -> ThreadPoolExecutor:
+def pool(count: int) -> ThreadPoolExecutor:
     """Kept, because to start threads takes longer than most kernels."""
     if count not in _pools:
         _pools[count] = ThreadPoolExecutor(count - 1)

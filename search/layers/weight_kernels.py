@@ -90,7 +90,13 @@ def sum_of(candidates: tuple[Candidate, ...], signed: bool) -> Sum:
 
 
 def summed_weights(
-    latent: Tensor, shares: Tensor, rms: Tensor, inputs: Mapping[int, Inputs], of: Sum, surrogates: Surrogates
+    latent: Tensor,
+    shares: Tensor,
+    rms: Tensor,
+    inputs: Mapping[int, Inputs],
+    of: Sum,
+    surrogates: Surrogates,
+    gains: Tensor | None = None,
 ) -> Tensor:
     """The sum over candidates of share * unit * words, for each view; shape (out, views * in, ...), differentiable.
 
@@ -101,23 +107,25 @@ def summed_weights(
         shares: shape (candidates,).
         rms: the root mean square of the inputs, a scalar.
         inputs: word width -> inputs, whose steps are not learned.
+        gains: factors of the units, shape (candidates, out), without gradient; None for 1.
     """
+    gains = latent.new_empty((0, 0)) if gains is None else gains.detach().to(latent.dtype)
     steps = torch.stack([inputs[bits].step.detach() for bits in of.widths]).to(latent.dtype)
-    result: Tensor = _Summed.apply(latent, shares, rms.to(latent.dtype), steps, of, surrogates)  # type: ignore[no-untyped-call]
+    result: Tensor = _Summed.apply(latent, shares, rms.to(latent.dtype), steps, of, surrogates, gains)  # type: ignore[no-untyped-call]
     return result
 
 
 class _Summed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, latent: Tensor, shares: Tensor, rms: Tensor, steps: Tensor, of: Sum,
-                surrogates: Surrogates) -> Tensor:  # fmt: skip
+                surrogates: Surrogates, gains: Tensor) -> Tensor:  # fmt: skip
         rows = latent.flatten(1).contiguous()
         of_weights, binary = weight_rms(latent), mean_magnitude(latent)
         units = rows.new_empty((len(of.kinds), len(rows)))
         out = rows.new_zeros((len(rows), len(of.names), rows.shape[1]))
         arguments: Any = (
             rows.numpy(), of_weights.numpy(), binary.numpy(), shares.numpy(), steps.numpy(), rms.item(), *of.arrays,
-            units.numpy(), out.numpy(),
+            gains.contiguous().numpy(), units.numpy(), out.numpy(),
         )  # fmt: skip
         _add(*arguments)
         ctx.save_for_backward(latent, shares, steps, of_weights, units)
@@ -138,7 +146,7 @@ class _Summed(torch.autograd.Function):
         )  # fmt: skip
         _differentiate(*arguments)
         found = torch.from_numpy(of_shares).to(shares.dtype)
-        return of_latent.view(latent.shape), found, None, None, None, None
+        return of_latent.view(latent.shape), found, None, None, None, None, None
 
 
 def _slopes(rows: Tensor, rms: Tensor, steps: Tensor, of: Sum, surrogates: Surrogates) -> Tensor:
@@ -160,27 +168,28 @@ def _jit(function: F) -> F:
 
 @_jit
 def _add(latent: Any, of_weights: Any, binary: Any, shares: Any, steps: Any, rms: Any, kinds: Any, highs: Any,
-         width_of: Any, ratios: Any, first: Any, second: Any, units: Any, out: Any) -> None:  # fmt: skip
+         width_of: Any, ratios: Any, first: Any, second: Any, gains: Any, units: Any, out: Any) -> None:  # fmt: skip
     """Fills the units of the candidates' sums, shape (candidates, out), and adds their weights to `out`."""
     for o in range(len(latent)):
         row, size = latent[o], latent.dtype.type(of_weights[o])
         for i in range(len(kinds)):
             of_input, high = steps[width_of[i]], latent.dtype.type(highs[i])
             target = out[o, first[i]]
+            gain = gains[i, o] if gains.size else latent.dtype.type(1)
             if kinds[i] == _BINARY:
-                units[i, o] = binary[o] * of_input
+                units[i, o] = binary[o] * of_input * gain
                 unit = shares[i] * units[i, o]
                 for k in range(row.size):
                     target[k] += unit if row[k] >= 0 else -unit
             elif kinds[i] == _UNIFORM:
                 step = size * latent.dtype.type(ratios[i])
-                units[i, o] = step * of_input
+                units[i, o] = step * of_input * gain
                 unit = shares[i] * units[i, o]
                 for k in range(row.size):
                     target[k] += unit * min(max(np.rint(row[k] / step), -high), high)
             else:
                 clipped = min(size, of_input * high)
-                units[i, o] = size * rms / np.sqrt(clipped * clipped + rms * rms) * of_input
+                units[i, o] = size * rms / np.sqrt(clipped * clipped + rms * rms) * of_input * gain
                 unit, other = latent.dtype.type(shares[i] * units[i, o]), out[o, second[i]]
                 for k in range(row.size):
                     target[k] += unit * min(abs(np.rint(row[k] / of_input)), high)

@@ -18,7 +18,7 @@ from dse.page.table_page import LEVELS
 from dse.table.cost_table import CostTable, Transmission
 from search.report import figures
 from search.report.page_data import group_of, name_of, run_data
-from search.report.text import data_line, sampling_lines
+from search.report.text import chips_line, data_line, sampling_lines
 from search.runs.records import read_results
 from search.runs.results import (
     NO_UNIFORM,
@@ -61,6 +61,7 @@ def write_report(folder: Path, output: Path | None = None, sweep: Path | None = 
         subtitle=subtitle(results, table),
         findings=[
             *findings(results["networks"], table, results["transmission"], measure),
+            *on_chips(results),
             *(f"{line}." for line in sampling_lines(results)),
         ],
         commands=_commands(folder, results["name"], output, sweep),
@@ -126,6 +127,19 @@ def findings(
         f"{_name(shown)}, which did best on the validation images."
     )
     return texts
+
+
+def on_chips(results: Mapping[str, Any]) -> list[str]:
+    """How networks with layers in memory do on simulated chips, as a sentence; none where there is no such network."""
+    measure = measure_of(results)
+    parts = [
+        f"{_name(p) if p['kind'] == 'searched' else 'all ' + p['candidate'] + ', seed ' + str(p['seed'])}: "
+        f"mean {measure.text(p['chips']['mean'])}, deviation {measure.text(p['chips']['deviation'])}, "
+        f"worst {measure.text(p['chips']['worst'])} ({measure.text(measure.of(p, 'test'))} without variations)"
+        for p in results["networks"]
+        if "chips" in p
+    ]
+    return [f"{chips_line(results)}: {'; '.join(parts)}."] if parts else []
 
 
 def _about_setting(name: str, points: Sequence[Point], networks: Sequence[Point], measure: Measure) -> str:

@@ -37,6 +37,8 @@ def details(results: Mapping[str, Any]) -> list[str]:
                          "and did better on the validation images")  # fmt: skip
     if any(abs(p["latency"] - 1) > 1e-9 for p in results["networks"]):
         found.append(f"\nLatency: cycles, as shares of the all-typical 8-bit network's:\n{latency_table(results)}")
+    if table := chip_table(results):
+        found.append(f"\n{chips_line(results)}:\n{table}")
     found += [
         f"\nCycles of seed {p['seed']}, {setting(p)}:\n{cycle_table(p)}" for p in results["networks"] if "cycles" in p
     ]
@@ -65,6 +67,31 @@ def data_line(data: Mapping[str, Any]) -> str:
     subset = "" if data["subset"] is None else f", subset {data['subset']:,}"
     line = f"Data: {data['name']}, {sizes} images for training / validation / test{subset}"
     return line if data["notice"] is None else f"{line}\nnote: {data['notice']}"
+
+
+def chips_line(results: Mapping[str, Any]) -> str:
+    """Number and variations of the simulated chips."""
+    chips = results["chips"]
+    return (
+        f"Test images over {chips['number']} simulated chips, with a mismatch of cells of {chips['mismatch']:.1%} and "
+        f"offsets of ADCs of {chips['offset']:g} codes (standard deviations)"
+    )
+
+
+def chip_table(results: Mapping[str, Any]) -> str:
+    """A row for each network that was tested on simulated chips; empty if there is none."""
+    measure = measure_of(results)
+    rows = [
+        [
+            f"all {p['candidate']}" if p["kind"] == "baseline" else f"searched, {setting(p)}",
+            str(p["seed"]),
+            measure.text(measure.of(p, "test")),
+            *(measure.text(p["chips"][name]) for name in ("mean", "deviation", "worst")),
+        ]
+        for p in results["networks"]
+        if "chips" in p
+    ]
+    return text_table(("network", "seed", "no variations", "mean", "deviation", "worst"), rows) if rows else ""
 
 
 def latency_table(results: Mapping[str, Any]) -> str:

@@ -150,6 +150,23 @@ class Layers:
     steepness: Annotated[float, number(0, 1000, above=True)] = 10.0
 
 
+_Mismatch = Annotated[float, number(0, 1)]
+_Offset = Annotated[float, number(0, 1000)]
+
+
+@dataclass(frozen=True, config=CONFIG)
+class Chips:
+    """Simulated chips that trained networks with layers in memory are tested on.
+
+    `mismatch` is the standard deviation of a cell's contribution, as a share of it; `offset` that of an ADC's offset,
+    in codes.
+    """
+
+    number: Annotated[int, whole(1, 1000)] = 10
+    mismatch: _Mismatch = 0.02
+    offset: _Offset = 0.3
+
+
 @dataclass(frozen=True, config=CONFIG)
 class RunConfig:
     """Everything that decides a run's results, and `jobs` and `tensorboard`.
@@ -173,7 +190,8 @@ class RunConfig:
     `threads` is the number of CPU threads, None for torch's own choice; sums are added in another order on another
     number of threads, and networks as small as the example's are not faster on several.
     `jobs` is the number of processes that do stages side by side, None for as many as there are cores for `threads`;
-    one if `threads` is None or the device is a GPU. `tensorboard` writes the metrics as event files too.
+    one if `threads` is None or the device is a GPU. `chips` tests trained networks on simulated chips too.
+    `tensorboard` writes the metrics as event files too.
     """
 
     name: Annotated[Text, checked(_run_name)]
@@ -202,6 +220,7 @@ class RunConfig:
     pretrain: Pretraining | None = None
     distill: Distillation | None = None
     baseline_epochs: Annotated[int | Literal["equal", "relearn"], BeforeValidator(_baseline_epochs)] | None = None
+    chips: Chips | None = None
     device: Annotated[Text, checked(_device)] = "cpu"
     amp: Flag | None = None
     threads: Annotated[int, whole(1, 1024)] | None = None
@@ -323,6 +342,10 @@ def _with_candidates(config: RunConfig, given: Mapping[str, Any], file: object) 
     for where, name in named.items():
         if name not in names:
             raise unknown(f"{file}: {where}", "candidate", name, names)
+    in_memory = [c.name for c in config.declared if c.macro is not None]
+    if config.chips is not None and not {*in_memory} & {*config.candidates, *named.values()}:
+        raise InputError(f"{file}: chips", "found, but no candidate of the run is computed in memory",
+                         hint=f"name one of {', '.join(in_memory)}" if in_memory else "leave it out")  # fmt: skip
     return config
 
 

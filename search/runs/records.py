@@ -81,10 +81,20 @@ class SearchResult(TypedDict):
     image_passes_of: NotRequired[PassesOf]
 
 
+class OnChips(TypedDict):
+    """What the measure is on test images over simulated chips, each chip's value in `values`."""
+
+    mean: float
+    deviation: float
+    worst: float
+    values: list[float]
+
+
 class Trained(TypedDict):
     """What training a decided network ends with: energy in units of the all-typical 8-bit network's, and in pJ.
 
     It has accuracies, or `validation_metric` and `test_metric` of another measure (`search.training.measures`).
+    `chips` is of a network with layers in memory, if the run simulates chips.
     `image_passes` is all the training that the network has had; see `search.runs.passes`.
     """
 
@@ -94,6 +104,7 @@ class Trained(TypedDict):
     test_accuracy: NotRequired[float]
     validation_metric: NotRequired[float]
     test_metric: NotRequired[float]
+    chips: NotRequired[OnChips]
     image_passes: NotRequired[int]
     image_passes_of: NotRequired[PassesOf]
 
@@ -185,6 +196,14 @@ class Declared(TypedDict):
     bits: int
 
 
+class ChipsOf(TypedDict):
+    """The chips that were simulated; see `search.runs.config.Chips`."""
+
+    number: int
+    mismatch: float
+    offset: float
+
+
 class Metric(TypedDict):
     """What networks were judged by, if it was not accuracy; see `search.training.measures.Measure`."""
 
@@ -212,6 +231,7 @@ class Results(TypedDict):
     transmission: Literal["all", "on_chip"]
     mode: NotRequired[str]
     metric: NotRequired[Metric]
+    chips: NotRequired[ChipsOf]
     excluded: NotRequired[Assignment]
     pretrained: NotRequired[list[PretrainedNetwork]]
     networks: Annotated[list[TrainedNetwork], Field(min_length=1)]

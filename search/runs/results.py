@@ -87,6 +87,7 @@ def summarise(
         their distance from the uni-operator line of their seed, None outside its left end; and ``cycles`` if the mode
         assigns layer by layer.
         ``excluded``: layers that were left out of the search, and the candidate that their energy is counted as.
+        ``chips``: the simulated chips that networks with layers in memory were tested on; theirs is ``chips``, too.
         ``metric``: name and direction of the measure, if it is not accuracy.
         ``populations``: the distinct networks of each search that samples them, with how often each was drawn.
         ``sampling``: if the noise was drawn inside SRAM, how many numbers each search drew, with cycles and energy.
@@ -121,6 +122,7 @@ def summarise(
         "schema_version": SCHEMA,
         "name": config.name,
         **named,
+        **({} if config.chips is None else {"chips": asdict(config.chips)}),
         **({"excluded": left_out} if left_out else {}),
         "data": dict(data),
         "candidates": list(map(asdict, declared)),

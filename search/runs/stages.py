@@ -244,7 +244,7 @@ def decides_pretraining(config: RunConfig, seed: int) -> Record:
     for_others = ("name", "data", "arch", "transmission", "operators", "candidates", "space", "pins",
                   "lambdas", "energy_budgets", "latency_budgets", "latency_weight", "energy_weight", "seeds",
                   "baselines", "search", "relearn", "init", "distill", "baseline_epochs", "device", "threads", "jobs",
-                  "tensorboard")  # fmt: skip
+                  "tensorboard", "chips")  # fmt: skip
     counts = {name: value for name, value in asdict(config).items() if name not in for_others}
     assert config.pretrain is not None
     (candidate,) = (c for c in config.declared if c.name == config.pretrain.candidate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from statistics import mean, pstdev
 
 import torch
 import yaml
@@ -33,6 +34,7 @@ from search.strategies.modes import STRATEGIES
 from search.strategies.stochastic import population
 from search.supernet import SearchableNetwork, plain_weights, uniform
 from search.training.checkpoint import Record
+from search.training.chips import layers_in_memory, over_chips
 from search.training.measures import discretised_key
 from search.training.metrics import Metric
 from search.training.pretrained import Pretrained, keep_pretrained, pretraining_key, read_pretrained
@@ -190,5 +192,17 @@ def _trained_record(run: Run, assignment: dict[str, str], network: nn.Module, da
             "energy_pj": energy_pj,
             **measured(network, data.validation, "validation"),
             **measured(network, data.test, "test"),
+            **_on_chips(run, network, data),
         },
     }
+
+
+def _on_chips(run: Run, network: nn.Module, data: Dataset) -> Record:
+    """The measure on test images over simulated chips, if the run has such and the network a layer in memory."""
+    chips = run.config.chips
+    if chips is None or not layers_in_memory(network):
+        return {}
+    metric = compute(run.config).metric
+    values = over_chips(network, chips.number, chips.mismatch, chips.offset, lambda: metric.of(network, data.test))
+    worst = min(values, key=metric.measure.rank)
+    return {"chips": {"mean": mean(values), "deviation": pstdev(values), "worst": worst, "values": values}}

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from search.layers.in_memory.adc import rounds
 from search.layers.mixed_layer import MixedLayer
 from search.sensitivity.measure import Batch, Subject
 
@@ -23,8 +24,8 @@ BATCH = 64
 
 
 def wanted(layer: MixedLayer) -> list[str]:
-    """Candidates of a layer that are calibrated: all but those of the typical operator."""
-    return [c.name for c in layer.candidates if c.operator != "typical"]
+    """Candidates of a layer that are calibrated: all but those of the typical operator whose sums are exact."""
+    return [c.name for c in layer.candidates if c.operator != "typical" or rounds(c)]
 
 
 def calibrate(
@@ -59,19 +60,23 @@ def calibrate(
     for name in candidates:
         mixed = copy.deepcopy(subject.layers[layer])
         mixed.fixed = [c.name for c in mixed.candidates].index(name)
+        noisy = rounds(mixed.candidates[mixed.fixed])
         mixed.train()
         weight = mixed.layer.weight = nn.Parameter(mixed.layer.weight.detach().clone())
         before = _value(error, mixed, inputs[half:], outputs[half:])
         generator = torch.Generator().manual_seed(seed)
         optimiser = torch.optim.Adam([weight], lr * float(weight.detach().square().mean().sqrt()))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        for _ in range(steps):
-            chosen = torch.randperm(half, generator=generator)[:BATCH]
-            loss = error(mixed, inputs[chosen], outputs[chosen])
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
+        with torch.random.fork_rng(enabled=noisy):
+            if noisy:  # whoever fits a layer, and whatever came before, it has the same noise
+                torch.manual_seed(seed)
+            for _ in range(steps):
+                chosen = torch.randperm(half, generator=generator)[:BATCH]
+                loss = error(mixed, inputs[chosen], outputs[chosen])
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                schedule.step()
         after = _value(error, mixed, inputs[half:], outputs[half:])
         errors[name] = (before, after)
         if after < before:
@@ -158,5 +163,9 @@ def captured(subject: Subject, images: Tensor, layer: str) -> tuple[Tensor, Tens
 
 
 @torch.no_grad()
-def _value(error: Callable[[MixedLayer, Tensor, Tensor], Tensor], *arguments: Any) -> float:
-    return float(error(*arguments))
+def _value(error: Callable[[MixedLayer, Tensor, Tensor], Tensor], mixed: MixedLayer, *arguments: Tensor) -> float:
+    mixed.training = False  # its parts still measure their batch, but its sums are exact
+    try:
+        return float(error(mixed, *arguments))
+    finally:
+        mixed.training = True

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import load_candidates
+from dse.hardware.candidates import Macro, load_candidates
 from search.export.integer_weights import as_words, integer_weights
 from search.layers.mixed_layer import LayerOptions, MixedLayer, PlainLayer
 
@@ -103,3 +105,18 @@ def test_a_network_without_candidates_is_refused() -> None:
     both = MixedLayer(nn.Linear(7, 7), [CANDIDATES["T4"], CANDIDATES["T8"]])
     with pytest.raises(InputError, match=r"^layer '0': has 2 candidates"):
         integer_weights(nn.Sequential(both))
+
+
+def test_a_layer_in_memory_has_the_digital_words_and_names_its_macro() -> None:
+    macro = Macro(31, 4, 31)
+    x = torch.randn(5, 7)
+    layers = [MixedLayer(nn.Linear(7, 7), [c]) for c in
+              (CANDIDATES["MF8"], replace(CANDIDATES["MF8"], mode="cim", macro=macro))]  # fmt: skip
+    layers[1].layer.load_state_dict(layers[0].layer.state_dict())
+    for layer in layers:
+        layer(x)
+    digital, found = (integer_weights(nn.Sequential(layer))["0"] for layer in layers)
+    assert (found.candidate, found.mode, found.macro) == ("MF8@cim", "cim", macro) and digital.macro is None
+    assert found.inputs == digital.inputs
+    for term, other in zip(found.terms, digital.terms, strict=True):
+        assert torch.equal(term.words, other.words) and torch.equal(term.scale, other.scale)

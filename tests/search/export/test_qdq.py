@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from torch import nn
 
 from dse.core.errors import InputError
+from dse.hardware.candidates import Macro
 from dse.workload.export import export_network
 from dse.workload.networks import Network
-from search.export.qdq import ASSIGNMENT_KEY, quantised_layers, write_onnx
+from search.export.qdq import ASSIGNMENT_KEY, MACROS_KEY, quantised_layers, write_onnx
 from search.layers.mixed_layer import MixedLayer
 from search.networks.shufflenet import ChannelShuffle
 from search.supernet import searchable
@@ -191,3 +193,15 @@ def test_onnxruntimes_optimisation_leaves_biases_as_they_are(
     (found,) = onnxruntime.InferenceSession(tmp_path / "net.onnx", options).run(None, {"images": x.numpy()})
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(found), fixed(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_names_the_macros_of_layers_in_memory(tmp_path: Path, make_table: Any) -> None:
+    onnx = pytest.importorskip("onnx")
+    assignment = assigned("T8", "MF4", "BC4", "T2")
+    fixed = trained(make_table, assignment)
+    layer = fixed.get_submodule("grouped")
+    assert isinstance(layer, MixedLayer)
+    layer.candidates = (replace(layer.candidates[0], mode="cim", macro=Macro(31, 4, 31)),)
+    write_onnx(fixed, assignment, INPUT, tmp_path / "net.onnx")
+    data = {p.key: p.value for p in onnx.load(tmp_path / "net.onnx").metadata_props}
+    assert json.loads(data[MACROS_KEY]) == {"grouped": {"mode": "cim", "rows": 31, "adc_bits": 4, "full_scale": 31}}

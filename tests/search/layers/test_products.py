@@ -20,8 +20,9 @@ from dse.hardware.candidates import load_candidates
 from dse.workload.export import export_network
 from dse.workload.networks import Network
 from search.layers.mixed_layer import LayerOptions
-from search.layers.mixed_product import MixedProduct, tail_of, words_of
+from search.layers.mixed_product import MixedProduct, tail_of
 from search.layers.products import insert_products
+from search.layers.quantize import words_of
 
 TYPICAL = [c for c in load_candidates() if c.operator == "typical"]
 

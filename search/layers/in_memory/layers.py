@@ -1,0 +1,54 @@
+"""A whole layer in memory: its output by the sums of an array, a few images at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dse.core.errors import InputError
+from dse.hardware.candidates import Candidate
+from search.layers.fused import Layer
+from search.layers.in_memory.planes import terms_of
+from search.layers.in_memory.sums import Array
+from search.layers.in_memory.windows import in_shape, windows
+
+_ELEMENTS = 2**22
+"""Numbers of the windows, or of the columns, that are in memory at once."""
+
+
+def check_in_memory(candidates: Sequence[Candidate], quantiser: str) -> None:
+    """Refuses candidates that an array cannot compute.
+
+    Raises:
+        InputError: an operator that is not computed in memory, or DoReFa weights, whose words are one bit wider than
+            the candidate's.
+    """
+    for c in candidates:
+        if c.macro is None:
+            continue
+        terms_of(c, signed=False)
+        if quantiser == "dorefa" and c.weight_bits > 1 and c.operator != "multiplication_free":
+            problem = f"has weights that the cells of {c.name} cannot represent"
+            raise InputError("quantiser 'dorefa'", problem, ("rms", "lsq"))
+
+
+def layer_sums(
+    layer: Layer, array: Array, words: Tensor, scale: Tensor, output_size: Sequence[int] | None = None
+) -> Tensor:
+    """A layer's output: scale * sums + bias, in float32 or wider.
+
+    Args:
+        words: of the layer's input, in its shape.
+        scale: the value of one unit of the sums, shape (out,).
+        output_size: what a transposed convolution is given.
+    """
+    of = windows(layer, words, output_size)
+    groups, outputs, inputs = array.weights[0].shape
+    of_image = max(1, of.positions // max(1, len(of.view))) * groups * max(inputs, 8 * outputs)
+    images = max(1, _ELEMENTS // of_image)
+    parts = [array.sums(of.of(i, i + images)) for i in range(0, len(of.view), images)]
+    sums = torch.cat(parts) if parts else words.new_zeros((0, groups * outputs))
+    bias = 0 if layer.bias is None else layer.bias.detach()
+    return in_shape(sums * scale + bias, of)
