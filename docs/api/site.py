@@ -56,6 +56,7 @@ MENU = {
         "mapper",
         "imperfect",
         "operators",
+        "modes",
         "in_memory",
         "timeloop",
         "designs",

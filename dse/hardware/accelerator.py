@@ -20,7 +20,7 @@ from dse.core.errors import InputError, unknown
 from dse.core.expressions import evaluate
 from dse.core.schema import CONFIG, UNIQUE, Name, Text, validated
 from dse.core.shipped import data_dir
-from dse.hardware.candidates import Candidate, load_candidates
+from dse.hardware.candidates import Candidate, find_operators, load_candidates
 from dse.hardware.instance import Estimate, Instance, find_arch, instance_for, library_for, read_arch
 from dse.hardware.spec_reader import SpecFile
 from dse.workload.problem import Problem
@@ -251,14 +251,14 @@ def _read_modes(path: Path) -> Accelerator:
     for label, entry in file.modes.items():
         where = f"{path}: modes.{label}"
         name = label if modes else ""
-        arch = SpecFile.read(_beside(path, entry.arch))
+        arch = SpecFile.read(_found(path, entry.arch, f"{where}.arch"))
         if entry.variables:
             arch = _with_variables(arch, entry.variables, f"{where}.variables")
         if entry.tables:
             from dse.hardware.energy.table_files import read_table_files
 
             arch = arch.with_tables(read_table_files(_beside(path, table) for table in entry.tables))
-        operators = _beside(path, entry.operators)
+        operators = find_operators(_beside(path, entry.operators), f"{where}.operators")
         declared = load_candidates(operators, variables_of(arch), name)
         names = {candidate.name.partition("@")[0]: candidate.name for candidate in declared}
         for candidate in entry.candidates:
@@ -275,6 +275,13 @@ def _beside(path: Path, name: str) -> Path | str:
     """A file relative to the file of modes, or the name of a shipped one."""
     beside = path.parent / name
     return beside if beside.exists() or "/" in name or Path(name).suffix else name
+
+
+def _found(path: Path, name: str, where: str) -> Path:
+    try:
+        return find_arch(_beside(path, name))
+    except InputError as e:
+        raise e.at(where) from None
 
 
 def _with_variables(arch: SpecFile, variables: Mapping[str, Any], where: str) -> SpecFile:
