@@ -1,0 +1,29 @@
+// A core of one operator at one precision, a reference for the reconfigurable core: x * w.
+//
+// One operation in a cycle, operands registered, the parameters of mac_core.v; WIDTH is that of the accumulator.
+// Written with the operators of the language, independently of the modules of the reconfigurable core.
+module mac_typical #(
+    parameter BITS = 8,
+    parameter WIDTH = 20,
+    parameter SIGNED_X = 0,
+    parameter SATURATE = 0,
+    parameter ZERO_SKIP = 1
+) (
+    input               clk,
+    input               reset,
+    input               valid,
+    input               first,
+    input  [  BITS-1:0] x,
+    input  [  BITS-1:0] w,
+    output [WIDTH-1:0] acc
+);
+    wire [BITS-1:0] x_r, w_r;
+    wire signed [BITS:0] value = {(SIGNED_X != 0) & x_r[BITS-1], x_r};
+    wire signed [2*BITS:0] product = value * $signed(w_r);
+    single_accumulator #(
+        .BITS(BITS), .WEIGHT_BITS(BITS), .TERM(2*BITS+1), .WIDTH(WIDTH), .SATURATE(SATURATE), .ZERO_SKIP(ZERO_SKIP)
+    ) sums (
+        .clk(clk), .reset(reset), .valid(valid), .first(first), .x(x), .w(w), .x_r(x_r), .w_r(w_r),
+        .term(product), .acc(acc)
+    );
+endmodule
