@@ -196,6 +196,11 @@ def with_tables(
 
     Raises:
         InputError: also where a computing mode names tables itself.
+
+    Example:
+        >>> _ = Path("ART.yaml").write_text("ART: {version: 0.4, tables: [{name: glb_psum, area: 5000}]}")
+        >>> [mode.arch.library.areas_of for mode in read_accelerator(with_tables("hybrid", ["ART.yaml"])).modes]
+        [mappingproxy({'glb_psum': 5000.0}), mappingproxy({'glb_psum': 5000.0})]
     """
     files = tuple(tables)
     if not files and not compute_leakage:
@@ -211,7 +216,12 @@ def with_tables(
 
 
 def is_modes_file(path: Path | str) -> bool:
-    """Whether a file names computing modes; its reader says what else is wrong with it."""
+    """Whether a file names computing modes; its reader says what else is wrong with it.
+
+    Example:
+        >>> is_modes_file(find_arch("hybrid")), is_modes_file(find_arch("cim_macros"))
+        (True, False)
+    """
     try:
         document = read_yaml(path)
     except InputError:
@@ -220,7 +230,12 @@ def is_modes_file(path: Path | str) -> bool:
 
 
 def variables_of(arch: SpecFile) -> dict[str, Any]:
-    """The variables of a specification, as numbers and text where they are expressions."""
+    """The variables of a specification, as numbers and text where they are expressions.
+
+    Example:
+        >>> variables_of(read_arch("cim_macros"))["cycles_per_conversion"]
+        6
+    """
     scope = arch.scope()
     return {name: evaluate(arch.variables[name], scope, f"{arch.where}: variables.{name}") for name in arch.variables}
 

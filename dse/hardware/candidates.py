@@ -174,7 +174,7 @@ def shipped_operators() -> dict[str, Path]:
 
     Example:
         >>> list(shipped_operators())
-        ['operators', 'operators_extended']
+        ['operators', 'operators_cim', 'operators_extended']
     """
     return {path.stem: path for path in sorted(data_dir("arch_specs").glob(f"{SHIPPED}*.yaml"))}
 
@@ -234,15 +234,20 @@ def resolved_operators(candidates: Iterable[Candidate]) -> str:
     """Candidates as the text of a file that `load_candidates` reads, whatever specification they were declared for.
 
     Example:
-        >>> _ = Path("mine.yaml").write_text(resolved_operators(load_candidates()))
-        >>> load_candidates("mine.yaml") == load_candidates(), is_resolved("mine.yaml")
-        (True, True)
+        >>> _ = Path("kept.yaml").write_text(resolved_operators(load_candidates()))
+        >>> load_candidates("kept.yaml") == load_candidates()
+        True
     """
     return json.dumps({_RESOLVED: [candidate.identity for candidate in candidates]}, indent=1) + "\n"
 
 
 def is_resolved(operators: Path | str) -> bool:
-    """Whether an operators file has candidates as `resolved_operators` writes them."""
+    """Whether an operators file has candidates as `resolved_operators` writes them.
+
+    Example:
+        >>> is_resolved("operators")
+        False
+    """
     try:
         return _is_resolved(read_yaml(find_operators(operators)))
     except InputError:

@@ -101,9 +101,11 @@ def draw_operator_map(info: OperatorMap) -> Figure:
             rgb, hatch = mpl.colors.to_rgb(hue), hatch_of(candidate)
             for x, row in enumerate(info.shares):
                 framed = info.chosen[x] == y
-                frame = {"edgecolor": INK, "linewidth": 1.4, "zorder": 3} if framed else {"edgecolor": "none"}
-                axes.add_patch(mpl.patches.Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, hatch=hatch,
-                                                     facecolor=(*rgb, 0.06 + 0.94 * row[y]), **frame))  # fmt: skip
+                faint = (*mpl.colors.to_rgb(INK), 0.04 + 0.96 * row[y])  # the stripes have the colour of the edge
+                cell = mpl.patches.Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, facecolor=(*rgb, 0.06 + 0.94 * row[y]))
+                cell.set(hatch=hatch, edgecolor=INK if framed else faint, linewidth=1.4 if framed else 0)
+                cell.set_zorder(3 if framed else 1)
+                axes.add_patch(cell)
         axes.set_xticks(range(len(info.layers)), info.layers, rotation=90, fontsize=7)
         axes.set_yticks(range(len(info.candidates)), info.candidates)
         axes.set(xlim=(-0.6, len(info.layers) - 0.4), ylim=(len(info.candidates) - 0.4, -0.6))
