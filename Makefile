@@ -13,7 +13,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 
-.PHONY: run test docs setup clean
+.PHONY: run test docs rtl setup clean
 
 run: $(STAMP)
 	$(BIN)/enos run
@@ -29,6 +29,10 @@ test: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/pip install --quiet -e '.[docs]'
 	$(BIN)/mkdocs build --strict
+
+# Energy of the MAC core's operations with a cell library: make rtl LIBERTY=cells.lib
+rtl: $(STAMP)
+	$(BIN)/enos rtl $(LIBERTY)
 
 setup: $(STAMP)
 

@@ -51,6 +51,7 @@ MENU = {
     ],
     "Understand": [
         "energy",
+        "rtl",
         "model",
         "conventions",
         "mapper",

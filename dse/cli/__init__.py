@@ -46,6 +46,7 @@ _COMMANDS = {
     "reproduce": "dse.cli.reproduce:reproduce",
     "data": "dse.cli.data:data",
     "sample": "dse.cli.sample:sample",
+    "rtl": "dse.cli.rtl:rtl",
 }
 
 

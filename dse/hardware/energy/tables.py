@@ -59,6 +59,9 @@ _PRIMITIVES = {
     "array_line": _Primitive(("width",), "per bit", {"charge": "charge", _LEAK: _LEAK}),
     "sram": _Primitive(("width", "depth", "n_banks"), "power", _STORAGE),
     "dram": _Primitive(("width",), "per bit", _STORAGE),
+    "core_typical": _Primitive(("width",), "power", {"compute": "compute", _LEAK: _LEAK}),
+    "core_multiplication_free": _Primitive(("width",), "power", {"compute": "compute", _LEAK: _LEAK}),
+    "core_binary_connect": _Primitive(("width",), "power", {"compute": "compute", _LEAK: _LEAK}),
 }
 _ALADDIN = ("adder", "comparator", "multiplier", "register")
 PRIMITIVE_CLASSES = (*(f"aladdin_{name}" for name in _ALADDIN), "adc", "array_line", "SRAM", "DRAM")
@@ -156,7 +159,8 @@ def read_tables(paths: Iterable[Path]) -> Tables:
         >>> from dse.core.shipped import data_dir
         >>> tables = read_tables(sorted((data_dir("arch_specs") / "tables").glob("*.csv")))
         >>> sorted({component for component, _, _ in tables.rows if not component.startswith("dram")})
-        ['adc', 'adder', 'array_line', 'comparator', 'multiplier', 'register', 'sram']
+        ['adc', 'adder', 'array_line', 'comparator', 'core_binary_connect',
+         'core_multiplication_free', 'core_typical', 'multiplier', 'register', 'sram']
     """
     rows: dict[tuple[str, str, str], dict[Point, float]] = {}
     for path in paths:
