@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("liberty", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("liberty", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("build/rtl"), show_default=True,
               help="Folder of netlists, operands and results.")  # fmt: skip
 @click.option("--operands", type=click.Path(dir_okay=False, path_type=Path),

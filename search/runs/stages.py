@@ -15,8 +15,7 @@ from search.runs.config import PAPER_BASELINES, RunConfig
 from search.runs.inputs import compute, dataset, layer_options, network_of
 from search.runs.passes import Parts, epoch_passes, epochs_of_equal_passes, search_passes
 from search.runs.records import read_record
-from search.sampling.macro import Macro
-from search.sampling.sampler import SamplerName
+from search.sampling.macro import Macro, SamplerName
 from search.strategies.sequential import sequential_epochs
 from search.strategies.settings import Search, Sensitivity, Sequential, SingleLevel, Stochastic, Variational
 from search.supernet import SearchableNetwork, searchable, uniform

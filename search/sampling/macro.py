@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic.dataclasses import dataclass
 
@@ -11,6 +11,10 @@ from dse.core.schema import CONFIG, number, whole
 
 MOST_DAC_BITS = 16
 """Above, a state would not fit into the words that chains are kept in."""
+
+
+SamplerName = Literal["exact", "mc2ram"]
+"""Who draws the noise of assignments: torch's generator, or the macro."""
 
 
 @dataclass(frozen=True, config=CONFIG)

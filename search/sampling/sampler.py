@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,15 +13,13 @@ from torch import Tensor
 from search.sampling.array import Array
 from search.sampling.chain import run_chains
 from search.sampling.cost import iteration_cost
-from search.sampling.macro import Macro
+from search.sampling.macro import Macro, SamplerName
 from search.sampling.mixture import mixture
 
 if sys.version_info >= (3, 12):
     from typing import TypedDict
 else:  # pydantic, which checks records, needs the form of Python 3.12
     from typing_extensions import TypedDict
-
-SamplerName = Literal["exact", "mc2ram"]
 
 
 class Sampler(Protocol):

@@ -10,8 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from dse.core.errors import InputError, did_you_mean
 from dse.core.schema import Flag, number, whole
-from search.sampling.macro import Macro
-from search.sampling.sampler import SamplerName
+from search.sampling.macro import Macro, SamplerName
 from search.training.settings import FROM, check_epoch_images, refuse_start
 
 

@@ -15,7 +15,6 @@ def most(macro: Macro) -> int:
     return (1 << macro.adc_bits) - 1
 
 
-@functools.cache
 def codes(macro: Macro) -> Tensor:
     """The code of each sum from 0 to `rows`, int64: sum / step, rounded half to even, at most the largest code.
 
@@ -25,12 +24,18 @@ def codes(macro: Macro) -> Tensor:
         >>> codes(Macro(rows=8, adc_bits=2, full_scale=6)).tolist()
         [0, 0, 1, 2, 2, 2, 3, 3, 3]
     """
+    return torch.tensor(_codes(macro), dtype=torch.int64)
+
+
+@functools.cache
+def _codes(macro: Macro) -> tuple[int, ...]:
+    """The same as numbers: a tensor in a cache could be one of a trace."""
     parts, whole = (most(macro), macro.full_scale) if macro.full_scale > most(macro) else (1, 1)  # of 1 / step
     found = []
     for total in range(macro.rows + 1):
         below, rest = divmod(total * parts, whole)
         found.append(below + (2 * rest > whole or (2 * rest == whole and below % 2 == 1)))
-    return torch.tensor(found, dtype=torch.int64).clamp_(max=most(macro))
+    return tuple(min(code, most(macro)) for code in found)
 
 
 def is_exact(macro: Macro) -> bool:

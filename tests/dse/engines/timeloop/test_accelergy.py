@@ -192,7 +192,7 @@ def test_every_kind_of_difference_is_found() -> None:
 def test_shipped_classes_are_given_as_they_are() -> None:
     spec, library, _ = CASES["T8"]
     files = class_files(spec, library)
-    assert set(files) == {"shipped_compute.yaml", "shipped_storage.yaml"}
+    assert set(files) == {f"shipped_{name}.yaml" for name in ("cim", "compute", "rtl", "storage")}
     assert 'technology: "45nm"' in files["shipped_storage.yaml"]
 
 
@@ -201,7 +201,7 @@ def test_a_file_with_a_replaced_class_is_not_the_shipped_one(tmp_path: Path) -> 
     (tmp_path / "mine.yaml").write_text(storage.replace("n_banks: 1}", "n_banks: 2}"))
     spec, _, _ = CASES["T8"]
     files = class_files(spec, ComponentLibrary.load([tmp_path]))
-    assert set(files) == {"shipped_compute.yaml", "own_classes.yaml"}
+    assert set(files) == {"shipped_cim.yaml", "shipped_compute.yaml", "shipped_rtl.yaml", "own_classes.yaml"}
     (tmp_path / "written.yaml").write_text(files["own_classes.yaml"])
     written = read_classes(tmp_path / "written.yaml")
     assert set(written) == {"regfile_spad", "SRAM_spad", "SRAM_buffer"}
