@@ -64,7 +64,7 @@ def compare_times(options: argparse.Namespace, macro: Macro) -> None:
             seconds = [statistics.median(s) / options.batch * 1e3 for s in found]
             row += [f"{seconds[0]:.2f}", f"{seconds[1]:.2f}"]
         rows.append([*row, "", ""][:6])
-    head = ("candidates", "digital, CPU s a step", "in memory", "ratio", "digital, CPU ms an image", "in memory")
+    head = ("candidates", "digital, CPU s per step", "in memory", "ratio", "digital, CPU ms per image", "in memory")
     print(f"{macro.rows} rows, ADC of {macro.adc_bits} bits, batch {options.batch}; target of the ratio: {TARGET}\n")
     print_table(head, rows)
 

@@ -6,6 +6,7 @@ Most accelerators have one mode, which is their Timeloop v4 specification. A fil
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from dse.core.documents import read_yaml
 from dse.core.errors import InputError, unknown
 from dse.core.expressions import evaluate
-from dse.core.schema import CONFIG, UNIQUE, Name, Text, validated
+from dse.core.schema import CONFIG, UNIQUE, Expression, Name, Text, validated
 from dse.core.shipped import data_dir
 from dse.hardware.candidates import Candidate, find_operators, load_candidates
 from dse.hardware.instance import Estimate, Instance, find_arch, instance_for, library_for, read_arch
@@ -27,6 +28,9 @@ from dse.workload.problem import Problem
 
 CandidatesLike = Sequence[Candidate] | Path | str | None
 """Candidates, an operators file or the name of a shipped one; None for those that the accelerator has by default."""
+
+
+_LABEL = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @validated_dataclass(frozen=True, config=CONFIG)
@@ -39,7 +43,7 @@ class ModeEntry:
     """The operators that run there: an operators file, relative to this one, or the name of a shipped one."""
     candidates: Annotated[tuple[Text, ...], UNIQUE] = ()
     """Those of the operators file that exist, such as MF8; default: all."""
-    variables: dict[Name, float | int | str] = Field(default_factory=dict)
+    variables: dict[Name, Expression] = Field(default_factory=dict)
     """Variables of the specification that have another value."""
     tables: tuple[Text, ...] = ()
     """Files of component tables, relative to this one, that answer before the shipped ones."""
@@ -265,6 +269,8 @@ def _read_modes(path: Path) -> Accelerator:
     modes: list[Mode] = []
     for label, entry in file.modes.items():
         where = f"{path}: modes.{label}"
+        if not _LABEL.fullmatch(label):
+            raise InputError(f"{path}: modes", f"found {label!r}", "names of letters, digits, _ and -")
         name = label if modes else ""
         arch = SpecFile.read(_found(path, entry.arch, f"{where}.arch"))
         if entry.variables:

@@ -25,6 +25,9 @@ DEFAULT_ARCH = "eyeriss_168.yaml"
 _COUNTED = frozenset(MEMORY) - {*WIDTH, *DEPTH, *BLOCK, "entries", "sizeKB"}
 """Attributes of a memory that decide numbers of accesses and cycles, not the energy of an access."""
 
+SET_BY_OPERATORS = "set_by_operators"
+"""A variable of a specification that names others, which every operator must set."""
+
 ArchLike = SpecFile | Path | str | None
 
 Estimate = Callable[[Spec, ComponentLibrary, object, Iterable[tuple[str, float]]], Ert]
@@ -145,6 +148,11 @@ def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Sp
             if name not in candidate.words:
                 hint = f"operator {candidate.operator} sets it; declare it, or take the specification of this operator"
             raise InputError(f"{arch.where}: variables", f"{name} is not declared", hint=hint)
+    for name in str(arch.variables.get(SET_BY_OPERATORS, "")).replace(",", " ").split():
+        if name not in candidate.variables:
+            where = f"{arch.where}: variables.{name}"
+            raise InputError(where, f"operator {candidate.operator} does not set it",
+                             hint="take operators that are made for this specification (operators_cim)")  # fmt: skip
     spec = spec_for(arch, problem, candidate.variables)
     attributes = {**spec.compute.attributes, **dict(candidate.compute_attributes)}
     return spec.with_compute(Compute(spec.compute.name, candidate.compute_class, attributes, spec.compute.energy_scale))

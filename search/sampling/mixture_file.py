@@ -54,7 +54,7 @@ def read_mixture_file(path: Path | str, changes: Sequence[str] = ()) -> Job:
         changes: attributes of the macro to take instead of the file's, as ``adc_bits=4``; null for the default.
 
     Raises:
-        InputError: a wrong field, a mixture that is none (a singular covariance, say), an unknown name.
+        InputError: a wrong field, an invalid mixture, such as one with a singular covariance, an unknown name.
 
     Example:
         >>> job = read_mixture_file("two_modes", ["adc_bits=4"])

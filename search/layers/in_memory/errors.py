@@ -104,7 +104,7 @@ class ConversionErrors(nn.Module):
 def spread_out(number: int, positions: int, turn: int, device: torch.device) -> Tensor:
     """Positions that are spread evenly over all, others in each turn.
 
-    They are multiples of the golden ratio, so that no row or column of an image is preferred.
+    They are multiples of the golden ratio modulo 1, which are spread evenly over rows and columns of an image.
 
     Example:
         >>> spread_out(4, 1000, 0, torch.device("cpu")).tolist()

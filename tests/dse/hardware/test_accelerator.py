@@ -133,6 +133,7 @@ def test_candidates_of_one_digital_mode_have_the_identity_that_they_had() -> Non
         ({"variables": {"macro_rows": 2.5}}, "macro.rows: found 2.5"),
         ({"candidates": ["MF9"]}, "modes.cim.candidates: unknown candidate 'MF9'"),
         ({"variables": {"global_cycle_seconds": 2e-9}}, "digital has a cycle of 1e-09 s, cim of 2e-09 s"),
+        ({"variables": {"adc_bits": True}}, "variables.adc_bits: found True"),
         ({"colour": 1}, "colour"),
     ],
 )
@@ -142,6 +143,14 @@ def test_wrong_modes_are_named(tmp_path: Path, changes: dict[str, object], messa
 
 
 def test_what_does_not_go_with_modes_is_refused(tmp_path: Path) -> None:
+    digital = read_accelerator("cim_macros")
+    with pytest.raises(InputError, match="operator typical does not set it"):
+        digital.instances(conv_problem({}))
+    named = tmp_path / "named.yaml"
+    named.write_text("modes: {digital: {arch: eyeriss_168, operators: operators}, 'c@m': {arch: cim_macros, "
+                     "operators: operators_cim}}")  # fmt: skip
+    with pytest.raises(InputError, match="modes: found 'c@m'"):
+        read_accelerator(named)
     with pytest.raises(InputError, match="has its operators, beside operators_extended"):
         read_accelerator("hybrid", "operators_extended")
     with pytest.raises(InputError, match="cim: has its own tables"):
