@@ -276,6 +276,6 @@ def _allowed(schema: dict[str, Any]) -> str | tuple[str, ...]:
         return what + limits + ("" if most is None else f" {'up ' if 'exclusiveMinimum' in schema else ''}to {most:g}")
     names = {"boolean": "true, false", "string": "a text", "array": "a list", "object": "a mapping"}
     text = names.get(str(kind), "")
-    if kind == "array" and schema.get("minItems"):
+    if schema.get("minItems") or schema.get("minProperties"):
         text += " with at least one entry"
     return f"{text} with {', '.join(schema['properties'])}" if schema.get("properties") else text
