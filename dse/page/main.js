@@ -123,7 +123,7 @@ function layerLegend(data) {
         "li",
         {},
         own.map((candidate) => chip(candidate)),
-        ` ${operator.replaceAll("_", " ")}, ${own.map((c) => c.bits).join(", ")} bits`,
+        ` ${operator.replaceAll("_", " ")}, ${[...new Set(own.map((c) => c.bits))].join(", ")} bits`,
       );
     }),
   );

@@ -52,7 +52,7 @@ function makeStrip(data, on) {
     columns.forEach((column, i) => {
       const candidate = data.candidates[assignment[i]],
         pj = data.layers[i].cells[assignment[i]].pj;
-      column.name.textContent = candidate.name;
+      column.name.textContent = candidate.name.replace("@", "\n@"); // a column is narrow
       column.element.style.setProperty("--fill", candidate.fill);
       column.element.style.setProperty("--hatch", candidate.hatch);
       column.element.style.setProperty("--ink", candidate.ink);

@@ -108,8 +108,8 @@ def findings(
     networks: Sequence[Point], table: CostTable, transmission: Transmission = "all", measure: Measure = ACCURACY
 ) -> list[str]:
     """What was found and why, as sentences: savings, gain over uniform networks, the costliest layers."""
-    texts = []
     searched = [p for p in networks if p["kind"] == "searched"]
+    texts = _about_uniform([p for p in networks if p["kind"] == "baseline"], measure)
     for name in dict.fromkeys(map(group_of, searched)):
         texts.append(_about_setting(name, [p for p in searched if group_of(p) == name], networks, measure))
     shown = best(networks, measure)
@@ -142,6 +142,16 @@ def on_chips(results: Mapping[str, Any]) -> list[str]:
     return [f"{chips_line(results)}: {'; '.join(parts)}."] if parts else []
 
 
+def _about_uniform(points: Sequence[Point], measure: Measure) -> list[str]:
+    """Energy and test value of the uniform networks, as a sentence; none where there are none."""
+    parts = []
+    for candidate in dict.fromkeys(p["candidate"] for p in points):
+        same = [p for p in points if p["candidate"] == candidate]
+        tested = float(np.mean([measure.of(p, "test") for p in same]))
+        parts.append(f"all {candidate} {measure.text(tested)} at {same[0]['energy']:.2f}")
+    return [f"Uniform networks, on test images, at shares of the all-T8 energy: {', '.join(parts)}."] if parts else []
+
+
 def _about_setting(name: str, points: Sequence[Point], networks: Sequence[Point], measure: Measure) -> str:
     energy, value = (float(np.mean([p[k] for p in points])) for k in ("energy", measure.key("test")))
     text = f"With {name} the searched networks need {energy:.2f} of the all-T8 energy"
@@ -149,10 +159,6 @@ def _about_setting(name: str, points: Sequence[Point], networks: Sequence[Point]
         expected = float(np.mean([p["energy_expected"] for p in points]))
         text += f" (expected before discretisation: {expected:.2f})"
     text += f" and reach {_valued(measure, value)} on the test images (mean over seeds: {len(points)})."
-    for candidate in dict.fromkeys(p["candidate"] for p in networks if p["kind"] == "baseline"):
-        same = [p for p in networks if p.get("candidate") == candidate]
-        tested = float(np.mean([measure.of(p, "test") for p in same]))
-        text += f" All {candidate}: {measure.text(tested)} at {same[0]['energy']:.2f}."
     text += _about_gain(points, networks, measure)
     if better := better_throughout(points, networks, measure):
         text += (

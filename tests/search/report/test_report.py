@@ -105,7 +105,7 @@ def test_colours_are_distinct() -> None:
 def test_findings_name_savings_and_failures(table: CostTable, networks: list[dict[str, Any]]) -> None:
     text = " ".join(findings(networks, table))
     assert "1 of 2 lie above the line" in text and "mean distance is +2.5 percentage points" in text
-    assert "All T8: 95.0% at 1.00" in text
+    assert "all T8 95.0% at 1.00" in text
     assert "need 0.50 of the all-T8 energy (expected before discretisation: 0.55)" in text
     costly = table.layers[int(table.n_ops.argmax())]
     assert f"cost most are {costly} " in text
