@@ -72,9 +72,11 @@ def data_line(data: Mapping[str, Any]) -> str:
 def chips_line(results: Mapping[str, Any]) -> str:
     """Number and variations of the simulated chips."""
     chips = results["chips"]
+    images = chips.get("calibration", 0)  # runs of before have none
     return (
         f"Test images over {chips['number']} simulated chips, with a mismatch of cells of {chips['mismatch']:.1%} and "
         f"offsets of ADCs of {chips['offset']:g} codes (standard deviations)"
+        + (f", each calibrated with {images} training images" if images else "")
     )
 
 

@@ -159,12 +159,14 @@ class Chips:
     """Simulated chips that trained networks with layers in memory are tested on.
 
     `mismatch` is the standard deviation of a cell's contribution, as a share of it; `offset` that of an ADC's offset,
-    in codes.
+    in codes. `calibration` is the number of training images that each chip's batch normalisation is measured with; 0
+    leaves it as it was trained.
     """
 
     number: Annotated[int, whole(1, 1000)] = 10
     mismatch: _Mismatch = 0.02
     offset: _Offset = 0.3
+    calibration: Annotated[int, whole(0)] = 0
 
 
 @dataclass(frozen=True, config=CONFIG)

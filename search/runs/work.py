@@ -152,7 +152,9 @@ def _pretrain(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Rec
             on_epoch(entry)
     kept_weights = {"state_dict": plain_weights(network), "network": state}
     write_atomically(run.weights_file(stage.seed), lambda file: torch.save(kept_weights, file))
-    return _trained_record(run, uniform(run.table, settings.candidate, config.exclude), network, data, history)
+    return _trained_record(
+        run, stage.seed, uniform(run.table, settings.candidate, config.exclude), network, data, history
+    )
 
 
 def _train(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Record:
@@ -163,7 +165,7 @@ def _train(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Record
     network = _first(run, stage, assignment)
     how = replace(compute(config), distil=config.distill)
     history = learn(network, data, training, stage.seed, run.checkpoint(stage), on_epoch, how, teacher)
-    return _trained_record(run, assignment, network, data, history)
+    return _trained_record(run, stage.seed, assignment, network, data, history)
 
 
 def _first(run: Run, stage: Stage, assignment: dict[str, str]) -> nn.Module:
@@ -180,7 +182,7 @@ def _first(run: Run, stage: Stage, assignment: dict[str, str]) -> nn.Module:
     return model.discretise(assignment)
 
 
-def _trained_record(run: Run, assignment: dict[str, str], network: nn.Module, data: Dataset,
+def _trained_record(run: Run, seed: int, assignment: dict[str, str], network: nn.Module, data: Dataset,
                     history: list[Record]) -> Record:  # fmt: skip
     energy_pj = run.table.total_pj(assignment, run.config.transmission)
     measured = compute(run.config).measured
@@ -192,17 +194,22 @@ def _trained_record(run: Run, assignment: dict[str, str], network: nn.Module, da
             "energy_pj": energy_pj,
             **measured(network, data.validation, "validation"),
             **measured(network, data.test, "test"),
-            **_on_chips(run, network, data),
+            **_on_chips(run, network, data, seed),
         },
     }
 
 
-def _on_chips(run: Run, network: nn.Module, data: Dataset) -> Record:
+def _on_chips(run: Run, network: nn.Module, data: Dataset, seed: int) -> Record:
     """The measure on test images over simulated chips, if the run has such and the network a layer in memory."""
     chips = run.config.chips
     if chips is None or not layers_in_memory(network):
         return {}
     metric = compute(run.config).metric
-    values = over_chips(network, chips.number, chips.mismatch, chips.offset, lambda: metric.of(network, data.test))
+    some = None
+    if chips.calibration:
+        some = [next(iter(batches(data.train, min(chips.calibration, len(data.train)), seed, 0)))[0]]
+    values = over_chips(
+        network, chips.number, chips.mismatch, chips.offset, lambda: metric.of(network, data.test), some
+    )
     worst = min(values, key=metric.measure.rank)
     return {"chips": {"mean": mean(values), "deviation": pstdev(values), "worst": worst, "values": values}}

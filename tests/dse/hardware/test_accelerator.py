@@ -152,7 +152,7 @@ def test_what_does_not_go_with_modes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="modes: found 'c@m'"):
         read_accelerator(named)
     named.write_text("modes: {}")
-    with pytest.raises(InputError, match="found {} .allowed: a mapping with at least one entry"):
+    with pytest.raises(InputError, match="a mapping with at least one entry"):
         read_accelerator(named)
     with pytest.raises(InputError, match="has its operators, beside operators_extended"):
         read_accelerator("hybrid", "operators_extended")
