@@ -14,7 +14,7 @@ from typing import Any
 
 from dse.core.documents import parse_yaml
 from dse.core.errors import InputError
-from dse.engines.timeloop.v4_documents import problem_v4, v4_specification
+from dse.engines.timeloop.v4_documents import capacity_fields, problem_v4, v4_specification
 from dse.hardware.energy.ert import Ert
 from dse.hardware.spec import Fanout, Spec
 from dse.workload.problem import Problem
@@ -33,7 +33,7 @@ def mapper_input(front_end: str, spec: Spec, problem: Problem, ert: Ert, mapper:
     Raises:
         InputError: what the front end refuses; an energy that the table lacks.
     """
-    flat = transpile(front_end, v4_specification(spec, problem, mapper))
+    flat = _with_capacities(transpile(front_end, v4_specification(spec, problem, mapper, every_depth=True)), spec)
     kept = ("architecture", "problem", "mapspace", "architecture_constraints")
     document = {key: flat[key] for key in kept if key in flat}
     # The front end adds settings of its own, which differ between its versions; only ours are part of a result's key.
@@ -94,10 +94,24 @@ def transpile(front_end: str, text: str) -> dict[str, Any]:
 def _architecture(front_end: str, spec: Spec, problem: Problem) -> dict[str, Any]:
     """The flat form of an accelerator; of the layer only its shape matters."""
     smallest = Problem(problem.dimensions, (1,) * len(problem.dimensions), problem.data_spaces)
-    return _transpiled(front_end, v4_specification(spec, smallest))
+    return _with_capacities(_transpiled(front_end, v4_specification(spec, smallest, every_depth=True)), spec)
 
 
 _transpiled = lru_cache(maxsize=32)(transpile)
+
+
+def _with_capacities(flat: dict[str, Any], spec: Spec) -> dict[str, Any]:
+    """The flat form with the capacities of the specification, which the front end was not told all of."""
+    capacities = {storage.name: capacity_fields(storage) for storage in spec.storages}
+    (top,) = flat["architecture"]["subtree"]
+    local = []
+    for entry in top["local"]:
+        capacity = capacities.get(str(entry["name"]).partition("[")[0])
+        if capacity is not None:
+            attributes = {name: value for name, value in entry["attributes"].items() if name != "depth"}
+            entry = {**entry, "attributes": attributes | capacity}
+        local.append(entry)
+    return {**flat, "architecture": {**flat["architecture"], "subtree": [{**top, "local": local}]}}
 
 
 def energy_tables(spec: Spec, flat: Mapping[str, Any], ert: Ert) -> dict[str, Any]:

@@ -36,13 +36,19 @@ _Dumper.add_representer(_Node, lambda dumper, node: dumper.represent_mapping(nod
 _Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
 
 
-def v4_specification(spec: Spec, problem: Problem, mapper: Mapping[str, Any] | None = None) -> str:
+def v4_specification(
+    spec: Spec, problem: Problem, mapper: Mapping[str, Any] | None = None, every_depth: bool = False
+) -> str:
     """The v4 specification of a layer on an accelerator, as YAML.
 
     Components are of Timeloop's own classes: what an access costs comes with the energy table of a run.
+
+    Args:
+        every_depth: gives each memory a depth, 1 where its capacity is not a number of rows or has no limit. The front
+            end of timeloop-python ada06ac (2025) and later refuses a memory without one.
     """
     document: dict[str, Any] = {
-        "architecture": {"version": VERSION, "nodes": _nodes(spec)},
+        "architecture": {"version": VERSION, "nodes": _nodes(spec, every_depth)},
         "problem": {"version": VERSION, **problem_v4(problem)},
     }
     if mapper is not None:
@@ -74,14 +80,14 @@ def problem_v4(problem: Problem) -> dict[str, Any]:
     return {"shape": shape, "instance": {**problem.bound, **{f"k{value}": value for value in values}}}
 
 
-def _nodes(spec: Spec) -> list[_Node]:
+def _nodes(spec: Spec, every_depth: bool) -> list[_Node]:
     """The nodes. A fan-out becomes a container, or a part of the component whose name it has: names are unique."""
     nodes = [_Node("!Container", {"name": TOP})]
     for level in (*spec.levels, spec.compute):
         if isinstance(level, Fanout):
             nodes.append(_Node("!Container", _fanout(level)))
             continue
-        node = _compute(level) if isinstance(level, Compute) else _storage(level)
+        node = _compute(level) if isinstance(level, Compute) else _storage(level, every_depth)
         if level is spec.storages[0] and spec.network_latency:  # Timeloop adds up those of all levels
             node["attributes"]["network_fill_latency"] = spec.network_latency
         if nodes[-1]["name"] == node["name"]:
@@ -106,16 +112,23 @@ def _fanout(fanout: Fanout) -> dict[str, Any]:
     }
 
 
-def _storage(storage: Storage) -> _Node:
+def capacity_fields(storage: Storage) -> dict[str, int]:
+    """A memory's capacity: ``depth``, in rows; ``entries``, in words, where it is no number of rows; none: no limit."""
+    if storage.capacity is None:
+        return {}
+    depth, rest = divmod(storage.capacity, storage.block_size)
+    return {"entries": storage.capacity} if rest else {"depth": depth}
+
+
+def _storage(storage: Storage, every_depth: bool) -> _Node:
     unlimited = storage.capacity is None
     attributes: dict[str, Any] = {
         "datawidth": storage.datawidth,
         "width": storage.datawidth * storage.block_size * storage.cluster_size,
         "block_size": storage.block_size,
     }
-    if storage.capacity is not None:
-        whole_rows = storage.capacity % storage.block_size == 0
-        attributes |= {"depth": storage.capacity // storage.block_size} if whole_rows else {"entries": storage.capacity}
+    capacity = capacity_fields(storage)
+    attributes |= {"depth": 1} if every_depth and "depth" not in capacity else capacity
     for name in ("read_bandwidth", "write_bandwidth", "shared_bandwidth"):
         if (bandwidth := getattr(storage, name)) is not None:
             attributes[name] = bandwidth

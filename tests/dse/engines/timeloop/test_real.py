@@ -31,6 +31,8 @@ from dse.table.fill import map_workload
 from dse.table.store import Store
 from dse.workload.layers import find_workload, read_workload
 from dse.workload.problem import conv_problem, problem_from_document
+from tests.dse.engines.timeloop.record_in_memory import CASES as CASES_IN_MEMORY
+from tests.dse.engines.timeloop.record_in_memory import case
 from tests.dse.engines.timeloop.recordings import small_case, small_inputs
 from tests.dse.engines.timeloop.test_documents import constrained
 from tests.dse.mapper.brute_force import search_perfect
@@ -265,3 +267,15 @@ def wait_for(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("name", CASES_IN_MEMORY)
+def test_macros_in_memory_are_counted_as_by_timeloop(name: str) -> None:
+    made, problem, mapping = case(name)
+    ours = evaluate(made.spec, problem, mapping, made.ert)
+    theirs = TimeloopEngine().evaluate(made.spec, problem, mapping, made.ert)
+    assert (ours.cycles, ours.computes) == (theirs.cycles, theirs.computes)
+    for level, tensors in theirs.levels.items():
+        for tensor, accesses in tensors.items():
+            assert dataclasses.replace(ours.levels[level][tensor], energy_pj=accesses.energy_pj) == accesses
+    assert ours.energy_pj == pytest.approx(theirs.energy_pj, rel=0, abs=0.2)
