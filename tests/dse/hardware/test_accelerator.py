@@ -93,7 +93,7 @@ def test_a_sweep_changes_energy_cycles_and_arithmetic_together(tmp_path: Path) -
     accelerator = read_accelerator("hybrid")
     (cim,) = [mode for mode in accelerator.modes if mode.label == "cim"]
     changed = with_mode(accelerator, cim, {"variables.adc_bits": 3, "variables.macro_rows": 9})
-    assert changed.candidates[0].macro == Macro(rows=9, adc_bits=3, full_scale=9)
+    assert changed.candidates[0].macro == Macro(rows=9, adc_bits=3, full_scale=7)
     both = ["T8", "MF8@cim"]
     options = {"arch": "hybrid", "only": both, "store": tmp_path / "store", "jobs": 1, "remainders": False}
     found = sweep(SMALL, {"variables.adc_bits": [3, 8]}, **options)  # type: ignore[arg-type]
