@@ -216,7 +216,7 @@ def test_what_the_front_end_refuses_is_one_line() -> None:
 def test_a_table_is_made_stored_and_found_again(tmp_path: Path) -> None:
     workload = dataclasses.replace(WORKLOAD, layers=tuple(LAYERS[name] for name in SOME[1:3]))
     chosen = [c for c in load_candidates() if c.name in ("T8", "BC4")]
-    settings = {"candidates": chosen, "store": tmp_path / "store.sqlite"}
+    settings = {"candidates": chosen, "store": tmp_path / "store.sqlite", "remainders": False}
     reports: list[Any] = []
     engine = TimeloopEngine(mapping="native")
     table = map_workload(workload, engine=engine, jobs=2, **settings)
