@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Len
 from pydantic import Field
@@ -47,6 +47,10 @@ class Macro:
         return max(1.0, self.full_scale / ((1 << self.adc_bits) - 1))
 
 
+Overflow = Literal["wrap", "saturate"]
+"""What an accumulator does with a sum that it cannot hold: it keeps the lowest bits, or stays at the nearest end."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One choice for a layer: an operator at a precision (`j, k` of the paper's Section III.B) in a computing mode.
@@ -55,7 +59,9 @@ class Candidate:
     `compute_class`, `compute_attributes` and `compute_actions` describe the unit that executes one operation. `mode` is
     the computing mode, "" for the first or the only one of an accelerator; in memory, `macro` says how sums are
     converted. `cycles` are clock cycles of the array for one operation of each of its compute units, and
-    `own_variables` what else the candidate sets in the specification.
+    `own_variables` what else the candidate sets in the specification. `overflow` says what its accumulator of
+    `psum_bits` does with larger sums, which is then simulated where networks are evaluated; None for sums that are
+    taken to be exact.
     """
 
     operator: str
@@ -71,6 +77,7 @@ class Candidate:
     macro: Macro | None = None
     cycles: float = 1.0
     own_variables: tuple[tuple[str, float], ...] = ()
+    overflow: Overflow | None = None
 
     @property
     def name(self) -> str:
@@ -95,7 +102,7 @@ class Candidate:
 
 
 _WORDS = ("act_bits", "weight_bits", "psum_bits")
-_LATER: dict[str, Any] = {"mode": "", "macro": None, "cycles": 1.0, "own_variables": ()}
+_LATER: dict[str, Any] = {"mode": "", "macro": None, "cycles": 1.0, "own_variables": (), "overflow": None}
 """Fields that candidates did not always have, with what stands for their absence."""
 
 
@@ -143,6 +150,8 @@ class OperatorEntry:
     """Of an operator that is computed in memory."""
     cycles: Expression = 1
     """Clock cycles of an operation of the array; below 1 where a compute unit does several in a cycle."""
+    overflow: Overflow | None = None
+    """What the accumulator of `psum_bits` does with larger sums; without it sums are taken to be exact."""
 
 
 @validated_dataclass(frozen=True, config=CONFIG)
@@ -174,7 +183,8 @@ def shipped_operators() -> dict[str, Path]:
 
     Example:
         >>> list(shipped_operators())
-        ['operators', 'operators_cim', 'operators_extended', 'operators_rtl']
+        ['operators', 'operators_cim', 'operators_extended', 'operators_published_energies',
+         'operators_published_widths', 'operators_rtl']
     """
     return {path.stem: path for path in sorted(data_dir("arch_specs").glob(f"{SHIPPED}*.yaml"))}
 
@@ -266,6 +276,9 @@ def _candidate(where: str, operator: str, entry: OperatorEntry, scope: Mapping[s
         here = f"{place}.{field}"
         return fields.integer(_whole(value(getattr(owner, field), here)), here, most=most)
 
+    if entry.overflow is not None and entry.macro is not None:
+        raise InputError(f"{where}.overflow", "is of an operator in memory, whose sums are those of its conversions",
+                         "operators without a macro")  # fmt: skip
     component = entry.component
     attributes, actions, variables = (
         [(name, value(expression, f"{place}.{name}"), f"{place}.{name}") for name, expression in given.items()]
@@ -289,6 +302,7 @@ def _candidate(where: str, operator: str, entry: OperatorEntry, scope: Mapping[s
         macro=None if entry.macro is None else _macro(width, entry.macro, f"{where}.macro"),
         cycles=float(fields.number(value(entry.cycles, f"{where}.cycles"), f"{where}.cycles", above=True)),
         own_variables=tuple((name, fields.number(value, place)) for name, value, place in variables),
+        overflow=entry.overflow,
     )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,14 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidates import Candidate, Overflow
 from search.layers.mixed_layer import MixedLayer
 from search.layers.naive import input_words
 from search.layers.operators import Inputs
 from search.layers.operators.deep_shift import largest_shift
 
 Integers = NDArray[np.int64]
-Overflow = Literal["wrap", "saturate"]
 
 MULTIPLIER_BITS = 8
 

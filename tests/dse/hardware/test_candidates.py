@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import yaml
 
 from dse.core.errors import InputError
 from dse.core.shipped import data_dir
-from dse.hardware.candidates import load_candidates
+from dse.hardware.candidates import load_candidates, resolved_operators
 
 EXTENDED = data_dir("arch_specs") / "operators_extended.yaml"
 
@@ -52,3 +53,20 @@ def test_precisions_of_an_operator_are_checked(bits: object, tmp_path: Path) -> 
         InputError, match=r"operators.xnor.bits(\[\d\])?: found .*allowed: a (list|whole number from 1 to 32)"
     ):
         load_candidates(path)
+
+
+def test_an_operator_says_what_its_accumulator_does_with_large_sums(tmp_path: Path) -> None:
+    narrow, exact = load_candidates("operators_published_widths"), load_candidates("operators_published_energies")
+    assert {c.overflow for c in narrow} == {"wrap"} and {c.psum_bits for c in narrow} == {20, 12}
+    assert tuple(dataclasses.replace(c, overflow=None) for c in narrow) == exact
+    assert all("overflow" not in c.identity for c in exact)  # so tables that are older keep their digest
+    (tmp_path / "kept.yaml").write_text(resolved_operators(narrow))
+    assert load_candidates(tmp_path / "kept.yaml") == narrow
+    text = (data_dir("arch_specs") / "operators_published_widths.yaml").read_text()
+    (tmp_path / "own.yaml").write_text(text.replace("overflow: wrap", "overflow: clip", 1))
+    with pytest.raises(InputError, match=r"operators.typical.overflow: .*'clip'.*wrap.*saturate"):
+        load_candidates(tmp_path / "own.yaml")
+    text = (data_dir("arch_specs") / "operators_cim.yaml").read_text()
+    (tmp_path / "cim.yaml").write_text(text.replace("psum_bits: 20", "psum_bits: 20\n    overflow: wrap"))
+    with pytest.raises(InputError, match=r"operators.typical.overflow: is of an operator in memory"):
+        load_candidates(tmp_path / "cim.yaml")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from dse.core.shipped import data_dir
-from dse.hardware.candidates import Candidate, load_candidates
+from dse.hardware.candidates import Candidate, Overflow, load_candidates
 from dse.rtl.operands import OPERATIONS, PRECISIONS, lanes, pack, weight_codes
-from search.layers.mac_cores import CORES, Integers, Overflow, accumulate
+from search.layers.mac_cores import CORES, Integers, accumulate
 
 CANDIDATES = {c.name: c for c in load_candidates(data_dir("arch_specs") / "operators.yaml")}
 LONG, SHORT = 20, 12
