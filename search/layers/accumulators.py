@@ -13,10 +13,25 @@ from torch import Tensor
 
 from dse.core.errors import InputError
 from dse.hardware.candidates import Candidate
+from dse.rtl.operands import OPERATIONS
 from search.layers.operators import View, operator
+
+MULTIPLIER_BITS = 8
+"""Of the reconfigurable core, which computes 8/b operations of words of b bits in a cycle."""
 
 _EXACT = 2**24
 """Integers up to this magnitude, and their sums, are exact in float32."""
+
+
+def operations_at_once(candidate: Candidate) -> int:
+    """How many operations the core adds in a cycle: 8/b, and one for operators that it does not have.
+
+    Example:
+        >>> from dse.hardware.candidates import load_candidates
+        >>> {c.name: operations_at_once(c) for c in load_candidates()}
+        {'T8': 1, 'T4': 2, 'T2': 4, 'MF8': 1, 'MF4': 2, 'MF2': 4, 'BC8': 1, 'BC4': 2, 'BC2': 4}
+    """
+    return max(1, MULTIPLIER_BITS // candidate.bits) if candidate.operator in OPERATIONS else 1
 
 
 def check_accumulators(candidates: Sequence[Candidate], quantiser: str) -> None:
@@ -80,14 +95,17 @@ class Accumulators:
         return torch.float32 if most < _EXACT else torch.float64
 
     def _saturated(self, inputs: Tensor) -> Tensor:
-        """One term after the other, in the order of the weights in memory: each addition may reach an end."""
+        """Cycle by cycle, in the order of the weights in memory: the operations of a cycle are added, then clipped."""
         low, high = -(2.0 ** (self.candidate.psum_bits - 1)), 2.0 ** (self.candidate.psum_bits - 1) - 1
         views = [_seen(inputs, name).to(torch.float64) for name in self._views]
         of_views = [weights.to(torch.float64) for weights in self.weights]
         total = inputs.new_zeros((*inputs.shape[:2], of_views[0].shape[1]), dtype=torch.float64)
-        for k in range(inputs.shape[-1]):
-            for seen, weights in zip(views, of_views, strict=True):
-                total.addcmul_(seen[..., k, None], weights[..., k]).clamp_(low, high)
+        step = operations_at_once(self.candidate)
+        with torch.autocast(inputs.device.type, enabled=False):
+            for k in range(0, inputs.shape[-1], step):
+                for seen, weights in zip(views, of_views, strict=True):
+                    total += torch.einsum("ngk,gok->ngo", seen[..., k : k + step], weights[..., k : k + step])
+                total.clamp_(low, high)
         return total
 
 

@@ -23,15 +23,13 @@ from torch.nn import functional
 
 from dse.core.errors import InputError
 from dse.hardware.candidates import Candidate, Overflow
-from dse.rtl.operands import OPERATIONS
+from search.layers.accumulators import MULTIPLIER_BITS, operations_at_once
 from search.layers.mixed_layer import MixedLayer
 from search.layers.naive import input_words
 from search.layers.operators import Inputs
 from search.layers.operators.deep_shift import largest_shift
 
 Integers = NDArray[np.int64]
-
-MULTIPLIER_BITS = 8
 
 
 def baugh_wooley(a: Integers, b: Integers, bits: int, signed_a: bool = True) -> Integers:
@@ -97,17 +95,6 @@ def accumulate(terms: Integers, width: int, overflow: Overflow = "wrap", at_once
     for start in range(0, len(terms), at_once):
         total = np.clip(total + terms[start : start + at_once].sum(0), low, high)
     return total
-
-
-def operations_at_once(candidate: Candidate) -> int:
-    """How many operations the core adds in a cycle: 8/b, and one for operators that it does not have.
-
-    Example:
-        >>> from dse.hardware.candidates import load_candidates
-        >>> {c.name: operations_at_once(c) for c in load_candidates()}
-        {'T8': 1, 'T4': 2, 'T2': 4, 'MF8': 1, 'MF4': 2, 'MF2': 4, 'BC8': 1, 'BC4': 2, 'BC2': 4}
-    """
-    return max(1, MULTIPLIER_BITS // candidate.bits) if candidate.operator in OPERATIONS else 1
 
 
 def _typical(x: Integers, w: Integers, valid: Integers, candidate: Candidate, signed: bool) -> list[Integers]:

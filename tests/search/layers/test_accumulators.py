@@ -51,7 +51,7 @@ def test_an_evaluated_layer_has_the_sums_of_the_core(
 
 
 def accumulated(layer: MixedLayer, x: Tensor, bits: int, overflow: str) -> list[list[int]]:
-    """The sums of a linear MF layer, one addition of Python integers after the other."""
+    """The sums of a linear MF layer, one operation of Python integers after the other."""
     integer = integer_layer(layer, x)
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     rows = []
@@ -61,11 +61,10 @@ def accumulated(layer: MixedLayer, x: Tensor, bits: int, overflow: str) -> list[
             total = 0
             for a, w in zip(words, weights, strict=True):
                 sign_a, sign_w = (a > 0) - (a < 0), 1 if w > 0 else -1
-                for term in (sign_a * (abs(w) // 2), sign_w * abs(a)):
-                    total += term
-                    while overflow == "wrap" and not low <= total <= high:
-                        total += 2**bits if total < low else -(2**bits)
-                    total = max(low, min(high, total))
+                total += sign_a * (abs(w) // 2) + sign_w * abs(a)
+                while overflow == "wrap" and not low <= total <= high:
+                    total += 2**bits if total < low else -(2**bits)
+                total = max(low, min(high, total))
             row.append(total)
         rows.append(row)
     return rows
