@@ -56,7 +56,7 @@ def _row(candidate: Candidate, layer: IntegerLayer) -> list[str]:
     found = [core_sums(layer, "wrap"), core_sums(layer, "saturate")]
     signal = (exact - exact.mean((0, 2, 3), keepdims=True)).std()
     return [
-        str(candidate.psum_bits),
+        str(candidate.accumulator_bits(layer.weights[0].size)),
         str(needed),
         *(f"{(sums != exact).mean():.1%}" for sums in found),
         *(f"{np.sqrt(np.square(sums - exact).mean()) / signal:.2f}" for sums in found),

@@ -138,7 +138,14 @@ def plan_for(
     def with_keys(found: Sequence[Instance]) -> list[tuple[Instance, dict[str, str]]]:
         return [(instance, _as_json({**settings, **_hardware(instance)})) for instance in found]
 
-    first = _names(sample_problem(workload))
+    declared = [instance.candidate for instance in instances]
+
+    def hardware_of(problem: Problem) -> tuple[object, ...]:
+        """What the instances for a layer depend on: its names, and the widths of accumulators for its sums."""
+        return _names(problem), tuple(c.accumulator_bits(problem.reduction) for c in declared)
+
+    sample = sample_problem(workload)
+    first = hardware_of(sample)
     hardware = {first: with_keys(instances)}
     rows: list[Job | Lookup] = []
     for layer in workload.layers:
@@ -148,24 +155,30 @@ def plan_for(
             rows += [Lookup(layer.name, layer.kind, shape, words, instance) for instance, _ in hardware[first]]
             continue
         problem = layer.problem
-        names = _names(problem)
-        if names not in hardware:
+        needed = hardware_of(problem)
+        if needed not in hardware:
             if render is None:
-                where = f"{workload.name}: {layer.name}"
                 raise InputError(
-                    where, f"has dimensions {' '.join(names[0])}", f"{' '.join(first[0])}, as other layers"
+                    f"{workload.name}: {layer.name}",
+                    f"has dimensions {' '.join(problem.dimensions)} and sums of {problem.reduction} products",
+                    f"{' '.join(sample.dimensions)} and sums of {sample.reduction} products, as other layers",
                 )
-            hardware[names] = with_keys(render(problem))
+            hardware[needed] = with_keys(render(problem))
         canonical = canonical_json(problem.canonical())
-        for instance, decides in hardware[names]:
+        for instance, decides in hardware[needed]:
             key = key_of_parts({**decides, "problem": canonical})
             rows.append(Job(layer.name, layer.kind, shape, problem, instance, key))
     return Plan(workload.name, tuple(rows), engine, objective, remainders, slack=slack)
 
 
 def sample_problem(workload: Workload) -> Problem:
-    """The first layer that computes something, for the names of dimensions and tensors; any if there is none."""
-    return next((layer.problem for layer in workload.layers if layer.kind != EMBEDDING), None) or conv_problem({})
+    """The layer of the longest sums, which an accelerator is built for; any if no layer computes something.
+
+    Areas, and names of dimensions and tensors, are taken from it.
+    """
+    problems = [layer.problem for layer in workload.layers if layer.kind != EMBEDDING]
+    same = [problem for problem in problems if _names(problem) == _names(problems[0])]
+    return max(same, key=lambda problem: problem.reduction, default=None) or conv_problem({})
 
 
 def _names(problem: Problem) -> tuple[tuple[str, ...], ...]:

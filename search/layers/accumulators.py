@@ -78,7 +78,11 @@ class Accumulators:
                 part = torch.einsum("ngk,gok->ngo", _seen(inputs, name).to(dtype), weights.to(dtype))
                 total = part if total is None else total + part
         assert total is not None
-        return wrapped(total, self.candidate.psum_bits).flatten(1)
+        return wrapped(total, self._bits).flatten(1)
+
+    @property
+    def _bits(self) -> int:
+        return self.candidate.accumulator_bits(self.weights[0].shape[-1])
 
     @property
     def _views(self) -> tuple[View, ...]:
@@ -96,7 +100,7 @@ class Accumulators:
 
     def _saturated(self, inputs: Tensor) -> Tensor:
         """Cycle by cycle, in the order of the weights in memory: the operations of a cycle are added, then clipped."""
-        low, high = -(2.0 ** (self.candidate.psum_bits - 1)), 2.0 ** (self.candidate.psum_bits - 1) - 1
+        low, high = -(2.0 ** (self._bits - 1)), 2.0 ** (self._bits - 1) - 1
         views = [_seen(inputs, name).to(torch.float64) for name in self._views]
         of_views = [weights.to(torch.float64) for weights in self.weights]
         total = inputs.new_zeros((*inputs.shape[:2], of_views[0].shape[1]), dtype=torch.float64)

@@ -187,10 +187,10 @@ def core_sums(layer: IntegerLayer, overflow: Overflow = "wrap", width: int | Non
     """The final values of the core's accumulators, one for each output.
 
     Args:
-        width: bits of the accumulator; None for the candidate's `psum_bits`.
+        width: bits of the accumulator; None for those that the candidate has for the layer's sums.
     """
     candidate, module = layer.candidate, layer.layer
-    width = candidate.psum_bits if width is None else width
+    width = candidate.accumulator_bits(layer.weights[0].size) if width is None else width
     core = CORES[candidate.operator]
     groups = 1 if isinstance(module, nn.Linear) else module.groups
     x, shape = _patches(layer.inputs, module)

@@ -150,7 +150,7 @@ class MixedProduct(Choice):
             if self._overflows(candidate, first):
                 dtype = reduced_type(first) or first.dtype
                 with torch.autocast(first.device.type, enabled=False):
-                    part = wrapped(product(words.double(), other_words.double()), candidate.psum_bits)
+                    part = self._wrapped(candidate, product, words.double(), other_words.double())
             else:
                 part = product(words, other_words)
                 dtype = part.dtype
@@ -158,6 +158,15 @@ class MixedProduct(Choice):
             total = part if total is None else total + part
         assert total is not None
         return total.to(dtype)
+
+    @staticmethod
+    def _wrapped(candidate: Candidate, product: Bilinear, words: Tensor, other_words: Tensor) -> Tensor:
+        """The product's sums in the candidate's accumulator; products of ones have as many terms."""
+        bits = candidate.psum_bits
+        if isinstance(bits, str):
+            ones = product(torch.ones_like(words), torch.ones_like(other_words))
+            bits = candidate.accumulator_bits(round(float(ones.max())))
+        return wrapped(product(words, other_words), bits)
 
     def _overflows(self, candidate: Candidate, first: Tensor) -> bool:
         """Whether the candidate's overflow is simulated: where it alone is evaluated."""

@@ -70,3 +70,30 @@ def test_an_operator_says_what_its_accumulator_does_with_large_sums(tmp_path: Pa
     (tmp_path / "cim.yaml").write_text(text.replace("psum_bits: 20", "psum_bits: 20\n    overflow: wrap"))
     with pytest.raises(InputError, match=r"operators.typical.overflow: is of an operator in memory"):
         load_candidates(tmp_path / "cim.yaml")
+
+
+def test_an_accumulator_may_be_as_wide_as_the_sums_of_a_layer_need(tmp_path: Path) -> None:
+    text = (data_dir("arch_specs") / "operators_published_energies.yaml").read_text()
+    wide = text.replace("psum_bits: 12", "psum_bits: bits + ceil(log2(reduction)) + extra")
+    wide = wide.replace("adder_width: 12", "adder_width: psum_bits + 1")
+    (tmp_path / "own.yaml").write_text(wide)
+    found = {c.name: c for c in load_candidates(tmp_path / "own.yaml", {"extra": 2})}
+    assert found["BC4"].psum_bits == "4 + ceil(log2(reduction)) + 2"
+    assert [found["BC4"].accumulator_bits(n) for n in (1, 9, 576)] == [6, 10, 16]
+    assert found["BC4"].at(9).psum_bits == 10 and found["BC4"].at(9).compute_attributes == (("adder_width", 11),)
+    assert found["T8"].at(9) is found["T8"]  # nothing of it depends on the layer
+    (tmp_path / "kept.yaml").write_text(resolved_operators(found.values()))
+    assert load_candidates(tmp_path / "kept.yaml") == tuple(found.values())
+
+
+@pytest.mark.parametrize("width, problem", [
+    ("reductions + 1", r"psum_bits: unknown name reductions in .*allowed: bits, reduction\)"),
+    ("reduction - 1", r"psum_bits: found 0"),
+    ("reduction / 2", r"psum_bits: found 0.5"),
+    ("wide", r"psum_bits: found 'wide'"),
+])  # fmt: skip
+def test_a_width_that_is_none_is_refused(width: str, problem: str, tmp_path: Path) -> None:
+    text = (data_dir("arch_specs") / "operators_published_energies.yaml").read_text()
+    (tmp_path / "own.yaml").write_text(text.replace("psum_bits: 20", f"psum_bits: {width}"))
+    with pytest.raises(InputError, match=problem):
+        load_candidates(tmp_path / "own.yaml")
