@@ -25,7 +25,7 @@ def test_the_extended_space_begins_with_the_shipped_one() -> None:
 
 def test_an_operator_may_list_its_own_precisions() -> None:
     (xnor,) = [c for c in load_candidates(EXTENDED) if c.operator == "xnor"]
-    assert (xnor.bits, xnor.act_bits, xnor.weight_bits, xnor.psum_bits) == (1, 1, 1, 12)
+    assert (xnor.bits, xnor.act_bits, xnor.weight_bits, xnor.accumulator_bits(2047)) == (1, 1, 1, 12)
 
 
 def test_a_shift_needs_a_sign_and_the_bits_of_its_distance() -> None:
@@ -67,7 +67,7 @@ def test_an_operator_says_what_its_accumulator_does_with_large_sums(tmp_path: Pa
     with pytest.raises(InputError, match=r"operators.typical.overflow: .*'clip'.*wrap.*saturate"):
         load_candidates(tmp_path / "own.yaml")
     text = (data_dir("arch_specs") / "operators_cim.yaml").read_text()
-    (tmp_path / "cim.yaml").write_text(text.replace("psum_bits: 20", "psum_bits: 20\n    overflow: wrap"))
+    (tmp_path / "cim.yaml").write_text(text.replace("    variables:", "    overflow: wrap\n    variables:", 1))
     with pytest.raises(InputError, match=r"operators.typical.overflow: is of an operator in memory"):
         load_candidates(tmp_path / "cim.yaml")
 

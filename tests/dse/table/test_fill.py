@@ -92,7 +92,7 @@ def test_energies_of_a_row_add_up(engine: Any, store: Any) -> None:
 
 
 def test_energy_of_an_operation_comes_from_the_components(engine: Any, store: Any) -> None:
-    table, _ = run(engine, store)
+    table, _ = run(engine, store, candidates="operators_published_energies")
     e_op = {c: table.mean_e_op_pj(c) for c in table.candidates}
     assert 11 < e_op["T8"] / e_op["BC8"] < 12.5
     assert e_op["MF8"] == pytest.approx(2 * e_op["BC8"])
@@ -230,8 +230,8 @@ def test_unknown_component_class_and_engine(engine: Any, store: Any, tmp_path: P
 def test_an_operators_file_with_an_unknown_action(engine: Any, store: Any, tmp_path: Path) -> None:
     operators = edited(
         tmp_path,
-        r"attributes: \{multiplier_width: bits, adder_width: 20\}\n      actions: \{compute: 1\}",
-        "attributes: {multiplier_width: bits, adder_width: 20}\n      actions: {ponder: 1}",
+        r"attributes: \{multiplier_width: bits, adder_width: psum_bits\}\n      actions: \{compute: 1\}",
+        "attributes: {multiplier_width: bits, adder_width: psum_bits}\n      actions: {ponder: 1}",
         data_dir("arch_specs") / "operators.yaml",
     )
     with pytest.raises(InputError, match="typical_mac has no action 'ponder'"):
