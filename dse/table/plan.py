@@ -142,7 +142,7 @@ def plan_for(
 
     def hardware_of(problem: Problem) -> tuple[object, ...]:
         """What the instances for a layer depend on: its names, and the widths of accumulators for its sums."""
-        return _names(problem), tuple(c.accumulator_bits(problem.reduction) for c in declared)
+        return names_of(problem), tuple(c.accumulator_bits(problem.reduction) for c in declared)
 
     sample = sample_problem(workload)
     first = hardware_of(sample)
@@ -177,12 +177,32 @@ def sample_problem(workload: Workload) -> Problem:
     Areas, and names of dimensions and tensors, are taken from it.
     """
     problems = [layer.problem for layer in workload.layers if layer.kind != EMBEDDING]
-    same = [problem for problem in problems if _names(problem) == _names(problems[0])]
+    same = [problem for problem in problems if names_of(problem) == names_of(problems[0])]
     return max(same, key=lambda problem: problem.reduction, default=None) or conv_problem({})
 
 
-def _names(problem: Problem) -> tuple[tuple[str, ...], ...]:
-    """The names of dimensions and of tensors, by which a specification is read."""
+def distinct_problems(workload: Workload) -> list[Problem]:
+    """A layer for each kind of hardware that layers may need: names of dimensions, length of sums; the sample first.
+
+    Example:
+        >>> sorted(problem.reduction for problem in distinct_problems(load_workload("squeezenet")))[-3:]
+        [432, 512, 576]
+    """
+    sample = sample_problem(workload)
+    problems = [sample, *(layer.problem for layer in workload.layers if layer.kind != EMBEDDING)]
+    found: dict[object, Problem] = {}
+    for problem in problems:
+        found.setdefault((names_of(problem), problem.reduction), problem)
+    return list(found.values())
+
+
+def names_of(problem: Problem) -> tuple[tuple[str, ...], ...]:
+    """The names of dimensions and of tensors, by which a specification is read.
+
+    Example:
+        >>> names_of(conv_problem({}))[1]
+        ('Weights', 'Inputs', 'Outputs')
+    """
     return problem.dimensions, tuple(tensor.name for tensor in problem.data_spaces)
 
 
