@@ -325,7 +325,7 @@ def _inputs(question: Question, layer: dict[str, int] | None = None) -> tuple[Sp
         spec = spec_for(read_arch(ARCHS / f"{question.arch}.yaml"), problem)
         return spec, problem, read_ert(ARCHS / f"{question.arch}.ert.yaml"), question.objective
     arch = read_arch()
-    (candidate,) = (c for c in load_candidates() if c.name == "T8")
+    (candidate,) = (c for c in load_candidates("operators_published_widths") if c.name == "T8")
     instance = instance_for(arch, candidate, problem, library_for(arch))
     return instance.spec, problem, instance.ert, question.objective
 

@@ -72,7 +72,7 @@ def _mapped(
     layer: dict[str, int], objective: str = "energy", imperfect: bool = False
 ) -> tuple[Instance, Problem, Mapping, Evaluation]:
     arch, problem = read_arch(), conv_problem(layer)
-    (candidate,) = (c for c in load_candidates() if c.name == "T8")
+    (candidate,) = (c for c in load_candidates("operators_published_widths") if c.name == "T8")
     instance = instance_for(arch, candidate, problem, library_for(arch))
     found = search(instance.spec, problem, instance.ert, objective, imperfect)
     assert found.mapping is not None

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=10)
     options = parser.parse_args()
     slack = read_slack(options.slack, "--slack")
-    arch, candidate = read_arch(), load_candidates()[0]
+    arch, candidate = read_arch(), load_candidates("operators_published_widths")[0]
     networks = {name: network["layers"] for name, network in read_yaml(LAYERS)["networks"].items()}
     like = conv_problem({"C": 2, "M": 2, "P": 2, "Q": 2, "R": 2, "S": 2})
     chip = instance_for(arch, candidate, like, library_for(arch))

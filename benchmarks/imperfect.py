@@ -32,7 +32,7 @@ OBJECTIVES = ("energy", "edp", "delay")
 
 def main() -> None:
     arch = read_arch()
-    (candidate,) = (c for c in load_candidates() if c.name == "T8")
+    (candidate,) = (c for c in load_candidates("operators_published_widths") if c.name == "T8")
     print("| layer | objective | | utilisation | cycles | energy, uJ | Timeloop's, uJ | EDP, nJ s | proven | CPU s |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name, layer in LAYERS.items():

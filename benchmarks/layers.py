@@ -106,7 +106,11 @@ def _options() -> argparse.Namespace:
 def _batches(layers: list[Layer], options: argparse.Namespace) -> list[Batch]:
     """What the pipeline would give its workers, with an empty store."""
     workload = Workload("layers", tuple(layers))
-    candidates = [c for c in load_candidates() if options.candidate is None or c.name in options.candidate]
+    candidates = [
+        c
+        for c in load_candidates("operators_published_widths")
+        if options.candidate is None or c.name in options.candidate
+    ]
     plan = make_plan(workload, arch=options.arch, candidates=candidates, objective=options.objective)
     return missing_batches([plan], {})
 

@@ -2,7 +2,7 @@
 
 Weights are Gaussian (Kaiming), inputs the positive part of a Gaussian; both are quantised as the search does it.
 
-usage: python benchmarks/overflow.py [--channels C] [--kernel K] [--outputs M]
+usage: python benchmarks/overflow.py [--operators FILE] [--channels C] [--kernel K] [--outputs M]
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import torch
 from measure import print_table
 from torch import nn
 
-from dse.core.shipped import data_dir
 from dse.hardware.candidates import Candidate, load_candidates
 from search.layers.mac_cores import IntegerLayer, core_sums, integer_layer
 from search.layers.mixed_layer import MixedLayer
@@ -28,12 +27,13 @@ EXACT_BITS = 40
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--operators", default="operators_published_widths", help="operators file")
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--kernel", type=int, default=3)
     parser.add_argument("--outputs", type=int, default=32, help="output channels")
     options = parser.parse_args()
     rows = []
-    for candidate in load_candidates(data_dir("arch_specs") / "operators_extended.yaml"):
+    for candidate in load_candidates(options.operators):
         torch.manual_seed(0)
         rows.append([candidate.name, *_row(candidate, _layer(candidate, options))])
     header = ["candidate", "bits", "bits needed", "wrong, wrap", "wrong, saturate"]
@@ -56,7 +56,7 @@ def _row(candidate: Candidate, layer: IntegerLayer) -> list[str]:
     found = [core_sums(layer, "wrap"), core_sums(layer, "saturate")]
     signal = (exact - exact.mean((0, 2, 3), keepdims=True)).std()
     return [
-        str(candidate.psum_bits),
+        str(candidate.accumulator_bits(layer.weights[0].size)),
         str(needed),
         *(f"{(sums != exact).mean():.1%}" for sums in found),
         *(f"{np.sqrt(np.square(sums - exact).mean()) / signal:.2f}" for sums in found),

@@ -163,7 +163,7 @@ def _made(figure: str, protocol: Protocol, results: Mapping[str, Mapping[str, An
     if figure == "fig4":
         from dse.table.fill import map_workload
 
-        return fig4.reproduce(map_workload("squeezenet", store=store))
+        return fig4.reproduce(map_workload("squeezenet", candidates=protocol.operators, store=store))
     draw = {
         "fig5": assignments.fig5,
         "fig6": assignments.fig6,

@@ -45,7 +45,7 @@ def rtl(liberty: Path, out: Path, operands: Path | None, period: float, cycles: 
 
     programs_needed("yosys", "iverilog", "vvp")
     library = read_library(liberty)
-    candidates = load_candidates(data_dir("arch_specs") / "operators.yaml")
+    candidates = load_candidates(data_dir("arch_specs") / "operators_rtl.yaml")
     out.mkdir(parents=True, exist_ok=True)
     if operands is None:
         operands = out / "operands.npz"

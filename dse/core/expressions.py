@@ -7,13 +7,14 @@ number on the way have a limit.
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import itertools
 import math
 import operator
 import re
 import warnings
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from typing import Any
 
 from dse.core.errors import InputError
@@ -114,6 +115,45 @@ def evaluate(value: Any, variables: Mapping[str, Any], where: object) -> Any:
         InputError: unknown name inside a longer expression, arithmetic that fails or exceeds a limit.
     """
     return _evaluate(value, variables, where, itertools.count())
+
+
+def specialised(value: Any, variables: Mapping[str, Any], free: Collection[str], where: object) -> Any:
+    """An expression in which all names but the free ones have been replaced by their values; a value if none is left.
+
+    Args:
+        free: names that get their values later.
+
+    Raises:
+        InputError: as `evaluate`.
+
+    Example:
+        >>> specialised("width + ceil(log2(n))", {"width": "2 * bits", "bits": 8}, {"n"}, "here")
+        '16 + ceil(log2(n))'
+    """
+    if not isinstance(value, str) or not _names(value, variables) & set(free):
+        return evaluate(value, {**dict.fromkeys(free), **variables}, where)  # errors name the free ones, too
+    tree = _parsed(value) or ast.Name(value.strip())
+
+    class Replace(ast.NodeTransformer):
+        def visit_Name(self, node: ast.Name) -> ast.expr:
+            if node.id in free or node.id not in variables or node.id in FUNCTIONS:
+                return node
+            others = {name: found for name, found in variables.items() if name != node.id}
+            found = specialised(variables[node.id], others, free, where)
+            if isinstance(found, str) and _names(found, {}) & set(free):
+                return ast.parse(found, mode="eval").body
+            return ast.Constant(found)
+
+    return ast.unparse(Replace().visit(copy.deepcopy(tree)))
+
+
+def _names(text: Any, variables: Mapping[str, Any]) -> set[str]:
+    """All names that an expression uses, with those of the variables that it names."""
+    tree = (_arithmetic(text) or ast.Name(text.strip())) if isinstance(text, str) else ast.Constant(text)
+    found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for name in found & set(variables):
+        found = found | _names(variables[name], {k: v for k, v in variables.items() if k != name})
+    return found
 
 
 def _evaluate(value: Any, variables: Mapping[str, Any], where: object, steps: Iterator[int]) -> Any:

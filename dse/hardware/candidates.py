@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Len
 from pydantic import Field
@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from dse.core import fields
 from dse.core.documents import read_yaml, readable
 from dse.core.errors import InputError, unknown
-from dse.core.expressions import evaluate
+from dse.core.expressions import evaluate, specialised
 from dse.core.schema import CONFIG, UNIQUE, Expression, Name, validated, whole
 from dse.core.shipped import data_dir
 
@@ -47,15 +47,23 @@ class Macro:
         return max(1.0, self.full_scale / ((1 << self.adc_bits) - 1))
 
 
+Overflow = Literal["wrap", "saturate"]
+"""What an accumulator does with a sum that it cannot hold: it keeps the lowest bits, or stays at the nearest end."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One choice for a layer: an operator at a precision (`j, k` of the paper's Section III.B) in a computing mode.
 
-    `act_bits`, `weight_bits` and `psum_bits` are the word widths of the layer's three tensors;
+    `act_bits`, `weight_bits` and `psum_bits` are the word widths of the layer's three tensors. `psum_bits`, and with it
+    attributes of the compute unit, may be an expression over `reduction`, the products that are added into one output:
+    the accumulator is then configured for each layer (`at`).
     `compute_class`, `compute_attributes` and `compute_actions` describe the unit that executes one operation. `mode` is
     the computing mode, "" for the first or the only one of an accelerator; in memory, `macro` says how sums are
     converted. `cycles` are clock cycles of the array for one operation of each of its compute units, and
-    `own_variables` what else the candidate sets in the specification.
+    `own_variables` what else the candidate sets in the specification. `overflow` says what its accumulator of
+    `psum_bits` does with larger sums, which is then simulated where networks are evaluated; None for sums that are
+    taken to be exact.
     """
 
     operator: str
@@ -63,7 +71,7 @@ class Candidate:
     short: str
     act_bits: int
     weight_bits: int
-    psum_bits: int
+    psum_bits: int | str
     compute_class: str
     compute_attributes: tuple[tuple[str, Any], ...]
     compute_actions: tuple[tuple[str, float], ...]
@@ -71,6 +79,7 @@ class Candidate:
     macro: Macro | None = None
     cycles: float = 1.0
     own_variables: tuple[tuple[str, float], ...] = ()
+    overflow: Overflow | None = None
 
     @property
     def name(self) -> str:
@@ -78,14 +87,40 @@ class Candidate:
         return f"{self.short}{self.bits}" + (f"@{self.mode}" if self.mode else "")
 
     @property
-    def variables(self) -> dict[str, int | float]:
+    def variables(self) -> dict[str, int | float | str]:
         """Variables of the architecture specification that this candidate sets."""
-        return {**self.words, **dict(self.own_variables)}
+        words = dict(zip(WORDS, (self.act_bits, self.weight_bits, self.psum_bits), strict=True))
+        return {**words, **dict(self.own_variables)}
 
-    @property
-    def words(self) -> dict[str, int]:
-        """The variables with the widths of words in bits."""
-        return dict(zip(_WORDS, (self.act_bits, self.weight_bits, self.psum_bits), strict=True))
+    def accumulator_bits(self, reduction: int) -> int:
+        """The width of the accumulator for sums of `reduction` products.
+
+        Raises:
+            InputError: the candidate's expression gives no width.
+
+        Example:
+            >>> [c.accumulator_bits(576) for c in load_candidates() if c.bits == 8]
+            [26, 19, 19]
+        """
+        where = f"{self.name}: psum_bits of {reduction} products"
+        width = evaluate(self.psum_bits, {REDUCTION: reduction}, where)
+        return fields.integer(_whole(width), where, most=MOST_BITS)
+
+    def at(self, reduction: int) -> Candidate:
+        """The candidate with the accumulator that it has for sums of `reduction` products.
+
+        Raises:
+            InputError: the candidate's expression gives no width.
+
+        Example:
+            >>> load_candidates()[0].at(1152).compute_attributes
+            (('multiplier_width', 8), ('adder_width', 27))
+        """
+        if not isinstance(self.psum_bits, str):
+            return self
+        scope, where = {REDUCTION: reduction}, f"{self.name}: attributes of its component"
+        attributes = tuple((name, _whole(evaluate(value, scope, where))) for name, value in self.compute_attributes)
+        return dataclasses.replace(self, psum_bits=self.accumulator_bits(reduction), compute_attributes=attributes)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -94,8 +129,12 @@ class Candidate:
         return {name: value for name, value in found.items() if name not in _LATER or value != _LATER[name]}
 
 
-_WORDS = ("act_bits", "weight_bits", "psum_bits")
-_LATER: dict[str, Any] = {"mode": "", "macro": None, "cycles": 1.0, "own_variables": ()}
+REDUCTION = "reduction"
+"""Name in the expressions of an operators file: products that are added into one output, C R S of a convolution."""
+
+MOST_BITS = 1024
+WORDS = ("act_bits", "weight_bits", "psum_bits")
+_LATER: dict[str, Any] = {"mode": "", "macro": None, "cycles": 1.0, "own_variables": (), "overflow": None}
 """Fields that candidates did not always have, with what stands for their absence."""
 
 
@@ -106,7 +145,7 @@ class ComponentEntry:
     component_class: Annotated[Name, Field(alias="class")]
     """Accelergy class, of arch_specs/components or of the specification."""
     attributes: dict[str, Expression]
-    """Of the class; expressions over `bits`."""
+    """Of the class; expressions over `bits`, `psum_bits` and `reduction`."""
     actions: dict[str, Expression]
     """How often each action happens per operation."""
 
@@ -134,6 +173,7 @@ class OperatorEntry:
     act_bits: Expression
     weight_bits: Expression
     psum_bits: Expression
+    """Of the accumulator; also over `reduction`, the products that are added into one output of a layer."""
     component: ComponentEntry
     bits: Precisions | None = None
     """Its precisions, where they are not those of the file."""
@@ -143,6 +183,8 @@ class OperatorEntry:
     """Of an operator that is computed in memory."""
     cycles: Expression = 1
     """Clock cycles of an operation of the array; below 1 where a compute unit does several in a cycle."""
+    overflow: Overflow | None = None
+    """What the accumulator of `psum_bits` does with larger sums; without it sums are taken to be exact."""
 
 
 @validated_dataclass(frozen=True, config=CONFIG)
@@ -174,7 +216,8 @@ def shipped_operators() -> dict[str, Path]:
 
     Example:
         >>> list(shipped_operators())
-        ['operators', 'operators_cim', 'operators_extended', 'operators_rtl']
+        ['operators', 'operators_cim', 'operators_extended', 'operators_published_energies',
+         'operators_published_widths', 'operators_rtl']
     """
     return {path.stem: path for path in sorted(data_dir("arch_specs").glob(f"{SHIPPED}*.yaml"))}
 
@@ -218,7 +261,7 @@ def load_candidates(
     if _is_resolved(document):
         return validated(ResolvedFile, document, path).candidates
     file = validated(OperatorsFile, document, path)
-    scope = {name: value for name, value in (variables or {}).items() if name not in _WORDS}
+    scope = {name: value for name, value in (variables or {}).items() if name not in WORDS}
     found = [
         _candidate(f"{path}: operators.{name}", name, entry, {**scope, "bits": bits}, mode)
         for name, entry in file.operators.items()
@@ -262,26 +305,40 @@ def _candidate(where: str, operator: str, entry: OperatorEntry, scope: Mapping[s
     def value(expression: Any, place: str) -> Any:
         return evaluate(expression, scope, place)
 
-    def width(field: str, owner: Any = entry, place: str = where, most: int = 1024) -> int:
+    def width(field: str, owner: Any = entry, place: str = where, most: int = MOST_BITS) -> int:
         here = f"{place}.{field}"
         return fields.integer(_whole(value(getattr(owner, field), here)), here, most=most)
 
+    if entry.overflow is not None and entry.macro is not None:
+        raise InputError(f"{where}.overflow", "is of an operator in memory, whose sums are those of its conversions",
+                         "operators without a macro")  # fmt: skip
     component = entry.component
-    attributes, actions, variables = (
+    psum_bits = specialised(entry.psum_bits, scope, (REDUCTION,), f"{where}.psum_bits")
+    of_attributes = {**scope, "psum_bits": psum_bits}
+    attributes = [
+        (name, specialised(expression, of_attributes, (REDUCTION,), place), place)
+        for name, expression in component.attributes.items()
+        for place in (f"{where}.component.attributes.{name}",)
+    ]
+    actions, variables = (
         [(name, value(expression, f"{place}.{name}"), f"{place}.{name}") for name, expression in given.items()]
         for given, place in (
-            (component.attributes, f"{where}.component.attributes"),
             (component.actions, f"{where}.component.actions"),
             (entry.variables, f"{where}.variables"),
         )
     )
+    if isinstance(psum_bits, str):  # of the shortest sum; a text that is no expression is refused here
+        shortest = evaluate(psum_bits, {REDUCTION: 1}, f"{where}.psum_bits")
+        fields.integer(_whole(shortest), f"{where}.psum_bits", most=MOST_BITS)
+    else:
+        psum_bits = fields.integer(_whole(psum_bits), f"{where}.psum_bits", most=MOST_BITS)
     return Candidate(
         operator=operator,
         bits=scope["bits"],
         short=entry.short,
         act_bits=width("act_bits"),
         weight_bits=width("weight_bits"),
-        psum_bits=width("psum_bits"),
+        psum_bits=psum_bits,
         compute_class=component.component_class,
         compute_attributes=tuple((name, _scalar(value, place)) for name, value, place in attributes),
         compute_actions=tuple((name, fields.number(value, place)) for name, value, place in actions),
@@ -289,6 +346,7 @@ def _candidate(where: str, operator: str, entry: OperatorEntry, scope: Mapping[s
         macro=None if entry.macro is None else _macro(width, entry.macro, f"{where}.macro"),
         cycles=float(fields.number(value(entry.cycles, f"{where}.cycles"), f"{where}.cycles", above=True)),
         own_variables=tuple((name, fields.number(value, place)) for name, value, place in variables),
+        overflow=entry.overflow,
     )
 
 

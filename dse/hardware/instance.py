@@ -12,7 +12,7 @@ from dse.core.errors import InputError, unknown
 from dse.core.fields import shown
 from dse.core.shipped import data_dir
 from dse.hardware.attributes import BLOCK, DEPTH, MEMORY, WIDTH
-from dse.hardware.candidates import Candidate, shipped_operators
+from dse.hardware.candidates import WORDS, Candidate, shipped_operators
 from dse.hardware.energy.area import Areas, areas_of
 from dse.hardware.energy.components import ComponentLibrary
 from dse.hardware.energy.ert import Ert
@@ -111,7 +111,7 @@ def instance_for(
     """The specification at the candidate's word widths, its compute unit replaced by the candidate's.
 
     Args:
-        problem: any layer of the workload; it gives the names of dimensions and tensors.
+        problem: the layer; it gives the names of dimensions and tensors, and the length of its sums.
         library: see `library_for`.
         estimate: function that returns the energies, `Engine.energies`; None for the embedded estimator.
 
@@ -130,7 +130,7 @@ def instance_for(
 
 
 def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Spec:
-    """The specification at the candidate's word widths and with its compute unit; InputError as `SpecFile.instance`.
+    """The specification at the candidate's word widths for a layer; InputError as `SpecFile.instance`.
 
     Example:
         >>> from dse.hardware.candidates import load_candidates
@@ -139,13 +139,14 @@ def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Sp
         >>> spec.compute.component
         'binary_connect_mac'
     """
+    candidate = candidate.at(problem.reduction)
     for name in candidate.variables:
         if name not in arch.variables:
             hint = (
-                f"declare {', '.join(candidate.words)} and use them as the datawidth of its memories: candidates "
+                f"declare {', '.join(WORDS)} and use them as the datawidth of its memories: candidates "
                 "set them; enos mapper maps a layer on a specification without them"
             )
-            if name not in candidate.words:
+            if name not in WORDS:
                 hint = f"operator {candidate.operator} sets it; declare it, or take the specification of this operator"
             raise InputError(f"{arch.where}: variables", f"{name} is not declared", hint=hint)
     for name in str(arch.variables.get(SET_BY_OPERATORS, "")).replace(",", " ").split():

@@ -49,7 +49,7 @@ def page_data(table: CostTable, transmission: Transmission = "all") -> Json:
             "cells": [
                 _cell(table.row(layer, c), columns, nests, transmission)
                 | (_more(table, layer, c, float(energy[i, k]), float(table.n_ops[i] * e_op)) if ok[i, k] else {})
-                for k, (c, e_op) in enumerate(zip(table.candidates, table.e_op_pj, strict=True))
+                for k, (c, e_op) in enumerate(zip(table.candidates, table.e_op_pj[i], strict=True))
             ],
         }
         for i, layer in enumerate(table.layers)

@@ -108,7 +108,7 @@ def measure(
             "operation": OPERATIONS.index(candidate.operator),
             "precision": PRECISIONS.index(candidate.bits),
             "signed_x": int(stream.signed),
-            "wide": int(candidate.psum_bits > 12),
+            "wide": int(candidate.accumulator_bits(1) > 12),
         }
         inputs |= {name: np.full(len(inputs["x"]), code, np.int64) for name, code in codes.items()}
     period_ps = round(period_ns * 1000)
@@ -125,7 +125,7 @@ def measure(
 
 def single_core(candidate: Candidate) -> tuple[str, dict[str, int]]:
     """Module and parameters of the core that has only this candidate, for inputs without sign."""
-    return f"mac_{candidate.operator}", {"BITS": candidate.bits, "WIDTH": candidate.psum_bits}
+    return f"mac_{candidate.operator}", {"BITS": candidate.bits, "WIDTH": candidate.accumulator_bits(1)}
 
 
 def write_rows(rows: Sequence[Row], path: Path, comments: Sequence[str]) -> None:

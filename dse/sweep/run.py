@@ -9,7 +9,7 @@ from typing import Any
 
 from dse.core.errors import InputError
 from dse.engines import Engine, load_engine
-from dse.hardware.accelerator import AcceleratorLike, CandidatesLike, Mode, read_accelerator
+from dse.hardware.accelerator import AcceleratorLike, CandidatesLike, read_accelerator
 from dse.hardware.candidates import Candidate
 from dse.hardware.instance import Instance, candidate_spec, check_given, library_for, with_energies
 from dse.sweep.axes import Axis, Point, format_number, parse_zip, points_of
@@ -19,7 +19,7 @@ from dse.sweep.variants import check_paths, check_words, modes_with, with_mode
 from dse.table.columns import COLUMNS, Row
 from dse.table.cost_table import CostTable
 from dse.table.fill import Progress, map_plans
-from dse.table.plan import Plan, WorkloadLike, load_workload, plan_for, sample_problem
+from dse.table.plan import Plan, WorkloadLike, distinct_problems, load_workload, names_of, plan_for
 from dse.table.provenance import cycle_seconds
 from dse.table.store import canonical_json
 from dse.workload.layers import Workload
@@ -126,11 +126,12 @@ def plan_sweep(
         check_paths(mode.arch, own, mode.candidates)
         check_words(mode.arch, axes, own)
     loaded = load_engine(engine) if isinstance(engine, str) else engine
-    like = sample_problem(workload)
+    problems = distinct_problems(workload)
 
     def site(point: Point) -> Site:
         instances: dict[str, Instance | Refusal] = {}
-        possible: list[tuple[Mode, Candidate]] = []
+        made: dict[object, Instance] = {}
+        possible: list[Candidate] = []
         cycle = None
         for mode in accelerator.modes:
             try:
@@ -142,22 +143,23 @@ def plan_sweep(
             for candidate in altered.candidates:
                 status = "invalid"
                 try:
-                    spec = candidate_spec(altered.arch, candidate, like)
-                    status = "no_energy"
-                    instances[candidate.name] = with_energies(
-                        spec, candidate, altered.arch.library, altered.arch.where, loaded.energies
-                    )
-                    possible.append((altered, candidate))
+                    for problem in problems:
+                        status, needed = "invalid", _needed(candidate, problem)
+                        if needed not in made:
+                            spec = candidate_spec(altered.arch, candidate, problem)
+                            status = "no_energy"
+                            made[needed] = with_energies(
+                                spec, candidate, altered.arch.library, altered.arch.where, loaded.energies
+                            )
+                    instances[candidate.name] = made[_needed(candidate, problems[0])]
+                    possible.append(candidate)
                 except InputError as e:
                     where = e.where.removeprefix(f"{altered.arch.where}: ")
                     instances[candidate.name] = Refusal(status, str(e.at(where)))
         usable = [found for found in instances.values() if isinstance(found, Instance)]
 
         def render(like: Problem) -> list[Instance]:
-            return [
-                with_energies(candidate_spec(m.arch, c, like), c, m.arch.library, m.arch.where, loaded.energies)
-                for m, c in possible
-            ]
+            return [made[_needed(candidate, like)] for candidate in possible]
 
         plan = plan_for(workload, usable, loaded, objective, remainders, slack=slack, render=render) if usable else None
         return Site(point, instances, plan, cycle)
@@ -172,6 +174,11 @@ def plan_sweep(
         where = "sweep" if len(points) == 1 else f"sweep: none of the {len(points)} points can be mapped; the first"
         raise InputError(f"{where}: {points[0].label}", refusal.reason)
     return SweepPlan(workload, accelerator.where, tuple(axes), accelerator.candidates, sites)
+
+
+def _needed(candidate: Candidate, problem: Problem) -> object:
+    """What the instance of a candidate for a layer depends on."""
+    return candidate.name, names_of(problem), candidate.accumulator_bits(problem.reduction)
 
 
 def run_sweep(

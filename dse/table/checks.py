@@ -106,7 +106,7 @@ def check_rows(rows: Sequence[Row], path: object) -> None:
                     )  # fmt: skip
 
 
-_CONSTANT = {"": ("workload",), "layer": ("n_ops", "kind", "shape"), "candidate": ("operator", "bits", "e_op_pj")}
+_CONSTANT = {"": ("workload",), "layer": ("n_ops", "kind", "shape"), "candidate": ("operator", "bits")}
 """What rows share that agree in a column; the first is for all rows."""
 
 

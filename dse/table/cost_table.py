@@ -68,10 +68,30 @@ class CostTable:
 
     @cached_property
     def e_op_pj(self) -> FloatArray:
-        """Energy of one operation of each candidate, E_OP of Eq. 2, in pJ; shape (candidates,)."""
+        """Energy of one operation, E_OP of Eq. 2, in pJ; shape (layers, candidates).
+
+        It depends on the layer where accumulators are as wide as its sums need.
+        """
         import numpy as np
 
-        return np.array([self.row(self.layers[0], c)["e_op_pj"] for c in self.candidates], dtype=np.float64)
+        rows = [[self.row(layer, c)["e_op_pj"] for c in self.candidates] for layer in self.layers]
+        return np.array(rows, dtype=np.float64)
+
+    def mean_e_op_pj(self, candidate: str) -> float:
+        """Energy of one operation of a candidate in pJ, the mean over all operations of the network.
+
+        Raises:
+            InputError: an unknown candidate.
+
+        Example:
+            >>> round(CostTable.load("table.csv").mean_e_op_pj("T8"), 1)
+            1.2
+        """
+        rows = [self.row(layer, candidate) for layer in self.layers]
+        of_layers = {row["e_op_pj"] for row in rows}
+        if len(of_layers) == 1:
+            return float(of_layers.pop())
+        return float(sum(row["n_ops"] * row["e_op_pj"] for row in rows) / sum(row["n_ops"] for row in rows))
 
     def kind(self, layer: str) -> str | None:
         """What a layer is: ``conv``, ``linear``, ``matmul`` ...; None in a table of an earlier schema.
@@ -110,7 +130,7 @@ class CostTable:
 
     def energy_pj(self, transmission: Transmission = "all") -> FloatArray:
         """Compute plus transmission energy in pJ: N_OP * E_OP + E_TX; shape (layers, candidates)."""
-        return self.n_ops[:, None] * self.e_op_pj[None, :] + self.e_tx_pj(transmission)
+        return self.n_ops[:, None] * self.e_op_pj + self.e_tx_pj(transmission)
 
     def total_pj(self, assignment: Mapping[str, str], transmission: Transmission = "all") -> float:
         """Energy in pJ of a network under an assignment (layer name -> candidate name).

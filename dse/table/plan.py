@@ -138,7 +138,14 @@ def plan_for(
     def with_keys(found: Sequence[Instance]) -> list[tuple[Instance, dict[str, str]]]:
         return [(instance, _as_json({**settings, **_hardware(instance)})) for instance in found]
 
-    first = _names(sample_problem(workload))
+    declared = [instance.candidate for instance in instances]
+
+    def hardware_of(problem: Problem) -> tuple[object, ...]:
+        """What the instances for a layer depend on: its names, and the widths of accumulators for its sums."""
+        return names_of(problem), tuple(c.accumulator_bits(problem.reduction) for c in declared)
+
+    sample = sample_problem(workload)
+    first = hardware_of(sample)
     hardware = {first: with_keys(instances)}
     rows: list[Job | Lookup] = []
     for layer in workload.layers:
@@ -148,28 +155,54 @@ def plan_for(
             rows += [Lookup(layer.name, layer.kind, shape, words, instance) for instance, _ in hardware[first]]
             continue
         problem = layer.problem
-        names = _names(problem)
-        if names not in hardware:
+        needed = hardware_of(problem)
+        if needed not in hardware:
             if render is None:
-                where = f"{workload.name}: {layer.name}"
                 raise InputError(
-                    where, f"has dimensions {' '.join(names[0])}", f"{' '.join(first[0])}, as other layers"
+                    f"{workload.name}: {layer.name}",
+                    f"has dimensions {' '.join(problem.dimensions)} and sums of {problem.reduction} products",
+                    f"{' '.join(sample.dimensions)} and sums of {sample.reduction} products, as other layers",
                 )
-            hardware[names] = with_keys(render(problem))
+            hardware[needed] = with_keys(render(problem))
         canonical = canonical_json(problem.canonical())
-        for instance, decides in hardware[names]:
+        for instance, decides in hardware[needed]:
             key = key_of_parts({**decides, "problem": canonical})
             rows.append(Job(layer.name, layer.kind, shape, problem, instance, key))
     return Plan(workload.name, tuple(rows), engine, objective, remainders, slack=slack)
 
 
 def sample_problem(workload: Workload) -> Problem:
-    """The first layer that computes something, for the names of dimensions and tensors; any if there is none."""
-    return next((layer.problem for layer in workload.layers if layer.kind != EMBEDDING), None) or conv_problem({})
+    """The layer of the longest sums, which an accelerator is built for; any if no layer computes something.
+
+    Areas, and names of dimensions and tensors, are taken from it.
+    """
+    problems = [layer.problem for layer in workload.layers if layer.kind != EMBEDDING]
+    same = [problem for problem in problems if names_of(problem) == names_of(problems[0])]
+    return max(same, key=lambda problem: problem.reduction, default=None) or conv_problem({})
 
 
-def _names(problem: Problem) -> tuple[tuple[str, ...], ...]:
-    """The names of dimensions and of tensors, by which a specification is read."""
+def distinct_problems(workload: Workload) -> list[Problem]:
+    """A layer for each kind of hardware that layers may need: names of dimensions, length of sums; the sample first.
+
+    Example:
+        >>> sorted(problem.reduction for problem in distinct_problems(load_workload("squeezenet")))[-3:]
+        [432, 512, 576]
+    """
+    sample = sample_problem(workload)
+    problems = [sample, *(layer.problem for layer in workload.layers if layer.kind != EMBEDDING)]
+    found: dict[object, Problem] = {}
+    for problem in problems:
+        found.setdefault((names_of(problem), problem.reduction), problem)
+    return list(found.values())
+
+
+def names_of(problem: Problem) -> tuple[tuple[str, ...], ...]:
+    """The names of dimensions and of tensors, by which a specification is read.
+
+    Example:
+        >>> names_of(conv_problem({}))[1]
+        ('Weights', 'Inputs', 'Outputs')
+    """
     return problem.dimensions, tuple(tensor.name for tensor in problem.data_spaces)
 
 

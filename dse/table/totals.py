@@ -25,7 +25,8 @@ REFERENCE = ("typical", 8)
 class Total:
     """Energies in pJ of a network with one candidate in all layers, and what else it takes; None without a mapping.
 
-    `ratio` and `on_chip_ratio` are relative to the typical operator at 8 bit, the latter without off-chip levels.
+    `e_op_pj` is the mean over all operations. `ratio` and `on_chip_ratio` are relative to the typical operator at 8
+    bit, the latter without off-chip levels.
     """
 
     candidate: str
@@ -62,7 +63,7 @@ def uniform_totals(table: CostTable) -> tuple[Total, ...]:
                 candidate=candidate,
                 operator=operator,
                 bits=bits,
-                e_op_pj=table.row(table.layers[0], candidate)["e_op_pj"],
+                e_op_pj=table.mean_e_op_pj(candidate),
                 layers_without_mapping=sum(table.row(n, candidate)["status"] != "ok" for n in table.layers),
                 compute_pj=compute,
                 transmission_pj=transmission,

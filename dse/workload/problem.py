@@ -53,6 +53,17 @@ class Problem:
         return math.prod(self.bounds)
 
     @cached_property
+    def reduction(self) -> int:
+        """Products that are added into one output: the product of the bounds that no output depends on.
+
+        Example:
+            >>> conv_problem({"C": 3, "M": 96, "P": 32, "Q": 32, "R": 3, "S": 3}).reduction
+            27
+        """
+        kept = {name for space in self.data_spaces if space.read_write for axis in space.axes for name, _ in axis}
+        return math.prod(size for name, size in self.bound.items() if name not in kept)
+
+    @cached_property
     def bound(self) -> dict[str, int]:
         return dict(zip(self.dimensions, self.bounds, strict=True))
 

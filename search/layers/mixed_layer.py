@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from dse.core.errors import unknown
 from dse.hardware.candidates import Candidate
+from search.layers.accumulators import Accumulators, check_accumulators
 from search.layers.choice import Choice
 from search.layers.equivalents import TransposedLinear
 from search.layers.fused import Layer, convolve_views, outputs_first, reduced_type
 from search.layers.in_memory.adc import rounds
 from search.layers.in_memory.chips import Chip
 from search.layers.in_memory.errors import SAMPLED, ConversionErrors, spread_out
-from search.layers.in_memory.layers import check_in_memory, layer_sums
+from search.layers.in_memory.layers import Sums, check_in_memory, layer_sums
 from search.layers.in_memory.sums import Array, on_chip
 from search.layers.in_memory.windows import windows
 from search.layers.input_views import Views
@@ -88,6 +89,7 @@ class MixedLayer(StandIn, Choice):
             widths = [{c.weight_bits} if operator(c.operator).uniform else set() for c in candidates]
         self.quantisers = nn.ModuleList(weight_quantiser(options.quantiser, weight, w) for w in widths)
         check_in_memory(candidates, options.quantiser)
+        check_accumulators(candidates, options.quantiser)
         self.errors = ConversionErrors(count, weight) if any(rounds(c) for c in candidates) else None
         self.chip: tuple[Chip, int] | None = None
 
@@ -144,7 +146,7 @@ class MixedLayer(StandIn, Choice):
         }
         found: Tensor | None = None
         if not self.training and len(self.computed()) == 1 and not traced(x):
-            found = self._in_memory(x, inputs, output_size)
+            found = self._in_integers(x, inputs, output_size)
             if found is not None and not torch.is_grad_enabled():
                 return found
         line = self._line(x, inputs, output_size) if found is None else None
@@ -154,34 +156,44 @@ class MixedLayer(StandIn, Choice):
         groups = 1 if isinstance(self.layer, nn.Linear) else self.layer.groups
         views = Views(names, signed, self.options.surrogates, groups, isinstance(self.layer, nn.Linear))
         y = convolve_views(x, steps, rms, views, self.layer, weight, unit, output_size)
-        if found is not None:  # the array's values, with the gradient of the digital operator
+        if found is not None:  # the hardware's values, with the gradient of the digital operator
             return y + (found - y).detach()
         return y if line is None else self._with_errors(y, line)
 
     def arrays(self, inputs: dict[int, Inputs]) -> dict[int, tuple[Array, Tensor]]:
         """Index of each computed candidate in memory -> its array, and the value of one unit of its sums, (out,)."""
-        groups = 1 if isinstance(self.layer, nn.Linear) else self.layer.groups
         found = {}
         for i, (words, scale) in zip(self.computed(), self.candidate_weights(inputs), strict=True):
             candidate = self.candidates[i]
             if candidate.macro is not None:
-                cells = tuple(w.detach().reshape(groups, len(w) // groups, -1) for w in words)
-                array = Array(candidate, inputs[candidate.act_bits].signed, cells)
+                array = Array(candidate, inputs[candidate.act_bits].signed, self._of_groups(words))
                 array = array if self.chip is None else on_chip(array, *self.chip)
-                found[i] = array, scale.detach().expand(len(words[0]), *[1] * (words[0].dim() - 1)).flatten()
+                found[i] = array, _of_outputs(scale, words)
         return found
 
+    def _of_groups(self, words: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Weights of each view in the shape (groups, outputs of a group, inputs of an output)."""
+        groups = 1 if isinstance(self.layer, nn.Linear) else self.layer.groups
+        return tuple(w.detach().reshape(groups, len(w) // groups, -1) for w in words)
+
     @torch.no_grad()
-    def _in_memory(self, x: Tensor, inputs: dict[int, Inputs], output_size: Sequence[int] | None) -> Tensor | None:
-        """The output of the one computed candidate, by the sums of its array; None where they are the digital ones."""
+    def _in_integers(self, x: Tensor, inputs: dict[int, Inputs], output_size: Sequence[int] | None) -> Tensor | None:
+        """The output of the one computed candidate by the sums of its hardware; None where these are the exact ones."""
         (i,) = self.computed()
         candidate = self.candidates[i]
-        if candidate.macro is None or (self.chip is None and not rounds(candidate)):
+        in_memory = candidate.macro is not None and (self.chip is not None or rounds(candidate))
+        if candidate.overflow is None and not in_memory:
             return None
         of_width = inputs[candidate.act_bits]
-        array, scale = self.arrays(inputs)[i]
         words = words_of(x, of_width.step, candidate.act_bits, of_width.signed)
-        return layer_sums(self.layer, array, words, scale, output_size).to(x.dtype)
+        adder: Sums
+        if in_memory:
+            adder, unit = self.arrays(inputs)[i]
+        else:
+            ((weights, scale),) = self.candidate_weights(inputs)
+            adder = core = Accumulators(candidate, of_width.signed, self._of_groups(weights))
+            words, unit = core.inputs(words), _of_outputs(scale, weights)
+        return layer_sums(self.layer, adder, words, unit, output_size).to(x.dtype)
 
     def _line(self, x: Tensor, inputs: dict[int, Inputs], output_size: Sequence[int] | None) -> Tensor | None:
         """Gain, offset and variance of the computed candidates, shape (3, computed, out); measured where it is time."""
@@ -302,6 +314,11 @@ class MixedLayer(StandIn, Choice):
                 target: tuple[int, View] = (candidate.act_bits, "value" if plain else name)
                 summed[target] = torch.addcmul(summed[target], tensor, unit) if target in summed else tensor * unit
         return summed, apart_unit
+
+
+def _of_outputs(scale: Tensor, words: tuple[Tensor, ...]) -> Tensor:
+    """The value of one unit of each output's sums, shape (out,)."""
+    return scale.detach().expand(len(words[0]), *[1] * (words[0].dim() - 1)).flatten()
 
 
 class PlainLayer(MixedLayer):

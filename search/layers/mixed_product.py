@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from dse.core.errors import InputError
 from dse.hardware.candidates import Candidate
+from search.layers.accumulators import wrapped
 from search.layers.choice import Choice
 from search.layers.fused import reduced_type
 from search.layers.mixed_layer import LayerOptions
 from search.layers.quantisers import input_quantiser
 from search.layers.quantize import words_of
+from search.layers.tracing import traced
 
 Bilinear = Callable[[Tensor, Tensor], Tensor]
 """A product of two tensors that is linear in each of them, such as `torch.matmul`."""
@@ -109,6 +111,9 @@ class MixedProduct(Choice):
             if c.macro is not None:
                 problem = f"{c.name} is computed in memory, where one operand would have to stay in the cells"
                 raise InputError("product of two activations", problem, "candidates without a macro")
+            if c.overflow == "saturate":
+                problem = f"{c.name} saturates, which depends on the order of a product's additions"
+                raise InputError("product of two activations", problem, "candidates that wrap")
         self.options = options = options or LayerOptions()
         zeros = torch.zeros(len(self.candidates), dtype=like.dtype, device=like.device)
         self.log_scale = nn.Parameter(zeros) if options.learned_scales else None
@@ -137,16 +142,35 @@ class MixedProduct(Choice):
         for i, candidate in zip(self.computed(), chosen, strict=True):
             (words, step), (other_words, other_step) = left[candidate.act_bits], right[candidate.weight_bits]
             unit = step * other_step
-            if torch.float16 in (first.dtype, reduced_type(first)):  # its range is too small for sums of words
+            half = torch.float16 in (first.dtype, reduced_type(first)) and not self._overflows(candidate, first)
+            if half:  # its range is too small for sums of words
                 words, other_words, unit = words * step, other_words * other_step, torch.ones_like(unit)
             unit = unit if shares is None else unit * shares[i]
             unit = unit if scales is None else unit * scales[i]
-            part = product(words, other_words)
-            dtype = part.dtype
+            if self._overflows(candidate, first):
+                dtype = reduced_type(first) or first.dtype
+                with torch.autocast(first.device.type, enabled=False):
+                    part = self._wrapped(candidate, product, words.double(), other_words.double())
+            else:
+                part = product(words, other_words)
+                dtype = part.dtype
             part = part.to(torch.promote_types(dtype, torch.float32)) * unit
             total = part if total is None else total + part
         assert total is not None
         return total.to(dtype)
+
+    @staticmethod
+    def _wrapped(candidate: Candidate, product: Bilinear, words: Tensor, other_words: Tensor) -> Tensor:
+        """The product's sums in the candidate's accumulator; products of ones have as many terms."""
+        bits = candidate.psum_bits
+        if isinstance(bits, str):
+            ones = product(torch.ones_like(words), torch.ones_like(other_words))
+            bits = candidate.accumulator_bits(round(float(ones.max())))
+        return wrapped(product(words, other_words), bits)
+
+    def _overflows(self, candidate: Candidate, first: Tensor) -> bool:
+        """Whether the candidate's overflow is simulated: where it alone is evaluated."""
+        return candidate.overflow is not None and len(self.computed()) == 1 and not self.training and not traced(first)
 
     def single(self, candidate: Candidate) -> MixedProduct:
         """A new product with one of the candidates, and the state that this one has learned for it."""

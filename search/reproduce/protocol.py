@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from dse.core.documents import parse_yaml, read_text
 from dse.core.errors import InputError, unknown
 from dse.core.schema import CONFIG, Text, validated
+from dse.hardware.candidates import SHIPPED
 from search.runs.config import RunConfig, read_config
 
 SCALES = {
@@ -63,12 +64,16 @@ class ProtocolFile:
 
 @dataclass(frozen=True)
 class Protocol:
-    """`about` says in words what differs from the paper's experiments, a sentence or two an entry."""
+    """`about` says in words what differs from the paper's experiments, a sentence or two an entry.
+
+    `operators` is the operators file of the runs that name no other, and of Fig. 4.
+    """
 
     name: str
     about: tuple[str, ...]
     runs: Mapping[str, RunConfig]
     panels: Mapping[str, tuple[Panel, ...]]
+    operators: str = SHIPPED
 
     def needs(self, figure: str) -> tuple[str, ...]:
         """Names of the runs that a figure shows, in the protocol's order."""
@@ -105,7 +110,7 @@ def load_protocol(path: Path) -> Protocol:
                     raise unknown(f"{where}[{i}].{field}", "run", run, runs)
         if figure == "fig6":
             _check_modes(panels[0], f"{where}[0].series", runs)
-    return Protocol(path.stem, file.about, runs, file.figures)
+    return Protocol(path.stem, file.about, runs, file.figures, str(file.common.get("operators", SHIPPED)))
 
 
 def _check_modes(panel: Panel, where: str, runs: Mapping[str, RunConfig]) -> None:

@@ -14,7 +14,7 @@ from tests.docs.arithmetic import calculations, number, shown_as, value
 from tests.docs.blocks import DOCS, ROOT, blocks, table
 
 PAGE = (DOCS / "energy.md").read_text(encoding="utf-8")
-LAYER, CANDIDATE = "fire5.squeeze", load_candidates()[0]
+LAYER, CANDIDATE = "fire5.squeeze", load_candidates("operators_published_widths")[0]
 
 
 @pytest.fixture(scope="module")

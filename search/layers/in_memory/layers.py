@@ -1,8 +1,9 @@
-"""A whole layer in memory: its output by the sums of an array, a few images at a time."""
+"""A whole layer in integers: its output by the sums of an array, or of accumulators, a few images at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,11 +12,21 @@ from dse.core.errors import InputError
 from dse.hardware.candidates import Candidate
 from search.layers.fused import Layer
 from search.layers.in_memory.planes import terms_of
-from search.layers.in_memory.sums import Array
 from search.layers.in_memory.windows import in_shape, windows
 
 _ELEMENTS = 2**22
 """Numbers of the windows, or of the columns, that are in memory at once."""
+
+
+class Sums(Protocol):
+    """What adds the products of a layer: `search.layers.in_memory.sums.Array` or `search.layers.accumulators`."""
+
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        """The integer weights of each view, shape (groups, outputs of a group, inputs of an output)."""
+
+    def sums(self, inputs: Tensor, /) -> Tensor:
+        """The sums, shape (positions, out), of windows of shape (positions, groups, inputs of an output)."""
 
 
 def check_in_memory(candidates: Sequence[Candidate], quantiser: str) -> None:
@@ -35,7 +46,7 @@ def check_in_memory(candidates: Sequence[Candidate], quantiser: str) -> None:
 
 
 def layer_sums(
-    layer: Layer, array: Array, words: Tensor, scale: Tensor, output_size: Sequence[int] | None = None
+    layer: Layer, array: Sums, words: Tensor, scale: Tensor, output_size: Sequence[int] | None = None
 ) -> Tensor:
     """A layer's output: scale * sums + bias, in float32 or wider.
 

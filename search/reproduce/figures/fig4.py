@@ -34,7 +34,7 @@ def per_operation(table: CostTable) -> list[PerOperation]:
     n_ops = float(table.n_ops.sum())
     on_chip, every = (table.e_tx_pj(t).sum(0) / n_ops for t in ("on_chip", "all"))
     return [
-        PerOperation(c, float(table.e_op_pj[i]), float(on_chip[i]), float(every[i] - on_chip[i]))
+        PerOperation(c, table.mean_e_op_pj(c), float(on_chip[i]), float(every[i] - on_chip[i]))
         for i, c in enumerate(table.candidates)
     ]
 

@@ -61,7 +61,7 @@ def test_every_sum_of_rows_is_converted_once(tmp_path: Path, rows: int, columns:
     used = math.prod(int(n) for n in _spatial(row["mapping"]))
     assert used <= rows
     assert row["adc.Outputs.updates"] * used == row["n_ops"]
-    (instance,) = read_accelerator(path).only(["MF8@cim"]).instances(conv_problem({}))
+    (instance,) = read_accelerator(path).only(["MF8@cim"]).instances(SMALL.layers[0].problem)
     energy = row["adc.Outputs.updates"] * instance.ert.storage("adc")["update"]
     energy += row["adc.Outputs.reads"] * instance.ert.storage("adc")["read"]
     assert row["adc.Outputs.energy_pj"] == pytest.approx(energy)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from dse.core.shipped import data_dir
-from dse.hardware.candidates import Candidate, load_candidates
+from dse.hardware.candidates import Candidate, Overflow, load_candidates
 from dse.rtl.operands import OPERATIONS, PRECISIONS, lanes, pack, weight_codes
-from search.layers.mac_cores import CORES, Integers, Overflow, accumulate
+from search.layers.mac_cores import CORES, Integers, accumulate
 
-CANDIDATES = {c.name: c for c in load_candidates(data_dir("arch_specs") / "operators.yaml")}
+CANDIDATES = {c.name: c for c in load_candidates(data_dir("arch_specs") / "operators_rtl.yaml")}
 LONG, SHORT = 20, 12
 
 
@@ -87,11 +87,11 @@ def single_program(candidate: Candidate, signed: bool, seed: int, overflow: Over
     for i in range(len(x)):
         first = i % 37 == 0
         before = np.array(0 if first else total)
-        total = int(accumulate(np.stack([before, np.asarray(terms)[i]]), candidate.psum_bits, overflow))
+        total = int(accumulate(np.stack([before, np.asarray(terms)[i]]), candidate.accumulator_bits(1), overflow))
         code = int(weight_codes(candidate.operator, w[i : i + 1], bits)[0])
         for name, value in zip(program, (1, int(first), int(x[i]) & ((1 << bits) - 1), code, total), strict=True):
             program[name].append(value)
-    return program | {"short": candidate.psum_bits, "long": candidate.psum_bits}
+    return program | {"short": candidate.accumulator_bits(1), "long": candidate.accumulator_bits(1)}
 
 
 def _append(program: dict[str, list[int]], *values: int) -> None:

@@ -64,7 +64,12 @@ def test_the_core_of_one_operator_adds_what_the_reference_adds(
 ) -> None:
     candidate = CANDIDATES[name]
     program = single_program(candidate, bool(signed), 3, "saturate" if saturate else "wrap")
-    parameters = {"BITS": candidate.bits, "WIDTH": candidate.psum_bits, "SIGNED_X": signed, "SATURATE": saturate}
+    parameters = {
+        "BITS": candidate.bits,
+        "WIDTH": candidate.accumulator_bits(1),
+        "SIGNED_X": signed,
+        "SATURATE": saturate,
+    }
     assert simulate(SOURCES, f"mac_{candidate.operator}", program, tmp_path, parameters) == 0
 
 

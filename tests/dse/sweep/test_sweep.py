@@ -78,8 +78,12 @@ def test_energies_of_each_point_come_from_the_engine() -> None:
             asked.append(spec.storage("glb_ifmap").attributes["depth"])
             return super().energies(spec, *arguments)
 
-    plan_sweep(NET, [parse_set("glb_ifmap.depth=1024,4096")], engine=Asked(), only=["T8"])
+    plan_sweep(NET, [parse_set("glb_ifmap.depth=1024,4096")], engine=Asked(), only=["T8"],
+               candidates="operators_published_energies")  # fmt: skip
     assert asked == [1024, 4096]
+    asked.clear()
+    plan_sweep(NET, [parse_set("glb_ifmap.depth=1024,4096")], engine=Asked(), only=["T8"])
+    assert asked == [1024, 1024, 4096, 4096]  # sums of 36 and of 72 products
 
 
 def test_the_specification_itself_stays_as_it_is() -> None:
@@ -96,7 +100,7 @@ def test_the_specification_itself_stays_as_it_is() -> None:
         ("glb_ifmap.dept", "has no 'dept' in glb_ifmap (allowed: width, depth, n_banks, datawidth,"),
         ("glb_ifmap.meshX", "has no 'meshX' in glb_ifmap"),
         ("pe_row.depth", "has no 'depth' in pe_row (allowed: meshX, meshY)"),
-        ("variables.bits", "has no 'bits' in variables (allowed: version, technology, global_cycle_seconds)"),
+        ("variables.bits", "has no 'bits' in variables (allowed: version, technology, global_cycle_seconds,"),
         ("variables.act_bits", "each candidate sets it by itself"),
         ("mac.adder_width", "each candidate sets it by itself"),
         ("mac.foo", "has no 'foo' in mac"),
@@ -145,11 +149,10 @@ def test_a_summary_adds_up(run: Any) -> None:
         assert row["energy_per_mac_pj"] * row["n_ops"] == pytest.approx(row["energy_pj"])
         assert row["delay_s"] == pytest.approx(row["cycles"] * 1e-9)
         assert row["edp_js"] == pytest.approx(row["energy_pj"] * 1e-12 * row["cycles"] * 1e-9)
-    psum = {"T8": 20, "BC8": 12}
+    psum = {"T8": 23, "BC8": 16}  # of the longest sums, of 72 products
     for row in found.summary:
         spads = 168 * (12 * 16 + 224 * 16 + 24 * psum[row["candidate"]])
-        words = 120 // psum[row["candidate"]] * psum[row["candidate"]]
-        assert row["on_chip_bits"] == 2457 * words + row["glb_ifmap.depth"] * 64 + spads
+        assert row["on_chip_bits"] == 2457 * 120 + row["glb_ifmap.depth"] * 64 + spads
 
 
 def test_energies_of_a_changed_component_are_estimated_anew(run: Any) -> None:
@@ -214,7 +217,10 @@ def test_a_point_outside_the_energy_tables_is_a_row_with_a_reason(run: Any, engi
 
 
 def test_a_value_that_only_some_candidates_can_take(run: Any) -> None:
-    found, _ = run({"glb_psum.width": [60, 64, 80]})  # partial sums have 20 bit under T8 and 12 bit under BC8
+    settings = {"glb_psum.width": [60, 64, 80]}
+    found, _ = run(
+        settings, candidates="operators_published_energies"
+    )  # partial sums have 20 bit under T8 and 12 bit under BC8
     assert [(r["candidate"], r["status"]) for r in found.summary] == [
         ("T8", "ok"),
         ("BC8", "ok"),
@@ -224,6 +230,12 @@ def test_a_value_that_only_some_candidates_can_take(run: Any) -> None:
         ("BC8", "invalid"),
     ]
     assert "80 bits is not a multiple of 12" in found.total(3, "BC8")["reason"]
+
+
+def test_a_value_that_a_candidate_can_take_in_some_layers_only_is_invalid(run: Any) -> None:
+    found, _ = run({"glb_psum.width": [120, 80]})  # slots of 15 bit for 36 products under BC8, of 20 bit for 72
+    assert found.total(1, "BC8")["status"] == "ok" and found.total(2, "BC8")["status"] == "invalid"
+    assert "80 bits is not a multiple of 15" in found.total(2, "BC8")["reason"]
 
 
 def test_a_sweep_without_a_single_possible_point_is_refused(run: Any, tmp_path: Path) -> None:

@@ -92,8 +92,8 @@ def test_energies_of_a_row_add_up(engine: Any, store: Any) -> None:
 
 
 def test_energy_of_an_operation_comes_from_the_components(engine: Any, store: Any) -> None:
-    table, _ = run(engine, store)
-    e_op = dict(zip(table.candidates, table.e_op_pj, strict=True))
+    table, _ = run(engine, store, candidates="operators_published_energies")
+    e_op = {c: table.mean_e_op_pj(c) for c in table.candidates}
     assert 11 < e_op["T8"] / e_op["BC8"] < 12.5
     assert e_op["MF8"] == pytest.approx(2 * e_op["BC8"])
 
@@ -230,8 +230,8 @@ def test_unknown_component_class_and_engine(engine: Any, store: Any, tmp_path: P
 def test_an_operators_file_with_an_unknown_action(engine: Any, store: Any, tmp_path: Path) -> None:
     operators = edited(
         tmp_path,
-        r"attributes: \{multiplier_width: bits, adder_width: 20\}\n      actions: \{compute: 1\}",
-        "attributes: {multiplier_width: bits, adder_width: 20}\n      actions: {ponder: 1}",
+        r"attributes: \{multiplier_width: bits, adder_width: psum_bits\}\n      actions: \{compute: 1\}",
+        "attributes: {multiplier_width: bits, adder_width: psum_bits}\n      actions: {ponder: 1}",
         data_dir("arch_specs") / "operators.yaml",
     )
     with pytest.raises(InputError, match="typical_mac has no action 'ponder'"):
@@ -296,3 +296,26 @@ def test_two_runs_at_once_share_a_store(store: Any, tmp_path: Path) -> None:
         map_workload(NET, engine=FakeEngine(), store=store).rows
         == map_workload(NET, engine=FakeEngine(), store=tmp_path / "other.sqlite", jobs=1).rows
     )
+
+
+def test_accumulators_are_as_wide_as_the_sums_of_their_layer(engine: Any, store: Any, tmp_path: Path) -> None:
+    text = (data_dir("arch_specs") / "operators_published_energies.yaml").read_text()
+    text = text.replace("psum_bits: 12", "psum_bits: 6 + ceil(log2(reduction))")
+    (tmp_path / "wide.yaml").write_text(text.replace("adder_width: 12", "adder_width: psum_bits"))
+    plan = make_plan(NET, candidates=tmp_path / "wide.yaml", engine=engine)
+    jobs = {(job.layer, job.instance.candidate.name): job for job in plan.jobs}
+    widths = {name: job.instance.spec.compute.attributes["adder_width"] for name, job in jobs.items()}
+    assert [widths[layer, "BC8"] for layer in ("first", "second", "like_first")] == [
+        12,
+        13,
+        12,
+    ]  # of 36 and 72 products
+    assert {widths[layer, "T8"] for layer in ("first", "second", "like_first")} == {20}
+    assert jobs["first", "BC8"].key == jobs["like_first", "BC8"].key
+    narrow = make_plan(NET, candidates="operators_published_energies", engine=engine)
+    keys = {(job.layer, job.instance.candidate.name): job.key for job in narrow.jobs}
+    assert keys["first", "BC8"] == jobs["first", "BC8"].key and keys["second", "BC8"] != jobs["second", "BC8"].key
+    table, _ = run(engine, store, candidates=tmp_path / "wide.yaml")
+    first, second = (table.row(layer, "BC8") for layer in ("first", "second"))
+    assert first["e_op_pj"] < table.mean_e_op_pj("BC8") < second["e_op_pj"]
+    assert table.energy_pj()[1, 6] == pytest.approx(second["e_compute_pj"] + second["e_tx_pj"], rel=1e-12)

@@ -68,7 +68,7 @@ def test_a_run_does_not_go_on_with_other_operators(
     text = own.read_text()
     own.write_text(f"# a remark\n{text}")
     assert in_process(capsys, *command)[0] == 0
-    own.write_text(text.replace("psum_bits: 12", "psum_bits: 13"))
+    own.write_text(text.replace("log2(reduction + 1)", "log2(reduction + 2)"))
     table = tmp_path / "runs" / "tiny" / "table.csv"
     code, _, err = in_process(capsys, "search", tmp_path / "tiny.yaml", "--table", table, "--out", tmp_path / "runs")
     assert code == 2 and "table: was made with other operators" in err and err.count("\n") == 1

@@ -18,6 +18,7 @@ ARCH = read_yaml(data_dir("arch_specs") / "eyeriss_168.yaml")
 NODES = {node["name"]: node for node in ARCH["architecture"]["nodes"]}
 CANDIDATES = load_candidates()
 EXTENDED = load_candidates(data_dir("arch_specs") / "operators_extended.yaml")
+PUBLISHED = load_candidates("operators_published_widths")
 REGISTER_BIT, COMPARATOR = 0.011387169149514056, 0.037286652759575475
 
 
@@ -33,7 +34,7 @@ def storages() -> list[str]:
 @pytest.mark.parametrize("candidate", EXTENDED, ids=lambda c: c.name)
 def test_every_component_of_every_candidate(candidate: Any) -> None:
     assert len(CANDIDATES) == 9
-    energies = {}
+    candidate, energies = candidate.at(576), {}
     for name in storages():
         given = attributes(name, candidate.variables)
         assert given["width"] % given["datawidth"] == 0, f"{name}: Timeloop needs whole words in a row"
@@ -54,7 +55,7 @@ def test_every_component_of_every_candidate(candidate: Any) -> None:
 
 
 def compute(name: str) -> float:
-    candidate = next(c for c in EXTENDED if c.name == name)
+    candidate = next(c for c in (*PUBLISHED, *EXTENDED) if c.name == name).at(576)
     energies = LIBRARY.energies(candidate.compute_class, dict(candidate.compute_attributes), name)
     return sum(n * energies[action] for action, n in candidate.compute_actions)
 
@@ -69,10 +70,19 @@ def test_compute_energies_and_the_papers_ratio() -> None:
 
 def test_compute_energies_of_the_further_operators() -> None:
     full_adder, stage = 0.008303144171520668, 0.3006 / 0.15159 / 5  # Aladdin's shifter over its adder, a stage
-    for name, width, stages in (("DS8", 15, 3), ("DS4", 11, 3), ("DS2", 3, 1)):
-        assert compute(name) == pytest.approx((width * stages * stage + 20) * full_adder, rel=1e-4)
-    assert compute("XN1") == pytest.approx((0.013008 / 0.15159 + 12) * full_adder, rel=1e-4)
-    assert compute("BC8") < compute("XN1") < compute("MF8") < compute("DS8") < compute("T8")
+    for name, width, stages, adder in (("DS8", 15, 3, 26), ("DS4", 11, 3, 22), ("DS2", 3, 1, 13)):
+        assert compute(name) == pytest.approx((width * stages * stage + adder) * full_adder, rel=1e-4)
+    assert compute("XN1") == pytest.approx((0.013008 / 0.15159 + 11) * full_adder, rel=1e-4)
+    assert compute("XN1") < compute("BC8") < compute("MF8") < compute("DS8") < compute("T8")
+
+
+def test_an_accumulator_that_suffices_costs_its_bits() -> None:
+    bit = 0.008303144171520668
+    wide, published = load_candidates(), PUBLISHED
+    for name, more in (("T8", 6), ("T4", -3), ("MF8", 2 * 7), ("BC8", 7), ("BC2", 0)):
+        of = [dict(next(c for c in given if c.name == name).at(576).compute_attributes) for given in (wide, published)]
+        energies = [LIBRARY.energies(next(c for c in wide if c.name == name).compute_class, each, name) for each in of]
+        assert energies[0]["compute"] - energies[1]["compute"] == pytest.approx(more * bit, rel=1e-6, abs=1e-9)
 
 
 def test_the_compute_unit_of_the_file_is_that_of_t8() -> None:
