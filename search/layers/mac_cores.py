@@ -3,7 +3,8 @@
 Words are two's complement integers in int64 arrays. The paper does not specify these points:
 
 - Overflow: the paper gives adders of 20 and 12 bits and no logic to saturate. A plain adder wraps, so `wrap` is the
-  default. `saturate` is the alternative; it depends on the order of the additions, here that of the weights in memory.
+  default. `saturate` is the alternative; it depends on the order of the additions, here that of the weights in memory,
+  and clips once a cycle: the core in `arch_specs/rtl` adds the 8/b operations of a cycle exactly before it clips.
 - Inputs after a ReLU use all codes of a word, without sign. For them the Baugh-Wooley array inverts other partial
   products; the paper's figure shows two signed words.
 - Positions of the padding add nothing, also under XNOR, where they count neither +1 nor -1.
@@ -23,6 +24,7 @@ from torch.nn import functional
 
 from dse.core.errors import InputError
 from dse.hardware.candidates import Candidate
+from dse.rtl.operands import OPERATIONS
 from search.layers.mixed_layer import MixedLayer
 from search.layers.naive import input_words
 from search.layers.operators import Inputs
@@ -79,15 +81,35 @@ def wrapped(x: Integers, width: int) -> Integers:
     return ((x + half) & ((1 << width) - 1)) - half
 
 
-def accumulate(terms: Integers, width: int, overflow: Overflow = "wrap") -> Integers:
-    """The sum over axis 0 in an accumulator of `width` bits that starts at zero."""
+def accumulate(terms: Integers, width: int, overflow: Overflow = "wrap", at_once: int = 1) -> Integers:
+    """The sum over axis 0 in an accumulator of `width` bits that starts at zero.
+
+    Args:
+        at_once: how many terms are added exactly before the sum is clipped.
+
+    Example:
+        >>> terms = np.array([100, 100, -100])
+        >>> int(accumulate(terms, 8, "saturate")), int(accumulate(terms, 8, "saturate", at_once=3))
+        (27, 100)
+    """
     if overflow == "wrap":
         return wrapped(terms.sum(0), width)
     low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
     total = np.zeros(terms.shape[1:], np.int64)
-    for term in terms:
-        total = np.clip(total + term, low, high)
+    for start in range(0, len(terms), at_once):
+        total = np.clip(total + terms[start : start + at_once].sum(0), low, high)
     return total
+
+
+def operations_at_once(candidate: Candidate) -> int:
+    """How many operations the core adds in a cycle: 8/b, and one for operators that it does not have.
+
+    Example:
+        >>> from dse.hardware.candidates import load_candidates
+        >>> {c.name: operations_at_once(c) for c in load_candidates()}
+        {'T8': 1, 'T4': 2, 'T2': 4, 'MF8': 1, 'MF4': 2, 'MF2': 4, 'BC8': 1, 'BC4': 2, 'BC2': 4}
+    """
+    return max(1, MULTIPLIER_BITS // candidate.bits) if candidate.operator in OPERATIONS else 1
 
 
 def _typical(x: Integers, w: Integers, valid: Integers, candidate: Candidate, signed: bool) -> list[Integers]:
@@ -198,7 +220,7 @@ def core_sums(layer: IntegerLayer, overflow: Overflow = "wrap", width: int | Non
                      valid[:, of_group].swapaxes(0, 1)[:, :, None], candidate, layer.signed)  # fmt: skip
         shaped = np.broadcast_arrays(*terms)
         in_order = np.stack(shaped, 1).reshape(-1, *shaped[0].shape[1:])
-        sums.append(accumulate(in_order, width, overflow))
+        sums.append(accumulate(in_order, width, overflow, len(shaped) * operations_at_once(candidate)))
     return np.concatenate(sums, 1).reshape(len(x), -1, *shape)
 
 
