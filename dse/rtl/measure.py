@@ -13,7 +13,7 @@ from dse.core.errors import InputError
 from dse.hardware.candidates import Candidate
 from dse.rtl.energy import Energy, Slot, energy
 from dse.rtl.library import Library
-from dse.rtl.operands import OPERATIONS, PRECISIONS, Integers, lanes, pack, weight_codes
+from dse.rtl.operands import OPERATIONS, PRECISIONS, Accumulator, Integers, lanes, pack, weight_codes
 from dse.rtl.simulation import simulate
 from dse.rtl.streams import Stream
 from dse.rtl.synthesis import Netlist, synthesise
@@ -39,6 +39,7 @@ class Row:
 
     core: str
     candidate: str
+    accumulator_bits: int
     operands: str
     operations_per_cycle: int
     operations: int
@@ -89,10 +90,13 @@ def cycles_of(candidate: Candidate, stream: Stream, cycles: int, parallel: int) 
 
 
 def measure(
-    core: Core, candidate: Candidate, stream: Stream, operands: str, library: Library, period_ns: float, cycles: int,
-    folder: Path, label: str,
+    core: Core, candidate: Candidate, width: int, stream: Stream, operands: str, library: Library, period_ns: float,
+    cycles: int, folder: Path, label: str, accumulator: Accumulator,
 ) -> tuple[Row, Energy]:  # fmt: skip
     """Simulates a core with a stream; `folder` gets the netlist and the bench, and the row the core's `label`.
+
+    Args:
+        width: the accumulator's bits, one of the two of `accumulator`.
 
     Raises:
         InputError: the period is shorter than the core's critical path, or Icarus Verilog fails.
@@ -108,7 +112,7 @@ def measure(
             "operation": OPERATIONS.index(candidate.operator),
             "precision": PRECISIONS.index(candidate.bits),
             "signed_x": int(stream.signed),
-            "wide": int(candidate.psum_bits > 12),
+            "wide": int(width == accumulator.long),
         }
         inputs |= {name: np.full(len(inputs["x"]), code, np.int64) for name, code in codes.items()}
     period_ps = round(period_ns * 1000)
@@ -118,14 +122,14 @@ def measure(
     internal, switching, clock, leakage = (
         fj / operations / 1000 for fj in (found.internal_fj, found.switching_fj, found.clock_fj, found.leakage_fj)
     )
-    row = Row(label, candidate.name, operands, parallel, operations, internal, switching, clock, leakage,
+    row = Row(label, candidate.name, width, operands, parallel, operations, internal, switching, clock, leakage,
               internal + switching + clock, found.toggles / operations, **stream.statistics())  # fmt: skip
     return row, found
 
 
-def single_core(candidate: Candidate) -> tuple[str, dict[str, int]]:
+def single_core(candidate: Candidate, accumulator: Accumulator) -> tuple[str, dict[str, int]]:
     """Module and parameters of the core that has only this candidate, for inputs without sign."""
-    return f"mac_{candidate.operator}", {"BITS": candidate.bits, "WIDTH": candidate.psum_bits}
+    return f"mac_{candidate.operator}", {"BITS": candidate.bits, "WIDTH": accumulator.width(candidate.operator)}
 
 
 def write_rows(rows: Sequence[Row], path: Path, comments: Sequence[str]) -> None:
