@@ -16,7 +16,7 @@ from dse.rtl.library import Library
 from dse.rtl.operands import OPERATIONS, PRECISIONS, Accumulator, Integers, lanes, pack, weight_codes
 from dse.rtl.simulation import simulate
 from dse.rtl.streams import Stream
-from dse.rtl.synthesis import Netlist, synthesise
+from dse.rtl.synthesis import Netlist
 from dse.rtl.timing import Timing, analyse
 
 WARM_UP = 8
@@ -31,6 +31,8 @@ class Core:
     netlist: Netlist
     timing: Timing
     area: float
+    folder: Path
+    parameters: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,21 @@ class Row:
     mean_weight: float
 
 
-def build_core(name: str, parameters: Mapping[str, int], library: Library, folder: Path, wire_ff: float = 0.0) -> Core:
-    """Synthesises a core of `arch_specs/rtl` and analyses its timing.
+def analysed(
+    name: str, netlist: Netlist, library: Library, wire_ff: float, folder: Path, parameters: Mapping[str, int]
+) -> Core:  # fmt: skip
+    """A netlist with its area and timing.
 
     Raises:
-        InputError: Yosys fails, or the library lacks what is needed.
+        InputError: the library lacks what is needed.
     """
-    netlist = synthesise(name, parameters, library.path, folder)
     area = sum(library.cell(i.cell).area for i in netlist.instances)
-    return Core(name, netlist, analyse(netlist, library, wire_ff), area)
+    return Core(name, netlist, analyse(netlist, library, wire_ff), area, folder, parameters)
+
+
+def has_product(core: str) -> bool:
+    """Whether a core's source has a product written as ``*``, which is proved from the word level on."""
+    return core == "mac_typical"
 
 
 def cycles_of(candidate: Candidate, stream: Stream, cycles: int, parallel: int) -> dict[str, Integers]:
