@@ -15,7 +15,7 @@ import pytest
 
 from dse.core.shipped import data_dir
 from dse.hardware.candidates import load_candidates
-from dse.rtl.equivalence import ABC
+from dse.rtl.equivalence import ABC, Proof
 from dse.rtl.streams import save_streams, uniform
 from tests.conftest import refused
 from tests.processes import descendants, needs_proc, until, until_gone
@@ -81,6 +81,16 @@ class TestWithPrograms:
         assert [(r["component"], r["width_b_bits"]) for r in table] == [
             ("wide_core_binary_connect", "16"), ("wide_core_binary_connect", "22")
         ]  # fmt: skip
+
+    def test_a_netlist_that_differs_from_its_source_is_an_error(
+        self, run: Run, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        proof = Proof("refuted", 1, 1, "output acc[3]", 0.0)
+        monkeypatch.setattr("dse.rtl.session.prove", lambda *arguments: proof)
+        code, out, err = run(*arguments, "--out", str(tmp_path / "out"))
+        message = "proofs.csv: mac_core: netlist and source differ: output acc[3]"
+        assert (code, out) == (2, "") and message in err.splitlines()[-1]
+        assert not (tmp_path / "out" / "energies.csv").exists()
 
     @needs_proc
     @pytest.mark.parametrize(
