@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from dataclasses import replace
@@ -108,11 +109,10 @@ def test_a_fault_in_the_source_contradicts_the_specification(file: str, right: s
     assert prove(specified, faulty, tmp_path, cases=MODES).verdict == "refuted"
 
 
-@pytest.mark.parametrize("product", [False, True])
-def test_the_source_computes_what_the_specification_says(product: bool, tmp_path: Path) -> None:
-    """All operators and precisions, for all words, signs, widths and values of the accumulator."""
+@pytest.mark.parametrize("mode", itertools.product((False, True), repeat=len(MODES)))
+def test_the_source_computes_what_the_specification_says(mode: tuple[bool, ...], tmp_path: Path) -> None:
+    """In each mode, for all words, signs, forms and values of the accumulator."""
     specified = elaborate("mac_core_specification", {}, tmp_path, sources=[specification()])
-    proof = prove(
-        specified, elaborate("mac_core", {}, tmp_path), tmp_path, cases=MODES[1:], fixed={"typical_r": product}
-    )
+    fixed = dict(zip(MODES, mode, strict=True))
+    proof = prove(specified, elaborate("mac_core", {}, tmp_path), tmp_path, fixed=fixed)
     assert (proof.verdict, proof.detail) == ("proved", "")
