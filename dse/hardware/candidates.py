@@ -217,7 +217,7 @@ def shipped_operators() -> dict[str, Path]:
     Example:
         >>> list(shipped_operators())
         ['operators', 'operators_cim', 'operators_extended', 'operators_published_energies',
-         'operators_published_widths', 'operators_rtl']
+         'operators_published_widths', 'operators_rtl', 'operators_rtl_wide']
     """
     return {path.stem: path for path in sorted(data_dir("arch_specs").glob(f"{SHIPPED}*.yaml"))}
 

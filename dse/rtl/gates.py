@@ -47,12 +47,24 @@ def gate_verilog(netlist: Netlist, library: Library, timing: Timing | None = Non
     """
     cells = {i.cell: library.cell(i.cell) for i in netlist.instances}
     text = ["`timescale 1ps/1ps", *(cell_model(cell, str(library.path)) for cell in cells.values())]
+    return "\n".join([*text, netlist_verilog(netlist, library, timing, top)])
+
+
+def netlist_verilog(netlist: Netlist, library: Library, timing: Timing | None = None, top: str = "core") -> str:
+    """The module of `gate_verilog` alone, for programs that know the cells; instances are named i0, i1, ...
+
+    Args:
+        timing: delays as parameters of the cells; None for none.
+    """
+    cells = {i.cell: library.cell(i.cell) for i in netlist.instances}
+    text = []
     buses = _buses([*netlist.inputs, *netlist.outputs])
     directions = dict.fromkeys(_buses([*netlist.inputs]), "input")
     ports = [f"{directions.get(n, 'output')} {f'[{w - 1}:0] ' if w else ''}{n}" for n, w in buses.items()]
     text.append(f"module {top}({', '.join(ports)});")
     nets = sorted({net for i in netlist.instances for net in i.nets.values()} | {*netlist.inputs.values()})
-    text += [f"wire n{net}{f' = 1{chr(39)}b{net}' if net < 2 else ''};" for net in {*nets, 0, 1}]
+    text += [f"wire n{net};" for net in sorted({*nets, 0, 1})]
+    text += ["assign n0 = 1'b0;", "assign n1 = 1'b1;"]
     text += [f"assign n{net} = {name};" for name, net in netlist.inputs.items()]
     text += [f"assign {name} = n{net};" for name, net in netlist.outputs.items()]
     for number, instance in enumerate(netlist.instances):

@@ -13,10 +13,10 @@ from dse.core.errors import InputError
 from dse.hardware.candidates import Candidate
 from dse.rtl.energy import Energy, Slot, energy
 from dse.rtl.library import Library
-from dse.rtl.operands import OPERATIONS, PRECISIONS, Integers, lanes, pack, weight_codes
+from dse.rtl.operands import OPERATIONS, PRECISIONS, Accumulator, Integers, lanes, pack, weight_codes
 from dse.rtl.simulation import simulate
 from dse.rtl.streams import Stream
-from dse.rtl.synthesis import Netlist, synthesise
+from dse.rtl.synthesis import Netlist
 from dse.rtl.timing import Timing, analyse
 
 WARM_UP = 8
@@ -31,6 +31,8 @@ class Core:
     netlist: Netlist
     timing: Timing
     area: float
+    folder: Path
+    parameters: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Row:
 
     core: str
     candidate: str
+    accumulator_bits: int
     operands: str
     operations_per_cycle: int
     operations: int
@@ -54,15 +57,21 @@ class Row:
     mean_weight: float
 
 
-def build_core(name: str, parameters: Mapping[str, int], library: Library, folder: Path, wire_ff: float = 0.0) -> Core:
-    """Synthesises a core of `arch_specs/rtl` and analyses its timing.
+def analysed(
+    name: str, netlist: Netlist, library: Library, wire_ff: float, folder: Path, parameters: Mapping[str, int]
+) -> Core:  # fmt: skip
+    """A netlist with its area and timing.
 
     Raises:
-        InputError: Yosys fails, or the library lacks what is needed.
+        InputError: the library lacks what is needed.
     """
-    netlist = synthesise(name, parameters, library.path, folder)
     area = sum(library.cell(i.cell).area for i in netlist.instances)
-    return Core(name, netlist, analyse(netlist, library, wire_ff), area)
+    return Core(name, netlist, analyse(netlist, library, wire_ff), area, folder, parameters)
+
+
+def has_product(core: str) -> bool:
+    """Whether a core's source has a product written as ``*``, which is proved from the word level on."""
+    return core == "mac_typical"
 
 
 def cycles_of(candidate: Candidate, stream: Stream, cycles: int, parallel: int) -> dict[str, Integers]:
@@ -89,10 +98,13 @@ def cycles_of(candidate: Candidate, stream: Stream, cycles: int, parallel: int) 
 
 
 def measure(
-    core: Core, candidate: Candidate, stream: Stream, operands: str, library: Library, period_ns: float, cycles: int,
-    folder: Path, label: str,
+    core: Core, candidate: Candidate, width: int, stream: Stream, operands: str, library: Library, period_ns: float,
+    cycles: int, folder: Path, label: str, accumulator: Accumulator,
 ) -> tuple[Row, Energy]:  # fmt: skip
     """Simulates a core with a stream; `folder` gets the netlist and the bench, and the row the core's `label`.
+
+    Args:
+        width: the accumulator's bits, one of the two of `accumulator`.
 
     Raises:
         InputError: the period is shorter than the core's critical path, or Icarus Verilog fails.
@@ -108,7 +120,7 @@ def measure(
             "operation": OPERATIONS.index(candidate.operator),
             "precision": PRECISIONS.index(candidate.bits),
             "signed_x": int(stream.signed),
-            "wide": int(candidate.accumulator_bits(1) > 12),
+            "wide": int(width == accumulator.long),
         }
         inputs |= {name: np.full(len(inputs["x"]), code, np.int64) for name, code in codes.items()}
     period_ps = round(period_ns * 1000)
@@ -118,14 +130,14 @@ def measure(
     internal, switching, clock, leakage = (
         fj / operations / 1000 for fj in (found.internal_fj, found.switching_fj, found.clock_fj, found.leakage_fj)
     )
-    row = Row(label, candidate.name, operands, parallel, operations, internal, switching, clock, leakage,
+    row = Row(label, candidate.name, width, operands, parallel, operations, internal, switching, clock, leakage,
               internal + switching + clock, found.toggles / operations, **stream.statistics())  # fmt: skip
     return row, found
 
 
-def single_core(candidate: Candidate) -> tuple[str, dict[str, int]]:
+def single_core(candidate: Candidate, accumulator: Accumulator) -> tuple[str, dict[str, int]]:
     """Module and parameters of the core that has only this candidate, for inputs without sign."""
-    return f"mac_{candidate.operator}", {"BITS": candidate.bits, "WIDTH": candidate.accumulator_bits(1)}
+    return f"mac_{candidate.operator}", {"BITS": candidate.bits, "WIDTH": accumulator.width(candidate.operator)}
 
 
 def write_rows(rows: Sequence[Row], path: Path, comments: Sequence[str]) -> None:

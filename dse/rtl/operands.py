@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,37 @@ PRECISIONS = (8, 4, 2)
 """Bits of a word, in the order of the codes of its input `precision`."""
 
 OPERAND_BITS = 8
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """The two widths between which the core's accumulator is switched; the defaults are the paper's.
+
+    Raises:
+        InputError: `long` cannot hold an addend of 17 bits, or the Verilog cannot be built for the two.
+
+    Example:
+        >>> Accumulator().width("typical"), Accumulator().width("binary_connect")
+        (20, 12)
+    """
+
+    long: int = 20
+    short: int = 12
+
+    def __post_init__(self) -> None:
+        if not 17 <= self.long <= 62:
+            raise InputError("--long", f"found {self.long}", "17 to 62 bits")
+        if not 4 <= self.short <= self.long - 2:
+            raise InputError("--short", f"found {self.short}", f"4 to {self.long - 2} bits, two less than --long")
+
+    def width(self, operator: str) -> int:
+        """The width that the paper gives an operator: the long one for products."""
+        return self.long if operator == "typical" else self.short
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """Parameters of `mac_core.v`."""
+        return {"LONG": self.long, "SHORT": self.short}
 
 
 def lanes(bits: int) -> int:

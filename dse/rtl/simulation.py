@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.core.errors import InputError
+from dse.core.files import system_errors
+from dse.core.programs import run_program
 from dse.rtl.gates import gate_verilog
 from dse.rtl.library import Library
 from dse.rtl.synthesis import Netlist, programs_needed
@@ -51,7 +52,8 @@ def simulate(
         InputError: Icarus Verilog is not installed or fails.
     """
     programs_needed("iverilog", "vvp")
-    folder.mkdir(parents=True, exist_ok=True)
+    with system_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     (folder / "gates.v").write_text(gate_verilog(netlist, library, timing), "utf-8")
     (cycles,) = {len(values) for values in inputs.values()}
     widths = {name: sum(1 for bit in netlist.inputs if bit.partition("[")[0] == name) for name in inputs}
@@ -70,9 +72,9 @@ module bench;
   integer i, file;
   core dut ({ports});
   initial begin
-    $readmemh("{folder / "inputs.hex"}", rows);
-    file = $fopen("{folder / "acc.txt"}", "w");
-    $dumpfile("{folder / "nets.vcd"}");
+    $readmemh("inputs.hex", rows);
+    file = $fopen("acc.txt", "w");
+    $dumpfile("nets.vcd");
     $dumpvars(1, dut);
     for (i = 0; i < {cycles}; i = i + 1) begin
       clk = 1; #20 {{{", ".join(inputs)}}} = rows[i];
@@ -83,14 +85,11 @@ module bench;
 endmodule
 """
     (folder / "bench.v").write_text(bench, "utf-8")
-    built = folder / "gates.vvp"
-    for command in (
-        ["iverilog", "-g2005", "-s", "bench", "-o", str(built), str(folder / "bench.v"), str(folder / "gates.v")],
-        ["vvp", "-n", str(built)],
-    ):
-        ran = subprocess.run(command, capture_output=True, text=True)
-        if ran.returncode:
-            raise InputError(folder, f"{command[0]} fails: {(ran.stderr or ran.stdout).splitlines()[0]}")
+    build = ["iverilog", "-g2005", "-s", "bench", "-o", "gates.vvp", "bench.v", "gates.v"]
+    for command in (build, ["vvp", "-n", "gates.vvp"]):
+        code, text = run_program(command, folder, folder / f"{command[0]}.log")
+        if code:
+            raise InputError(folder, f"{command[0]} fails: {(text.splitlines() or ['no message'])[0]}")
     lines = (folder / "acc.txt").read_text("utf-8").split()
     values = np.array([int(line, 2) if set(line) <= {"0", "1"} else -1 for line in lines])
     transitions = read_vcd(folder / "nets.vcd", cycles * period_ps)

@@ -16,6 +16,7 @@ from typing import Any
 
 from dse.core.errors import InputError
 from dse.core.files import reason
+from dse.core.programs import signal_group, started
 
 GRACE_SECONDS = 20.0
 """How long a program may take to write its results after it was asked to stop."""
@@ -23,14 +24,6 @@ GRACE_SECONDS = 20.0
 _INPUT = "input.yaml"
 _LOG = "log.txt"
 _LOG_BYTES = 65536  # of the start and of the end of a log
-
-# Waits for a line. If its input ends without one, because we were killed, it ends the program's process group and
-# removes the folder. It outlives us: it has a session of its own and, in the background, is not a child of ours.
-_WATCH = 'exec 3<&0; { read _ || { kill -9 "-$1"; rm -rf -- "$2"; }; } <&3 &'
-
-
-# Becomes the program once it is told that the one above watches it; if we are killed before that, it ends.
-_START = 'read _ || exit 1; exec "$@" </dev/null'
 
 
 @dataclass(frozen=True)
@@ -72,10 +65,10 @@ def run(
             stopped = killed = False
             if not _finished(process, seconds):
                 stopped = True
-                _signal(process, signal.SIGINT)
+                signal_group(process, signal.SIGINT)
                 if not _finished(process, grace):
                     killed = True
-                    _signal(process, signal.SIGKILL)
+                    signal_group(process, signal.SIGKILL)
             code = process.wait()
             files = {output: _read(folder / output) for output in outputs if (folder / output).is_file()}
             return Run(code, _excerpt(folder / _LOG), files, stopped, killed)
@@ -103,36 +96,9 @@ def environment() -> dict[str, str]:
 def _started(program: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The program in a session of its own, watched; when the context is left, its group and its folder are gone."""
     _check(program)
-    with (folder / _LOG).open("wb") as log:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", _START, "sh", program, _INPUT],
-            cwd=folder,
-            env=environment(),
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    watch = None
-    try:
-        watch = subprocess.Popen(
-            ["/bin/sh", "-c", _WATCH, "sh", str(process.pid), str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(b"\n")
-            process.stdin.close()
+    command = [str(program), _INPUT]
+    with started(command, folder, folder / _LOG, environment=environment(), temporary=True) as process:
         yield process
-    finally:
-        _signal(process, signal.SIGKILL)
-        process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
-        if watch is not None:
-            watch.communicate(b"\n")
 
 
 def _check(program: Path) -> None:
@@ -150,12 +116,6 @@ def _finished(process: subprocess.Popen[bytes], seconds: float) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return True
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    """Sends a signal to the program's whole group, which is known by the program's id until that is waited for."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
 
 
 def _read(path: Path) -> str:

@@ -10,6 +10,9 @@ the rows:
   a x b multiplier is looked up at the geometric mean of a and b.
 - register, dram, array_line: one row per bit; energy is proportional to width. The width of a line of a memory array is
   the number of cells that it runs past.
+- core_*, wide_core_*: a MAC core that was measured (docs/rtl.md): a power law of the words' width (`width_bits`). Its
+  accumulator has the widths `width_b_bits`, between which it can be switched; the smallest that is large enough counts.
+  The rows of one core belong together: a later table of the same component replaces all of them.
 - sram: a power law between adjacent rows in width, depth and n_banks. `depth` is the number of words of all banks
   together, as in CACTI: in a memory of 64 bit x 8192 words a read takes 25.9 pJ with one bank, and 18.2 pJ with sixteen
   banks of 512 words.
@@ -46,6 +49,7 @@ class _Primitive:
     axes: tuple[str, ...]  # Accelergy's attributes that select a row
     law: str  # between rows: "linear", "power", or "per bit": a single row for a width of 1
     actions: Mapping[str, str]  # Accelergy's action -> the table's
+    switched: bool = False  # the last axis is switched between the rows' values; the rows are those of one circuit
 
 
 _LEAK = "leak"
@@ -59,10 +63,13 @@ _PRIMITIVES = {
     "array_line": _Primitive(("width",), "per bit", {"charge": "charge", _LEAK: _LEAK}),
     "sram": _Primitive(("width", "depth", "n_banks"), "power", _STORAGE),
     "dram": _Primitive(("width",), "per bit", _STORAGE),
-    "core_typical": _Primitive(("width",), "power", {"compute": "compute", _LEAK: _LEAK}),
-    "core_multiplication_free": _Primitive(("width",), "power", {"compute": "compute", _LEAK: _LEAK}),
-    "core_binary_connect": _Primitive(("width",), "power", {"compute": "compute", _LEAK: _LEAK}),
-}
+} | {
+    f"{core}_{operator}": _Primitive(
+        ("width", "accumulator_width"), "power", {"compute": "compute", _LEAK: _LEAK}, switched=True
+    )
+    for core in ("core", "wide_core")
+    for operator in ("typical", "multiplication_free", "binary_connect")
+}  # fmt: skip
 _ALADDIN = ("adder", "comparator", "multiplier", "register")
 PRIMITIVE_CLASSES = (*(f"aladdin_{name}" for name in _ALADDIN), "adc", "array_line", "SRAM", "DRAM")
 """Primitive classes by their names in Accelergy's own estimators."""
@@ -126,16 +133,18 @@ def primitive_energy(
         raise InputError(where, f"{component_class} has no action {action!r}", primitive.actions)
     where = f"{where}: {component_class}"
     position = [_position(name, axis, attributes, where) for axis in primitive.axes]
-    if action == _LEAK and not _has_leakage(tables, name, attributes, position, primitive.law, where):
+    if action == _LEAK and not _has_leakage(tables, name, attributes, position, where):
         return 0.0
     rows = _rows(tables, name, primitive.actions[action], attributes, where)
     if primitive.law == "per bit":
         return position[0] * rows[(1.0,)]
+    if primitive.switched:
+        position[-1] = _switched(rows, position[-1], f"{where}.{primitive.axes[-1]}")
     return _interpolate(rows, position, primitive.axes, primitive.law == "power", where)
 
 
 def _has_leakage(
-    tables: Tables, name: str, attributes: Mapping[str, Any], position: Sequence[float], law: str, where: str
+    tables: Tables, name: str, attributes: Mapping[str, Any], position: Sequence[float], where: str
 ) -> bool:
     """Whether a table gives a primitive's leakage at this position."""
     kind = _dram_type(attributes, where) if name == "dram" else name
@@ -143,9 +152,9 @@ def _has_leakage(
     default = technologies[0] if len(technologies) == 1 else ""
     wanted = _technology(attributes.get("technology", default), f"{where}.technology")
     rows = next((tables.rows[kind, t, _LEAK] for t in technologies if t in ("", wanted)), None)
-    if rows is None or law == "per bit":
+    if rows is None or _PRIMITIVES[name].law == "per bit":
         return rows is not None
-    axes = zip(position, zip(*rows, strict=True), strict=True)
+    axes = [*zip(position, zip(*rows, strict=True), strict=True)][: -1 if _PRIMITIVES[name].switched else None]
     return all(min(values) <= x <= max(values) for x, values in axes)
 
 
@@ -160,11 +169,12 @@ def read_tables(paths: Iterable[Path]) -> Tables:
         >>> tables = read_tables(sorted((data_dir("arch_specs") / "tables").glob("*.csv")))
         >>> sorted({component for component, _, _ in tables.rows if not component.startswith("dram")})
         ['adc', 'adder', 'array_line', 'comparator', 'core_binary_connect',
-         'core_multiplication_free', 'core_typical', 'multiplier', 'register', 'sram']
+         'core_multiplication_free', 'core_typical', 'multiplier', 'register', 'sram',
+         'wide_core_binary_connect', 'wide_core_multiplication_free', 'wide_core_typical']
     """
     rows: dict[tuple[str, str, str], dict[Point, float]] = {}
     for path in paths:
-        seen = set()
+        seen: set[tuple[tuple[str, str, str], Point]] = set()
         lines = read_text(path).splitlines()
         numbered = [(i, line) for i, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
         if not numbered or tuple(numbered[0][1].split(",")) != COLUMNS:
@@ -173,6 +183,8 @@ def read_tables(paths: Iterable[Path]) -> Tables:
             key, position, energy = _parse(_cells(line, f"{path}: line {number}"), f"{path}: line {number}")
             if (key, position) in seen:
                 raise InputError(f"{path}: line {number}", "repeats an earlier row")
+            if key[0] in _PRIMITIVES and _PRIMITIVES[key[0]].switched and key not in {of for of, _ in seen}:
+                rows.pop(key, None)
             seen.add((key, position))
             rows.setdefault(key, {})[position] = energy
     return Tables(MappingProxyType(rows))
@@ -194,12 +206,15 @@ def _parse(cells: list[str], where: str) -> tuple[tuple[str, str, str], Point, f
     kind = "dram" if component.startswith("dram_") else component
     if kind not in _PRIMITIVES or component == "dram":
         raise InputError(
-            f"{where}: component", f"found {fields.shown(component)}", [*list(_PRIMITIVES)[:-1], "dram_TYPE"]
+            f"{where}: component",
+            f"found {fields.shown(component)}",
+            [*(name for name in _PRIMITIVES if name != "dram"), "dram_TYPE"],
         )
     fields.one_of(row["action"], f"{where}: action", sorted(set(_PRIMITIVES[kind].actions.values())), "action")
     columns = {"sram": ("width_bits", "depth", "n_banks"), "multiplier": ("width_bits", "width_b_bits")}
+    default = ("width_bits", "width_b_bits") if _PRIMITIVES[kind].switched else ("width_bits",)
     values = []
-    for column in columns.get(kind, ("width_bits",)):
+    for column in columns.get(kind, default):
         values.append(_number(row[column], f"{where}: {column}"))
         if values[-1] == 0:
             raise InputError(f"{where}: {column}", "found 0", "a number above 0")
@@ -273,6 +288,14 @@ def _positive(attributes: Mapping[str, Any], key: str, where: str) -> float:
     if key not in attributes:
         raise InputError(where, f"attribute {key!r} is missing", sorted(map(str, attributes)) or None)
     return fields.number(attributes[key], f"{where}.{key}", above=True)
+
+
+def _switched(rows: Mapping[Point, float], least: float, where: str) -> float:
+    """The smallest value of the last axis that is at least `least`."""
+    values = sorted({point[-1] for point in rows})
+    if least > values[-1]:
+        raise InputError(where, f"{least:g} is outside the table", f"up to {values[-1]:g}")
+    return min(value for value in values if value >= least)
 
 
 def _interpolate(

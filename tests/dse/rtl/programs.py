@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from dse.core.shipped import data_dir
 from dse.hardware.candidates import Candidate, Overflow, load_candidates
-from dse.rtl.operands import OPERATIONS, PRECISIONS, lanes, pack, weight_codes
-from search.layers.mac_cores import CORES, Integers, accumulate
+from dse.rtl.operands import OPERATIONS, PRECISIONS, Accumulator, lanes, pack, weight_codes
+from search.layers.mac_cores import CORES, IntegerLayer, Integers, accumulate, core_sums
 
 CANDIDATES = {c.name: c for c in load_candidates(data_dir("arch_specs") / "operators_rtl.yaml")}
-LONG, SHORT = 20, 12
+LONG, SHORT = Accumulator().long, Accumulator().short
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def single_program(candidate: Candidate, signed: bool, seed: int, overflow: Over
     """Cycles of one candidate with one word in each, for the core that has only this operator."""
     rng = np.random.default_rng(seed)
     bits, low = candidate.bits, -(1 << candidate.bits - 1) if signed else 0
+    width = Accumulator().width(candidate.operator)
     x = rng.integers(low, low + (1 << bits), 400)
     w = rng.choice(_weights(candidate), 400)
     terms = sum(CORES[candidate.operator](x, w, np.ones_like(x), candidate, signed))
@@ -87,11 +90,47 @@ def single_program(candidate: Candidate, signed: bool, seed: int, overflow: Over
     for i in range(len(x)):
         first = i % 37 == 0
         before = np.array(0 if first else total)
-        total = int(accumulate(np.stack([before, np.asarray(terms)[i]]), candidate.accumulator_bits(1), overflow))
+        total = int(accumulate(np.stack([before, np.asarray(terms)[i]]), width, overflow))
         code = int(weight_codes(candidate.operator, w[i : i + 1], bits)[0])
         for name, value in zip(program, (1, int(first), int(x[i]) & ((1 << bits) - 1), code, total), strict=True):
             program[name].append(value)
-    return program | {"short": candidate.accumulator_bits(1), "long": candidate.accumulator_bits(1)}
+    return program | {"short": width, "long": width}
+
+
+def packed_program(candidate: Candidate, signed: bool, seed: int, length: int = 45) -> tuple[dict[str, Any], int]:
+    """Sums of extreme words, packed into cycles, that saturate in an accumulator of few bits.
+
+    Each ends at what `core_sums` has for a layer of the same words. Returns the program, and after how many cycles the
+    accumulator would be another if it were clipped after each term.
+    """
+    rng = np.random.default_rng(seed)
+    bits, low = candidate.bits, -(1 << candidate.bits - 1) if signed else 0
+    width = 2 * bits + 1 if candidate.operator == "typical" else bits + 2
+    x = rng.choice([low, low + 1, low + (1 << bits) - 2, low + (1 << bits) - 1], (8, length))
+    w = rng.choice(_corners(_weights(candidate)), (8, length))
+    layer = IntegerLayer(candidate, nn.Linear(length, len(w)), x, w, signed, torch.ones(len(w)))
+    sums = np.diagonal(core_sums(layer, "saturate", width))
+    parallel = lanes(bits)
+    codes = weight_codes(candidate.operator, w, bits)
+    x, w, codes = (np.pad(a, ((0, 0), (0, -length % parallel))) for a in (x, w, codes))
+    terms = [np.broadcast_to(t, x.shape) for t in CORES[candidate.operator](x, w, np.ones_like(x), candidate, signed)]
+    in_order = np.stack(terms, -1).reshape(len(x), -1)
+    in_order[:, length * len(terms) :] = 0
+    at_once = parallel * len(terms)
+    names = ("operation", "precision", "signed_x", "wide", "valid", "first", "x", "w", "expected")
+    program: dict[str, list[int]] = {name: [] for name in names}
+    constant = (OPERATIONS.index(candidate.operator), PRECISIONS.index(bits), int(signed), 0, 1)
+    different = 0
+    for row in range(len(x)):
+        packed_x = pack(x[row].reshape(-1, parallel), bits, bits)
+        packed_w = pack(codes[row].reshape(-1, parallel), bits, 1 if candidate.operator == "binary_connect" else bits)
+        for cycle in range(len(packed_x)):
+            before = in_order[row, : (cycle + 1) * at_once]
+            total = int(accumulate(before, width, "saturate", at_once))
+            different += total != int(accumulate(before, width, "saturate"))
+            _append(program, *constant, int(cycle == 0), int(packed_x[cycle]), int(packed_w[cycle]), total)
+        assert total == sums[row]
+    return program | {"short": width, "long": LONG}, different
 
 
 def _append(program: dict[str, list[int]], *values: int) -> None:

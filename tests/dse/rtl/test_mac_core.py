@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from dse.core.shipped import data_dir
-from tests.dse.rtl.programs import CANDIDATES, mixed_program, single_program
+from dse.rtl.operands import Accumulator
+from tests.dse.rtl.programs import CANDIDATES, mixed_program, packed_program, single_program
 
 pytestmark = [
     pytest.mark.rtl,
@@ -66,11 +67,20 @@ def test_the_core_of_one_operator_adds_what_the_reference_adds(
     program = single_program(candidate, bool(signed), 3, "saturate" if saturate else "wrap")
     parameters = {
         "BITS": candidate.bits,
-        "WIDTH": candidate.accumulator_bits(1),
+        "WIDTH": Accumulator().width(candidate.operator),
         "SIGNED_X": signed,
         "SATURATE": saturate,
     }
     assert simulate(SOURCES, f"mac_{candidate.operator}", program, tmp_path, parameters) == 0
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+@pytest.mark.parametrize("signed", [False, True])
+def test_packed_words_that_saturate_are_clipped_once_a_cycle(name: str, signed: bool, tmp_path: Path) -> None:
+    program, different = packed_program(CANDIDATES[name], signed, 2)
+    assert bool(different) == (name not in ("T8", "BC8"))  # which add one term in a cycle
+    parameters = {"SATURATE": 1, "SHORT": program["short"]}
+    assert simulate(SOURCES, "mac_core", program, tmp_path, parameters) == 0
 
 
 FAULTS = [

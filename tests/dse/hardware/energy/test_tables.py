@@ -131,6 +131,27 @@ def test_a_later_table_replaces_rows_and_adds_a_technology(tmp_path: Path) -> No
         energy("SRAM", "read", tables=tables, width=8, depth=64)
 
 
+def test_a_core_uses_the_smallest_of_its_accumulators_that_is_enough(tmp_path: Path) -> None:
+    rows = [f"core_typical,45nm,{bits},{width},,,compute,{bits * width},x" for bits in (4, 8) for width in (12, 20)]
+    tables = read_tables([write(tmp_path / "a.csv", *rows)])
+    for width, form in ((5, 12), (12, 12), (13, 20), (20, 20)):
+        assert energy("core_typical", "compute", tables=tables, width=8, accumulator_width=width) == 8 * form
+        assert energy("core_typical", "leak", tables=tables, width=8, accumulator_width=width) == 0
+    between = energy("core_typical", "compute", tables=tables, width=4 * 2**0.5, accumulator_width=12)
+    assert between == pytest.approx(12 * 4 * 2**0.5)
+    with pytest.raises(InputError, match=r"accumulator_width: 21 is outside the table \(allowed: up to 20\)"):
+        energy("core_typical", "compute", tables=tables, width=8, accumulator_width=21)
+    with pytest.raises(InputError, match="attribute 'accumulator_width' is missing"):
+        energy("core_typical", "compute", tables=tables, width=8)
+
+
+def test_a_later_table_of_a_core_replaces_all_rows_of_an_earlier_one(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.csv", *(f"core_typical,45nm,{bits},12,,,compute,1,x" for bits in (4, 8)))
+    second = write(tmp_path / "b.csv", *(f"core_typical,45nm,{bits},26,,,compute,2,x" for bits in (4, 8)))
+    tables = read_tables([first, second])
+    assert energy("core_typical", "compute", tables=tables, width=8, accumulator_width=12) == 2
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
