@@ -218,10 +218,10 @@ class MixedLayer(StandIn, Choice):
         """Adds what conversions add to the computed candidates' shares of the output; noise in training only."""
         shares = self.shares()[list(self.computed())] if len(self.computed()) > 1 else line.new_ones(1)
         spread = [-1, *[1] * (0 if isinstance(self.layer, nn.Linear) else self.layer.weight.dim() - 2)]
-        y = y + (shares.to(line.dtype) @ line[1]).to(y.dtype).reshape(spread)
+        y = y + (shares[None].to(line.dtype) @ line[1]).to(y.dtype).reshape(spread)
         if not self.training:
             return y
-        variance = shares.to(line.dtype).square() @ line[2]
+        variance = shares[None].to(line.dtype).square() @ line[2]
         deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
         return torch.addcmul(y, deviation.to(y.dtype).reshape(spread), torch.randn_like(y))
 

@@ -53,10 +53,10 @@ def relaxed_sample(model: SearchableNetwork, temperature: float, sampler: Sample
     The largest share is a candidate's with the probability softmax(alpha); the colder, the closer the share is to 1.
     """
     sizes = [len(alpha) for alpha in model.alphas()]
-    # From the CPU's generator, which every epoch sets again: one transfer of noise for all layers.
+    # From the CPU's generator, which every epoch sets again: one copy of noise for all layers, which nothing waits for.
     noise = -sampler.exponential(sum(sizes)).log()
     if sizes:
-        noise = noise.to(model.alphas()[0].device)
+        noise = noise.to(model.alphas()[0].device, non_blocking=True)
     return [
         ((alpha + gumbel) / temperature).softmax(0)
         for alpha, gumbel in zip(model.alphas(), torch.split(noise, sizes), strict=True)

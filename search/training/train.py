@@ -273,10 +273,10 @@ def batches(
     generator, device = torch.Generator().manual_seed(_stream(seed, epoch)), split.labels.device
     order = torch.randperm(len(split), generator=generator)
     parts = torch.split(order, batch_size)[: batches_per_epoch(split, batch_size, images)]
-    # All is drawn first and moved at once: a copy to a device in every batch would wait for what it computes.
+    # All is drawn first and copied at once, without waiting for what the device computes meanwhile.
     draws = [] if augmentation is None else [augmentation.draw(len(part), generator) for part in parts]
-    changes = torch.split(torch.cat(draws, 1).to(device), batch_size, 1) if draws else ()
-    for i, chosen in enumerate(torch.split(order.to(device), batch_size)[: len(parts)]):
+    changes = torch.split(torch.cat(draws, 1).to(device, non_blocking=True), batch_size, 1) if draws else ()
+    for i, chosen in enumerate(torch.split(order.to(device, non_blocking=True), batch_size)[: len(parts)]):
         batch = split.images[chosen]
         batch = batch if augmentation is None else augmentation.changed(batch, changes[i])
         yield split.prepared(batch), split.labels[chosen]

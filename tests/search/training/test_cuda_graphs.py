@@ -105,7 +105,8 @@ def test_layers_on_a_gpu_find_what_they_find_on_the_cpu() -> None:
         Compute(device).place(network)
         first = network.conv1(x.to(device))
         loss = functional.cross_entropy(network(x.to(device)), labels.to(device))
-        found.append([first, loss, *torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)])
+        gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
+        found.append([first.detach(), loss.detach(), *gradients])
     for i, (here, there) in enumerate(zip(*found, strict=True)):
         if here is None or there is None:
             assert here is there
