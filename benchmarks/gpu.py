@@ -29,7 +29,8 @@ from search.layers.mixed_layer import MixedLayer
 from search.networks.shufflenet import shufflenet_cifar
 from search.networks.squeezenet import squeezenet_cifar
 from search.training.cuda_graphs import EAGER_STEPS, GraphedLoss
-from search.training.train import Batch, Compute
+from search.training.epochs import Batch
+from search.training.train import Compute
 
 MIB = 2**20
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

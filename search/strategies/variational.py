@@ -26,6 +26,8 @@ def variational(learner: Learner[Variational]) -> list[Record]:
     sampler = sampler_of(settings.sampler, settings.macro)
     for epoch in learner.epochs(settings.epochs):
         temperature = settings.temperature
+        if isinstance(sampler, InMemory):  # of an epoch that is resumed, not 0
+            sampler.numbers, sampler.iterations = (epoch.counts.get(name, 0) for name in ("numbers", "iterations"))
         for batch in learner.batches(epoch):
             temperature = annealed(settings, epoch.progress)
             if learner.learns_alpha(epoch):
@@ -35,10 +37,11 @@ def variational(learner: Learner[Variational]) -> list[Record]:
             with model.relaxed(relaxed_sample(model, temperature, sampler)):
                 loss = learner.loss(batch)
             learner.update_theta(loss, epoch)
+            if isinstance(sampler, InMemory):
+                epoch.counts.update(numbers=sampler.numbers, iterations=sampler.iterations)
         epoch.record.update(temperature=temperature, divergence=float(divergence(model).detach()))
         if isinstance(sampler, InMemory):
             epoch.record["noise"] = {"numbers": sampler.numbers, "iterations": sampler.iterations}
-            sampler.numbers = sampler.iterations = 0
     return learner.history
 
 

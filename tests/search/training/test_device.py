@@ -24,8 +24,9 @@ from search.strategies.modes import STRATEGIES
 from search.training.checkpoint import Checkpoint, Record
 from search.training.chips import placed_on
 from search.training.cuda_graphs import EAGER_STEPS, GraphedLoss
+from search.training.epochs import Batch, Epoch, batches
 from search.training.settings import Distillation, Training
-from search.training.train import Batch, Compute, Epoch, batches, learn
+from search.training.train import Compute, learn
 from tests.search.strategies.helpers import DATA, ignore, make_learner, small_model
 
 pytestmark = pytest.mark.cuda
