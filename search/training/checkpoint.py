@@ -30,7 +30,7 @@ class Checkpoint:
 
     path: Path
 
-    def save(self, history: list[Record], begun: Record | None = None, **parts: Stateful) -> None:
+    def save(self, history: list[Record], begun: Record | None = None, /, **parts: Stateful) -> None:
         """Keeps the records of all epochs so far and the state of `parts`.
 
         Args:

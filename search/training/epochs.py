@@ -121,7 +121,8 @@ class _Keeper:
     def __call__(self) -> None:
         if time.monotonic() - self._last < KEPT_EVERY:
             return
-        epoch, on_gpu = self._epoch, torch.cuda.is_initialized()
+        epoch = self._epoch
+        on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         self._save(
             {
                 "steps": epoch.steps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.search.conftest import synthetic_table
+from tests.search.runs.test_run import TINY
+from tests.search.tiny import tiny
 from tests.simulated_gpu.library import compiler
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,3 +81,16 @@ def test_the_tests_for_a_gpu_pass_on_a_simulated_one() -> None:
     found = simulated("-m", "pytest", "-m", "cuda", "-k", chosen, "-p", "no:cacheprovider", *files)
     assert found.returncode == 0, found.stdout[-4000:]
     assert " passed" in found.stdout and "skipped" not in found.stdout
+
+
+def test_one_command_searches_on_a_gpu_stops_and_resumes(tmp_path: Path) -> None:
+    """`enos run --device cuda`, with results that say where and in which precision networks learned."""
+    synthetic_table(tiny()).save(tmp_path / "table.csv")
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("[0, 1]", "[0]"), encoding="utf-8")
+    command = ("-m", "dse.cli", "search", tmp_path / "tiny.yaml", "--table", tmp_path / "table.csv", "--device", "cuda",
+               "--out", tmp_path / "runs")  # fmt: skip
+    stopped = simulated(*command, "--minutes", "0.000001")
+    assert stopped.returncode == 0 and "command resumes" in stopped.stdout, stopped.stderr
+    assert simulated(*command).returncode == 0
+    results = json.loads((tmp_path / "runs" / "tiny" / "results.json").read_text())
+    assert results["computed"] == {"device": "cuda", "precision": "bfloat16"}

@@ -16,7 +16,7 @@ from search.training.epochs import KEPT_EVERY, Epoch, epochs
 class Counted(Checkpoint):
     """Notes which epochs were kept that had begun, by their steps."""
 
-    def save(self, history: list[Record], begun: Record | None = None, **parts: object) -> None:
+    def save(self, history: list[Record], begun: Record | None = None, /, **parts: object) -> None:
         kept.append(None if begun is None else begun["steps"])
         super().save(history, begun, **parts)
 
