@@ -15,6 +15,7 @@ from dse.core.shipped import data_dir
 from dse.hardware.candidates import load_candidates
 from search.layers.mixed_layer import LayerOptions, MixedLayer
 from search.layers.weight_kernels import covers
+from search.layers.weight_sums import summed_by_products
 
 SHIPPED = load_candidates()
 
@@ -43,18 +44,21 @@ def test_one_pass_gives_what_the_operators_give(
     layer.eval()
     assert layer._in_one_pass() and covers(candidates)
     found = []
-    for one_pass in (True, False):
+    for how in ("operators", "kernel", "products"):
         with pytest.MonkeyPatch.context() as patch:
-            if not one_pass:
+            if how == "operators":
                 patch.setattr(MixedLayer, "_in_one_pass", lambda self: False)
+            elif how == "products":  # as on a GPU
+                patch.setattr("search.layers.mixed_layer.summed_weights", summed_by_products)
             layer.zero_grad()
             y = layer(x)
             torch.manual_seed(seed)
             (y * torch.randn_like(y)).sum().backward()
             found.append([y.detach(), *(p.grad for p in layer.parameters())])
-    for a, b in zip(*found, strict=True):
+    for b, *others in zip(*found, strict=True):
         tolerance = 1e-9 if dtype == torch.float64 else 2e-4
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max() + 1))
+        for a in others:
+            torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max() + 1))
 
 
 def test_only_what_it_covers_is_computed_in_one_pass() -> None:
