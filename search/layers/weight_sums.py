@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +98,7 @@ class _Summed(torch.autograd.Function):
         units = units * gains if gains.numel() else units
         words, _, _ = _words(rows, of_weights, of_inputs, c)
         added = _added(shares[:, None].to(units.dtype) * units, c)
-        with torch.autocast(latent.device.type, enabled=False):
+        with _without_autocast(latent.device.type):
             out = added @ words
         ctx.save_for_backward(latent, shares, of_inputs, of_weights, units)
         ctx.of, ctx.surrogates = of, surrogates
@@ -110,7 +111,7 @@ class _Summed(torch.autograd.Function):
         rows, c = latent.flatten(1), _constants(ctx.of, latent.dtype, latent.device)
         words, rounded, divisor = _words(rows, of_weights, of_inputs, c)
         grad = grad.reshape(len(rows), len(ctx.of.names), rows.shape[1])
-        with torch.autocast(latent.device.type, enabled=False):
+        with _without_autocast(latent.device.type):
             of_words = _added(shares[:, None].to(units.dtype) * units, c).mT @ grad
             of_added = grad @ words.mT
         highs = c.highs[..., None]
@@ -122,6 +123,11 @@ class _Summed(torch.autograd.Function):
         of_units = (c.first * of_added[..., :-1]).sum(1) + of_added[..., -1] @ c.second
         of_shares = (of_units * units.T).sum(0).to(shares.dtype)
         return of_rows.view(latent.shape), of_shares, None, None, None, None, None
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
+    """Sums of words are float32; a device without autocast needs nothing."""
+    return torch.autocast(device_type, enabled=False) if torch.amp.is_autocast_available(device_type) else nullcontext()
 
 
 def _words(rows: Tensor, of_weights: Tensor, of_inputs: Tensor, c: _Constants) -> tuple[Tensor, Tensor, Tensor]:
