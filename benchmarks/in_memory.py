@@ -30,7 +30,7 @@ from dse.hardware.candidates import Candidate, Macro, load_candidates
 from search.data.datasets import DATASETS
 from search.layers.mixed_layer import MixedLayer
 from search.networks.squeezenet import SqueezeNet
-from search.training.train import batches
+from search.training.epochs import batches
 
 TARGET = 1.5
 """Of the ratio of training steps."""

@@ -131,27 +131,30 @@ class EnergyBudget:
         if not pairs:
             return
         alphas, costs = [alpha for alpha, _ in pairs], [c for _, c in pairs]
-        logits = _rows(_on_host(alphas), -np.inf)
-        expected, now = float(model.expected(self.quantity).detach()), _mean(logits, _rows(costs, 0.0))
+        gradients = [alpha.grad for alpha in alphas if alpha.grad is not None]
+        *read, (expected,) = _on_host([*alphas, *gradients, model.expected(self.quantity).reshape(1)])
+        logits, slopes = _rows(read[: len(alphas)], -np.inf), read[len(alphas) :]
+        now = _mean(logits, _rows(costs, 0.0))
         if not self.spent and expected < (1 - 1e-3) * self.budget:
             self.lam *= 0.9  # on this side of the budget there is no constraint
             return
-        self._correct_multiplier(alphas, logits, _rows(costs, 0.0))
+        if len(slopes) == len(alphas):
+            self._correct_multiplier(_rows(slopes, 0.0), logits, _rows(costs, 0.0))
         tilt = _tilt(logits, costs, now + float(np.clip(self.budget - expected, -STRIDE, STRIDE)))
         if not self.spent:
             self.lam, tilt = max(self.lam, 0.0), max(tilt, 0.0)
         with torch.no_grad():
-            moved = torch.as_tensor(np.concatenate([tilt * (c - c.mean()) for c in costs])).to(alphas[0])
+            moved = torch.as_tensor(np.concatenate([tilt * (c - c.mean()) for c in costs])).to(alphas[0].dtype)
+            moved = moved.to(alphas[0].device, non_blocking=True)
             for alpha, by in zip(alphas, torch.split(moved, [len(alpha) for alpha in alphas]), strict=True):
                 alpha.sub_(by)
 
-    def _correct_multiplier(self, alphas: Sequence[Tensor], logits: FloatArray, costs: FloatArray) -> None:
+    def _correct_multiplier(self, slopes: FloatArray, logits: FloatArray, costs: FloatArray) -> None:
         p = _softmax(logits)
         normal = p * (costs - (p * costs).sum(1, keepdims=True))  # gradient of the expected cost
         length = float((normal**2).sum())
-        if length > 1e-20 and all(alpha.grad is not None for alpha in alphas):
-            left = _rows(_on_host([alpha.grad for alpha in alphas if alpha.grad is not None]), 0.0)
-            self.lam -= 0.1 * float((left * normal).sum()) / length
+        if length > 1e-20:
+            self.lam -= 0.1 * float((slopes * normal).sum()) / length
 
     def report(self, model: SearchableNetwork) -> dict[str, float]:
         return {**_expected(model), "lambda": self.lam}

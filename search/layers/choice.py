@@ -79,6 +79,13 @@ class Choice(nn.Module):
         absent[list(self.sampled)] = False
         return logs.masked_fill(absent, -torch.inf).softmax(0)
 
+    def computed_shares(self) -> Tensor:
+        """`shares` of the candidates that are computed, in their order."""
+        shares, chosen = self.shares(), self.computed()
+        if len(chosen) == len(self.candidates):
+            return shares
+        return torch.stack([shares[i] for i in chosen])  # a list as index would be copied to the device, and wait
+
     @torch.no_grad()
     def drawn(self, number: int) -> tuple[int, ...]:
         """Indices of some candidates, in their order: the largest of alpha plus Gumbel noise, or of `relaxed`."""

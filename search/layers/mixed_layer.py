@@ -34,6 +34,7 @@ from search.layers.quantize import captured, weight_rms, words_of
 from search.layers.stand_in import StandIn
 from search.layers.tracing import eager, traced
 from search.layers.weight_kernels import covers, sum_of, summed_weights
+from search.layers.weight_sums import summed_by_products
 
 
 @dataclass(frozen=True)
@@ -228,12 +229,12 @@ class MixedLayer(StandIn, Choice):
 
     def _with_errors(self, y: Tensor, line: Tensor) -> Tensor:
         """Adds what conversions add to the computed candidates' shares of the output; noise in training only."""
-        shares = self.shares()[list(self.computed())] if len(self.computed()) > 1 else line.new_ones(1)
+        shares = self.computed_shares() if len(self.computed()) > 1 else line.new_ones(1)
         spread = [-1, *[1] * (0 if isinstance(self.layer, nn.Linear) else self.layer.weight.dim() - 2)]
-        y = y + (shares.to(line.dtype) @ line[1]).to(y.dtype).reshape(spread)
+        y = y + (shares[None].to(line.dtype) @ line[1]).to(y.dtype).reshape(spread)
         if not self.training:
             return y
-        variance = shares.to(line.dtype).square() @ line[2]
+        variance = shares[None].to(line.dtype).square() @ line[2]
         deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
         return torch.addcmul(y, deviation.to(y.dtype).reshape(spread), torch.randn_like(y))
 
@@ -244,20 +245,21 @@ class MixedLayer(StandIn, Choice):
         chosen = tuple(self.candidates[i] for i in self.computed())
         if not apart and self._in_one_pass() and covers(chosen):
             of = sum_of(chosen, bool(self.scale.signed))
-            shares = self.shares()[list(self.computed())] if len(chosen) > 1 else torch.ones_like(rms)[None]
+            shares = self.computed_shares() if len(chosen) > 1 else torch.ones_like(rms)[None]
             latent = outputs_first(self.layer, self.layer.weight)
-            weight = summed_weights(latent, shares, rms, inputs, of, self.options.surrogates, gains)
+            sums = summed_weights if latent.device.type == "cpu" else summed_by_products
+            weight = sums(latent, shares, rms, inputs, of, self.options.surrogates, gains)
             return of.names, weight, None
         summed, unit = self._summed_weights(inputs, apart, gains)
         names = tuple(name for bits in inputs for name in summed if name[0] == bits)
         return names, torch.cat([summed[name] for name in names], 1) if len(names) > 1 else summed[names[0]], unit
 
     def _in_one_pass(self) -> bool:
-        """Whether the weights can be summed by `search.layers.weight_kernels`."""
+        """Whether the weights can be summed by `search.layers.weight_kernels` or `weight_sums`."""
         weight, learned = self.layer.weight, self.log_scale is not None or len(self.latents) > 0
         plain = not learned and self.options.quantiser == "rms"
         plain = plain and not traced(weight)
-        return plain and weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
+        return plain and weight.dtype in (torch.float32, torch.float64)
 
     def candidate_weights(self, inputs: dict[int, Inputs]) -> list[tuple[tuple[Tensor, ...], Tensor]]:
         """For each computed candidate the integer weights of its views, and the value of one unit of their sum.

@@ -29,10 +29,10 @@ from search.layers.quantize import clip_ratio, levels, weight_rms
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_UNIFORM, _BINARY, _MULTIPLICATION_FREE = 0, 1, 2
+UNIFORM, BINARY, MULTIPLICATION_FREE = 0, 1, 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sum:
     """What is added to which view: views as (word width of the inputs, kind), and an entry for each candidate.
 
@@ -76,7 +76,7 @@ def sum_of(candidates: tuple[Candidate, ...], signed: bool) -> Sum:
     kinds, highs = list[int](), [levels(c.weight_bits, signed=True)[1] for c in candidates]
     for c in candidates:
         binary = c.weight_bits == 1 and operator(c.operator).uniform
-        kinds.append(_BINARY if binary else _UNIFORM if operator(c.operator).uniform else _MULTIPLICATION_FREE)
+        kinds.append(BINARY if binary else UNIFORM if operator(c.operator).uniform else MULTIPLICATION_FREE)
     return Sum(
         names,
         widths,
@@ -151,12 +151,12 @@ class _Summed(torch.autograd.Function):
 
 def _slopes(rows: Tensor, rms: Tensor, steps: Tensor, of: Sum, surrogates: Surrogates) -> Tensor:
     """Surrogate slopes of the sign of each weight, and behind it those of the magnitudes of each width's words."""
-    if not (of.kinds == _MULTIPLICATION_FREE).any():
+    if not (of.kinds == MULTIPLICATION_FREE).any():
         return rows.new_empty((0, *rows.shape))
     slopes = rows.new_zeros((1 + len(of.widths), *rows.shape))
     slopes[0] = sign_slope(rows, surrogates.sign_width_weight * rms)
     for kind, high, width in zip(of.kinds, of.highs, of.width_of, strict=True):
-        if kind == _MULTIPLICATION_FREE:
+        if kind == MULTIPLICATION_FREE:
             words = (rows / steps[width]).round_().clamp_(-high, high)
             torch.tanh(words.mul_(surrogates.steepness * steps[width] / rms), out=slopes[1 + width])
     return slopes
@@ -176,12 +176,12 @@ def _add(latent: Any, of_weights: Any, binary: Any, shares: Any, steps: Any, rms
             of_input, high = steps[width_of[i]], latent.dtype.type(highs[i])
             target = out[o, first[i]]
             gain = gains[i, o] if gains.size else latent.dtype.type(1)
-            if kinds[i] == _BINARY:
+            if kinds[i] == BINARY:
                 units[i, o] = binary[o] * of_input * gain
                 unit = shares[i] * units[i, o]
                 for k in range(row.size):
                     target[k] += unit if row[k] >= 0 else -unit
-            elif kinds[i] == _UNIFORM:
+            elif kinds[i] == UNIFORM:
                 step = size * latent.dtype.type(ratios[i])
                 units[i, o] = step * of_input * gain
                 unit = shares[i] * units[i, o]
@@ -206,11 +206,11 @@ def _differentiate(latent: Any, of_weights: Any, shares: Any, steps: Any, kinds:
         for i in range(len(kinds)):
             of_input, high = steps[width_of[i]], latent.dtype.type(highs[i])
             unit, above, of_share = latent.dtype.type(shares[i] * units[i, o]), grad[o, first[i]], 0.0
-            if kinds[i] == _BINARY:
+            if kinds[i] == BINARY:
                 for k in range(row.size):
                     total[k] += unit * above[k]
                     of_share += above[k] if row[k] >= 0 else -above[k]
-            elif kinds[i] == _UNIFORM:
+            elif kinds[i] == UNIFORM:
                 step = size * latent.dtype.type(ratios[i])
                 slope = unit / step
                 for k in range(row.size):

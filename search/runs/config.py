@@ -246,6 +246,11 @@ class RunConfig:
         return read_accelerator(self.arch, None if self.operators == SHIPPED else self.operators)
 
     @property
+    def reduced(self) -> bool:
+        """Whether products are in bfloat16 while networks learn: by default on a GPU, which has fast units for it."""
+        return self.device != "cpu" if self.amp is None else self.amp
+
+    @property
     def trained(self) -> bool:
         """Whether there are pretrained weights."""
         return self.init is not None or self.pretrain is not None

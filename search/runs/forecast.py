@@ -10,7 +10,7 @@ from search.runs.passes import Parts, epoch_passes
 from search.runs.progress import in_words
 from search.runs.stages import Run, Stage
 from search.training.checkpoint import Record
-from search.training.train import batches_per_epoch
+from search.training.epochs import batches_per_epoch
 
 
 @dataclass(frozen=True)

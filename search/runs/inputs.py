@@ -80,8 +80,7 @@ def data_record(config: RunConfig) -> Record:
 
 
 def compute(config: RunConfig) -> Compute:
-    """How the run's networks are computed: on a GPU as graphs, with channels last, and in bfloat16 unless `amp` says
-    otherwise."""
+    """How the run's networks are computed: on a GPU as graphs and with channels last."""
     gpu = config.device != "cpu"
-    return Compute(config.device, channels_last=gpu, amp=gpu if config.amp is None else config.amp, graphs=gpu,
+    return Compute(config.device, channels_last=gpu, amp=config.reduced, graphs=gpu,
                    criterion=criterion_of(config.loss), metric=metric_of(config.metric, config.loss))  # fmt: skip

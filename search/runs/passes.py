@@ -11,7 +11,7 @@ import math
 from search.data.sets import Dataset, Split
 from search.sensitivity.calibrate import BATCH
 from search.strategies.settings import Bilevel, Search, Sensitivity, Variational
-from search.training.train import batches_per_epoch
+from search.training.epochs import batches_per_epoch
 
 Parts = dict[str, int]
 """Image passes of a network by where its weights or its assignment came from: pretrain, search, relearn."""

@@ -220,6 +220,13 @@ class PretrainedNetwork(Trained):
     candidate: str
 
 
+class Computed(TypedDict):
+    """Where networks learned, and the type of their products."""
+
+    device: str
+    precision: Literal["float32", "bfloat16"]
+
+
 class Results(TypedDict):
     """``results.json``; see `search.runs.results.summarise`."""
 
@@ -230,6 +237,7 @@ class Results(TypedDict):
     unit_pj: float
     transmission: Literal["all", "on_chip"]
     mode: NotRequired[str]
+    computed: NotRequired[Computed]
     metric: NotRequired[Metric]
     chips: NotRequired[ChipsOf]
     excluded: NotRequired[Assignment]

@@ -89,6 +89,7 @@ def summarise(
         ``excluded``: layers that were left out of the search, and the candidate that their energy is counted as.
         ``chips``: the simulated chips that networks with layers in memory were tested on; theirs is ``chips``, too.
         ``metric``: name and direction of the measure, if it is not accuracy.
+        ``computed``: device and precision of the training, where they are not CPU and float32.
         ``populations``: the distinct networks of each search that samples them, with how often each was drawn.
         ``sampling``: if the noise was drawn inside SRAM, how many numbers each search drew, with cycles and energy.
         ``pareto``: per seed, the searched networks that no other one of the seed beats in energy and in validation
@@ -117,6 +118,7 @@ def summarise(
         if any(stage.sample is not None for stage in networks_of):
             drawn = [_without_shares(p) for p in population]
             populations.append({**_search_of(search), "selected": best["sample"], "networks": drawn})
+    computed = {"device": config.device.partition(":")[0], "precision": "bfloat16" if config.reduced else "float32"}
     named = {} if measure == ACCURACY else {"metric": asdict(measure)}
     return {
         "schema_version": SCHEMA,
@@ -129,6 +131,7 @@ def summarise(
         "unit_pj": reference_pj(table, config.transmission),
         "transmission": config.transmission,
         "mode": config.search.mode,
+        **({"computed": computed} if computed != {"device": "cpu", "precision": "float32"} else {}),
         "networks": [*baselines, *searched],
         "populations": populations,
         **({"sampling": sampling} if sampling else {}),

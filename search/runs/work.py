@@ -35,10 +35,11 @@ from search.strategies.stochastic import population
 from search.supernet import SearchableNetwork, plain_weights, uniform
 from search.training.checkpoint import Record
 from search.training.chips import layers_in_memory, over_chips
+from search.training.epochs import batches
 from search.training.measures import discretised_key
 from search.training.metrics import Metric
 from search.training.pretrained import Pretrained, keep_pretrained, pretraining_key, read_pretrained
-from search.training.train import batches, learn, renew_statistics
+from search.training.train import learn, renew_statistics
 
 NORMALISED_WITH = 256
 """Images per batch, when the statistics of batch normalisation are measured again for a discretised network."""

@@ -34,8 +34,9 @@ from search.sensitivity.sensitivities import FloatArray, Sensitivities
 from search.sensitivity.study import Settings, Study, digest
 from search.supernet import SearchableNetwork
 from search.training.checkpoint import Checkpoint, Record
+from search.training.epochs import batches
 from search.training.settings import Training
-from search.training.train import PLAIN, Compute, batches, learn, renew_statistics
+from search.training.train import PLAIN, Compute, learn, renew_statistics
 
 __all__ = ["Job", "Settings", "Solution", "default_images"]
 

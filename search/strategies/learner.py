@@ -16,7 +16,8 @@ from search.strategies.settings import Search
 from search.supernet import SearchableNetwork
 from search.training.checkpoint import Checkpoint, Record, Stateful
 from search.training.cuda_graphs import laid_out
-from search.training.train import PLAIN, Batch, Compute, Epoch, OnEpoch, batches, epochs
+from search.training.epochs import Batch, Epoch, OnEpoch, batches, epochs
+from search.training.train import PLAIN, Compute
 
 S_co = TypeVar("S_co", bound=Search, covariant=True)
 
@@ -53,9 +54,10 @@ class Learner(Generic[S_co]):
         """A record for each epoch so far: epoch, loss, validation_accuracy, energy (expected), lambda, seconds; and
         what a strategy adds."""
         self._held_out: Iterator[Batch] = iter(())
+        self._epoch: Epoch | None = None
 
     def epochs(self, number: int) -> Iterator[Epoch]:
-        """The epochs still to do of `number`, to iterate over; see `search.training.train.epochs`."""
+        """The epochs still to do of `number`, to iterate over; see `search.training.epochs.epochs`."""
 
         def keep(record: Record) -> None:
             self.history.append(record)
@@ -68,12 +70,15 @@ class Learner(Generic[S_co]):
     def batches(self, epoch: Epoch) -> Iterator[Batch]:
         """The training batches of an epoch; `held_out` then gives validation batches in an order of this epoch's."""
         self.model.train()
-        self._held_out = _endless(self.data, self.settings.batch_size, self.seed, epoch.index)
-        s = self.settings
+        s, taken = self.settings, epoch.counts.get("held_out", 0)
+        self._held_out = itertools.islice(_endless(self.data, s.batch_size, self.seed, epoch.index), taken, None)
+        self._epoch = epoch
         return epoch.batches(self.data, s.batch_size, self.seed, self.of_theta, s.lr, images=s.epoch_images)
 
     def held_out(self) -> Batch:
         """The next validation batch; starts again when they run out."""
+        if self._epoch is not None:
+            self._epoch.counts["held_out"] = self._epoch.counts.get("held_out", 0) + 1
         return next(self._held_out)
 
     def learns_alpha(self, epoch: Epoch) -> bool:

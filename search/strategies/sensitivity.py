@@ -18,7 +18,8 @@ from search.strategies.learner import Learner
 from search.strategies.settings import Sensitivity
 from search.supernet import SearchableNetwork
 from search.training.checkpoint import Record
-from search.training.train import batches, renew_statistics
+from search.training.epochs import batches
+from search.training.train import renew_statistics
 
 
 def sensitivity(learner: Learner[Sensitivity]) -> list[Record]:

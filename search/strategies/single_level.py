@@ -7,7 +7,7 @@ from typing import Any
 from search.strategies.learner import Learner
 from search.strategies.settings import SingleLevel
 from search.training.checkpoint import Record
-from search.training.train import Epoch
+from search.training.epochs import Epoch
 
 
 def single_level(learner: Learner[SingleLevel]) -> list[Record]:

@@ -26,6 +26,8 @@ def variational(learner: Learner[Variational]) -> list[Record]:
     sampler = sampler_of(settings.sampler, settings.macro)
     for epoch in learner.epochs(settings.epochs):
         temperature = settings.temperature
+        if isinstance(sampler, InMemory):  # of an epoch that is resumed, not 0
+            sampler.numbers, sampler.iterations = (epoch.counts.get(name, 0) for name in ("numbers", "iterations"))
         for batch in learner.batches(epoch):
             temperature = annealed(settings, epoch.progress)
             if learner.learns_alpha(epoch):
@@ -35,10 +37,11 @@ def variational(learner: Learner[Variational]) -> list[Record]:
             with model.relaxed(relaxed_sample(model, temperature, sampler)):
                 loss = learner.loss(batch)
             learner.update_theta(loss, epoch)
+            if isinstance(sampler, InMemory):
+                epoch.counts.update(numbers=sampler.numbers, iterations=sampler.iterations)
         epoch.record.update(temperature=temperature, divergence=float(divergence(model).detach()))
         if isinstance(sampler, InMemory):
             epoch.record["noise"] = {"numbers": sampler.numbers, "iterations": sampler.iterations}
-            sampler.numbers = sampler.iterations = 0
     return learner.history
 
 
@@ -53,10 +56,10 @@ def relaxed_sample(model: SearchableNetwork, temperature: float, sampler: Sample
     The largest share is a candidate's with the probability softmax(alpha); the colder, the closer the share is to 1.
     """
     sizes = [len(alpha) for alpha in model.alphas()]
-    # From the CPU's generator, which every epoch sets again: one transfer of noise for all layers.
+    # From the CPU's generator, which every epoch sets again: one copy of noise for all layers, which nothing waits for.
     noise = -sampler.exponential(sum(sizes)).log()
     if sizes:
-        noise = noise.to(model.alphas()[0].device)
+        noise = noise.to(model.alphas()[0].device, non_blocking=True)
     return [
         ((alpha + gumbel) / temperature).softmax(0)
         for alpha, gumbel in zip(model.alphas(), torch.split(noise, sizes), strict=True)

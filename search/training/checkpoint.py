@@ -1,4 +1,7 @@
-"""The progress of a training stage in one file, which survives a kill at any moment."""
+"""The progress of a training stage in one file, which survives a kill at any moment.
+
+It is written after each epoch, and in a long epoch also between two steps.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,18 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State of one training stage after its last finished epoch."""
+    """State of one training stage: after its last finished epoch, or in the middle of the next."""
 
     path: Path
 
-    def save(self, history: list[Record], **parts: Stateful) -> None:
-        """Keeps the records of all epochs so far and the state of `parts`."""
-        state = {"history": history, "parts": {name: part.state_dict() for name, part in parts.items()}}
+    def save(self, history: list[Record], begun: Record | None = None, /, **parts: Stateful) -> None:
+        """Keeps the records of all epochs so far and the state of `parts`.
+
+        Args:
+            begun: what is known of the next epoch, if a part of it is done.
+        """
+        state = {"history": history, "begun": begun,
+                 "parts": {name: part.state_dict() for name, part in parts.items()}}  # fmt: skip
         try:
             write_atomically(self.path, lambda file: torch.save(state, file))
         except RuntimeError as e:  # torch's own words where the disk is full
@@ -43,8 +51,16 @@ class Checkpoint:
         Raises:
             InputError: a damaged file, or one of another network.
         """
+        return self.resume(**parts)[0]
+
+    def resume(self, **parts: Stateful) -> tuple[list[Record], Record | None]:
+        """As `restore`, with what `save` was told of an epoch that had begun; None if there is none.
+
+        Raises:
+            InputError: a damaged file, or one of another network.
+        """
         if not self.path.exists():
-            return []
+            return [], None
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             for name, part in parts.items():
@@ -55,4 +71,4 @@ class Checkpoint:
             raise InputError(
                 self.path, f"cannot be restored: {reason}", hint="remove the file to repeat this stage"
             ) from None
-        return history
+        return history, state.get("begun")

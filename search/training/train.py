@@ -1,29 +1,25 @@
-"""The training that all stages share: epochs that survive a kill, batches, precision; and that of a fixed network."""
+"""How networks are computed while they learn, and the training of a fixed one."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dse.core.errors import InputError
-from search.data.datasets import Augmentation, Dataset, Split
+from search.data.datasets import Dataset, Split
 from search.training.checkpoint import Checkpoint, Record, Stateful
 from search.training.cuda_graphs import GraphedLoss
+from search.training.epochs import Batch, OnEpoch, epochs
 from search.training.measures import SplitName
 from search.training.metrics import ACCURACY_METRIC, CROSS_ENTROPY, Criterion, Metric, class_dim
-from search.training.settings import Distillation, Schedule, Training
+from search.training.settings import Distillation, Training
 
-OnEpoch = Callable[[Record], None]
-Batch = tuple[Tensor, ...]
-"""Images and their labels; and the teacher's scores, if there is a teacher."""
 Loss = Callable[[Batch], Tensor]
 
 
@@ -133,71 +129,6 @@ def distilled(loss: Tensor, scores: Tensor, taught: Tensor, distil: Distillation
     return (1 - distil.weight) * loss + distil.weight * t * t * divergence
 
 
-@dataclass
-class Epoch:
-    """One pass over the training images, out of `of`. Its record has the mean of `losses` and what is in `record`."""
-
-    index: int
-    of: int
-    losses: list[Tensor] = field(default_factory=list)
-    record: Record = field(default_factory=dict)
-    progress: float = 0.0
-    """Share of all epochs that is done, 0 to 1."""
-
-    def batches(
-        self,
-        data: Dataset,
-        batch_size: int,
-        seed: int,
-        optimiser: torch.optim.Optimizer,
-        lr: float,
-        schedule: Schedule = "cosine",
-        images: int | None = None,
-    ) -> Iterator[Batch]:
-        """Training batches; before each, `optimiser` gets the learning rate of this moment of the schedule.
-
-        Args:
-            images: how many of the training images the epoch has; None for all.
-        """
-        steps = batches_per_epoch(data.train, batch_size, images)
-        for i, batch in enumerate(batches(data.train, batch_size, seed, self.index, data.augmentation, images)):
-            self.progress = (self.index * steps + i) / (self.of * steps)
-            set_lr(optimiser, lr, self.progress, schedule)
-            yield batch
-
-
-def epochs(
-    number: int,
-    seed: int,
-    checkpoint: Checkpoint,
-    on_epoch: OnEpoch,
-    measure: Callable[[], Record],
-    parts: Mapping[str, Stateful],
-) -> Iterator[Epoch]:
-    """The epochs that a stage has still to do, to iterate over.
-
-    Restores `parts` first. Behind each epoch's body, its record and the state of `parts` are made safe on disk. Torch's
-    random state is set again for each epoch, from `seed`, so a resumed stage draws what it would have drawn.
-
-    Args:
-        on_epoch: is called with every record: those of the checkpoint first, new ones after they are safe.
-        measure: what an epoch's record says of the network, besides epoch, loss, the epoch's own record and seconds.
-        parts: all that learning changes: network, optimisers ...
-    """
-    history = checkpoint.restore(**parts)
-    for record in history:
-        on_epoch(record)
-    for index in range(len(history), number):
-        torch.manual_seed(_stream(seed, index) + 2**40)  # no other generator is seeded so
-        began, epoch = time.monotonic(), Epoch(index, number)
-        yield epoch
-        loss = float(torch.stack(epoch.losses).mean())
-        seconds = {"seconds": round(time.monotonic() - began, 3)}
-        history.append({"epoch": index + 1, "loss": loss, **measure(), **epoch.record, **seconds})
-        checkpoint.save(history, **parts)
-        on_epoch(history[-1])
-
-
 def learn(
     network: nn.Module,
     data: Dataset,
@@ -244,59 +175,6 @@ def learn(
             optimiser.step()
             epoch.losses.append(loss.detach())
     return history
-
-
-def batches_per_epoch(split: Split, batch_size: int, images: int | None = None) -> int:
-    """Whole batches of an epoch, at least one.
-
-    Args:
-        images: how many of the split's images the epoch has; None for all.
-    """
-    return max(1, min(len(split), images or len(split)) // batch_size)
-
-
-def batches(
-    split: Split,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    augmentation: Augmentation | None = None,
-    images: int | None = None,
-) -> Iterator[Batch]:
-    """Shuffled batches of images and labels; order and augmentation depend on `seed` and `epoch` alone.
-
-    The few images behind the last whole batch are left out of this epoch, so that no batch is too small to normalise.
-
-    Args:
-        images: how many of the split's images the epoch has, the first in its order; None for all.
-    """
-    generator, device = torch.Generator().manual_seed(_stream(seed, epoch)), split.labels.device
-    order = torch.randperm(len(split), generator=generator)
-    parts = torch.split(order, batch_size)[: batches_per_epoch(split, batch_size, images)]
-    # All is drawn first and moved at once: a copy to a device in every batch would wait for what it computes.
-    draws = [] if augmentation is None else [augmentation.draw(len(part), generator) for part in parts]
-    changes = torch.split(torch.cat(draws, 1).to(device), batch_size, 1) if draws else ()
-    for i, chosen in enumerate(torch.split(order.to(device), batch_size)[: len(parts)]):
-        batch = split.images[chosen]
-        batch = batch if augmentation is None else augmentation.changed(batch, changes[i])
-        yield split.prepared(batch), split.labels[chosen]
-
-
-def _stream(seed: int, epoch: int) -> int:
-    return seed * 100_003 + epoch
-
-
-def set_lr(optimiser: torch.optim.Optimizer, lr: float, progress: float, schedule: Schedule = "cosine") -> None:
-    """A linear warm-up over the first 5 % of training, then half a cosine to zero, or `lr` if `schedule` is constant.
-
-    Args:
-        progress: runs from 0 to 1.
-    """
-    factor = min(1.0, progress / 0.05 + 0.1)
-    if schedule == "cosine":
-        factor *= 0.5 * (1 + math.cos(math.pi * progress))
-    for group in optimiser.param_groups:
-        group["lr"] = lr * factor
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@ import torch
 
 from search.data.catalogue import NAMES
 from search.data.datasets import DATASETS, Augmentation, Normalisation, Split
-from search.training.train import accuracy, batches
+from search.training.epochs import batches
+from search.training.train import accuracy
 
 
 def test_every_name_of_the_catalogue_has_a_reader() -> None:

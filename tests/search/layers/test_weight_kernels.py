@@ -10,11 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dse.core.shipped import data_dir
 from dse.hardware.candidates import load_candidates
 from search.layers.mixed_layer import LayerOptions, MixedLayer
 from search.layers.weight_kernels import covers
+from search.layers.weight_sums import summed_by_products
 
 SHIPPED = load_candidates()
 
@@ -43,18 +45,48 @@ def test_one_pass_gives_what_the_operators_give(
     layer.eval()
     assert layer._in_one_pass() and covers(candidates)
     found = []
-    for one_pass in (True, False):
+    for how in ("operators", "kernel", "products"):
         with pytest.MonkeyPatch.context() as patch:
-            if not one_pass:
+            if how == "operators":
                 patch.setattr(MixedLayer, "_in_one_pass", lambda self: False)
+            elif how == "products":  # as on a GPU
+                patch.setattr("search.layers.mixed_layer.summed_weights", summed_by_products)
             layer.zero_grad()
             y = layer(x)
             torch.manual_seed(seed)
             (y * torch.randn_like(y)).sum().backward()
             found.append([y.detach(), *(p.grad for p in layer.parameters())])
-    for a, b in zip(*found, strict=True):
+    for b, *others in zip(*found, strict=True):
         tolerance = 1e-9 if dtype == torch.float64 else 2e-4
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max() + 1))
+        for a in others:
+            torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max() + 1))
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is computed, views and empty tensors apart."""
+
+    number = 0
+    apart = ("view", "unbind", "expand", "permute", "transpose", "slice", "select", "detach", "alias", "empty",
+             "squeeze", "split", "_strided", "aten.t.")  # fmt: skip
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.number += not any(name in str(func) for name in self.apart)
+        return func(*args, **(kwargs or {}))
+
+
+def test_on_a_gpu_a_layer_takes_few_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.layers.input_views._in_one_pass", lambda x: False)
+    monkeypatch.setattr("search.layers.mixed_layer.summed_weights", summed_by_products)
+    numbers = []
+    for composed in (False, True):
+        layer, x = MixedLayer(nn.Conv2d(4, 6, 3), SHIPPED), torch.rand(2, 4, 6, 6, requires_grad=True)
+        if composed:
+            monkeypatch.setattr(MixedLayer, "_in_one_pass", lambda self: False)
+        layer(x).sum().backward()
+        with Operations() as counted:
+            layer(x).sum().backward()
+        numbers.append(counted.number)
+    assert numbers[0] < 0.6 * numbers[1], numbers
 
 
 def test_only_what_it_covers_is_computed_in_one_pass() -> None:

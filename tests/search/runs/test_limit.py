@@ -141,3 +141,15 @@ def test_a_run_on_a_gpu_that_stops_often_finds_what_it_finds_at_once(
     on_gpu = replace(config, device="cuda", search=settings)
     torch.manual_seed(0)
     assert stopped_often(on_gpu, tmp_path, 1) == without_seconds(tmp_path / "whole")
+
+
+def test_results_name_a_gpu_and_a_reduced_precision(config: RunConfig, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    assert [replace(config, device=d, amp=a).reduced for d in ("cpu", "cuda:0") for a in (None, True, False)] == [
+        False, True, False, True, True, False
+    ]  # fmt: skip
+    table = synthetic_table(tiny())
+    for amp, named in ((None, None), (True, {"device": "cpu", "precision": "bfloat16"})):
+        found = do_run(open_run(tmp_path / str(amp), replace(config, amp=amp), table), lambda *_: None)
+        assert found.get("computed") == named

@@ -18,8 +18,9 @@ from search.strategies.sequential import sequential_epochs
 from search.strategies.settings import MODES, Bilevel, Search, Sensitivity, Sequential, SingleLevel
 from search.supernet import searchable
 from search.training.checkpoint import Checkpoint
+from search.training.epochs import batches
 from search.training.settings import Training
-from search.training.train import Compute, batches, learn
+from search.training.train import Compute, learn
 from tests.search.conftest import synthetic_table
 from tests.search.tiny import tiny
 

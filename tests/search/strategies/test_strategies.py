@@ -20,7 +20,7 @@ from search.strategies.modes import STRATEGIES
 from search.strategies.sequential import surest
 from search.strategies.stochastic import population
 from search.strategies.variational import annealed, divergence, relaxed_sample
-from search.training import train
+from search.training import epochs
 from search.training.checkpoint import Record
 from tests.search.strategies.helpers import DATA, TABLE, learnt, make_learner, settings_of, small_model
 
@@ -62,7 +62,7 @@ def test_alpha_learns_on_the_validation_set_where_the_paper_says_so(mode: str, r
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Makes the training end in the middle, when it asks for a further batch."""
-    whole, left = train.batches, itertools.count(number, -1)
+    whole, left = epochs.batches, itertools.count(number, -1)
 
     def batches(*arguments: Any) -> Iterator[Any]:
         for batch in whole(*arguments):
@@ -70,7 +70,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
                 raise InterruptedError
             yield batch
 
-    monkeypatch.setattr("search.training.train.batches", batches)
+    monkeypatch.setattr("search.training.epochs.batches", batches)
 
 
 def result(mode: str, path: Path, records: list[Record], **more: Any) -> Any:
@@ -103,6 +103,32 @@ def test_a_stop_in_any_epoch_changes_nothing(
     for name, value in state.items():
         same = torch.equal(value, state_again[name]) if isinstance(value, torch.Tensor) else value == state_again[name]
         assert same, name
+
+
+@pytest.mark.parametrize(("mode", "more"), [*((m, {}) for m in LEARNING), ("variational", {"sampler": "mc2ram"})])
+def test_an_epoch_that_stops_in_the_middle_is_resumed_there(
+    mode: str, more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint after each step: what was done before a stop is not done again, and the end is the same."""
+    history, state = result(mode, tmp_path / "whole.pt", [], **more)
+    monkeypatch.setattr("search.training.epochs.KEPT_EVERY", 0.0)
+    for number in (3, 5, 4):  # batches; an epoch has five
+        with monkeypatch.context() as patched, pytest.raises(InterruptedError):
+            stop_after(patched, number)
+            result(mode, tmp_path / "stopped.pt", [], **more)
+    torch.manual_seed(12345)
+    drawn: list[int] = []
+    plain = epochs.batches
+
+    def counted(*arguments: Any) -> Iterator[Any]:
+        drawn.append(arguments[6] if len(arguments) > 6 else 0)
+        yield from plain(*arguments)
+
+    monkeypatch.setattr("search.training.epochs.batches", counted)
+    again, state_again = result(mode, tmp_path / "stopped.pt", [], **more)
+    assert again == history
+    assert max(drawn) > 0  # the first epoch of the last command had begun before
+    assert all(torch.equal(v, state_again[name]) for name, v in state.items() if isinstance(v, torch.Tensor))
 
 
 def test_sequential_assigns_the_surest_layer_in_each_cycle(tmp_path: Path) -> None:

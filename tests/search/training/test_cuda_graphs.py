@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import pytest
@@ -102,10 +103,12 @@ def test_layers_on_a_gpu_find_what_they_find_on_the_cpu() -> None:
     network.eval()
     found = []
     for device in ("cpu", "cuda"):
-        Compute(device).place(network)
-        first = network.conv1(x.to(device))
-        loss = functional.cross_entropy(network(x.to(device)), labels.to(device))
-        found.append([first, loss, *torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)])
+        placed = copy.deepcopy(network)
+        Compute(device).place(placed)
+        first = placed.conv1(x.to(device))
+        loss = functional.cross_entropy(placed(x.to(device)), labels.to(device))
+        gradients = torch.autograd.grad(loss, list(placed.parameters()), allow_unused=True)
+        found.append([first.detach(), loss.detach(), *gradients])
     for i, (here, there) in enumerate(zip(*found, strict=True)):
         if here is None or there is None:
             assert here is there

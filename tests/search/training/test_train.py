@@ -12,8 +12,9 @@ from dse.core.errors import InputError
 from search.data.datasets import digits
 from search.networks.squeezenet import squeezenet_cifar
 from search.training.checkpoint import Checkpoint
+from search.training.epochs import batches, set_lr
 from search.training.settings import Distillation, Training
-from search.training.train import Compute, batches, distilled, learn, renew_statistics, set_lr
+from search.training.train import Compute, distilled, learn, renew_statistics
 from tests.search.tiny import tiny
 
 

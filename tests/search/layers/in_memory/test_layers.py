@@ -19,7 +19,7 @@ from search.layers.in_memory.adc import rounds
 from search.layers.in_memory.chips import Chip
 from search.layers.mixed_layer import LayerOptions, MixedLayer
 from search.layers.mixed_product import MixedProduct
-from search.training.train import batches
+from search.training.epochs import batches
 
 DIGITAL = load_candidates()
 BY_NAME = {c.name: c for c in load_candidates(data_dir("arch_specs") / "operators_extended.yaml")}
