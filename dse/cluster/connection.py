@@ -50,6 +50,23 @@ class Cluster:
         except Exception:  # Dask's and the system's, while a connection is lost
             return {}
 
+    def asked(self, question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """What each worker that there is now answers to a call, or its exception; a worker that is cut off is left out.
+
+        Args:
+            question: a function that workers can import; it is called at once, whatever a worker does.
+        """
+        answers: dict[str, Any] = {}
+
+        def ask() -> None:
+            with suppress(Exception):  # of a connection that is lost, which the next task finds
+                answers.update(self.client.run(question, *arguments, on_error="return"))
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(CONNECT_S)
+        return dict(sorted(answers.items()))
+
 
 class Connection:
     """A cluster that is connected to, or started, when it is first needed; a context manager that closes it again.
@@ -171,13 +188,7 @@ def _started(address: Address, gpu: bool) -> Iterator[Any]:
 
 def _check_workers(cluster: Cluster) -> None:
     """Refuses workers that would compute something else; those that come later are refused by their first task."""
-    answers: dict[str, Any] = {}
-    asking = threading.Thread(
-        target=lambda: answers.update(cluster.client.run(versions, on_error="return")), daemon=True
-    )
-    asking.start()
-    asking.join(CONNECT_S)  # a worker that is cut off does not answer, and is no reason to stop
-    for worker, found in sorted(answers.items()):
+    for worker, found in cluster.asked(versions).items():
         where = f"--cluster: worker {worker}"
         if isinstance(found, ImportError | AttributeError):
             raise InputError(where, f"has no ENOS of this version: {found}", hint="install the same on all")
