@@ -179,10 +179,13 @@ def _finish(config: RunConfig, table: CostTable, out: Path,
 
     if plan_only:
         from search.runs.forecast import describe, plan
+        from search.runs.on_cluster import on_cpu
         from search.runs.run import check_fit
         from search.runs.stages import Run
 
         planned = Run(out / config.name, config, table)
+        if not isinstance(jobs, int | None):
+            planned = on_cpu(planned)
         check_fit(planned)
         click.echo("\n".join(describe(plan(planned), minutes)))
         return
