@@ -19,7 +19,7 @@ from dse.core.processes import starting_workers
 CONNECT_S = 10.0
 """How long a scheduler may take to answer."""
 
-STOPPED_S = 30.0
+STOPPED_S = 60.0
 """After so long without a sign of life, the work of a process of this machine is done by another one."""
 
 _CLOSE_S = 2.0
@@ -33,13 +33,13 @@ class Cluster:
     Attributes:
         name: the cluster, as the user named it.
         client: Dask's.
-        local: whether its workers are processes that were started for this connection.
+        processes: number of its workers, if they are processes that were started for this connection; else None.
         notify: is called with a line for the user, such as that there are no workers yet.
     """
 
     name: str
     client: Any
-    local: bool
+    processes: int | None
     notify: Callable[[str], object]
 
     @property
@@ -49,6 +49,11 @@ class Cluster:
             return dict(self.client.nthreads())
         except Exception:  # Dask's and the system's, while a connection is lost
             return {}
+
+    def restore(self) -> None:
+        """Starts the processes of this machine anew that have ended while they were started, which Dask gives up."""
+        if self.processes is not None:
+            self.client.loop.add_callback(_restore, self.client.cluster, self.processes)
 
     def asked(self, question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
         """What each worker that there is now answers to a call, or its exception; a worker that is cut off is left out.
@@ -107,8 +112,8 @@ class Connection:
             _import_dask()
             address = self._address
             client = self._stack.enter_context(_started(address, self.gpu) if address.workers else _joined(address))
-            cluster = Cluster(address.text, client, bool(address.workers), self._notify)
-            if not cluster.local:
+            cluster = Cluster(address.text, client, address.workers, self._notify)
+            if cluster.processes is None:
                 _check_workers(cluster)
             self._cluster = cluster
         return self._cluster
@@ -159,6 +164,8 @@ def _started(address: Address, gpu: bool) -> Iterator[Any]:
         "distributed.scheduler.worker-ttl": f"{STOPPED_S} s",
         "distributed.worker.profile.enabled": False,
     }
+    # Else a worker that takes long to start again, as on a busy machine, is given up.
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"})
     with dask.config.set(settings), starting_workers():
         cluster = LocalCluster(
             n_workers=address.workers,
@@ -184,6 +191,16 @@ def _started(address: Address, gpu: bool) -> Iterator[Any]:
             client.close(timeout=_CLOSE_S)
         with suppress(Exception):
             cluster.close(timeout=_CLOSE_S)
+
+
+def _restore(cluster: Any, processes: int) -> None:
+    from distributed import Status
+
+    for name, nanny in list(cluster.workers.items()):
+        if nanny.status in (Status.closed, Status.failed):
+            del cluster.workers[name]
+    if len(cluster.workers) < processes:
+        cluster.scale(processes)
 
 
 def _check_workers(cluster: Cluster) -> None:

@@ -25,6 +25,7 @@ GONE_S = 60.0
 """How long a scheduler may be out of reach."""
 
 _NOTICE_S = 5.0
+_RESTORE_S = 2.0
 
 N = TypeVar("N", bound=Hashable)
 
@@ -54,6 +55,7 @@ class Tasks(Generic[N]):
         self._events: queue.SimpleQueue[tuple[N | None, Any, Any]] = queue.SimpleQueue()
         self._out_of_reach: float | None = None
         self._alone: float | None = None
+        self._restored = time.monotonic()
 
     def __enter__(self) -> Tasks[N]:
         return self
@@ -170,11 +172,14 @@ class Tasks(Generic[N]):
         now, client = time.monotonic(), self._cluster.client
         if client.status == "running":
             self._out_of_reach = None
+            if now > self._restored + _RESTORE_S:
+                self._restored = now
+                self._cluster.restore()
             if self._alone is None:
                 self._alone = now + _NOTICE_S
             elif now > self._alone and self._tasks:
                 self._alone = now + 60 * _NOTICE_S
-                if not self._cluster.workers:
+                if self._cluster.processes is None and not self._cluster.workers:
                     self._cluster.notify(f"note: {self._cluster.name} has no workers; waiting for them")
             return
         self._out_of_reach = self._out_of_reach or now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -40,6 +41,11 @@ def pool(connection: Connection) -> ClusterPool:
 
 
 def double(number: int) -> int:
+    return 2 * number
+
+
+def wait_and_double(number: int) -> int:
+    time.sleep(0.5)
     return 2 * number
 
 
@@ -105,6 +111,25 @@ def test_a_task_whose_worker_is_killed_is_done_again(pool: ClusterPool, tmp_path
     answers = pool.answers(end_once, [(tmp_path / "ended", n) for n in range(8)])
     assert sorted(answers) == [2 * n for n in range(8)]
     assert (tmp_path / "ended").exists()
+
+
+def test_workers_that_are_killed_while_they_start_are_started_again(
+    pool: ClusterPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_RESTORE_S", 0.2)
+    nannies, killed = pool.connection.cluster.client.cluster.workers, set[int]()
+
+    def kill_all() -> bool:
+        for nanny in list(nannies.values()):
+            if nanny.pid and nanny.pid not in killed:
+                os.kill(nanny.pid, signal.SIGKILL)
+                killed.add(nanny.pid)
+        return len(killed) >= 6
+
+    thread = threading.Thread(target=until, args=(kill_all,))
+    thread.start()
+    assert sorted(pool.answers(wait_and_double, range(8))) == [2 * n for n in range(8)]
+    thread.join()
 
 
 def test_a_task_of_a_worker_that_is_cut_off_is_done_by_another(
