@@ -47,6 +47,7 @@ MENU = {
         "reproduce",
         "sampler",
         "gpu",
+        "cluster",
         "limits",
     ],
     "Understand": [

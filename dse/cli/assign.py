@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dse.cli.cluster import workers_options
 from dse.cli.common import (
     ARCH_HELP,
     FILE,
     argument_option,
-    check_jobs,
     echo_json,
-    jobs_option,
     json_option,
     network_arguments,
 )
@@ -24,6 +23,7 @@ from dse.core.text import text_table
 from dse.table.cost_table import CostTable
 
 if TYPE_CHECKING:
+    from dse.cluster.pool import ClusterPool
     from dse.workload.networks import Network
     from search.costs import Held
     from search.data.sets import Dataset
@@ -66,7 +66,7 @@ _LARGEST = 1e6
 @click.option("--lr", type=float, default=0.001, show_default=True, help="Learning rate of fine-tuning.")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, or cuda:N.")
-@jobs_option
+@workers_options
 @click.option("--threads", type=click.IntRange(1, 1024),
               help="Of torch in fine-tuning and with --jobs 1; one is best for tiny networks.")  # fmt: skip
 @click.option("--out", type=_FOLDER, default=Path("assign"), show_default=True, help="Folder of all files.")
@@ -95,7 +95,7 @@ def assign(
     lr: float,
     seed: int,
     device: str,
-    jobs: int,
+    jobs: int | ClusterPool,
     threads: int | None,
     out: Path,
     as_json: bool,
@@ -120,7 +120,8 @@ def assign(
             raise InputError("--budget", f"found {budget}", "a number above 0")
     if latency and size:
         raise InputError("--size", "does not go with --latency", hint="give one of them")
-    check_jobs(jobs)
+    if device != "cpu" and not isinstance(jobs, int):
+        raise InputError("--cluster", f"does not go with --device {device}", hint="give one of them")
     if not 0 < lr <= 10:
         raise InputError("--lr", f"found {lr}", "a number above 0, at most 10")
     if threads is not None:
@@ -201,7 +202,8 @@ def _finetuned(
 def _job(
     name: str, weights: Path, data_name: str, data_dir: Path | None, arguments: Sequence[str], table: Path | None,
     arch: Path | None, store: Path | None, candidates: str | None, images: int | None, steps: int, corrections: int,
-    seed: int, out: Path, quantity: Held, exclude: Sequence[str], loss: str, metric: str, device: str, jobs: int,
+    seed: int, out: Path, quantity: Held, exclude: Sequence[str], loss: str, metric: str, device: str,
+    jobs: int | ClusterPool,
 ) -> Job:  # fmt: skip
     import torch
 
@@ -232,7 +234,9 @@ def _job(
     identity = {"weights": digest(sorted(state.items())), "data": data_name, "network": network.name,
                 "exclude": list(exclude)}  # fmt: skip
     settings = Settings(images, "T8", steps, corrections=corrections, seed=seed)
-    processes = default_processes(compute.device, None if jobs == -1 else jobs)
+    processes: int | ClusterPool = jobs
+    if isinstance(jobs, int):
+        processes = default_processes(compute.device, None if jobs == -1 else jobs)
     return Job(model, costs, data.to(compute.device), settings, out, identity, quantity, name=network.name,
                compute=compute, processes=processes)  # fmt: skip
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from dse.cli.cluster import workers_options
 from dse.cli.common import (
     FILE,
-    check_jobs,
     check_table_file,
     echo_json,
-    jobs_option,
     json_option,
     origin,
     uj,
@@ -36,6 +35,7 @@ from dse.table.plan import make_plan
 from dse.table.store import default_path
 from dse.table.totals import PAPER_E_OP_RATIO, e_op_ratio, explain, uniform_totals
 from dse.table.uncounted import check_plan, network_changes
+from dse.table.workers import Pool
 
 if TYPE_CHECKING:
     from dse.table.cost_table import CostTable, Transmission
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @click.command("map")
 @workload_options
-@jobs_option
+@workers_options
 @click.option("--candidate", "only", multiple=True, help="Only this one, such as T8; repeatable; default: all.")
 @click.option("--output", type=FILE, multiple=True, help="Table to write: .csv, .parquet or .json; repeatable.")
 @click.option(
@@ -66,7 +66,7 @@ def map_(
     remainders: bool | None,
     slack: float | None,
     store: Path | None,
-    jobs: int,
+    jobs: int | Pool,
     only: tuple[str, ...],
     output: tuple[Path, ...],
     transmission: str,
@@ -92,7 +92,6 @@ def map_(
     Example:
       enos map squeezenet --output table.csv --output table.parquet
     """
-    check_jobs(jobs)
     for path in output:
         check_table_file(path)
     accelerator = read_accelerator(arch, operators).only(only, "--candidate")
@@ -148,7 +147,7 @@ def _print_front(
     workload: str,
     accelerator: Accelerator,
     store: Path | None,
-    jobs: int,
+    jobs: int | Pool,
     most: int | None,
     remainders: bool,
     output: tuple[Path, ...],

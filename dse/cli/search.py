@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import time
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dse.cli.cluster import cluster_option, no_jobs, pool_of_cluster
 from dse.cli.progress import mapping_bar, progress_bar
 from dse.core.errors import InputError
 from dse.table.cost_table import CostTable
 
 if TYPE_CHECKING:
+    from dse.cluster.pool import ClusterPool
+    from dse.table.workers import Pool
     from search.runs.config import RunConfig
     from search.runs.stages import Stage
     from search.training.checkpoint import Record
@@ -61,10 +65,19 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print results.json
 
 def _run_options(function: Callable[..., None]) -> Callable[..., None]:
     """What both commands take besides their own, in the order of the help."""
-    options = (_OUT, _DATA_DIR, _SET, _BUDGET, _LATENCY_BUDGET, _DEVICE, _JOBS, minutes_option, _PLAN, _JSON)
+    options = (_OUT, _DATA_DIR, _SET, _BUDGET, _LATENCY_BUDGET, _DEVICE, _JOBS, cluster_option, minutes_option, _PLAN,
+               _JSON)  # fmt: skip
+
+    @functools.wraps(function)
+    def call(*, jobs: int | None, cluster: str | None, **others: Any) -> None:
+        if cluster is not None and jobs is not None:
+            raise no_jobs()
+        function(jobs=jobs if cluster is None else pool_of_cluster(cluster), **others)
+
+    decorated: Callable[..., None] = call
     for option in reversed(options):
-        function = option(function)
-    return function
+        decorated = option(decorated)
+    return decorated
 
 
 @click.command()
@@ -80,7 +93,7 @@ def search(
     budgets: tuple[float, ...],
     latency_budgets: tuple[float, ...],
     device: str | None,
-    jobs: int | None,
+    jobs: int | ClusterPool | None,
     minutes: float | None,
     plan_only: bool,
     as_json: bool,
@@ -113,7 +126,7 @@ def run(
     budgets: tuple[float, ...],
     latency_budgets: tuple[float, ...],
     device: str | None,
-    jobs: int | None,
+    jobs: int | ClusterPool | None,
     minutes: float | None,
     plan_only: bool,
     as_json: bool,
@@ -138,7 +151,7 @@ def run(
         [*changes, *_searched_within(budgets, latency_budgets)],
         device,
     )
-    table = mapped_with_bar(chosen, store)
+    table = mapped_with_bar(chosen, store, -1 if isinstance(jobs, int | None) else jobs)
     _finish(chosen, table, out, jobs, as_json, minutes, began, plan_only)
 
 
@@ -156,7 +169,8 @@ def _configuration(path: Path, data_dir: Path | None, changes: Sequence[str], de
     return config if data_dir is None else replace(config, data=replace(config.data, dir=str(data_dir)))
 
 
-def _finish(config: RunConfig, table: CostTable, out: Path, jobs: int | None, as_json: bool, minutes: float | None,
+def _finish(config: RunConfig, table: CostTable, out: Path,
+            jobs: int | ClusterPool | None, as_json: bool, minutes: float | None,
             began: float, plan_only: bool) -> None:  # fmt: skip
     """Search, relearn and report, which both commands share; or the plan of that."""
     from search.report.run_page import summary, write_report
@@ -165,10 +179,13 @@ def _finish(config: RunConfig, table: CostTable, out: Path, jobs: int | None, as
 
     if plan_only:
         from search.runs.forecast import describe, plan
+        from search.runs.on_cluster import on_cpu
         from search.runs.run import check_fit
         from search.runs.stages import Run
 
         planned = Run(out / config.name, config, table)
+        if not isinstance(jobs, int | None):
+            planned = on_cpu(planned)
         check_fit(planned)
         click.echo("\n".join(describe(plan(planned), minutes)))
         return
@@ -194,19 +211,20 @@ def stopped(config: RunConfig, table: CostTable, folder: Path, minutes: float | 
             "the next is kept up to its last epoch. The same command resumes.")  # fmt: skip
 
 
-def mapped_with_bar(config: RunConfig, store: Path | None) -> CostTable:
+def mapped_with_bar(config: RunConfig, store: Path | None, jobs: int | Pool = -1) -> CostTable:
     """The cost table of a configuration's network; progress on standard error."""
     from search.runs.energies import energies
 
     with mapping_bar(f"mapping {config.name}") as show:
-        return energies(config, store, show)
+        return energies(config, store, show, jobs)
 
 
-def done_with_bar(config: RunConfig, table: CostTable, folder: Path, jobs: int | None, minutes: float | None = None,
-                  began: float | None = None) -> dict[str, Any]:  # fmt: skip
+def done_with_bar(config: RunConfig, table: CostTable, folder: Path, jobs: int | ClusterPool | None,
+                  minutes: float | None = None, began: float | None = None) -> dict[str, Any]:  # fmt: skip
     """A run's results, when all its stages are done; progress on standard error.
 
     Args:
+        jobs: processes, None for the configuration's; or the workers of a cluster.
         minutes: limit of the time since `began`, on the monotonic clock; None for none.
 
     Raises:
@@ -214,15 +232,20 @@ def done_with_bar(config: RunConfig, table: CostTable, folder: Path, jobs: int |
     """
     from search.runs.inputs import dataset
     from search.runs.limit import Limit
+    from search.runs.on_cluster import on_cpu
     from search.runs.progress import Remaining, in_words
     from search.runs.run import default_jobs, do_run, open_run
 
     spent = 0.0 if began is None else (time.monotonic() - began) / 60
     limit = Limit(None if minutes is None else minutes - spent)
-    opened = open_run(folder, config, table)
-    if notice := dataset(config, config.seeds[0]).notice:
+    connection = None if isinstance(jobs, int | None) else jobs.connection
+    processes = jobs if isinstance(jobs, int | None) else None
+    opened = open_run(folder, config, table, elsewhere=connection is not None)
+    leading = opened if connection is None else on_cpu(opened)
+    if notice := dataset(leading.config, config.seeds[0]).notice:
         click.echo(f"note: {notice}", err=True)
-    remaining = Remaining({s: opened.epochs(s) for s in opened.stages}, jobs or default_jobs(config))
+    side_by_side = processes or default_jobs(config) if connection is None else max(1, len(connection.cluster.workers))
+    remaining = Remaining({s: leading.epochs(s) for s in leading.stages}, side_by_side)
     with progress_bar("epochs") as bar:
         bar.update(total=remaining.epochs)
 
@@ -230,7 +253,7 @@ def done_with_bar(config: RunConfig, table: CostTable, folder: Path, jobs: int |
             remaining.add(stage, record)
             bar.update(advance=1, description=f"{_describe(stage)}, {in_words(remaining.seconds())} left")
 
-        return do_run(opened, on_progress, jobs, limit)
+        return do_run(opened, on_progress, processes, limit, connection)
 
 
 def _describe(stage: Stage) -> str:

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dse.cli.cluster import workers_options
 from dse.cli.common import (
     FILE,
     LEAKAGE,
-    check_jobs,
     check_table_file,
     check_writable,
     echo_json,
-    jobs_option,
     json_option,
     origin,
     workload_options,
@@ -33,6 +32,7 @@ from dse.sweep.run import plan_sweep, run_sweep, unchanged
 from dse.sweep.sweep_file import SweepConfig, read_sweep
 from dse.table.fill import Report
 from dse.table.store import default_path
+from dse.table.workers import Pool
 
 if TYPE_CHECKING:
     from dse.sweep.sweep_table import SweepTable
@@ -52,7 +52,7 @@ _LARGEST = 1e6
 @click.option("--set", "settings", metavar="PATHS=VALUES", multiple=True, help="What varies; repeatable.")
 @click.option("--config", type=FILE, help="Sweep file; what the command line gives replaces what it says.")
 @click.option("--candidate", "only", multiple=True, help="Only this one, such as T8; repeatable; default: all.")
-@jobs_option
+@workers_options
 @click.option("--output", type=FILE, multiple=True, help="Rows of points, layers, candidates: .csv, .parquet, .json.")
 @click.option("--summary", type=FILE, multiple=True, help="Rows of points and candidates: .csv, .parquet, .json.")
 @click.option("--sensitivities", "measured", type=FILE,
@@ -77,7 +77,7 @@ def sweep(
     settings: tuple[str, ...],
     config: Path | None,
     only: tuple[str, ...],
-    jobs: int,
+    jobs: int | Pool,
     output: tuple[Path, ...],
     summary: tuple[Path, ...],
     measured: Path | None,
@@ -102,7 +102,6 @@ def sweep(
       enos sweep squeezenet --set glb_ifmap.depth=1024:65536:x2 --candidate T8 --figures sweep
       enos sweep squeezenet --set glb_ifmap.depth=1024:65536:x2 --sensitivities assign/sensitivities.json --budget 0.35
     """
-    check_jobs(jobs)
     for path in (*output, *summary, *([front_file] if front_file else [])):
         check_table_file(path)
     sensitivities = _read(measured, budgets, front_file, only)

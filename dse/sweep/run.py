@@ -22,6 +22,7 @@ from dse.table.fill import Progress, map_plans
 from dse.table.plan import Plan, WorkloadLike, distinct_problems, load_workload, names_of, plan_for
 from dse.table.provenance import cycle_seconds
 from dse.table.store import canonical_json
+from dse.table.workers import Pool
 from dse.workload.layers import Workload
 from dse.workload.problem import Problem
 
@@ -65,7 +66,7 @@ def sweep(
     only: Sequence[str] = (),
     store: Path | str | None = None,
     engine: Engine | str = "native",
-    jobs: int = -1,
+    jobs: int | Pool = -1,
     objective: str = "energy",
     remainders: bool = True,
     slack: float = 0.0,
@@ -182,7 +183,7 @@ def _needed(candidate: Candidate, problem: Problem) -> object:
 
 
 def run_sweep(
-    plan: SweepPlan, *, store: Path | str | None = None, jobs: int = -1, progress: Progress | None = None
+    plan: SweepPlan, *, store: Path | str | None = None, jobs: int | Pool = -1, progress: Progress | None = None
 ) -> SweepTable:
     """Maps all points in one pool of workers and stores each result when it is known; arguments as in `sweep`."""
     mapped = [site for site in plan.sites if site.plan]

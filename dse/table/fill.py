@@ -21,7 +21,7 @@ from dse.table.cost_table import CostTable
 from dse.table.plan import Job, Lookup, Plan, WorkloadLike, make_plan
 from dse.table.result import Result, result_of, table_row
 from dse.table.store import Store
-from dse.table.workers import in_workers, worker_count
+from dse.table.workers import Pool, pool_of
 from dse.workload.problem import Problem
 
 _LOG = logging.getLogger("enos.table")
@@ -73,7 +73,7 @@ def map_workload(
     candidates: CandidatesLike = None,
     store: Path | str | None = None,
     engine: Engine | str = "native",
-    jobs: int = -1,
+    jobs: int | Pool = -1,
     objective: str = "energy",
     remainders: bool = True,
     slack: float = 0.0,
@@ -87,7 +87,7 @@ def map_workload(
         candidates: operators and precisions, or their file; None takes the shipped ones.
         store: where results are kept; None takes the user's (`dse.table.store.default_path`).
         engine: an engine or its name.
-        jobs: processes, at most one for each core; -1 takes every core.
+        jobs: processes, at most one for each core, -1 takes every core; or a pool of other workers.
         objective: what the mapper minimises.
         remainders: the mapper also looks among mappings with remainders (docs/imperfect.md), where the engine has such;
             else all factors divide their dimension.
@@ -122,7 +122,7 @@ def map_plans(
     plans: Sequence[Plan],
     *,
     store: Path | str | None = None,
-    jobs: int = -1,
+    jobs: int | Pool = -1,
     progress: Progress | None = None,
 ) -> list[CostTable]:
     """The tables of plans of one engine and objective, in their order; arguments as in `map_workload`.
@@ -230,21 +230,21 @@ def stored(
         yield key, answer
 
 
-def search_all(batches: Sequence[Batch], jobs: int) -> Generator[tuple[str, Result], None, None]:
+def search_all(batches: Sequence[Batch], jobs: int | Pool) -> Generator[tuple[str, Result], None, None]:
     """Key and result of each job, in the order in which they are found; close it where it is left early.
 
     Raises:
         InputError: what an engine refuses; answers of other workers come first, so that they are stored.
     """
-    workers = worker_count(jobs, len(batches))
-    _LOG.debug("%d searches with %d process%s", sum(len(b.jobs) for b in batches), workers, "es" * (workers > 1))
-    if workers == 1:
+    pool = pool_of(jobs)
+    _LOG.debug("%d searches with %s", sum(len(b.jobs) for b in batches), pool.described(len(batches)))
+    if pool.alone(len(batches)):
         for batch in batches:
             for job in batch.jobs:
                 yield job.key, _search(batch, job)
         return
     refused: InputError | None = None
-    with closing(in_workers(_search_batch, batches, workers)) as answers:
+    with closing(pool.answers(_search_batch, batches)) as answers:
         for answer in answers:
             if isinstance(answer, InputError):
                 refused = answer

@@ -21,7 +21,7 @@ from dse.table.result import Result, clock_cycles, result_of
 from dse.table.rows import write_rows
 from dse.table.store import Store, content_key
 from dse.table.totals import REFERENCE
-from dse.table.workers import in_workers, worker_count
+from dse.table.workers import Pool, pool_of
 
 if TYPE_CHECKING:  # numpy is imported where sums are made
     import numpy as np
@@ -129,7 +129,7 @@ def network_front(
     arch: AcceleratorLike = None,
     candidates: CandidatesLike = None,
     store: Path | str | None = None,
-    jobs: int = -1,
+    jobs: int | Pool = -1,
     most: int | None = 10,
     remainders: bool = True,
     progress: Progress | None = None,
@@ -185,15 +185,15 @@ def _reference(candidates: Sequence[Candidate]) -> Candidate:
     return next((c for c in candidates if (c.operator, c.bits) == REFERENCE), candidates[0])
 
 
-def _searched(tasks: Sequence[_Task], jobs: int) -> Generator[tuple[str, LayerFront], None, None]:
+def _searched(tasks: Sequence[_Task], jobs: int | Pool) -> Generator[tuple[str, LayerFront], None, None]:
     """Key and front of each task, in the order in which they are found; close it where it is left early."""
-    workers = worker_count(jobs, len(tasks))
-    if workers == 1:
+    pool = pool_of(jobs)
+    if pool.alone(len(tasks)):
         for task in tasks:
             yield task.key, _search(task)
         return
     refused: InputError | None = None
-    with closing(in_workers(_answer, tasks, workers)) as answers:
+    with closing(pool.answers(_answer, tasks)) as answers:
         for key, answer in answers:
             if isinstance(answer, InputError):
                 refused = answer  # answers of other workers come first, so that they are stored

@@ -1,11 +1,11 @@
-"""Work side by side in the processes of joblib, none of which outlives this one."""
+"""Work side by side: in the processes of joblib, none of which outlives this one, or in another pool of workers."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from dse.core.errors import InputError
 from dse.core.processes import log_level, start_worker, starting_workers
@@ -16,6 +16,50 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _IDLE_SECONDS = 30  # that workers wait for more work before they end
+
+
+class Pool(Protocol):
+    """Workers for independent tasks: processes of this machine, or those of a cluster (`dse.cluster.pool`)."""
+
+    def alone(self, tasks: int) -> bool:
+        """Whether this process does so many tasks itself."""
+
+    def described(self, tasks: int) -> str:
+        """Who does so many tasks, such as "2 processes"."""
+
+    def answers(self, work: Callable[[T], R], tasks: Sequence[T]) -> Generator[R, None, None]:
+        """What `work` answers to each task, in the order in which they are finished; close it where it is left early.
+
+        Raises:
+            InputError: workers were killed.
+        """
+
+
+class Processes:
+    """So many processes of this machine, at most one for each core; -1 for every core.
+
+    Example:
+        >>> Processes(1).alone(100), Processes(1).described(100)
+        (True, '1 process')
+    """
+
+    def __init__(self, jobs: int = -1) -> None:
+        self._jobs = jobs
+
+    def alone(self, tasks: int) -> bool:
+        return worker_count(self._jobs, tasks) == 1
+
+    def described(self, tasks: int) -> str:
+        workers = worker_count(self._jobs, tasks)
+        return f"{workers} process{'es' * (workers > 1)}"
+
+    def answers(self, work: Callable[[T], R], tasks: Sequence[T]) -> Generator[R, None, None]:
+        return in_workers(work, tasks, max(2, worker_count(self._jobs, len(tasks))))
+
+
+def pool_of(jobs: int | Pool) -> Pool:
+    """A pool as it is, or so many processes."""
+    return Processes(jobs) if isinstance(jobs, int) else jobs
 
 
 def worker_count(jobs: int, tasks: int) -> int:

@@ -19,7 +19,7 @@ import fcntl
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from typing import IO, Any
 
 import torch
 
+from dse.cluster.connection import Connection
 from dse.core.errors import InputError
 from dse.core.files import write_atomically, write_json, write_text
 from dse.hardware.candidates import load_candidates, resolved_operators
@@ -35,9 +36,11 @@ from dse.table.provenance import check_architecture, check_network, check_operat
 from dse.workload.export import export_network
 from dse.workload.networks import Network, reason
 from search.costs import excluded_layers
+from search.runs.attempts import adopt
 from search.runs.config import RunConfig, config_yaml, load_config
 from search.runs.inputs import data_record, dataset, network_of
 from search.runs.limit import Limit
+from search.runs.on_cluster import do_on_cluster, on_cpu
 from search.runs.results import summarise
 from search.runs.stages import Run, Stage, first_network, pretrained_network, search_network
 from search.runs.tensorboard import check_installed, event_files
@@ -59,14 +62,17 @@ OnProgress = Callable[[Stage, Record], None]
 """Is called with every epoch's record, and for epochs and stages that an earlier process did."""
 
 
-def open_run(folder: Path, config: RunConfig, table: CostTable) -> Run:
+def open_run(folder: Path, config: RunConfig, table: CostTable, *, elsewhere: bool = False) -> Run:
     """Creates the run's folder, or opens it to resume.
+
+    Args:
+        elsewhere: whether other machines do the stages, so that this one need not have the device.
 
     Raises:
         InputError: the folder belongs to another configuration or table, or is not a run; configuration, data set
             and table do not fit together. Nothing is written then.
     """
-    check_fit(Run(folder, config, table))
+    check_fit(on_cpu(Run(folder, config, table)) if elsewhere else Run(folder, config, table))
     kept, kept_table, kept_operators = (folder / name for name in ("config.yaml", "table.csv", OPERATORS))
     if kept.exists():
         _check_same_config(kept, config)
@@ -120,13 +126,16 @@ def read_run(folder: Path) -> Run:
     return Run(folder, load_config(folder / "config.yaml", operators), CostTable.load(folder / "table.csv"))
 
 
-def do_run(run: Run, on_progress: OnProgress, jobs: int | None = None, limit: Limit | None = None) -> dict[str, Any]:
+def do_run(run: Run, on_progress: OnProgress, jobs: int | None = None, limit: Limit | None = None,
+           connection: Connection | None = None) -> dict[str, Any]:  # fmt: skip
     """Does every stage that is not finished; returns the results, which are also in ``results.json``.
 
     Args:
         jobs: processes, None for the configuration's; the results do not depend on it. A script needs the guard
             ``if __name__ == "__main__"``, for where there are several, each imports it.
         limit: of the time that it may take, None for none.
+        connection: a cluster that does the stages instead of processes of this machine; its workers share the run's
+            folder.
 
     Raises:
         OutOfTimeError: the limit is reached; what is done is kept. Of several processes, the others lose what they have
@@ -134,9 +143,23 @@ def do_run(run: Run, on_progress: OnProgress, jobs: int | None = None, limit: Li
         InputError: another process is at work on this run, a checkpoint is damaged, or a worker has ended.
     """
     with _alone(run.folder) as lock:
-        data = data_record(run.config)
-        _ = run.passes_each  # is then known to workers, which need not read the data of the first seed for it
-        _do_stages(run, on_progress, default_jobs(run.config) if jobs is None else jobs, lock, limit or Limit())
+        leading = run if connection is None else on_cpu(run)
+        data = data_record(leading.config)
+        _ = leading.passes_each  # is then known to workers, which need not read the data of the first seed for it
+
+        def work(left: Sequence[Stage], on_entry: OnProgress) -> None:
+            processes = min(default_jobs(run.config) if jobs is None else jobs, len(left))
+            if connection is not None:
+                connection.gpu = run.config.device != "cpu"
+                do_on_cluster(connection.cluster, run, leading, left, on_entry)
+            elif processes > 1:
+                do_side_by_side(run, left, processes, lock, on_entry)
+            else:
+                for stage in left:
+                    do_stage(run, stage, functools.partial(on_entry, stage))
+
+        adopt(run)  # what workers of a cluster have left, which was led by a process that was killed
+        _do_stages(leading, on_progress, work, limit or Limit())
         done = {stage: run.record(stage) for stage in run.stages}
         _write_metrics(run, done)  # once more, for several workers report in any order
         results = summarise(run.config, run.table, data, done, measure_named(run.config.metric))
@@ -158,7 +181,9 @@ def default_jobs(config: RunConfig) -> int:
     return max(1, int(joblib.cpu_count()) // config.threads)
 
 
-def _do_stages(run: Run, on_progress: OnProgress, jobs: int, lock: Lock, limit: Limit) -> None:
+def _do_stages(
+    run: Run, on_progress: OnProgress, work: Callable[[Sequence[Stage], OnProgress], None], limit: Limit
+) -> None:
     done = {stage: run.record(stage) for stage in run.stages if run.file(stage).exists()}
     left = [stage for stage in run.stages if stage not in done]
     events = event_files(run.folder / "tensorboard", run.config.tensorboard)
@@ -177,11 +202,8 @@ def _do_stages(run: Run, on_progress: OnProgress, jobs: int, lock: Lock, limit: 
                 on_progress(stage, entry)
             for entry in [*record["history"], record["result"]]:
                 write_event(stage.name, entry)
-        if min(jobs, len(left)) > 1:
-            do_side_by_side(run, left, min(jobs, len(left)), lock, on_entry)
-        else:
-            for stage in left:
-                do_stage(run, stage, functools.partial(on_entry, stage))
+        if left:
+            work(left, on_entry)
 
 
 def _write_metrics(run: Run, done: Mapping[Stage, Record]) -> Path:

@@ -56,11 +56,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder and what decides its results."""
+    """A run's folder and what decides its results.
+
+    `own` is a stage whose files are in another folder while it is done; None for none.
+    """
 
     folder: Path
     config: RunConfig
     table: CostTable
+    own: tuple[Stage, Path] | None = None
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -197,19 +201,29 @@ class Run:
         epochs = self.config.relearn.epochs if stage.kind == "relearn" else self._baseline_epochs
         return self.before(stage) if start == "search" else start, epochs
 
+    def done_in(self, stage: Stage, folder: Path) -> Run:
+        """The same run, with the files of one stage in `folder`; all others stay where they are."""
+        moved = replace(self, own=(stage, folder))
+        moved.__dict__["passes_each"] = self.passes_each  # is known then, and data need not be read for it
+        return moved
+
+    def place(self, stage: Stage) -> Path:
+        """The folder that holds the files of a stage, with the same folders in it as the run's."""
+        return self.own[1] if self.own is not None and self.own[0] == stage else self.folder
+
     def finished(self) -> list[Stage]:
         return [stage for stage in self.stages if self.file(stage).exists()]
 
     def file(self, stage: Stage) -> Path:
         """File with a finished stage's record; there is none before."""
-        return self.folder / "stages" / f"{stage.name}.json"
+        return self.place(stage) / "stages" / f"{stage.name}.json"
 
     def record(self, stage: Stage) -> Record:
         """A finished stage's history and result."""
         return read_record(self.file(stage), stage.kind)
 
     def checkpoint(self, stage: Stage) -> Checkpoint:
-        return Checkpoint(self.folder / "checkpoints" / f"{stage.name}.pt")
+        return Checkpoint(self.place(stage) / "checkpoints" / f"{stage.name}.pt")
 
     @property
     def init_file(self) -> Path | None:
@@ -222,7 +236,8 @@ class Run:
     def weights_file(self, seed: int) -> Path:
         """The pretrained weights of a seed."""
         if self.config.pretrain is not None:
-            return self.folder / "weights" / f"seed{seed}-pretrain.pt"
+            stage = Stage("pretrain", seed, candidate=self.config.pretrain.candidate)
+            return self.place(stage) / "weights" / f"seed{seed}-pretrain.pt"
         assert self.init_file is not None
         return self.init_file
 

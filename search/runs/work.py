@@ -86,7 +86,7 @@ def _search(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Recor
     for i, assignment in enumerate(assignments):
         sample = "" if samples_of(config.search) is None else f"-sample{i + 1}"
         text = yaml.safe_dump(assignment, sort_keys=False)
-        write_text(run.folder / "assignments" / f"seed{stage.seed}-{stage.setting}{sample}.yaml", text)
+        write_text(run.place(stage) / "assignments" / f"seed{stage.seed}-{stage.setting}{sample}.yaml", text)
     result = {
         "energy_expected": float(model.energy().detach()),
         f"mixture_{metric.measure.key('validation')}": metric.of(model, data.validation),

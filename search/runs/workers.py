@@ -9,10 +9,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import connection, reduction
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dse.core.errors import InputError
 from dse.core.files import reason
@@ -38,10 +38,31 @@ class Lock:
         self._descriptor = inherited.detach()
 
 
+class Hands(Protocol):
+    """Who does stages: processes of this machine, or the workers of a cluster."""
+
+    def free(self) -> bool:
+        """Whether another stage can be begun."""
+
+    def busy(self) -> Sequence[Stage]:
+        """The stages that are being done."""
+
+    def begin(self, stage: Stage) -> None:
+        """Has a stage done; what it needs is finished."""
+
+    def hear(self) -> Iterable[tuple[Stage, Record | None]]:
+        """Waits for entries of stages, as `do_stage` gives them, and None at the end of a stage; perhaps for nothing.
+
+        Raises:
+            InputError: what a stage refuses, or what keeps workers from working.
+            RuntimeError: a defect in a stage, with the worker's traceback.
+        """
+
+
 def do_side_by_side(
     run: Run, stages: Sequence[Stage], jobs: int, lock: Lock, on_entry: Callable[[Stage, Record], None]
 ) -> None:
-    """Does `stages`, each as soon as a worker is free and what it needs is done.
+    """Does `stages` in processes, each as soon as one is free and what it needs is done.
 
     Args:
         stages: in the order of their preference.
@@ -60,7 +81,7 @@ def do_side_by_side(
                 workers.append(_Worker(lock))
         for worker in workers:
             worker.tell(run)
-        _do_stages(run, stages, workers, on_entry)
+        do_with(_Workers(workers), run, stages, on_entry)
     finally:  # also on a signal; nothing is lost, for all that counts is in files that are replaced as a whole
         for worker in workers:
             worker.process.terminate()
@@ -68,25 +89,44 @@ def do_side_by_side(
             worker.process.join()
 
 
-def _do_stages(
-    run: Run, stages: Sequence[Stage], workers: Sequence[_Worker], on_entry: Callable[[Stage, Record], None]
-) -> None:
-    waiting, idle = list(stages), list(workers)
-    busy: dict[Any, tuple[_Worker, Stage]] = {}
-    while waiting or busy:
-        while idle and (stage := _ready(run, waiting, [stage for _, stage in busy.values()])):
+def do_with(hands: Hands, run: Run, stages: Sequence[Stage], on_entry: Callable[[Stage, Record], None]) -> None:
+    """Has `stages` done, each as soon as somebody is free and what it needs is done; arguments as above."""
+    waiting = list(stages)
+    while waiting or hands.busy():
+        while hands.free() and (stage := _ready(run, waiting, hands.busy())):
             waiting.remove(stage)
-            worker = idle.pop()
-            worker.tell(stage)
-            busy[worker.pipe] = worker, stage
-        for pipe in connection.wait(list(busy)):
-            worker, stage = busy[pipe]
+            hands.begin(stage)
+        for stage, entry in hands.hear():
+            if entry is not None:
+                on_entry(stage, entry)
+
+
+class _Workers:
+    """Processes of this machine, as hands."""
+
+    def __init__(self, workers: Sequence[_Worker]) -> None:
+        self._idle = list(workers)
+        self._busy: dict[Any, tuple[_Worker, Stage]] = {}
+
+    def free(self) -> bool:
+        return bool(self._idle)
+
+    def busy(self) -> Sequence[Stage]:
+        return [stage for _, stage in self._busy.values()]
+
+    def begin(self, stage: Stage) -> None:
+        worker = self._idle.pop()
+        worker.tell(stage)
+        self._busy[worker.pipe] = worker, stage
+
+    def hear(self) -> Iterator[tuple[Stage, Record | None]]:
+        for pipe in connection.wait(list(self._busy)):
+            worker, stage = self._busy[pipe]
             entry = worker.hear()
             if entry is None:
-                del busy[pipe]
-                idle.append(worker)
-            else:
-                on_entry(stage, entry)
+                del self._busy[pipe]
+                self._idle.append(worker)
+            yield stage, entry
 
 
 def _ready(run: Run, waiting: Sequence[Stage], busy: Sequence[Stage]) -> Stage | None:

@@ -1,4 +1,4 @@
-"""The parts of a study, one after the other in this process or side by side in several, with the same answers.
+"""The parts of a study, one after the other in this process or side by side in others, with the same answers.
 
 Layers of small images gain nothing from several threads each, which wait for each other. Processes with one thread each
 use all cores.
@@ -6,17 +6,22 @@ use all cores.
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
+from dse.cluster.remote import cloudpickle
 from dse.core.files import write_atomically
 from dse.table.workers import in_workers, worker_count
+
+if TYPE_CHECKING:
+    from dse.cluster.pool import ClusterPool
 
 MOST = 8
 """Processes, if their number is not given: each keeps what all layers give for a batch of images."""
@@ -35,15 +40,16 @@ S = TypeVar("S", bound=State)
 
 
 class Crew:
-    """Does work in so many processes of one thread each.
+    """Does work in so many processes of one thread each, or on a cluster.
 
     Args:
-        processes: 1 for this process alone, with all threads that torch has.
-        folder: what the workers share is written there meanwhile.
+        processes: 1 for this process alone, with all threads that torch has; or the workers of a cluster.
+        folder: what processes of this machine share is written there meanwhile.
     """
 
-    def __init__(self, processes: int = 1, folder: Path | None = None) -> None:
-        self.processes = 1 if folder is None else processes
+    def __init__(self, processes: int | ClusterPool = 1, folder: Path | None = None) -> None:
+        self._cluster = None if isinstance(processes, int) else processes
+        self.processes = processes if isinstance(processes, int) and folder is not None else 1
         self._file = None if folder is None else folder / "workers.pkl"
 
     def do(self, work: Callable[[S, T], R], state: S, tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
@@ -58,14 +64,18 @@ class Crew:
             InputError: a worker was killed.
         """
         workers = worker_count(self.processes, len(tasks)) if self.processes > 1 else 1
-        packed = self._packed(state) if workers > 1 else None
+        packed = self._packed(state) if workers > 1 or (self._cluster is not None and tasks) else None
         if packed is None:
             for task in tasks:
                 yield task, work(state, task)
             return
+        stamp = uuid.uuid4().hex
+        if self._cluster is not None:
+            with closing(self._cluster.answers(partial(_do_there, stamp, work), tasks, packed)) as found:
+                yield from found
+            return
         assert self._file is not None
         write_atomically(self._file, lambda file: file.write_bytes(packed))
-        stamp = uuid.uuid4().hex
         answers = in_workers(_do, [(self._file, stamp, work, task) for task in tasks], workers)
         try:
             yield from answers
@@ -76,9 +86,9 @@ class Crew:
     def _packed(self, state: State) -> bytes | None:
         state.close()
         try:
-            packed: bytes = _cloudpickle().dumps(state)
+            packed: bytes = cloudpickle().dumps(state)
         except Exception:  # what a user's module holds may refuse in any way
-            self.processes = 1
+            self.processes, self._cluster = 1, None
             return None
         return packed
 
@@ -92,23 +102,25 @@ def default_processes(device: str = "cpu", most: int | None = None) -> int:
     return max(1, min(MOST, int(joblib.cpu_count()), MOST if most is None else most))
 
 
-def _cloudpickle() -> Any:
-    """What joblib pickles with, functions and classes of scripts as well; older versions have it inside."""
-    try:
-        return importlib.import_module("joblib.externals.cloudpickle")
-    except ImportError:
-        return importlib.import_module("cloudpickle")
-
-
 _loaded: tuple[str, Any] | None = None  # in a worker: the stamp and the state of its last task
 
 
 def _do(job: tuple[Path, str, Callable[[Any, T], R], T]) -> tuple[T, R]:
-    """A task in a worker."""
-    global _loaded
+    """A task in a process of this machine."""
     file, stamp, work, task = job
+    return task, work(_state(stamp, file.read_bytes), task)
+
+
+def _do_there(stamp: str, work: Callable[[Any, T], R], packed: bytes, task: T) -> tuple[T, R]:
+    """A task on a cluster."""
+    return task, work(_state(stamp, lambda: packed), task)
+
+
+def _state(stamp: str, read: Callable[[], bytes]) -> Any:
+    """What the tasks of a stamp share; it is unpacked once."""
+    global _loaded
     torch.set_num_threads(1)
     if _loaded is None or _loaded[0] != stamp:
         _loaded = None  # its memory is free before the next one takes some
-        _loaded = stamp, _cloudpickle().loads(file.read_bytes())
-    return task, work(_loaded[1], task)
+        _loaded = stamp, cloudpickle().loads(read())
+    return _loaded[1]

@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from torch import nn
@@ -37,6 +37,9 @@ from search.training.checkpoint import Checkpoint, Record
 from search.training.epochs import batches
 from search.training.settings import Training
 from search.training.train import PLAIN, Compute, learn, renew_statistics
+
+if TYPE_CHECKING:
+    from dse.cluster.pool import ClusterPool
 
 __all__ = ["Job", "Settings", "Solution", "default_images"]
 
@@ -98,7 +101,7 @@ class Job:
         identity: what the sensitivities say of their origin, as JSON data.
         quantity: what budgets and front are of.
         compute: loss, metric and device.
-        processes: that measure side by side; one on a GPU.
+        processes: that measure side by side, one on a GPU; or the workers of a cluster.
         on_progress: is called with a word for the work, the number of its parts that are done, and of all.
     """
 
@@ -112,7 +115,7 @@ class Job:
     transmission: Transmission = "all"
     name: str = "network"
     compute: Compute = PLAIN
-    processes: int = 1
+    processes: int | ClusterPool = 1
     on_progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -47,6 +47,9 @@ from search.sensitivity.measure import (
 )
 from search.sensitivity.sensitivities import FloatArray, Sensitivities
 from search.supernet import SearchableNetwork
+
+if TYPE_CHECKING:
+    from dse.cluster.pool import ClusterPool
 
 CALIBRATED_ON = 512
 """Training images that layers are calibrated with, if their number is not given."""
@@ -82,7 +85,7 @@ class Study:
         settings: with a number of images.
         folder: what is done is kept here, and used for the same network, data and settings only.
         own_folder: keep it in a folder of this very study in `folder`, so that several studies have room.
-        processes: that measure side by side; see `Crew`.
+        processes: that measure side by side, or the workers of a cluster; see `Crew`.
         name, about: of the network, and what else the sensitivities say of their origin.
         on_progress: is called with a word for the work, the number of its parts that are done, and of all.
     """
@@ -92,7 +95,7 @@ class Study:
     settings: Settings
     folder: Path
     task: Task = field(default_factory=Task)
-    processes: int = 1
+    processes: int | ClusterPool = 1
     name: str = "network"
     about: Mapping[str, Any] = field(default_factory=dict)
     on_progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None

@@ -109,18 +109,18 @@ def test_what_is_done_is_not_done_again(files: Path, tmp_path: Path, run: Any, m
     assert b.losses.tolist() == c.losses.tolist() and b.images == 128
 
 
-def test_two_processes_find_what_one_finds(
+def test_two_processes_and_a_cluster_find_what_one_finds(
     files: Path, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
     documents = []
-    for jobs in (1, 2):
-        more = ("--budget", 0.4, "--images", 128, "--jobs", jobs, "--json")
-        code, text, err = run(*arguments(files, tmp_path / str(jobs), *more))
+    for name, workers in (("1", ("--jobs", 1)), ("2", ("--jobs", 2)), ("c", ("--jobs", -1, "--cluster", "local:2"))):
+        more = ("--budget", 0.4, "--images", 128, *workers, "--json")
+        code, text, err = run(*arguments(files, tmp_path / name, *more))
         assert code == 0, err
         documents.append({k: v for k, v in json.loads(text).items() if k != "folder"})
-        assert not (tmp_path / str(jobs) / "workers.pkl").exists()
-    assert documents[0] == documents[1]
+        assert not (tmp_path / name / "workers.pkl").exists()
+    assert documents[0] == documents[1] == documents[2]
 
 
 def test_other_weights_are_measured_anew(files: Path, tmp_path: Path, run: Any) -> None:

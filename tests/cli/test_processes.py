@@ -27,12 +27,14 @@ SAYS = {signal.SIGINT: "interrupted; what is done is kept\n", signal.SIGTERM: "t
 class Mapping:
     """`enos map` on a small workload, 18 searches, in a session of its own."""
 
-    def __init__(self, workload: str, folder: Path, *options: str, **held: int) -> None:
+    def __init__(
+        self, workload: str, folder: Path, *options: str, workers: tuple[str, str] = ("--jobs", "2"), **held: int
+    ) -> None:
         self.store = folder / "store.sqlite"
         arguments = ", ".join(f"{name}={value}" for name, value in held.items())
         code = f"from tests.cli.held import enos; enos({str(folder / 'log')!r}, {arguments})"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, *options, "map", workload, "--store", str(self.store), "--jobs", "2"],
+            [sys.executable, "-c", code, *options, "map", workload, "--store", str(self.store), *workers],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 

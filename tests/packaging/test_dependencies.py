@@ -41,7 +41,7 @@ def imported(nodes: Iterator[ast.AST]) -> set[str]:
 TREES = {path: ast.parse(path.read_text("utf-8")) for half in ("dse", "search") for path in (ROOT / half).rglob("*.py")}
 DEPENDENCIES = names(PROJECT["dependencies"])
 EXTRAS = PROJECT["optional-dependencies"]
-OPTIONAL = names([*EXTRAS["onnx"], *EXTRAS["parquet"], *EXTRAS["tensorboard"]])
+OPTIONAL = names([*EXTRAS["onnx"], *EXTRAS["parquet"], *EXTRAS["tensorboard"], *EXTRAS["cluster"]])
 
 
 def test_importing_a_module_needs_dependencies_only() -> None:

@@ -184,12 +184,12 @@ def without_seconds(run: Path) -> list[dict[str, Any]]:
 class Process:
     """`enos search` on the tiny network, in a process that waits at a line of its metrics to be stopped."""
 
-    def __init__(self, folder: Path, jobs: int, line: int, *options: str) -> None:
+    def __init__(self, folder: Path, jobs: int | None, line: int, *options: str) -> None:
         self.run = folder / "runs" / "tiny"
         self.line = line
         code = f"from tests.search.held import main_until; main_until({line})"
         command = [sys.executable, "-c", code, "search", folder / "tiny.yaml", "--table", folder / "table.csv",
-                   "--out", self.run.parent, "--jobs", jobs, *options]  # fmt: skip
+                   "--out", self.run.parent, *([] if jobs is None else ["--jobs", jobs]), *options]  # fmt: skip
         self.process = subprocess.Popen(
             [*map(str, command)],
             cwd=ROOT,

@@ -1,0 +1,273 @@
+"""A cluster of processes of this machine: what a task costs, and whether lost workers change a result.
+
+    overhead   milliseconds for each task that does nothing
+    scaling    tasks a second against the number of workers: tasks that wait, and searches of the mapper
+    kills      a sweep and a run whose workers are killed at random, and the same with processes of this machine
+    cut        the same, with workers that are stopped for longer than the scheduler waits, and go on then
+    soak       sweeps and runs with kills and cuts, for so many minutes
+    plan       what a sweep of many points needs: searches, time, store, transfer
+
+Exit code 1 where a result differs.
+
+usage: python benchmarks/cluster.py WHAT [--workers N] [--number N] [--only sweep|run] [--minutes M]
+       [--points N] [--pause SECONDS]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from measure import print_table
+
+from dse.cluster import connection as connections
+from dse.cluster.connection import Connection
+from dse.cluster.pool import ClusterPool
+from dse.cluster.remote import packed
+from dse.sweep.axes import parse_set
+from dse.sweep.run import SweepPlan, plan_sweep, run_sweep
+from dse.table.fill import _search_batch, missing_batches
+from dse.table.store import Store
+
+AXES = ("glb_ifmap.depth=2048,8192", "weights_spad.depth=112,224")
+RUN = ("name=cluster", "seeds=[0, 1]", "data.subset=300", "pretrain.epochs=3", "relearn.epochs=3",
+       "energy_budgets=[0.6]", "candidates=[T8, T4, BC8]", "baselines=[T8]")  # fmt: skip
+Damage = Callable[[random.Random, Connection], None]
+
+
+def main() -> None:
+    options = _options()
+    same = {"overhead": _overhead, "scaling": _scaling, "kills": _kills, "cut": _cut, "soak": _soak, "plan": _plan}[
+        options.what
+    ](options)
+    sys.exit(0 if same is not False else 1)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("what", choices=["overhead", "scaling", "kills", "cut", "soak", "plan"])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--number", type=int, default=50, help="tasks of overhead / 20, kills, cuts; default: 50")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--only", choices=["sweep", "run"], help="of kills and cut")
+    parser.add_argument("--points", type=int, default=10_000)
+    parser.add_argument(
+        "--pause",
+        type=float,
+        default=3.0,
+        help="mean seconds between two kills of a sweep's workers; four times that for a run's, which import torch",
+    )
+    return parser.parse_args()
+
+
+def nothing(number: int) -> int:
+    return number
+
+
+def wait(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def _overhead(options: argparse.Namespace) -> None:
+    with Connection(f"local:{options.workers}") as connection:
+        pool, number = ClusterPool(connection), 20 * options.number
+        list(pool.answers(nothing, range(50)))  # workers have imported what they need
+        spent = time.process_time()
+        seconds = _seconds(lambda: list(pool.answers(nothing, range(number))))
+        spent = time.process_time() - spent
+    cells = [str(options.workers), str(number), f"{1000 * seconds / number:.2f}", f"{1000 * spent / number:.2f}"]
+    print_table(["workers", "tasks", "ms a task", "CPU ms a task in client and scheduler"], [cells])
+
+
+def _scaling(options: argparse.Namespace) -> None:
+    batches = missing_batches([site.plan for site in _sweep_plan(AXES[:1]).sites if site.plan], {})
+    rows = []
+    for workers in (1, 2, 4, 8):
+        with Connection(f"local:{workers}") as connection:
+            pool = ClusterPool(connection)
+            list(pool.answers(_search_batch, batches[:workers]))  # workers have loaded the mapper
+            waiting = 50 * workers / _seconds(lambda p=pool, w=workers: list(p.answers(wait, [0.1] * 50 * w)))
+            row = [str(workers), f"{waiting:.1f}", f"{100 * waiting / (10 * workers):.0f} %"]
+            searching = "-"
+            if workers <= (os.cpu_count() or 1):
+                searching = f"{len(batches) / _seconds(lambda p=pool: list(p.answers(_search_batch, batches))):.1f}"
+            rows.append([*row, searching])
+    print_table(["workers", "tasks of 0.1 s, a second", "of what is possible", "searches a second"], rows)
+
+
+def _kills(options: argparse.Namespace) -> bool:
+    return _damaged(options, _kill, options.number, options.pause)
+
+
+def _cut(options: argparse.Namespace) -> bool:
+    connections.STOPPED_S = 5.0  # Dask's own limit, ten heartbeats, is about the same
+    return _damaged(options, _stop, options.number, options.pause)
+
+
+def _damaged(options: argparse.Namespace, damage: Damage, number: int, pause: float) -> bool:
+    """Sweeps and runs, one after the other, until workers have been damaged so often in each kind."""
+    rows, same = [], True
+    for kind, work, rest in (("sweep", _do_sweep, pause), ("run", _do_run, 4 * pause)):
+        if options.only not in (None, kind):
+            continue
+        with tempfile.TemporaryDirectory(prefix="enos-benchmark-") as folder:
+            wanted = work(Path(folder) / "alone", None)
+            done = differ = rounds = 0
+            began = time.monotonic()
+            with Connection(f"local:{options.workers}") as connection:
+                while done < number:
+                    with _damaging(connection, damage, number - done, rest) as count:
+                        differ += work(Path(folder) / f"round{rounds}", connection) != wanted
+                    done, rounds = done + count(), rounds + 1
+            rows.append([kind, str(done), str(rounds), str(differ), f"{time.monotonic() - began:.0f}"])
+            same = same and not differ
+    print_table(["", "workers damaged", "times done", "results that differ", "s"], rows)
+    return same
+
+
+def _soak(options: argparse.Namespace) -> bool:
+    connections.STOPPED_S = 5.0
+    end = time.monotonic() + 60 * options.minutes
+    rounds: dict[str, int] = {"sweep": 0, "run": 0}
+    damaged = differ = 0
+
+    def damage(chance: random.Random, connection: Connection) -> None:
+        (_kill if chance.random() < 0.7 else _stop)(chance, connection)
+
+    with tempfile.TemporaryDirectory(prefix="enos-benchmark-") as folder:
+        wanted = {"sweep": _do_sweep(Path(folder) / "s", None), "run": _do_run(Path(folder) / "r", None)}
+        with Connection(f"local:{options.workers}") as connection:
+            while time.monotonic() < end:
+                for kind, work in (("sweep", _do_sweep), ("run", _do_run)):
+                    with _damaging(connection, damage, 1_000_000, 2 * options.pause) as count:
+                        differ += work(Path(folder) / f"{kind}{rounds[kind]}", connection) != wanted[kind]
+                    rounds[kind] += 1
+                    damaged += count()
+    print_table(["sweeps", "runs", "workers damaged", "results that differ"],
+                [[str(rounds["sweep"]), str(rounds["run"]), str(damaged), str(differ)]])  # fmt: skip
+    return not differ
+
+
+def _plan(options: argparse.Namespace) -> None:
+    """CPU seconds, which other work on the machine changes little."""
+    with tempfile.TemporaryDirectory(prefix="enos-benchmark-") as folder:
+        planning = time.process_time()
+        plan = _sweep_plan(AXES)
+        planning = (time.process_time() - planning) / len(plan.sites)
+        batches = missing_batches([site.plan for site in plan.sites if site.plan], {})
+        size = sum(len(packed(_search_batch, batch)) for batch in batches) / len(batches)
+        store = Path(folder) / "store.sqlite"
+        searching = time.process_time()
+        run_sweep(plan, store=store, jobs=1)
+        searching = (time.process_time() - searching) / len(batches)
+        with Store(store) as opened:
+            searches = len(opened)
+        with Connection(f"local:{options.workers}") as connection:
+            pool = ClusterPool(connection)
+            list(pool.answers(nothing, range(50)))
+            sending = time.process_time()
+            list(pool.answers(nothing, range(500)))
+            sending = (time.process_time() - sending) / 500
+        kept = sum(file.stat().st_size for file in Path(folder).glob("store.sqlite*")) / searches
+    points, tasks = options.points, options.points * len(batches) / len(plan.sites)
+    rows = [
+        ["tasks, none shared between points", f"{tasks:,.0f}", f"{len(batches)} of {len(plan.sites)} points"],
+        ["planning, in the client", f"{points * planning / 60:.0f} CPU min", f"{1000 * planning:.0f} CPU ms a point"],
+        ["work of all workers", f"{tasks * searching / 3600:.1f} CPU h", f"{1000 * searching:.0f} CPU ms a task"],
+        ["sending and answers, in client and scheduler", f"{tasks * sending / 60:.0f} CPU min",
+         f"{1000 * sending:.2f} CPU ms a task"],
+        ["workers that this can feed", f"{searching / sending:.0f}", "work / sending"],
+        ["transfer to workers", f"{tasks * size / 1e9:.1f} GB", f"{size / 1e3:.0f} kB a task"],
+        ["under way at once, 100 workers", f"{400 * size / 1e6:.0f} MB", "4 tasks a worker"],
+        ["store", f"{kept * points * searches / len(plan.sites) / 1e9:.2f} GB", f"{kept / 1e3:.1f} kB a row"],
+    ]  # fmt: skip
+    print_table([f"{points:,} points, SqueezeNet, T8", "", "measured"], rows)
+
+
+def _sweep_plan(axes: tuple[str, ...]) -> SweepPlan:
+    return plan_sweep("squeezenet", [parse_set(text) for text in axes], only=["T8"], remainders=False)
+
+
+def _do_sweep(folder: Path, connection: Connection | None) -> object:
+    folder.mkdir()
+    jobs = -1 if connection is None else ClusterPool(connection)
+    found = run_sweep(_sweep_plan(AXES), store=folder / "store.sqlite", jobs=jobs)
+    return found.rows, found.summary
+
+
+def _do_run(folder: Path, connection: Connection | None) -> object:
+    from search.runs.config import EXAMPLE, load_config
+    from search.runs.energies import energies
+    from search.runs.run import do_run, open_run
+
+    os.environ["ENOS_STORE"] = str(folder / "store.sqlite")  # of pretrained networks, too
+    config = load_config(EXAMPLE, RUN)
+    table = energies(config, folder.parent / "run.sqlite", jobs=-1)
+    do_run(open_run(folder, config, table), lambda stage, record: None, 1, connection=connection)
+    return (folder / "results.json").read_bytes()
+
+
+@contextmanager
+def _damaging(connection: Connection, damage: Damage, most: int, pause: float) -> Iterator[Callable[[], int]]:
+    """Damages a worker at random times, `pause` seconds apart on average, at most so often; tells how often."""
+    chance, over, done = random.Random(), threading.Event(), 0
+    _ = connection.cluster  # is open
+
+    def work() -> None:
+        nonlocal done
+        while done < most and not over.wait(chance.uniform(0.2, 2 * pause)):
+            damage(chance, connection)
+            done += 1
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield lambda: done
+    finally:
+        over.set()
+        thread.join()
+
+
+def _kill(chance: random.Random, connection: Connection) -> None:
+    _signal(_any_worker(chance, connection), signal.SIGKILL)
+
+
+def _stop(chance: random.Random, connection: Connection) -> None:
+    """Stops a worker for longer than the scheduler waits; it goes on then, whatever became of its task."""
+    pid = _any_worker(chance, connection)
+    _signal(pid, signal.SIGSTOP)
+    time.sleep(2.5 * connections.STOPPED_S)
+    _signal(pid, signal.SIGCONT)
+
+
+def _any_worker(chance: random.Random, connection: Connection) -> int | None:
+    pids: list[Any] = [nanny.pid for nanny in connection.cluster.client.cluster.workers.values()]
+    return chance.choice(pids) if pids else None  # None also while it is started again
+
+
+def _signal(pid: int | None, number: signal.Signals) -> None:
+    try:
+        if pid is not None:
+            os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    main()
