@@ -52,7 +52,7 @@ def share(
     Example:
         >>> table = CostTable.load("table.csv")
         >>> round(share(table, dict.fromkeys(table.layers, "T4")), 2)
-        0.53
+        0.47
     """
     return expected_share(table, {n: {c: 1.0} for n, c in assignment.items()}, quantity, transmission)
 
@@ -72,7 +72,7 @@ def expected_share(
         >>> table = CostTable.load("table.csv")
         >>> undecided = dict.fromkeys(table.layers, {"T8": 0.5, "T4": 0.5})
         >>> round(expected_share(table, undecided), 2)
-        0.76
+        0.73
     """
     for layer, row in probabilities.items():
         for candidate in row:
@@ -93,7 +93,7 @@ def reference_pj(table: CostTable, transmission: Transmission = "all") -> float:
 
     Example:
         >>> f"{reference_pj(CostTable.load('table.csv')) / 1e6:.0f} uJ"
-        '648 uJ'
+        '679 uJ'
     """
     return table.total_pj(dict.fromkeys(table.layers, reference_candidate(table)), transmission)
 

@@ -62,7 +62,7 @@ def performance(table: CostTable, assignment: Mapping[str, str] | str) -> Perfor
         >>> table = CostTable.load("table.csv")
         >>> found = performance(table, "T8")
         >>> f"{found.operations:,}, {found.utilisation:.2f}"
-        '202,211,328, 0.20'
+        '202,211,328, 0.18'
     """
     chosen = _chosen(table, assignment)
     rows = [table.row(layer, candidate) for layer, candidate in chosen.items()]
@@ -236,7 +236,7 @@ def clock_of(table: CostTable, given: float | None = None) -> Clock:
 
     Example:
         >>> clock_of(CostTable.load("table.csv"))
-        Clock(seconds=1e-09, text='1 GHz', origin='for the specification names no clock')
+        Clock(seconds=1e-09, text='1 GHz', origin='global_cycle_seconds')
         >>> clock_of(CostTable.load("table.csv"), 5e-9).text
         '200 MHz'
     """

@@ -25,10 +25,7 @@ def test_written_and_read_again(tmp_path: Path, suffix: Any) -> None:
     assert (tmp_path / "table.csv").read_text() == (tmp_path / "first.csv").read_text()
     rows = [line for line in SHIPPED.read_text().splitlines() if not line.startswith("#")]
     written = (tmp_path / "table.csv").read_text().splitlines()[-len(rows) :]
-    assert written[0] == rows[0].replace(",layer,", ",layer,kind,shape,")  # the shipped one has no shapes
-    for line, before in zip(written[1:], rows[1:], strict=True):
-        workload, layer, *others = before.split(",", 2)
-        assert line == ",".join([workload, layer, "", "", *others])
+    assert written == rows
 
 
 def test_totals_come_from_the_rows() -> None:
@@ -60,6 +57,8 @@ def _set(column: Any, value: Any, row: Any = 7) -> Any:
 
 
 def _double_operations(rows: Any) -> None:
+    for row in rows:
+        row["kind"] = row["shape"] = None  # a shape tells the operations
     for row in rows[::9]:
         row["n_ops"] *= 2
         row["e_compute_pj"] *= 2
@@ -73,7 +72,7 @@ WRONG = {
         "row 8: e_tx_pj: found 5.0.*the energies of the levels and leakage_pj",
     ),
     "more on the chip": (_set("e_tx_on_chip_pj", 1e15), "row 8: e_tx_on_chip_pj.*at most e_tx_pj"),
-    "operation": (_set("e_op_pj", 7.0, 100), "row 101: e_(op|compute)_pj"),
+    "operation": (_set("e_op_pj", 7.0, 100), "row 101: e_compute_pj"),
     "compute": (_set("e_compute_pj", 7.0), "row 8: e_compute_pj: found 7.0.*n_ops times e_op_pj"),
     "operations of some rows": (_double_operations, "row 2: n_ops.*one value for all rows of layer conv1"),
     "no cycle": (_set("cycles", 0), "row 8: cycles"),
