@@ -59,7 +59,8 @@ def test_a_run_tests_networks_in_memory_on_chips(
     table = make_table(network_of(config), config.operators)
     results = do_run(open_run(tmp_path / "run", config, table), lambda stage, record: None)
     by_name = {p.get("candidate", "searched"): p for p in results["networks"]}
-    assert "chips" not in by_name["T8"] and results["chips"] == {"number": 3, "mismatch": 0.3, "offset": 0.2}
+    assert "chips" not in by_name["T8"]
+    assert results["chips"] == {"number": 3, "mismatch": 0.3, "offset": 0.2, "calibration": 0}
     for name in ("MF8", "BC4", "searched"):
         found = by_name[name]["chips"]
         assert len(found["values"]) == 3 and found["worst"] == min(found["values"])
