@@ -202,6 +202,7 @@ class ChipsOf(TypedDict):
     number: int
     mismatch: float
     offset: float
+    calibration: NotRequired[int]
 
 
 class Metric(TypedDict):
