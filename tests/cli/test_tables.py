@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from dse.hardware.candidates import load_candidates
 from dse.hardware.instance import read_arch
 from dse.page.sweep_data import sweep_data
 from dse.table.cost_table import CostTable
+from dse.workload.layers import read_workload
 
 HERE = Path(__file__).parents[1] / "dse" / "hardware" / "energy" / "accelergy_tables"
 CHIP, PRIMITIVES = HERE / "chip.csv", HERE / "primitives.csv"
@@ -161,16 +164,18 @@ def test_areas_and_leakage_of_a_network(run: Any, workload: Path, tmp_path: Path
     table = CostTable.load(output)
     assert table.provenance is not None
     areas = table.provenance.areas_mm2
-    # 168 PEs: an 8 x 8 multiplier and a 20-bit adder; an adder of 12 bits for binary-connect
-    assert areas["T8"]["mac"] == pytest.approx(168e-6 * (6000 * 8 / 32 * 8 / 32 + 280 * 20 / 32))
-    assert areas["BC8"]["mac"] == pytest.approx(168e-6 * 280 * 12 / 32)
+    # 168 PEs: an 8 x 8 multiplier, and an adder for the layer with the longest sums
+    longest = max(math.prod(dict(layer.problem.bound)[d] for d in "CRS") for layer in read_workload(workload).layers)
+    t8, bc8 = (c.accumulator_bits(longest) for c in load_candidates() if c.name in ("T8", "BC8"))
+    assert areas["T8"]["mac"] == pytest.approx(168e-6 * (6000 * 8 / 32 * 8 / 32 + 280 * t8 / 32))
+    assert areas["BC8"]["mac"] == pytest.approx(168e-6 * 280 * bc8 / 32)
     # 224 words of 16 bits in each PE, scaled from 8192 words of 64 bits
     assert areas["T8"]["weights_spad"] == pytest.approx(168e-6 * 400000 * 16 / 64 * 224 / 8192)
     total = sum(area for area in areas["T8"].values() if area is not None)
     assert "area" in out and f"together {total:.4g}." in out
     leak = table.provenance.compute_leakage_pj
-    assert leak["BC8"] == pytest.approx(0.002 * 12 / 32)
-    assert leak["T8"] == pytest.approx(0.1 * 8 / 32 * 8 / 32 + 0.002 * 20 / 32)
+    assert leak["BC8"] == pytest.approx(0.002 * bc8 / 32)
+    assert leak["T8"] == pytest.approx(0.1 * 8 / 32 * 8 / 32 + 0.002 * t8 / 32)
     assert "Leakage of compute units, at most T8 " in out and "--leakage all counts it" in out
     everything = document(run, *arguments, "--leakage", "all")
     assert everything["computed"] == 4, "with the leakage of compute units other results"
