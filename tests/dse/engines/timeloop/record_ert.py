@@ -26,9 +26,8 @@ PROBLEM = load_workload("squeezenet_cifar").layers[0].problem
 def cases() -> Any:
     """Name -> (specification, library, actions in an operation) of everything that is recorded."""
     arch = read_arch()
-    found = {
-        c.name: (candidate_spec(arch, c, PROBLEM), library_for(arch), c.compute_actions) for c in load_candidates()
-    }
+    candidates = load_candidates("operators_published_widths")
+    found = {c.name: (candidate_spec(arch, c, PROBLEM), library_for(arch), c.compute_actions) for c in candidates}
     own = spec_for(read_arch(OWN_ARCH), PROBLEM), ComponentLibrary.load([OWN_CLASSES]), OWN_ACTIONS
     return found | {"own": own}
 
