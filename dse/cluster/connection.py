@@ -156,7 +156,7 @@ def _started(address: Address, gpu: bool) -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
-    settings = {
+    settings: dict[str, Any] = {
         "distributed.nanny.pre-spawn-environ": {
             "PYTHONSAFEPATH": "1",  # also of workers that replace others: no module of the working directory hides one
             "DASK_LOGGING__DISTRIBUTED": "critical",
@@ -164,6 +164,8 @@ def _started(address: Address, gpu: bool) -> Iterator[Any]:
         "distributed.scheduler.worker-ttl": f"{STOPPED_S} s",
         "distributed.worker.profile.enabled": False,
     }
+    changed = (*settings["distributed.nanny.pre-spawn-environ"], "PYTHONHASHSEED")  # by Dask, for good
+    before = {name: os.environ.get(name) for name in changed}
     # Else a worker that takes long to start again, as on a busy machine, is given up.
     dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"})
     with dask.config.set(settings), starting_workers():
@@ -191,6 +193,10 @@ def _started(address: Address, gpu: bool) -> Iterator[Any]:
             client.close(timeout=_CLOSE_S)
         with suppress(Exception):
             cluster.close(timeout=_CLOSE_S)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _restore(cluster: Any, processes: int) -> None:

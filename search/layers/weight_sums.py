@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from search.layers.operators import Inputs, Surrogates
 from search.layers.operators.surrogates import sign_slope
@@ -42,9 +43,13 @@ class _Constants:
     second: Tensor
 
 
-@functools.lru_cache(maxsize=256)
 def _constants(of: Sum, dtype: torch.dtype, device: torch.device) -> _Constants:
-    """Kept, because copies to a device wait, and cannot be in a CUDA graph."""
+    """Kept, because copies to a device wait, and cannot be in a CUDA graph; but not the stand-ins of a trace."""
+    traced = is_in_torch_dispatch_mode()
+    return _new_constants(of, dtype, device) if traced else _kept_constants(of, dtype, device)
+
+
+def _new_constants(of: Sum, dtype: torch.dtype, device: torch.device) -> _Constants:
     views = np.arange(len(of.names))[:, None]
     with torch.inference_mode(False):
 
@@ -57,6 +62,9 @@ def _constants(of: Sum, dtype: torch.dtype, device: torch.device) -> _Constants:
             there(of.kinds == UNIFORM, torch.bool)[:, None],
             there(views == of.first), there(views == of.second),
         )  # fmt: skip
+
+
+_kept_constants = functools.lru_cache(maxsize=256)(_new_constants)
 
 
 def summed_by_products(

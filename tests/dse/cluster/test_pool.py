@@ -197,11 +197,15 @@ def test_the_real_mapper_has_the_rows_of_one_process(pool: ClusterPool, tmp_path
 
 
 @needs_proc
-def test_nothing_is_left_when_a_connection_is_closed() -> None:
+def test_nothing_is_left_when_a_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PYTHONSAFEPATH", "PYTHONHASHSEED", "DASK_LOGGING__DISTRIBUTED"):  # what Dask sets
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
     with Connection("local:2") as opened:
         pids = set(ClusterPool(opened).answers(_pid, range(8)))
     assert pids
     until_gone(pids)
+    assert dict(os.environ) == before
 
 
 def _pid(_: int) -> int:

@@ -10,12 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dse.core.shipped import data_dir
 from dse.hardware.candidates import load_candidates
 from search.layers.mixed_layer import LayerOptions, MixedLayer
-from search.layers.weight_kernels import covers
+from search.layers.operators import Inputs, Surrogates
+from search.layers.weight_kernels import covers, sum_of
 from search.layers.weight_sums import summed_by_products
 
 SHIPPED = load_candidates()
@@ -109,3 +111,14 @@ def test_frozen_weights_get_no_gradient_and_operator_weights_do() -> None:
     layer = MixedLayer(module, SHIPPED)
     layer(torch.rand(2, 3, 6, 6)).square().sum().backward()
     assert module.weight.grad is None and layer.alpha.grad.abs().max() > 0
+
+
+def test_a_trace_leaves_no_stand_in_behind_for_the_next_network() -> None:
+    of = sum_of(tuple(load_candidates()[:7]), True)  # a sum that no other test has
+    latent, shares = torch.tensor([[0.4, -0.3, 0.1]]), torch.full((7,), 1 / 7)
+    inputs = {bits: Inputs(torch.tensor(1.0), torch.tensor(0.5), True) for bits in of.widths}
+    arguments = (latent, shares, torch.tensor(1.0), inputs, of, Surrogates())
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert isinstance(summed_by_products(*arguments), FakeTensor)
+    found = summed_by_products(*arguments)
+    assert not isinstance(found, FakeTensor) and bool(found.isfinite().all())
