@@ -411,7 +411,9 @@ def _block_size(number: names.Numbers, datawidth: int, cluster: int, where: str)
         return block or 1
     if width % datawidth != 0:
         default = ", the default" if datawidth == names.DEFAULT_DATAWIDTH else ""
-        raise InputError(f"{where}.width", f"{width} bits is not a multiple of {datawidth} (datawidth{default})")
+        problem = f"{width} bits is not a multiple of {datawidth} (datawidth{default})"
+        hint = "round datawidth up to a part of the row, as psum_slot of eyeriss_168.yaml does"
+        raise InputError(f"{where}.width", problem, hint=hint)
     if block is not None and width != datawidth * block * cluster:
         problem = f"{width} bits are not {datawidth} x {block} x {cluster} (datawidth x block_size x cluster_size)"
         raise InputError(f"{where}.width", problem, f"{datawidth * block * cluster}")
