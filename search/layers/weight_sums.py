@@ -7,7 +7,6 @@ them on a few numbers, and on a GPU each takes as long as a larger one.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd.function import once_differentiable
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from search.layers.operators import Inputs, Surrogates
 from search.layers.operators.surrogates import sign_slope
@@ -43,10 +43,25 @@ class _Constants:
     second: Tensor
 
 
-def _constants(of: Sum, dtype: torch.dtype, device: torch.device) -> _Constants:
+_KEPT: dict[tuple[Sum, torch.dtype, torch.device], _Constants] = {}
+_MOST_KEPT = 256
+
+
+def _constants(of: Sum, like: Tensor) -> _Constants:
     """Kept, because copies to a device wait, and cannot be in a CUDA graph; but not the stand-ins of a trace."""
-    traced = is_in_torch_dispatch_mode()
-    return _new_constants(of, dtype, device) if traced else _kept_constants(of, dtype, device)
+    key = (of, like.dtype, like.device)
+    found = _KEPT.get(key) if _is_real(like) else None
+    if found is None:
+        found = _new_constants(*key)
+        if _is_real(like) and _is_real(found.highs):
+            if len(_KEPT) >= _MOST_KEPT:
+                _KEPT.clear()
+            _KEPT[key] = found
+    return found
+
+
+def _is_real(tensor: Tensor) -> bool:
+    return not isinstance(tensor, FakeTensor | FunctionalTensor)
 
 
 def _new_constants(of: Sum, dtype: torch.dtype, device: torch.device) -> _Constants:
@@ -62,9 +77,6 @@ def _new_constants(of: Sum, dtype: torch.dtype, device: torch.device) -> _Consta
             there(of.kinds == UNIFORM, torch.bool)[:, None],
             there(views == of.first), there(views == of.second),
         )  # fmt: skip
-
-
-_kept_constants = functools.lru_cache(maxsize=256)(_new_constants)
 
 
 def summed_by_products(
@@ -97,7 +109,7 @@ class _Summed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, latent: Tensor, shares: Tensor, rms: Tensor, steps: Tensor, of: Sum,
                 surrogates: Surrogates, gains: Tensor) -> Tensor:  # fmt: skip
-        rows, c = latent.flatten(1), _constants(of, latent.dtype, latent.device)
+        rows, c = latent.flatten(1), _constants(of, latent)
         of_weights, of_inputs = weight_rms(latent), steps[c.width_of][:, None]
         clipped = torch.minimum(of_weights, of_inputs * c.highs)
         units = torch.where(c.binary, mean_magnitude(latent), of_weights * c.ratios)
@@ -116,7 +128,7 @@ class _Summed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         latent, shares, of_inputs, of_weights, units = ctx.saved_tensors
-        rows, c = latent.flatten(1), _constants(ctx.of, latent.dtype, latent.device)
+        rows, c = latent.flatten(1), _constants(ctx.of, latent)
         words, rounded, divisor = _words(rows, of_weights, of_inputs, c)
         grad = grad.reshape(len(rows), len(ctx.of.names), rows.shape[1])
         with _without_autocast(latent.device.type):

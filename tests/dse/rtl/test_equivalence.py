@@ -109,7 +109,7 @@ def test_a_fault_in_the_source_contradicts_the_specification(file: str, right: s
     assert prove(specified, faulty, tmp_path, cases=MODES).verdict == "refuted"
 
 
-@pytest.mark.parametrize("mode", itertools.product((False, True), repeat=len(MODES)))
+@pytest.mark.parametrize("mode", list(itertools.product((False, True), repeat=len(MODES))))
 def test_the_source_computes_what_the_specification_says(mode: tuple[bool, ...], tmp_path: Path) -> None:
     """In each mode, for all words, signs, forms and values of the accumulator."""
     specified = elaborate("mac_core_specification", {}, tmp_path, sources=[specification()])
