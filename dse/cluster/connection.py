@@ -51,7 +51,7 @@ class Cluster:
             return {}
 
     def restore(self) -> None:
-        """Starts the processes of this machine anew that have ended while they were started, which Dask gives up."""
+        """Replaces processes of this machine that ended while they were started, which Dask does not start again."""
         if self.processes is not None:
             self.client.loop.add_callback(_restore, self.client.cluster, self.processes)
 
@@ -200,6 +200,7 @@ def _started(address: Address, gpu: bool) -> Iterator[Any]:
 
 
 def _restore(cluster: Any, processes: int) -> None:
+    """Forgets the workers that have ended, and starts as many as are missing; runs in the thread of the cluster."""
     from distributed import Status
 
     for name, nanny in list(cluster.workers.items()):

@@ -95,7 +95,7 @@ class Tasks(Generic[N]):
             task.future.release()
 
     def progressed(self, name: N) -> None:
-        """A task has kept something since its last loss: it does not begin anew, so that losses are counted anew."""
+        """A task has saved progress since its last loss; its losses are counted from 0 again."""
         if name in self._tasks:
             self._tasks[name].losses = 0
 

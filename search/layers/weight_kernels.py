@@ -97,6 +97,8 @@ def summed_weights(
     of: Sum,
     surrogates: Surrogates,
     gains: Tensor | None = None,
+    *,
+    by: type[torch.autograd.Function] | None = None,
 ) -> Tensor:
     """The sum over candidates of share * unit * words, for each view; shape (out, views * in, ...), differentiable.
 
@@ -108,10 +110,12 @@ def summed_weights(
         rms: the root mean square of the inputs, a scalar.
         inputs: word width -> inputs, whose steps are not learned.
         gains: factors of the units, shape (candidates, out), without gradient; None for 1.
+        by: what adds, on other devices; None for this module's loops.
     """
     gains = latent.new_empty((0, 0)) if gains is None else gains.detach().to(latent.dtype)
     steps = torch.stack([inputs[bits].step.detach() for bits in of.widths]).to(latent.dtype)
-    result: Tensor = _Summed.apply(latent, shares, rms.to(latent.dtype), steps, of, surrogates, gains)  # type: ignore[no-untyped-call]
+    adds: Any = by or _Summed
+    result: Tensor = adds.apply(latent, shares, rms.to(latent.dtype), steps, of, surrogates, gains)
     return result
 
 

@@ -23,7 +23,7 @@ from search.layers.operators import Inputs, Surrogates
 from search.layers.operators.surrogates import sign_slope
 from search.layers.quantisers import mean_magnitude
 from search.layers.quantize import weight_rms
-from search.layers.weight_kernels import BINARY, MULTIPLICATION_FREE, UNIFORM, Sum
+from search.layers.weight_kernels import BINARY, MULTIPLICATION_FREE, UNIFORM, Sum, summed_weights
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,7 @@ def summed_by_products(
         >>> summed_by_products(latent, torch.ones(1), torch.tensor(1.0), inputs, of, Surrogates()).tolist()
         [[0.20000000298023224, -0.20000000298023224]]
     """
-    gains = latent.new_empty((0, 0)) if gains is None else gains.detach().to(latent.dtype)
-    steps = torch.stack([inputs[bits].step.detach() for bits in of.widths]).to(latent.dtype)
-    result: Tensor = _Summed.apply(latent, shares, rms.to(latent.dtype), steps, of, surrogates, gains)  # type: ignore[no-untyped-call]
-    return result
+    return summed_weights(latent, shares, rms, inputs, of, surrogates, gains, by=_Summed)
 
 
 class _Summed(torch.autograd.Function):

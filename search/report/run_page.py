@@ -143,7 +143,7 @@ def on_chips(results: Mapping[str, Any]) -> list[str]:
 
 
 def _about_uniform(points: Sequence[Point], measure: Measure) -> list[str]:
-    """Energy and test value of the uniform networks, as a sentence; none where there are none."""
+    """Energy and test value of the uniform networks, as one sentence; empty without uniform networks."""
     parts = []
     for candidate in dict.fromkeys(p["candidate"] for p in points):
         same = [p for p in points if p["candidate"] == candidate]

@@ -43,7 +43,7 @@ class Epoch:
 
     keep: Callable[[], None] = _nothing
     steps: int = 0
-    """Batches that have been learned from; in an epoch that is resumed not 0 at its begin."""
+    """Batches that have been learned from; in an epoch that is resumed not 0 at its start."""
 
     counts: dict[str, int] = field(default_factory=dict)
     """What else has been counted in the epoch so far, and is needed to resume it."""
@@ -85,7 +85,7 @@ def epochs(
 ) -> Iterator[Epoch]:
     """The epochs that a stage has still to do, to iterate over.
 
-    Restores `parts` first. Behind each epoch's body, its record and the state of `parts` are made safe on disk; in an
+    Restores `parts` first. After each epoch's body, its record and the state of `parts` are made safe on disk; in an
     epoch every `KEPT_EVERY` seconds. Torch's random state is set again for each epoch, from `seed`, and kept with an
     epoch that has begun. So a resumed stage draws what it would have drawn.
 
@@ -172,11 +172,11 @@ def batches(
 ) -> Iterator[Batch]:
     """Shuffled batches of images and labels; order and augmentation depend on `seed` and `epoch` alone.
 
-    The few images behind the last whole batch are left out of this epoch, so that no batch is too small to normalise.
+    Images after the last whole batch are left out of this epoch, so that no batch is too small to normalise.
 
     Args:
         images: how many of the split's images the epoch has, the first in its order; None for all.
-        first: how many batches to leave out at the begin.
+        first: how many batches to leave out at the start.
     """
     generator, device = torch.Generator().manual_seed(_stream(seed, epoch)), split.labels.device
     order = torch.randperm(len(split), generator=generator)

@@ -104,7 +104,7 @@ class ConversionErrors(nn.Module):
 def spread_out(number: int, positions: int, turn: int, device: torch.device) -> Tensor:
     """Positions that are spread evenly over all, others in each turn.
 
-    They are multiples of the golden ratio modulo 1, which are spread evenly over rows and columns of an image.
+    They are the fractional parts of multiples of the golden ratio, which lie evenly in rows and columns of an image.
 
     Example:
         >>> spread_out(4, 1000, 0, torch.device("cpu")).tolist()
