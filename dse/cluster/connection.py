@@ -88,8 +88,6 @@ class Connection:
         self._address, self._notify = parse_address(text), notify
         self._stack = ExitStack()
         self._cluster: Cluster | None = None
-        self.gpu = False
-        """Whether tasks need a GPU: workers that are started here then have the resource of that name."""
 
     def __enter__(self) -> Connection:
         return self
@@ -111,7 +109,7 @@ class Connection:
         if self._cluster is None:
             _import_dask()
             address = self._address
-            client = self._stack.enter_context(_started(address, self.gpu) if address.workers else _joined(address))
+            client = self._stack.enter_context(_started(address) if address.workers else _joined(address))
             cluster = Cluster(address.text, client, address.workers, self._notify)
             if cluster.processes is None:
                 _check_workers(cluster)
@@ -151,7 +149,7 @@ def _joined(address: Address) -> Iterator[Any]:
 
 
 @contextmanager
-def _started(address: Address, gpu: bool) -> Iterator[Any]:
+def _started(address: Address) -> Iterator[Any]:
     """A client of new processes of this machine, which end with this one, however that ends."""
     import dask
     from distributed import Client, LocalCluster
@@ -177,7 +175,7 @@ def _started(address: Address, gpu: bool) -> Iterator[Any]:
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",  # a port that is free
             scheduler_kwargs={"dashboard": False},
-            resources={"GPU": 1} if gpu else None,
+            resources={"GPU": 1},  # a label: whether there is one, a stage that needs it finds
             env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
     try:

@@ -134,7 +134,7 @@ def _problems(row: Row) -> Iterator[tuple[str, str, str]]:
         yield "utilisation", f"found {row['utilisation']}", "a share above 0, at most 1"
     compute = row["n_ops"] * row["e_op_pj"]
     # With remainders Timeloop charges the operations of an average unit, rounded, which are more or fewer.
-    exact = not str(row["engine"]).startswith("timeloop") or not _REMAINDER.search(row["mapping"] or "")
+    exact = str(row["engine"]).startswith("native") or not _REMAINDER.search(row["mapping"] or "")
     if exact and not math.isclose(row["e_compute_pj"], compute, rel_tol=_RELATIVE, abs_tol=_ROUNDED):
         yield "e_compute_pj", f"found {row['e_compute_pj']!r}", f"n_ops times e_op_pj, {compute!r}"
     if row["e_tx_on_chip_pj"] > row["e_tx_pj"] * (1 + _RELATIVE) + _ROUNDED:

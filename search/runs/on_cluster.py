@@ -65,8 +65,8 @@ def do_on_cluster(
     sent.__dict__["passes_each"] = leading.passes_each
     try:
         _check_workers(cluster, sent, session)
-        with _Hands(cluster, sent, session).opened() as hands:
-            do_with(hands, leading, stages, on_entry)
+        with _ClusterExecutor(cluster, sent, session).opened() as executor:
+            do_with(executor, leading, stages, on_entry)
     finally:  # what is still at work ends at its next epoch, for it has no place to write to
         attempts.close_session(leading)
 
@@ -101,8 +101,8 @@ def _gpus(dask_worker: Any) -> float:
     return float(dask_worker.state.total_resources.get("GPU", 0))
 
 
-class _Hands:
-    """The workers of a cluster, as those that do stages."""
+class _ClusterExecutor:
+    """The workers of a cluster, as an executor of stages."""
 
     def __init__(self, cluster: Cluster, run: Run, session: str) -> None:
         self._cluster, self._run, self._session = cluster, run, session
@@ -112,7 +112,7 @@ class _Hands:
         self._tasks: Tasks[Stage] = Tasks(cluster, None if run.config.device == "cpu" else {"GPU": 1})
 
     @contextmanager
-    def opened(self) -> Iterator[_Hands]:
+    def opened(self) -> Iterator[_ClusterExecutor]:
         client = self._cluster.client
         client.subscribe_topic(self._topic, lambda event: self._tasks.tell(event[1]))
         try:
@@ -135,7 +135,7 @@ class _Hands:
         job = _Job(self._run, stage, self._session, self._run.config.threads or torch.get_num_threads(), self._topic)
         self._tasks.begin(stage, _attempt, job)
 
-    def hear(self) -> Iterable[tuple[Stage, Record | None]]:
+    def wait(self) -> Iterable[tuple[Stage, Record | None]]:
         found = self._tasks.wait(1.0)
         if found is None:
             return []

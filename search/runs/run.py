@@ -150,7 +150,6 @@ def do_run(run: Run, on_progress: OnProgress, jobs: int | None = None, limit: Li
         def work(left: Sequence[Stage], on_entry: OnProgress) -> None:
             processes = min(default_jobs(run.config) if jobs is None else jobs, len(left))
             if connection is not None:
-                connection.gpu = run.config.device != "cpu"
                 do_on_cluster(connection.cluster, run, leading, left, on_entry)
             elif processes > 1:
                 do_side_by_side(run, left, processes, lock, on_entry)

@@ -38,8 +38,8 @@ class Lock:
         self._descriptor = inherited.detach()
 
 
-class Hands(Protocol):
-    """Who does stages: processes of this machine, or the workers of a cluster."""
+class Executor(Protocol):
+    """What does stages: processes of this machine, or the workers of a cluster."""
 
     def free(self) -> bool:
         """Whether another stage can be begun."""
@@ -50,7 +50,7 @@ class Hands(Protocol):
     def begin(self, stage: Stage) -> None:
         """Has a stage done; what it needs is finished."""
 
-    def hear(self) -> Iterable[tuple[Stage, Record | None]]:
+    def wait(self) -> Iterable[tuple[Stage, Record | None]]:
         """Waits for entries of stages, as `do_stage` gives them, and None at the end of a stage; perhaps for nothing.
 
         Raises:
@@ -89,20 +89,20 @@ def do_side_by_side(
             worker.process.join()
 
 
-def do_with(hands: Hands, run: Run, stages: Sequence[Stage], on_entry: Callable[[Stage, Record], None]) -> None:
+def do_with(executor: Executor, run: Run, stages: Sequence[Stage], on_entry: Callable[[Stage, Record], None]) -> None:
     """Has `stages` done, each as soon as somebody is free and what it needs is done; arguments as above."""
     waiting = list(stages)
-    while waiting or hands.busy():
-        while hands.free() and (stage := _ready(run, waiting, hands.busy())):
+    while waiting or executor.busy():
+        while executor.free() and (stage := _ready(run, waiting, executor.busy())):
             waiting.remove(stage)
-            hands.begin(stage)
-        for stage, entry in hands.hear():
+            executor.begin(stage)
+        for stage, entry in executor.wait():
             if entry is not None:
                 on_entry(stage, entry)
 
 
 class _Workers:
-    """Processes of this machine, as hands."""
+    """Processes of this machine, as an executor."""
 
     def __init__(self, workers: Sequence[_Worker]) -> None:
         self._idle = list(workers)
@@ -119,7 +119,7 @@ class _Workers:
         worker.tell(stage)
         self._busy[worker.pipe] = worker, stage
 
-    def hear(self) -> Iterator[tuple[Stage, Record | None]]:
+    def wait(self) -> Iterator[tuple[Stage, Record | None]]:
         for pipe in connection.wait(list(self._busy)):
             worker, stage = self._busy[pipe]
             entry = worker.hear()

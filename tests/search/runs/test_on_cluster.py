@@ -7,15 +7,18 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from dse.cluster.connection import Connection
 from dse.core.errors import InputError
 from dse.table.cost_table import CostTable
 from search.runs import attempts
 from search.runs.config import RunConfig
+from search.runs.on_cluster import _check_workers, _gpus
 from search.runs.run import do_run, open_run
 from search.runs.stages import Run
 from tests.search.runs.test_run import Process, assert_same, config, start, table
@@ -70,11 +73,23 @@ def test_a_worker_that_does_not_see_the_folder(
         do_run(run, lambda stage, record: None, connection=connection)
 
 
-def test_a_gpu_is_asked_of_workers_that_have_one(
+def test_a_gpu_is_asked_of_workers_that_have_one(config: RunConfig, table: CostTable, tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", replace(config, device="cuda"), table, elsewhere=True)
+    answers: dict[str, object] = {"a": 0.0, "b": OSError()}
+    cluster: Any = SimpleNamespace(name="tcp://x:1", asked=lambda what, *_: answers if what is _gpus else {})
+    with pytest.raises(InputError, match=r"^--cluster tcp://x:1: no worker has the resource GPU; start `dask worker"):
+        _check_workers(cluster, run, "")
+    answers["c"] = 1.0
+    _check_workers(cluster, run, "")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_processes_of_this_machine_take_its_gpu(
     config: RunConfig, table: CostTable, tmp_path: Path, connection: Connection
 ) -> None:
+    assert connection.cluster.workers  # is open before the device is known
     run = open_run(tmp_path / "run", replace(config, device="cuda"), table, elsewhere=True)
-    with pytest.raises(InputError, match=r"^--cluster local:2: no worker has the resource GPU; start `dask worker"):
+    with pytest.raises(InputError, match="cuda"):
         do_run(run, lambda stage, record: None, connection=connection)
 
 
