@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from search.layers.choice import Choice
 from search.layers.in_memory.adc import rounds
 from search.layers.mixed_layer import MixedLayer
 from search.sensitivity.measure import Batch, Subject
@@ -23,8 +24,11 @@ BATCH = 64
 """Images in a step."""
 
 
-def wanted(layer: MixedLayer) -> list[str]:
-    """Candidates of a layer that are calibrated: all but those of the typical operator whose sums are exact."""
+def wanted(layer: Choice) -> list[str]:
+    """Candidates of a layer that are calibrated: all but those of the typical operator whose sums are exact.
+
+    A product of activations has no weights that could be fitted, and typical candidates only.
+    """
     return [c.name for c in layer.candidates if c.operator != "typical" or rounds(c)]
 
 
@@ -45,11 +49,12 @@ def calibrate(
     Returns:
         The weights by candidate, and for each candidate the error on the other half before and after; 0 to 1.
     """
-    if steps < 1 or not candidates:
+    own = subject.layers[layer]
+    if steps < 1 or not candidates or not isinstance(own, MixedLayer):
         return {}, {}
     inputs, outputs = captured(subject, batch[0], layer)
     half, free = max(1, len(inputs) // 2), normalised_behind(subject, batch[0][:64], layer)
-    last = isinstance(subject.layers[layer].layer, nn.Linear)
+    last = isinstance(own.layer, nn.Linear)
 
     def error(mixed: MixedLayer, x: Tensor, target: Tensor) -> Tensor:
         y = mixed(x)
@@ -58,7 +63,7 @@ def calibrate(
     found: dict[str, Tensor] = {}
     errors: dict[str, tuple[float, float]] = {}
     for name in candidates:
-        mixed = copy.deepcopy(subject.layers[layer])
+        mixed = copy.deepcopy(own)
         mixed.fixed = [c.name for c in mixed.candidates].index(name)
         noisy = rounds(mixed.candidates[mixed.fixed])
         mixed.train()

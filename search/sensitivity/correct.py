@@ -36,13 +36,14 @@ class Measurements:
     Args:
         increases, costs: one array a layer, as `search.knapsack.front` takes them.
         evaluate: loss and metric on held-out images of each of some choices, in their order.
-        fixed: layers without a choice.
+        uniform: see `uniform_choices`.
     """
 
     def __init__(self, increases: Sequence[FloatArray], costs: Sequence[FloatArray],
                  evaluate: Callable[[Sequence[Choice]], Sequence[tuple[float, float]]],
-                 fixed: Collection[int] = ()) -> None:  # fmt: skip
-        self.increases, self.costs, self.fixed, self._evaluate = list(increases), list(costs), fixed, evaluate
+                 uniform: Sequence[Sequence[int]] | None = None) -> None:  # fmt: skip
+        self.increases, self.costs, self._evaluate = list(increases), list(costs), evaluate
+        self.uniform = _itself(self.costs) if uniform is None else uniform
         self.known: dict[Choice, Measured] = {}
 
     def __call__(self, choice: Sequence[int]) -> Measured:
@@ -64,19 +65,20 @@ class Measurements:
         return float(sum(a[i] for a, i in zip(arrays, choice, strict=True)))
 
 
-def uniform_choices(costs: Sequence[FloatArray], fixed: Collection[int] = ()) -> dict[int, Choice]:
+def uniform_choices(costs: Sequence[FloatArray], uniform: Sequence[Sequence[int]] | None = None) -> dict[int, Choice]:
     """The uniform choices: those with one candidate in every layer, that is, with a mapping of every layer.
 
     Args:
         costs: one array a layer, inf for what a layer cannot have.
-        fixed: layers without a choice, as those that are left out of the search: they keep what they have.
+        uniform: what each layer has where the network has a candidate in all layers: that one, if it is not given.
+            Layers without a choice keep what they have, and products of activations have the typical operator.
 
     Returns:
         by the index of the candidate.
     """
     found: dict[int, Choice] = {}
     for j in range(len(costs[0])):
-        choice = tuple(int(c.argmin()) if i in fixed else j for i, c in enumerate(costs))
+        choice = tuple(has[j] for has in (_itself(costs) if uniform is None else uniform))
         if j in choice and all(np.isfinite(c[k]) for c, k in zip(costs, choice, strict=True)):
             found[j] = choice
     return found
@@ -96,7 +98,7 @@ def correct(measure: Measurements, budget: float, tries: int = 24) -> Measured:
     """
     solution = front(measure.increases, measure.costs).within(budget)
     limit = budget * (1 + 1e-9)
-    uniforms = [c for c in uniform_choices(measure.costs, measure.fixed).values() if measure.cost(c) <= limit]
+    uniforms = [c for c in uniform_choices(measure.costs, measure.uniform).values() if measure.cost(c) <= limit]
     best = min(measure.all([solution, *uniforms]), key=_rank)
     left = tries
     mixes = [m for m in _mixes(measure, budget) if m not in measure.known][: tries // 2] if tries > 1 else []
@@ -120,7 +122,7 @@ def _mixes(measure: Measurements, budget: float) -> list[Choice]:
     """Solutions of the knapsack with two candidates only, those of the least predicted loss first."""
     found: dict[Choice, float] = {}
     for pair in itertools.combinations(range(len(measure.costs[0])), 2):
-        costs = [_only(c, pair) for c in measure.costs]
+        costs = [_only(c, {has[j] for j in pair}) for c, has in zip(measure.costs, measure.uniform, strict=True)]
         if any(not np.isfinite(c).any() for c in costs) or sum(float(c.min()) for c in costs) > budget:
             continue
         choice = tuple(choose([-v for v in measure.increases], costs, budget))
@@ -128,10 +130,14 @@ def _mixes(measure: Measurements, budget: float) -> list[Choice]:
     return sorted(found, key=lambda choice: (found[choice], choice))
 
 
-def _only(costs: FloatArray, kept: Sequence[int]) -> FloatArray:
+def _only(costs: FloatArray, kept: Collection[int]) -> FloatArray:
     result = np.full_like(costs, np.inf)
     result[list(kept)] = costs[list(kept)]
     return result
+
+
+def _itself(costs: Sequence[FloatArray]) -> list[range]:
+    return [range(len(row)) for row in costs]
 
 
 def _exchanges(measure: Measurements, choice: Choice, limit: float) -> list[Choice]:

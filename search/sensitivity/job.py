@@ -29,7 +29,7 @@ from search.data.sets import Dataset
 from search.knapsack import Front, check_budget, front
 from search.layers.mixed_layer import MixedLayer
 from search.sensitivity.correct import Measured, Measurements, correct, uniform_choices
-from search.sensitivity.measure import Subject, mixed_layers, rows_of, task_of
+from search.sensitivity.measure import Subject, measured_choices, mixed_layers, rows_of, task_of
 from search.sensitivity.sensitivities import FloatArray, Sensitivities
 from search.sensitivity.study import Settings, Study, digest
 from search.supernet import SearchableNetwork
@@ -139,9 +139,9 @@ class Job:
     @functools.cached_property
     def costs(self) -> list[FloatArray]:
         """For each layer of the sensitivities the cost of each candidate; inf for what a layer cannot have."""
-        s, table, layers = self.sensitivities, self.table, mixed_layers(self.model)
+        s, table, layers = self.sensitivities, self.table, measured_choices(self.model)
         if self.quantity == "size":
-            weights = [layers[name].layer.weight.numel() for name in s.layers]
+            weights = [m.layer.weight.numel() if isinstance(m := layers[n], MixedLayer) else 0 for n in s.layers]
             return size_shares(weights, [layers[name].candidates for name in s.layers], s.candidates)
         return s.costs(shares(table, self.quantity, self.transmission), table.layers, table.candidates)
 
@@ -166,7 +166,7 @@ class Job:
     def uniforms(self) -> list[Solution]:
         """One candidate in all layers, for each that all layers can have; from dear to cheap."""
         measure, names = self.measurements, self.sensitivities.candidates
-        choices = uniform_choices(measure.costs, measure.fixed)
+        choices = uniform_choices(measure.costs, measure.uniform)
         measured = zip(choices, measure.all(list(choices.values())), strict=True)
         found = [self._solution(names[j], None, m) for j, m in measured]
         return sorted(found, key=lambda s: s.cost, reverse=True)

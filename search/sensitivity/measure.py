@@ -19,6 +19,7 @@ from search.costs import Quantity
 from search.data.sets import Split
 from search.layers.choice import Choice
 from search.layers.mixed_layer import MixedLayer
+from search.layers.mixed_product import MixedProduct, Operand
 from search.sensitivity.crew import Crew
 from search.sensitivity.replay import Replay
 from search.sensitivity.sensitivities import Sensitivities
@@ -159,11 +160,11 @@ class Subject:
 
     def __init__(self, model: SearchableNetwork, reference: str = "T8", calibrated: Calibrated | None = None) -> None:
         self.model, self.reference, self.calibrated = model, reference, calibrated or {}
-        self.layers = mixed_layers(model)
+        self.layers = measured_choices(model)
         names = dict.fromkeys(c.name for layer in self.layers.values() for c in layer.candidates)
         if reference not in names:
             raise unknown("reference", "candidate", reference, names)
-        self._own = {name: layer.layer.weight.detach().clone() for name, layer in self.layers.items()}
+        self._own = {n: layer.layer.weight.detach().clone() for n, layer in mixed_layers(model).items()}
 
     @contextmanager
     def measured(self) -> Iterator[None]:
@@ -173,12 +174,15 @@ class Subject:
         norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         fixed = [(choice, choice.fixed) for choice, _ in self.model.choices()]
         momenta = [(norm, norm.momentum) for norm in norms]
-        scales = [(layer.scale, layer.scale.momentum) for layer in self.layers.values()]
-        weights = [(layer.layer.weight, layer.layer.weight.data) for layer in self.layers.values()]
+        operands = [m for m in self.model.modules() if isinstance(m, Operand)]
+        layers = mixed_layers(self.model).values()
+        quantisers = [layer.scale for layer in layers] + [operand.scale for operand in operands]
+        scales = [(scale, scale.momentum) for scale in quantisers]
+        weights = [(layer.layer.weight, layer.layer.weight.data) for layer in layers]
         self.model.eval()
         try:
-            for norm in norms:
-                norm.train()
+            for part in (*norms, *operands):
+                part.train()
             for scale, _ in scales:
                 scale.train()
                 scale.momentum = 1.0
@@ -202,6 +206,8 @@ class Subject:
         """Gives a layer a candidate, with the weights that were calibrated for it if there are such and they count."""
         layer = self.layers[name]
         layer.fixed = [c.name for c in layer.candidates].index(candidate)
+        if isinstance(layer, MixedProduct):
+            return
         fitted = self.calibrated.get(name, {}) if calibrated else {}
         weight = fitted.get(candidate, self._own[name])
         if layer.layer.weight.data_ptr() != weight.data_ptr():
@@ -397,15 +403,21 @@ def mixed_layers(model: SearchableNetwork) -> dict[str, MixedLayer]:
     return {name: layer for name, layer in model.network.named_modules() if isinstance(layer, MixedLayer)}
 
 
+def measured_choices(model: SearchableNetwork) -> dict[str, MixedLayer | MixedProduct]:
+    """Module name -> what is measured there: a mixed layer, or a product of activations (``attn.matmul_1``)."""
+    kinds = MixedLayer | MixedProduct
+    return {name: choice for name, choice in model.network.named_modules() if isinstance(choice, kinds)}
+
+
 def rows_of(model: SearchableNetwork) -> dict[str, str]:
     """Layer of the table -> module, of the layers that are measured."""
-    layers = mixed_layers(model)
+    layers = measured_choices(model)
     return {row: module for row, module in model._rows.items() if module in layers}
 
 
 def constant_rows(model: SearchableNetwork, reference: str) -> dict[str, str]:
     """Layer of the table -> its candidate, of what is not measured: the reference, or the first that it can have."""
-    layers = mixed_layers(model)
+    layers = measured_choices(model)
     return {
         row: _constant(model._mixed[module], reference) for row, module in model._rows.items() if module not in layers
     }
@@ -415,7 +427,7 @@ def constant_cost(model: SearchableNetwork, reference: str, quantity: Quantity) 
     """What the layers of `constant_rows` cost together, in shares of the all-typical 8-bit network."""
     total = 0.0
     for choice, costs in model.choices(quantity):
-        if not isinstance(choice, MixedLayer):
+        if not isinstance(choice, MixedLayer | MixedProduct):
             total += float(costs[[c.name for c in choice.candidates].index(_constant(choice, reference))])
     return total
 
@@ -423,7 +435,7 @@ def constant_cost(model: SearchableNetwork, reference: str, quantity: Quantity) 
 def fix_others(model: SearchableNetwork, reference: str) -> None:
     """Fixes what is not measured at the candidates of `constant_rows`."""
     for choice, _ in model.choices():
-        if not isinstance(choice, MixedLayer):
+        if not isinstance(choice, MixedLayer | MixedProduct):
             choice.fix([c.name for c in choice.candidates].index(_constant(choice, reference)))
 
 

@@ -13,7 +13,7 @@ from dse.core.errors import InputError, unknown
 from search.costs import Quantity
 from search.data.sets import Split
 from search.knapsack import Front, check_budget, front
-from search.sensitivity.measure import LossOf, Subject, Task, constant_cost, held_out, measure, mixed_layers, right
+from search.sensitivity.measure import LossOf, Subject, Task, constant_cost, held_out, measure, measured_choices, right
 from search.sensitivity.sensitivities import FloatArray, Sensitivities
 from search.supernet import SearchableNetwork
 
@@ -134,7 +134,7 @@ def assignment_front(model: SearchableNetwork, found: Sensitivities, quantity: Q
         Traceback (most recent call last):
         dse.core.errors.InputError: energy budget: 0.01 is below the cheapest assignment (allowed: at least 0...)
     """
-    layers, costs = mixed_layers(model), {}
+    layers, costs = measured_choices(model), {}
     if odd := sorted(set(layers) ^ set(found.layers)):
         raise InputError("sensitivities", f"do not fit the network in {', '.join(odd)}", list(layers))
     of_module = {id(layer): values for layer, values in model.choices(quantity)}

@@ -31,7 +31,7 @@ class Sensitivities:
         network: its name.
         reference: the candidate that all other layers have.
         reference_loss: of the network with the reference in every layer; reference_accuracy: likewise, 0 to 1.
-        layers: modules that have a candidate, in the order in which they are computed.
+        layers: modules and products of activations that have a candidate, in the order in which they are computed.
         candidates: names.
         losses: shape (layers, candidates); inf where a layer cannot have a candidate.
         accuracies: of the same shape, nan where a layer cannot have a candidate.
@@ -39,8 +39,8 @@ class Sensitivities:
         images: held-out images per measurement.
         settings: what else decided the numbers: seed, calibration, data, weights, energies' origin.
         loss, metric: their names; `losses` and `accuracies` are of them.
-        constant: layer of a cost table -> candidate, for what is not measured and always has this one: products of
-            activations, lookups, layers of volumes. They are no part of `rows`.
+        constant: layer of a cost table -> candidate, for what is not measured and always has this one: lookups,
+            layers of volumes. They are no part of `rows`.
     """
 
     network: str

@@ -29,6 +29,7 @@ from dse.core.files import system_errors, write_atomically, write_json
 from dse.table.store import content_key
 from search.data.sets import Dataset
 from search.layers.mixed_layer import MixedLayer
+from search.layers.mixed_product import MixedProduct
 from search.sensitivity.calibrate import Fitting, fit_layer, wanted
 from search.sensitivity.correct import Choice, Measurements
 from search.sensitivity.crew import Crew
@@ -195,8 +196,24 @@ class Study:
         allowed = [np.array([name in names for name in found.candidates]) for names in own]
         costs = [np.where(ok, row, np.inf) for ok, row in zip(allowed, costs, strict=True)]
         values = [increase + penalty for increase, penalty in zip(found.increases(), penalties, strict=True)]
-        fixed = [i for i, names in enumerate(own) if len(names) == 1]
-        return Measurements(values, costs, evaluate, fixed)
+        return Measurements(values, costs, evaluate, [self._uniform(layer) for layer in found.layers])
+
+    def _uniform(self, layer: str) -> list[int]:
+        """The index of what a layer has where the network has each candidate of the sensitivities in all layers.
+
+        A layer without a choice keeps what it has. A product of activations has the typical operator at as many
+        bits, or the reference.
+        """
+        names, choice = list(self.sensitivities.candidates), self._plain.layers[layer]
+        if len(choice.candidates) == 1:
+            return [names.index(choice.candidates[0].name)] * len(names)
+        if not isinstance(choice, MixedProduct):
+            return list(range(len(names)))
+        known = {c.name: c for part in self._plain.layers.values() for c in part.candidates}
+        typical = {c.bits: c.name for c in reversed(choice.candidates)}
+        own = {c.name for c in choice.candidates}
+        reference = self._plain.reference_of(layer)
+        return [names.index(name if name in own else typical.get(known[name].bits, reference)) for name in names]
 
     def names(self, choice: Choice) -> dict[str, str]:
         """Module -> candidate."""

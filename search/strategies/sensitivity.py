@@ -11,7 +11,7 @@ from search.costs import Quantity
 from search.objective import EnergyBudget, LatencyBudget, Regulariser, WeightedEnergy
 from search.sensitivity.correct import Choice, correct
 from search.sensitivity.crew import default_processes
-from search.sensitivity.measure import constant_cost, fix_others, mixed_layers, task_of
+from search.sensitivity.measure import constant_cost, fix_others, measured_choices, mixed_layers, task_of
 from search.sensitivity.sensitivities import FloatArray, Sensitivities
 from search.sensitivity.study import Settings, Study
 from search.strategies.learner import Learner
@@ -35,11 +35,11 @@ def sensitivity(learner: Learner[Sensitivity]) -> list[Record]:
     for epoch in learner.epochs(1):
         study = study_of(learner)
         found, (best, loss) = study.sensitivities, _solve(learner, study)
-        names, layers = study.names(best), mixed_layers(model)
-        for name, mixed in layers.items():
+        names = study.names(best)
+        for name, mixed in measured_choices(model).items():
             mixed.fix([c.name for c in mixed.candidates].index(names[name]))
         fix_others(model, found.reference)
-        study.load_calibrated(layers, names)
+        study.load_calibrated(mixed_layers(model), names)
         renew_statistics(model, batches(data.train, min(256, len(data.train)), learner.seed, 0))
         epoch.losses.append(torch.tensor(found.reference_loss))
         epoch.record.update(
@@ -94,7 +94,7 @@ def _weights(regulariser: Regulariser) -> dict[Quantity, float]:
 def _costs(model: SearchableNetwork, found: Sensitivities, quantity: Quantity) -> list[FloatArray]:
     """The costs of each layer's candidates, in the order of the sensitivities."""
     by_layer = dict(zip((id(layer) for layer, _ in model.choices(quantity)), model.choices(quantity), strict=True))
-    layers, result = mixed_layers(model), []
+    layers, result = measured_choices(model), []
     for name in found.layers:
         mixed, costs = by_layer[id(layers[name])]
         row = np.full(len(found.candidates), np.inf)

@@ -75,8 +75,10 @@ def test_a_candidate_without_a_mapping_is_no_uniform() -> None:
 
 def test_a_layer_without_a_choice_keeps_what_it_has_in_uniform_assignments() -> None:
     costs = [np.array([1.0, 0.5, np.inf]), np.array([1.0, np.inf, np.inf])]
-    assert uniform_choices(costs, fixed=[1]) == {0: (0, 0), 1: (1, 0)}
+    assert uniform_choices(costs, uniform=[[0, 1, 2], [0, 0, 0]]) == {0: (0, 0), 1: (1, 0)}
     losses = {(0, 0): 0.0, (1, 0): 1.0}
     increases = [np.array([0.0, 0.1, 0.0]), np.zeros(3)]
-    measure = Measurements(increases, costs, lambda choices: [(losses[c], 0.0) for c in choices], fixed=[1])
+    measure = Measurements(
+        increases, costs, lambda choices: [(losses[c], 0.0) for c in choices], [[0, 1, 2], [0, 0, 0]]
+    )
     assert correct(measure, 2.0, 0).choice == (0, 0) and correct(measure, 1.5, 0).choice == (1, 0)
