@@ -144,7 +144,14 @@ def specialised(value: Any, variables: Mapping[str, Any], free: Collection[str],
                 return ast.parse(found, mode="eval").body
             return ast.Constant(found)
 
-    return ast.unparse(Replace().visit(copy.deepcopy(tree)))
+    found = Replace().visit(copy.deepcopy(tree))
+    names = [node for node in ast.walk(found) if isinstance(node, ast.Name)]
+    own = {node.id for node in names if isinstance(node.ctx, ast.Store)}  # of a list comprehension
+    unknown = sorted({node.id for node in names} - own - {*free, *FUNCTIONS, *CONSTANTS})
+    if unknown:
+        allowed = sorted({*map(str, variables), *free})
+        raise InputError(where, f"unknown name {unknown[0]} in expression {value!r}", allowed)
+    return ast.unparse(found)
 
 
 def _names(text: Any, variables: Mapping[str, Any]) -> set[str]:

@@ -88,6 +88,7 @@ def test_an_accumulator_may_be_as_wide_as_the_sums_of_a_layer_need(tmp_path: Pat
 
 @pytest.mark.parametrize("width, problem", [
     ("reductions + 1", r"psum_bits: unknown name reductions in .*allowed: bits, reduction\)"),
+    ("reduction + wide", r"psum_bits: unknown name wide in .*allowed: bits, reduction\)"),
     ("reduction - 1", r"psum_bits: found 0"),
     ("reduction / 2", r"psum_bits: found 0.5"),
     ("wide", r"psum_bits: found 'wide'"),
