@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -120,10 +121,14 @@ _CALLS = 256  # of which a checkpointed layer may compute the output again
 
 @dataclass(frozen=True)
 class _Call:
-    """A call in training mode: the batch's root mean square, the running one behind it, whether words were signed."""
+    """A call in training mode: the batch's root mean square, the running one behind it, whether words were signed.
 
-    batch: Tensor
-    rms: Tensor
+    On a CPU both are plain numbers. Hundreds of small tensors that outlive their step would lie between the large ones
+    that a step frees, and the C library's allocator does not use such memory again: a process grew by 30 MB a step.
+    """
+
+    batch: Tensor | float
+    rms: Tensor | float
     signed: bool
 
 
@@ -193,7 +198,7 @@ class ActivationScale(nn.Module):
             if not self.signed:
                 self._watch(x)
         rms = self.rms.clone()
-        self._recent.append(_Call(batch, rms, bool(self.signed)))
+        self._recent.append(_Call(_kept(batch), _kept(rms), bool(self.signed)))
         return rms
 
     def _begin(self, x: Tensor, batch: Tensor) -> None:
@@ -242,12 +247,13 @@ class ActivationScale(nn.Module):
 
     def _again(self, x: Tensor) -> Tensor:
         """What the call with the same batch returned: a checkpointed layer computes its output a second time."""
-        known = torch.stack([call.batch for call in self._recent])
+        batch = _rms(x).clamp_min(_TINY)
+        known = _stacked([call.batch for call in self._recent], batch)
         order = torch.arange(len(known), device=known.device)
-        last = (order + len(known) * (known == _rms(x).clamp_min(_TINY))).argmax()  # of equal ones the latest
+        last = (order + len(known) * (known == batch)).argmax()  # of equal ones the latest
         signs = {call.signed for call in self._recent}
         self.signed = signs.pop() if len(signs) == 1 else self._recent[int(last)].signed
-        return torch.stack([call.rms for call in self._recent])[last]
+        return _stacked([call.rms for call in self._recent], self.rms)[last]
 
     def train(self, mode: bool = True) -> Self:
         """Also reads what only a GPU knows, at the beginning and the end of an epoch."""
@@ -283,6 +289,18 @@ class ActivationScale(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_recent": deque(maxlen=_CALLS)}  # a copy has no call to repeat
+
+
+def _kept(value: Tensor) -> Tensor | float:
+    """A scalar that is kept for later steps: a number where reading it does not wait for a device."""
+    return value.item() if value.device.type == "cpu" else value
+
+
+def _stacked(values: Sequence[Tensor | float], like: Tensor) -> Tensor:
+    """What `_kept` returned, as a vector of the type and device of `like`."""
+    if not any(isinstance(value, Tensor) for value in values):
+        return torch.tensor(values, dtype=like.dtype, device=like.device)
+    return torch.stack([torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in values])
 
 
 def captured(x: Tensor) -> bool:
