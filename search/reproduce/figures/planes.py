@@ -23,7 +23,7 @@ from search.reproduce.panels import (
     summary_rows,
 )
 from search.reproduce.protocol import Panel
-from search.runs.results import Point, means, staircase, uni_operator_line
+from search.runs.results import Point, means, setting, staircase, uni_operator_line
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -33,10 +33,10 @@ _COLOURS = ("#8a5bb0", "#c04f6b", "#3b9ea8", "#7a7a2e", "#d9822b", "#5a5f9e", "#
 
 def draw_planes(data: Sequence[PanelData], by_setting: bool = False) -> Figure:
     """Axes a panel: uni-operator networks as large dots, the mean line through the paper's, the staircase of the best
-    at no more energy, every other network a marker.
+    at no more energy. Every other network is a small marker; a line joins the means of a series' lambdas or budgets.
 
     Args:
-        by_setting: a marker for each lambda or budget of a series, as in Fig. 9, instead of one a series.
+        by_setting: a look for each lambda or budget of a series, and no means, as in Fig. 9.
     """
     figure = Figure(figsize=(6.2 * len(data) + 0.6, 4.6), layout="constrained")
     for ax, panel in zip(np.atleast_1d(figure.subplots(1, len(data))), data, strict=True):
@@ -60,16 +60,19 @@ def _draw_plane(ax: Axes, panel: PanelData, by_setting: bool) -> None:
     series = [(k, v) for k, v in groups(panel) if not k.startswith("all ")] if by_setting else panel.series.items()
     for i, (label, points) in enumerate(series):
         x, y = _coordinates(points)
-        small: dict[str, Any] = {
+        look: dict[str, Any] = {
             "marker": _MARKERS[i % len(_MARKERS)],
-            "linestyle": "",
             "color": _COLOURS[i % len(_COLOURS)],
+            "mec": "white",
         }
-        if len(points) > 1 and not by_setting:
-            ax.plot(x, y, ms=5, alpha=0.45, **small)
-            ax.plot([float(np.mean(x))], [float(np.mean(y))], ms=11, mec="white", label=label, **small)
-        else:
-            ax.plot(x, y, ms=8, mec="white", label=label, **small)
+        if by_setting:
+            ax.plot(x, y, ms=8, linestyle="", label=label, **look)
+            continue
+        settings = [[p for p in points if setting(p) == own] for own in dict.fromkeys(map(setting, points))]
+        if len(settings) < len(points):
+            ax.plot(x, y, ms=5, alpha=0.45, linestyle="", **look)
+        middles = sorted(tuple(float(np.mean(values)) for values in _coordinates(own)) for own in settings)
+        ax.plot(*zip(*middles, strict=True), ms=8, lw=1, label=label, **look)
     ax.set(xlabel="energy an image / all layers T8", ylabel="test accuracy (%)")
     ax.set_title(panel.title, fontsize=10)
     ax.margins(0.08, 0.12)
