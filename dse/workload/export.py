@@ -45,6 +45,9 @@ def export_network(network: Network) -> Workload:
     recurrent layers, however they are written. Lookups in tables of parameters are layers without products. Everything
     else is in `Workload.passed_over`: kind of module or operation -> reason and places.
 
+    A layer whose inputs cannot be negative by the operations that compute them (`dse.workload.signs`), such as those
+    after a ReLU, is not `signed`. Only this run is followed: where it depends on data, another one may differ.
+
     A layer is named after the module that computes it, else after its parameter (``attention.in_proj``,
     ``rnn.weight_hh_l0``); products of two activations after the module in which they run (``attention.matmul_1``). What
     is computed again with the same name is a further layer, ``name#2``: each execution needs energy.
@@ -69,10 +72,12 @@ def export_network(network: Network) -> Workload:
     of_calls = _products(recording, plain, where)
     layers: list[Layer] = []
     names: set[str] = set()
-    for name, product in _named(recording, of_calls):
+    named = list(_named(recording, of_calls))
+    signed = {name for name, product in named if product.signed}  # all calls of a layer have one form of words
+    for name, product in named:
         unique = unused(name, names)
         names.add(unique)
-        layers.append(Layer(unique, product.kind, product.instance, image=product.image))
+        layers.append(Layer(unique, product.kind, product.instance, image=product.image, signed=name in signed))
     if not layers:
         raise InputError(where, "has no layer for the MAC array", hint="a layer multiplies by weights or activations")
     shape = network.input_shape or recording.input_shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 
 from dse.core.documents import read_yaml, readable
 from dse.core.errors import InputError, unknown
-from dse.core.schema import CONFIG, Name, Text, exactly, validated, whole
+from dse.core.schema import CONFIG, Flag, Name, Text, exactly, validated, whole
 from dse.core.shipped import data_dir
 from dse.workload.problem import Problem
 from dse.workload.shapes import IMAGE, Kind, check_instance, problem_of
@@ -34,6 +34,8 @@ class LayerEntry:
     kind: Kind = "conv"
     candidate: Text | None = None
     """Operator and precision of a network that is decided, such as MF4."""
+    signed: Flag = True
+    """Whether inputs can be negative; false after a ReLU. Candidates in memory are cheaper for inputs that cannot."""
 
 
 @validated_dataclass(frozen=True, config=CONFIG)
@@ -58,7 +60,8 @@ class Layer:
     input and M output channels each. In a product of two activations (``matmul``) the second one is in the place of the
     weights, with a group for each of the products. `candidate` is the operator and precision of the layer in a searched
     network (``MF4``); mapping ignores it. `image` has the size of the input and its padding, H, W, Hpad and Wpad, where
-    they are known (`dse.model.padding`).
+    they are known (`dse.model.padding`). `signed` says whether inputs can be negative, true where a file does not
+    say it: an array in memory then converts more sums (docs/in_memory.md).
     """
 
     name: str
@@ -66,11 +69,13 @@ class Layer:
     instance: dict[str, int] = field(hash=False)
     candidate: str | None = None
     image: dict[str, int] = field(default_factory=dict, compare=False)
+    signed: bool = True
 
     @cached_property
     def problem(self) -> Problem:
         """The layer as a Timeloop problem; an InputError for an embedding."""
-        return problem_of(self.kind, self.instance | self.image, f"layer {self.name}")
+        found = problem_of(self.kind, self.instance | self.image, f"layer {self.name}")
+        return replace(found, signed=self.signed)
 
     @property
     def macs(self) -> int:
@@ -109,7 +114,8 @@ def write_workload(workload: Workload, path: Path | str) -> None:
     """
     lines = [
         "# Layers of a network as Timeloop problems: G groups of C input and M output channels, P x Q outputs,",
-        "# R x S filters. Written by `enos export`; edit it or write your own.",
+        "# R x S filters; signed: false for inputs that are never negative.",
+        "# Written by `enos export`; edit it or write your own.",
         f"version: {VERSION}",
         f"name: {_scalar(workload.name)}",
         f"input: {list(workload.input_shape)}",
@@ -118,7 +124,8 @@ def write_workload(workload: Workload, path: Path | str) -> None:
     for layer in workload.layers:
         instance = ", ".join(f"{k}: {v}" for k, v in (layer.instance | layer.image).items())
         chosen = "" if layer.candidate is None else f", candidate: {_scalar(layer.candidate)}"
-        lines.append(f"- {{name: {_scalar(layer.name)}, kind: {layer.kind}, instance: {{{instance}}}{chosen}}}")
+        signed = "" if layer.signed else ", signed: false"
+        lines.append(f"- {{name: {_scalar(layer.name)}, kind: {layer.kind}, instance: {{{instance}}}{signed}{chosen}}}")
     if workload.passed_over:
         lines.append("passed_over:")
         lines += [f"  {_scalar(name)}: {_scalar(reason)}" for name, reason in workload.passed_over.items()]
@@ -148,7 +155,7 @@ def read_workload(path: Path | str) -> Workload:
 
 def _layer(entry: LayerEntry) -> Layer:
     instance, image = ({k: v for k, v in entry.instance.items() if (k in IMAGE) is inside} for inside in (False, True))
-    return Layer(entry.name, entry.kind, instance, entry.candidate, image)
+    return Layer(entry.name, entry.kind, instance, entry.candidate, image, entry.signed)
 
 
 def find_workload(name: Path | str) -> Path:

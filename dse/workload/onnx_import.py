@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,8 @@ def import_onnx(path: Path | str, inputs: Sequence[str] = ()) -> Workload:
 
     A layer has the name of its weights, without ``.weight``, if that is a name as torch writes it; else that of the
     torch module which the file names; else the node's. Products of two activations are named after their module
-    (``attention.matmul_1``). What has the same name again is ``name#2``.
+    (``attention.matmul_1``). What has the same name again is ``name#2``. A layer whose inputs cannot be negative by the
+    operators before it is not `signed`; in a file with branches or loops all are.
 
     Args:
         path: of the file.
@@ -92,6 +93,7 @@ def read_onnx(path: Path | str, inputs: Sequence[str] = ()) -> OnnxNetwork:
     from dse.workload.onnx_products import computes, factors
     from dse.workload.onnx_run import Run
     from dse.workload.onnx_shapes import Value
+    from dse.workload.onnx_signs import is_never_negative, never_negative_steps
 
     model = _inlined(model, path)
     opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
@@ -103,7 +105,10 @@ def read_onnx(path: Path | str, inputs: Sequence[str] = ()) -> OnnxNetwork:
     run.graph(model.graph, values)
     names: set[str] = set()
     namer = _Namer(run.steps, model.producer_name)
-    layers = []
+    proved = never_negative_steps(run.steps, [node.op_type for node in model.graph.node])
+    layers: list[OnnxLayer] = []
+    of_names: list[str] = []
+    signed: set[str] = set()  # all calls of a layer have one form of words
     for i, step in enumerate(run.steps):
         place = run.place(step.node)
         found = factors(step, run.steps, place)
@@ -115,8 +120,15 @@ def read_onnx(path: Path | str, inputs: Sequence[str] = ()) -> OnnxNetwork:
             layer = Layer(unique, one.product.kind, one.product.instance, image=one.product.image)
             _check(layer, one, place)
             layers.append(OnnxLayer(layer, step, one))
+            of_names.append(name)
+            if not is_never_negative(one.data, proved):
+                signed.add(name)
     if not layers:
         raise InputError(path, "has no layer for the MAC array", hint="a layer multiplies by weights or activations")
+    layers = [
+        replace(found, layer=replace(found.layer, signed=name in signed))
+        for name, found in zip(of_names, layers, strict=True)
+    ]
     first = next(iter(shapes.values()), ())
     return OnnxNetwork(path.stem, tuple(layers), tuple(run.steps), first, model)
 

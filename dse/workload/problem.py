@@ -39,6 +39,9 @@ class Problem:
     `image` has the size of the input and its padding (H, W, Hpad, Wpad) as the file gives them, and `letters` for each
     tensor the letter of each axis in these names, empty where there is none. No count depends on them but that of the
     padding (`dse.model.padding`), so problems that differ in nothing else are equal.
+
+    `signed` says whether the inputs can be negative: hardware may be configured for it, but what a mapping costs on
+    given hardware does not depend on it, so it is no part of equality either.
     """
 
     dimensions: tuple[str, ...]
@@ -46,6 +49,7 @@ class Problem:
     data_spaces: tuple[DataSpace, ...]
     image: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     letters: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
+    signed: bool = field(default=True, compare=False, repr=False)
 
     @cached_property
     def macs(self) -> int:

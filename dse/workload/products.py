@@ -25,6 +25,8 @@ class Product:
     label: str
     image: dict[str, int] = field(default_factory=dict)
     """The size of a convolution's input without padding, and its padding on either side, where it has a window."""
+    signed: bool = True
+    """Whether its inputs, the factor beside the weights or the first activations, can be negative."""
 
 
 # Operation -> positions of the two factors among its tensors.
@@ -100,7 +102,7 @@ def _convolution(call: Call) -> Product:
     else:
         kind = "conv3d" if axes == 3 else "conv"
     image_sizes = _image(call, instance) if kind == "conv" else {}
-    return Product(kind, instance, weight if weight.constant else None, "convolution", image_sizes)
+    return Product(kind, instance, weight if weight.constant else None, "convolution", image_sizes, _signed(image))
 
 
 def _image(call: Call, instance: dict[str, int]) -> dict[str, int]:
@@ -152,12 +154,18 @@ def _matrices(operation: str, first: Operand, second: Operand, module: str = "")
     if held[1] > held[0]:
         if second.shared:
             rows, batch = rows * batch, 1
-        return linear(rows, inner, columns, second, groups=batch)
+        return linear(rows, inner, columns, second, groups=batch, signed=_signed(first))
     if held[0] > held[1]:
         if first.shared:
             columns, batch = columns * batch, 1
-        return linear(columns, inner, rows, first, groups=batch)
-    return Product("matmul", {"N": rows, "G": batch, "C": inner, "M": columns}, None, "matmul")
+        return linear(columns, inner, rows, first, groups=batch, signed=_signed(second))
+    instance = {"N": rows, "G": batch, "C": inner, "M": columns}
+    return Product("matmul", instance, None, "matmul", signed=_signed(first))
+
+
+def _signed(operand: Operand) -> bool:
+    """Whether a factor can be negative; complex numbers can, in the matrices that stand for them."""
+    return operand.complex or not operand.never_negative
 
 
 def _held(operand: Operand) -> int:
@@ -170,8 +178,11 @@ def _belongs(operand: Operand, module: str) -> bool:
     return bool(operand.parameters) and all(name.startswith(f"{module}.") for name in operand.parameters)
 
 
-def linear(rows: int, inner: int, columns: int, weights: Operand, *, groups: int = 1) -> Product:
+def linear(rows: int, inner: int, columns: int, weights: Operand, *, groups: int = 1, signed: bool = True) -> Product:
     """`rows` inputs of `inner` values times weights with `columns` outputs, in each of the groups.
+
+    Args:
+        signed: whether the inputs can be negative.
 
     Example:
         >>> weights = Operand((10, 64), frozenset(["fc.weight"]), False, False, None)
@@ -179,7 +190,7 @@ def linear(rows: int, inner: int, columns: int, weights: Operand, *, groups: int
         64
     """
     sizes = {"N": rows, "G": groups, "C": inner, "M": columns, "P": 1, "Q": 1, "R": 1, "S": 1}
-    return Product("linear", sizes, weights, "linear")
+    return Product("linear", sizes, weights, "linear", signed=signed)
 
 
 def _attention(call: Call) -> tuple[Product, ...]:
@@ -188,7 +199,8 @@ def _attention(call: Call) -> tuple[Product, ...]:
     batch, rows, columns = math.prod(query[:-2]), query[-2], key[-2]
     first = {"N": rows, "G": batch, "C": query[-1], "M": columns}
     second = {"N": rows, "G": batch, "C": columns, "M": value[-1]}
-    return Product("matmul", first, None, "matmul"), Product("matmul", second, None, "matmul")
+    shares = Product("matmul", second, None, "matmul", signed=False)  # softmax gives them
+    return Product("matmul", first, None, "matmul", signed=_signed(call.operands[0])), shares
 
 
 def _bilinear(call: Call) -> Product:
@@ -250,8 +262,9 @@ def summed_product(first: Operand, second: Operand, output: Sequence[int], axes:
     elif first.complex or second.complex:
         found["N"] *= 2
     if constant is None:
-        return Product("matmul", found, None, "product")
-    return linear(found["N"], found["C"], found["M"], constant, groups=found["G"])
+        return Product("matmul", found, None, "product", signed=_signed(first))
+    signed = _signed(first if constant is second else second)
+    return linear(found["N"], found["C"], found["M"], constant, groups=found["G"], signed=signed)
 
 
 def contraction(first: Operand, second: Operand, output: Sequence[int], axes: frozenset[int]) -> int:

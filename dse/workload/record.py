@@ -18,6 +18,7 @@ import networkx
 
 from dse.core.errors import InputError
 from dse.workload.networks import Network, reason
+from dse.workload.signs import cannot_be_negative, covers_its_memory, keeps_signs, proved
 from dse.workload.written_out import written_out
 
 # torch is imported inside the functions: `dse` must start fast, and only exporting needs it.
@@ -34,6 +35,7 @@ class Operand:
         shared: whether its first axis is one matrix that was expanded.
         producer: the number of the call whose result it is; None for parameters and inputs.
         complex: whether its values are complex numbers.
+        never_negative: whether the operations that computed it prove that it has no negative value, whatever the input.
     """
 
     shape: tuple[int, ...]
@@ -42,6 +44,7 @@ class Operand:
     shared: bool
     producer: int | None
     complex: bool = False
+    never_negative: bool = False
 
     @property
     def constant(self) -> bool:
@@ -162,6 +165,7 @@ class _Origin(NamedTuple):
     parameters: frozenset[str] = frozenset()
     data: bool = False
     producer: int | None = None
+    never_negative: bool = False
 
 
 def _recorder(module: Any, where: str) -> Any:
@@ -235,7 +239,10 @@ def _recorder(module: Any, where: str) -> Any:
         def _origin(self, tensor: Any) -> _Origin:
             origin = self._origins.get(tensor, _Origin())
             written = self._written.get(_storage(tensor)) if self._written else None
-            return origin if written is None else _union([origin, written], origin.producer)
+            if written is None:
+                return origin
+            proved = origin.never_negative and written.never_negative
+            return _union([origin, written], origin.producer, proved)
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
@@ -250,7 +257,15 @@ def _recorder(module: Any, where: str) -> Any:
                     return func.decompose(*args, **kwargs)
             origins = [self._origin(t) for t in read]
             operands = tuple(
-                Operand(tuple(t.shape), o.parameters, o.data, _expanded(t), o.producer, t.is_complex())
+                Operand(
+                    tuple(t.shape),
+                    o.parameters,
+                    o.data,
+                    _expanded(t),
+                    o.producer,
+                    t.is_complex(),
+                    cannot_be_negative(t, o.never_negative),
+                )
                 for t, o in zip(read, origins, strict=True)
             )
             if func._schema.is_mutable:
@@ -275,13 +290,29 @@ def _recorder(module: Any, where: str) -> Any:
                     pointwise=torch.Tag.pointwise in func.tags,
                 )
             )
+            sure = proved(func, args, kwargs, [operand.never_negative for operand in operands])
             made = _union(origins, len(self.calls) - 1)
             for t in results:
-                self._origins[t] = made
+                self._origins[t] = made._replace(never_negative=sure and keeps_signs(t, read))
             if func._schema.is_mutable:
-                for t in results:  # a view of a larger tensor, which now has a part of these values
-                    self._written[_storage(t)] = made
+                self._overwrite(results, made, _overwritten(func, args, kwargs))
             return out
+
+        def _overwrite(self, results: list[Any], made: _Origin, written: list[Any]) -> None:
+            """Notes what a call that writes to its operands has done to them, and to all that shares their memory."""
+            for t in results:  # a view of a larger tensor, which now has a part of these values
+                storage, proved = _storage(t), self._origins[t].never_negative
+                before = self._written.get(storage)
+                if before is not None and not covers_its_memory(t):
+                    proved = proved and before.never_negative
+                self._written[storage] = made._replace(never_negative=proved)
+            for t in written:
+                if not any(
+                    t is result for result in results
+                ):  # it has values that are no result, of which nothing is known
+                    self._origins[t] = self._origin(t)._replace(never_negative=False)
+                    storage = _storage(t)
+                    self._written[storage] = self._written.get(storage, _Origin())._replace(never_negative=False)
 
     return Recorder()
 
@@ -302,10 +333,11 @@ def _argument(value: Any) -> Any:
     return None if isinstance(value, torch.Tensor) else value
 
 
-def _union(origins: list[_Origin], producer: int | None) -> _Origin:
+def _union(origins: list[_Origin], producer: int | None, never_negative: bool = False) -> _Origin:
     if any(origin.data for origin in origins):  # of data it does not matter which parameters had a part in them
-        return _Origin(data=True, producer=producer)
-    return _Origin(frozenset().union(*(origin.parameters for origin in origins)), False, producer)
+        return _Origin(data=True, producer=producer, never_negative=never_negative)
+    parameters = frozenset().union(*(origin.parameters for origin in origins))
+    return _Origin(parameters, False, producer, never_negative)
 
 
 def _storage(tensor: Any) -> Any:

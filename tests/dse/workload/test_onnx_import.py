@@ -426,3 +426,25 @@ def test_layers_are_those_of_a_workload_file(tmp_path: Path) -> None:
     found = read(tmp_path, model([node("MatMul", ["x", "fc.weight"])], {"x": [3, 8]}, {"fc.weight": [8, 4]}))
     write_workload(found, tmp_path / "w.yaml")
     assert read_workload(tmp_path / "w.yaml").layers == (Layer("fc", "linear", linear(3, 8, 4)),)
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_signs_of_inputs_are_those_of_torch(tmp_path: Path, new: bool) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.third = (nn.Conv2d(3, 3, 1) for _ in range(3))
+            self.fourth, self.fifth = nn.Conv2d(6, 3, 1), nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = F.relu6(self.first(x))
+            z = F.max_pool2d(self.second(y), 1)
+            y = torch.cat([y, F.relu(self.third(z))], 1)
+            y = torch.sigmoid(self.fourth(y)).mean((2, 3))
+            result: torch.Tensor = self.fifth(y)
+            return result
+
+    module, example = Net(), torch.zeros(1, 3, 4, 4)
+    found = import_onnx(write_torch(module, example, tmp_path / "net.onnx", new))
+    assert [layer.signed for layer in found.layers] == [True, False, True, False, False]
+    assert [layer.signed for layer in of_torch(module, example).layers] == [layer.signed for layer in found.layers]
