@@ -154,6 +154,16 @@ def specialised(value: Any, variables: Mapping[str, Any], free: Collection[str],
     return ast.unparse(found)
 
 
+def names_in(text: str) -> frozenset[str]:
+    """All names that an expression uses.
+
+    Example:
+        >>> sorted(names_in("2 * bits + (3 if signed else 0)"))
+        ['bits', 'signed']
+    """
+    return frozenset(_names(text, {}))
+
+
 def _names(text: Any, variables: Mapping[str, Any]) -> set[str]:
     """All names that an expression uses, with those of the variables that it names."""
     tree = (_arithmetic(text) or ast.Name(text.strip())) if isinstance(text, str) else ast.Constant(text)

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from dse.core import fields
 from dse.core.documents import read_yaml, readable
 from dse.core.errors import InputError, unknown
-from dse.core.expressions import evaluate, specialised
+from dse.core.expressions import evaluate, names_in, specialised
 from dse.core.schema import CONFIG, UNIQUE, Expression, Name, validated, whole
 from dse.core.shipped import data_dir
 
@@ -57,7 +58,8 @@ class Candidate:
 
     `act_bits`, `weight_bits` and `psum_bits` are the word widths of the layer's three tensors. `psum_bits`, and with it
     attributes of the compute unit, may be an expression over `reduction`, the products that are added into one output:
-    the accumulator is then configured for each layer (`at`).
+    the accumulator is then configured for each layer (`at`). These attributes, `cycles` and `own_variables` may also
+    be expressions over `signed`, 1 for a layer whose inputs can be negative and 0 for others.
     `compute_class`, `compute_attributes` and `compute_actions` describe the unit that executes one operation. `mode` is
     the computing mode, "" for the first or the only one of an accelerator; in memory, `macro` says how sums are
     converted. `cycles` are clock cycles of the array for one operation of each of its compute units, and
@@ -77,8 +79,8 @@ class Candidate:
     compute_actions: tuple[tuple[str, float], ...]
     mode: str = ""
     macro: Macro | None = None
-    cycles: float = 1.0
-    own_variables: tuple[tuple[str, float], ...] = ()
+    cycles: float | str = 1.0
+    own_variables: tuple[tuple[str, float | str], ...] = ()
     overflow: Overflow | None = None
 
     @property
@@ -106,21 +108,60 @@ class Candidate:
         width = evaluate(self.psum_bits, {REDUCTION: reduction}, where)
         return fields.integer(_whole(width), where, most=MOST_BITS)
 
-    def at(self, reduction: int) -> Candidate:
-        """The candidate with the accumulator that it has for sums of `reduction` products.
+    @cached_property
+    def by_sign(self) -> bool:
+        """Whether it costs something else for a layer whose inputs can be negative.
+
+        Example:
+            >>> load_candidates()[0].by_sign
+            False
+        """
+        values = [self.cycles, *(value for _, value in (*self.own_variables, *self.compute_attributes))]
+        return any(SIGNED in names_in(value) for value in values if isinstance(value, str))
+
+    def cycles_at(self, signed: bool) -> float:
+        """Clock cycles of an operation in a layer whose inputs can be negative, or cannot.
 
         Raises:
-            InputError: the candidate's expression gives no width.
+            InputError: the candidate's expression gives no number above 0.
+
+        Example:
+            >>> load_candidates()[0].cycles_at(signed=True)
+            1.0
+        """
+        if not isinstance(self.cycles, str):
+            return self.cycles
+        where = f"{self.name}: cycles"
+        return float(fields.number(evaluate(self.cycles, {SIGNED: int(signed)}, where), where, above=True))
+
+    def at(self, reduction: int, signed: bool = True) -> Candidate:
+        """The candidate with the accumulator that it has for sums of `reduction` products.
+
+        Args:
+            signed: whether the layer's inputs can be negative.
+
+        Raises:
+            InputError: the candidate's expression gives no width, or no number.
 
         Example:
             >>> load_candidates()[0].at(1152).compute_attributes
             (('multiplier_width', 8), ('adder_width', 27))
         """
-        if not isinstance(self.psum_bits, str):
+        if not isinstance(self.psum_bits, str) and not self.by_sign:
             return self
-        scope, where = {REDUCTION: reduction}, f"{self.name}: attributes of its component"
-        attributes = tuple((name, _whole(evaluate(value, scope, where))) for name, value in self.compute_attributes)
-        return dataclasses.replace(self, psum_bits=self.accumulator_bits(reduction), compute_attributes=attributes)
+        scope = {REDUCTION: reduction, SIGNED: int(signed)}
+
+        def values(of: tuple[tuple[str, Any], ...], what: str) -> Any:
+            where = f"{self.name}: {what}"
+            return tuple((name, _whole(evaluate(value, scope, where))) for name, value in of)
+
+        return dataclasses.replace(
+            self,
+            psum_bits=self.accumulator_bits(reduction),
+            compute_attributes=values(self.compute_attributes, "attributes of its component"),
+            own_variables=values(self.own_variables, "variables"),
+            cycles=self.cycles_at(signed),
+        )
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -131,6 +172,9 @@ class Candidate:
 
 REDUCTION = "reduction"
 """Name in the expressions of an operators file: products that are added into one output, C R S of a convolution."""
+
+SIGNED = "signed"
+"""Name in the expressions of an operators file: 1 for a layer whose inputs can be negative, 0 for others."""
 
 MOST_BITS = 1024
 WORDS = ("act_bits", "weight_bits", "psum_bits")
@@ -145,7 +189,7 @@ class ComponentEntry:
     component_class: Annotated[Name, Field(alias="class")]
     """Accelergy class, of arch_specs/components or of the specification."""
     attributes: dict[str, Expression]
-    """Of the class; expressions over `bits`, `psum_bits` and `reduction`."""
+    """Of the class; expressions over `bits`, `psum_bits`, `reduction` and `signed`."""
     actions: dict[str, Expression]
     """How often each action happens per operation."""
 
@@ -178,11 +222,12 @@ class OperatorEntry:
     bits: Precisions | None = None
     """Its precisions, where they are not those of the file."""
     variables: dict[Name, Expression] = dataclasses.field(default_factory=dict, hash=False)
-    """What it sets in the specification beside the widths of words."""
+    """What it sets in the specification beside the widths of words; also over `signed`."""
     macro: MacroEntry | None = None
     """Of an operator that is computed in memory."""
     cycles: Expression = 1
-    """Clock cycles of an operation of the array; below 1 where a compute unit does several in a cycle."""
+    """Clock cycles of an operation of the array; below 1 where a compute unit does several in a cycle. Also over
+    `signed`, which is 1 for a layer whose inputs can be negative and 0 for others."""
     overflow: Overflow | None = None
     """What the accumulator of `psum_bits` does with larger sums; without it sums are taken to be exact."""
 
@@ -316,17 +361,24 @@ def _candidate(where: str, operator: str, entry: OperatorEntry, scope: Mapping[s
     psum_bits = specialised(entry.psum_bits, scope, (REDUCTION,), f"{where}.psum_bits")
     of_attributes = {**scope, "psum_bits": psum_bits}
     attributes = [
-        (name, specialised(expression, of_attributes, (REDUCTION,), place), place)
+        (name, specialised(expression, of_attributes, (REDUCTION, SIGNED), place), place)
         for name, expression in component.attributes.items()
         for place in (f"{where}.component.attributes.{name}",)
     ]
-    actions, variables = (
-        [(name, value(expression, f"{place}.{name}"), f"{place}.{name}") for name, expression in given.items()]
-        for given, place in (
-            (component.actions, f"{where}.component.actions"),
-            (entry.variables, f"{where}.variables"),
-        )
-    )
+    actions = [
+        (name, value(expression, place), place)
+        for name, expression in component.actions.items()
+        for place in (f"{where}.component.actions.{name}",)
+    ]
+
+    def of_sign(expression: Any, place: str, above: bool = False) -> float | str:
+        """A number, or an expression that gives one for either sign of the inputs."""
+        found = specialised(expression, scope, (SIGNED,), place)
+        numbers = [fields.number(evaluate(found, {SIGNED: sign}, place), place, above=above) for sign in (0, 1)]
+        return found if isinstance(found, str) else numbers[0]
+
+    variables = [(name, of_sign(given, f"{where}.variables.{name}")) for name, given in entry.variables.items()]
+    cycles = of_sign(entry.cycles, f"{where}.cycles", above=True)
     if isinstance(psum_bits, str):  # of the shortest sum; a text that is no expression is refused here
         shortest = evaluate(psum_bits, {REDUCTION: 1}, f"{where}.psum_bits")
         fields.integer(_whole(shortest), f"{where}.psum_bits", most=MOST_BITS)
@@ -344,8 +396,8 @@ def _candidate(where: str, operator: str, entry: OperatorEntry, scope: Mapping[s
         compute_actions=tuple((name, fields.number(value, place)) for name, value, place in actions),
         mode=mode,
         macro=None if entry.macro is None else _macro(width, entry.macro, f"{where}.macro"),
-        cycles=float(fields.number(value(entry.cycles, f"{where}.cycles"), f"{where}.cycles", above=True)),
-        own_variables=tuple((name, fields.number(value, place)) for name, value, place in variables),
+        cycles=cycles if isinstance(cycles, str) else float(cycles),
+        own_variables=tuple(variables),
         overflow=entry.overflow,
     )
 

@@ -38,18 +38,19 @@ Estimate = Callable[[Spec, ComponentLibrary, object, Iterable[tuple[str, float]]
 class Instance:
     """The hardware for a candidate; `ert` has the energies of every level of `spec` and of one operation.
 
-    Its leakage is that of the clock cycles that an operation of the array takes (`Candidate.cycles`).
+    Its leakage is that of the clock cycles that an operation of the array takes, `cycles`.
     """
 
     candidate: Candidate
     spec: Spec
     ert: Ert
     areas: Areas = field(default_factory=Areas)
+    cycles: float = 1.0
 
     @property
     def uncounted_leakage_pj(self) -> float:
         """Leakage of a compute unit in pJ per cycle that is not charged, as in Timeloop."""
-        return self.ert.compute_leakage(self.spec.compute.name) / self.candidate.cycles
+        return self.ert.compute_leakage(self.spec.compute.name) / self.cycles
 
     @property
     def e_op_pj(self) -> float:
@@ -111,7 +112,8 @@ def instance_for(
     """The specification at the candidate's word widths, its compute unit replaced by the candidate's.
 
     Args:
-        problem: the layer; it gives the names of dimensions and tensors, and the length of its sums.
+        problem: the layer; it gives the names of dimensions and tensors, the length of its sums, and whether its inputs
+            can be negative.
         library: see `library_for`.
         estimate: function that returns the energies, `Engine.energies`; None for the embedded estimator.
 
@@ -126,7 +128,8 @@ def instance_for(
         >>> round(instance.e_op_pj, 4)  # of an 8-bit multiplication and a 20-bit addition
         1.1688
     """
-    return with_energies(candidate_spec(arch, candidate, problem), candidate, library, arch.where, estimate)
+    spec = candidate_spec(arch, candidate, problem)
+    return with_energies(spec, candidate, problem, library, arch.where, estimate)
 
 
 def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Spec:
@@ -139,7 +142,7 @@ def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Sp
         >>> spec.compute.component
         'binary_connect_mac'
     """
-    candidate = candidate.at(problem.reduction)
+    candidate = candidate.at(problem.reduction, problem.signed)
     for name in candidate.variables:
         if name not in arch.variables:
             hint = (
@@ -160,22 +163,28 @@ def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Sp
 
 
 def with_energies(
-    spec: Spec, candidate: Candidate, library: ComponentLibrary, where: object, estimate: Estimate | None = None
+    spec: Spec,
+    candidate: Candidate,
+    problem: Problem,
+    library: ComponentLibrary,
+    where: object,
+    estimate: Estimate | None = None,
 ) -> Instance:
-    """The instance for a candidate's specification; `estimate` and errors as in `instance_for`.
+    """The instance for a candidate's specification of a layer; `estimate` and errors as in `instance_for`.
 
     Example:
         >>> from dse.hardware.candidates import load_candidates
         >>> from dse.workload.problem import conv_problem
         >>> arch, candidate = read_arch(), load_candidates()[0]
-        >>> spec = candidate_spec(arch, candidate, conv_problem({"C": 16, "M": 32}))
-        >>> list(with_energies(spec, candidate, library_for(arch), arch.where).ert.tables)
+        >>> problem = conv_problem({"C": 16, "M": 32})
+        >>> spec = candidate_spec(arch, candidate, problem)
+        >>> list(with_energies(spec, candidate, problem, library_for(arch), arch.where).ert.tables)
         ['dram_weights', 'dram_ofmap', 'dram_ifmap', 'glb_psum', 'glb_ifmap',
          'ifmap_spad', 'weights_spad', 'psum_spad', 'mac']
     """
     ert = (estimate or embedded_energies)(spec, library, where, candidate.compute_actions)
-    ert = ert.with_leakage_times(candidate.cycles)
-    return Instance(candidate, spec, ert, areas_of(spec, library, where))
+    cycles = candidate.cycles_at(problem.signed)
+    return Instance(candidate, spec, ert.with_leakage_times(cycles), areas_of(spec, library, where), cycles)
 
 
 def check_given(instances: Iterable[Instance], library: ComponentLibrary) -> None:

@@ -16,9 +16,11 @@ def tops_per_watt(instance: Instance, column: str = "adc") -> float:
         InputError: a candidate that is not computed in memory, or an accelerator without this memory.
 
     Example:
+        >>> from dataclasses import replace
         >>> from dse.hardware.accelerator import read_accelerator
         >>> from dse.workload.problem import conv_problem
-        >>> found = read_accelerator("hybrid_published").only(["MF8@cim"]).instances(conv_problem({}))
+        >>> unsigned = replace(conv_problem({}), signed=False)
+        >>> found = read_accelerator("hybrid_published").only(["MF8@cim"]).instances(unsigned)
         >>> round(tops_per_watt(found[0]), 3)
         105.0
     """

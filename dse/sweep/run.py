@@ -19,7 +19,7 @@ from dse.sweep.variants import check_paths, check_words, modes_with, with_mode
 from dse.table.columns import COLUMNS, Row
 from dse.table.cost_table import CostTable
 from dse.table.fill import Progress, map_plans
-from dse.table.plan import Plan, WorkloadLike, distinct_problems, load_workload, names_of, plan_for
+from dse.table.plan import Plan, WorkloadLike, configured, distinct_problems, load_workload, names_of, plan_for
 from dse.table.provenance import cycle_seconds
 from dse.table.store import canonical_json
 from dse.table.workers import Pool
@@ -150,7 +150,7 @@ def plan_sweep(
                             spec = candidate_spec(altered.arch, candidate, problem)
                             status = "no_energy"
                             made[needed] = with_energies(
-                                spec, candidate, altered.arch.library, altered.arch.where, loaded.energies
+                                spec, candidate, problem, altered.arch.library, altered.arch.where, loaded.energies
                             )
                     instances[candidate.name] = made[_needed(candidate, problems[0])]
                     possible.append(candidate)
@@ -179,7 +179,7 @@ def plan_sweep(
 
 def _needed(candidate: Candidate, problem: Problem) -> object:
     """What the instance of a candidate for a layer depends on."""
-    return candidate.name, names_of(problem), candidate.accumulator_bits(problem.reduction)
+    return candidate.name, names_of(problem), configured(candidate, problem)
 
 
 def run_sweep(

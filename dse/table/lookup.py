@@ -60,7 +60,7 @@ def lookup(words: int, instance: Instance) -> Result:
     else:
         cycles = max(_cycles(source, words, 0), _cycles(target, 0, words))
     leaking = {s.name for s in spec.storages if s.off_chip or s.name in levels}
-    of_a_cycle = 1 / instance.candidate.cycles
+    of_a_cycle = 1 / instance.cycles
     leakage = sum(instance.ert.storage(name)["leak"] * of_a_cycle * cycles for name in leaking)
     moved_pj = math.fsum(a["energy_pj"] for tensors in levels.values() for a in tensors.values())
     return Result(

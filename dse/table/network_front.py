@@ -177,7 +177,13 @@ def network_front(
     for row, front in zip(plan.rows, fronts, strict=True):
         if not front.points:
             raise InputError(f"{plan.workload}: {row.layer}, {candidate.name}", f"no mapping: {front.reason}")
-    sums = add([[(p.energy_pj, clock_cycles(p.cycles, candidate)) for p in front.points] for front in fronts])
+    steps = [1.0 if isinstance(row, Lookup) else row.instance.cycles for row in plan.rows]
+    sums = add(
+        [
+            [(p.energy_pj, clock_cycles(p.cycles, of_step)) for p in front.points]
+            for of_step, front in zip(steps, fronts, strict=True)
+        ]
+    )
     return NetworkFront(plan.workload, candidate.name, tuple(row.layer for row in plan.rows), fronts, sums)
 
 

@@ -158,7 +158,8 @@ def _with_stalls(table: CostTable, rows: list[Row]) -> float | None:
         pes = _pes(table, row)
         if pes is None:
             return None
-        of_operation = table.provenance.operation_cycles.get(row["candidate"], 1.0) if table.provenance else 1.0
+        about = table.provenance
+        of_operation = about.cycles_of_operation(row["layer"], row["candidate"]) if about else 1.0
         possible += row["cycles"] / of_operation * pes
     return float(sum(row["n_ops"] for row in rows) / possible)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from dse.core.errors import InputError
 from dse.engines import Engine, load_engine
 from dse.hardware.accelerator import AcceleratorLike, CandidatesLike, read_accelerator
+from dse.hardware.candidates import Candidate
 from dse.hardware.instance import Instance, check_given, library_for
 from dse.mapper import check_objective
 from dse.mapper.slack import check_slack
@@ -141,8 +142,8 @@ def plan_for(
     declared = [instance.candidate for instance in instances]
 
     def hardware_of(problem: Problem) -> tuple[object, ...]:
-        """What the instances for a layer depend on: its names, and the widths of accumulators for its sums."""
-        return names_of(problem), tuple(c.accumulator_bits(problem.reduction) for c in declared)
+        """What the instances for a layer depend on."""
+        return names_of(problem), tuple(configured(c, problem) for c in declared)
 
     sample = sample_problem(workload)
     first = hardware_of(sample)
@@ -182,18 +183,31 @@ def sample_problem(workload: Workload) -> Problem:
 
 
 def distinct_problems(workload: Workload) -> list[Problem]:
-    """A layer for each kind of hardware that layers may need: names of dimensions, length of sums; the sample first.
+    """A layer for each kind of hardware that layers may need: names of dimensions, length of sums, sign of inputs.
+
+    The sample comes first.
 
     Example:
-        >>> sorted(problem.reduction for problem in distinct_problems(load_workload("squeezenet")))[-3:]
-        [432, 512, 576]
+        >>> sorted((p.reduction, p.signed) for p in distinct_problems(load_workload("squeezenet")))[:2]
+        [(16, False), (27, True)]
     """
     sample = sample_problem(workload)
     problems = [sample, *(layer.problem for layer in workload.layers if layer.kind != EMBEDDING)]
     found: dict[object, Problem] = {}
     for problem in problems:
-        found.setdefault((names_of(problem), problem.reduction), problem)
+        found.setdefault((names_of(problem), problem.reduction, problem.signed), problem)
     return list(found.values())
+
+
+def configured(candidate: Candidate, problem: Problem) -> tuple[int, bool]:
+    """What a candidate's hardware is configured for: the width of its accumulator, and whether it is one for signs.
+
+    Example:
+        >>> from dse.hardware.candidates import load_candidates
+        >>> configured(load_candidates()[0], conv_problem({"C": 64, "R": 3, "S": 3}))
+        (26, False)
+    """
+    return candidate.accumulator_bits(problem.reduction), candidate.by_sign and problem.signed
 
 
 def names_of(problem: Problem) -> tuple[tuple[str, ...], ...]:

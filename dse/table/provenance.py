@@ -81,6 +81,9 @@ class Provenance:
     empty where the tables of components say nothing of them. `network_cycles` are those of every layer in which
     networks fill and drain, of candidates with any. `operation_cycles` are the clock cycles of an operation of the
     array, where they are not 1.
+
+    `signed_layers` are the layers whose inputs can be negative, if a candidate costs something else there, and
+    `signed_cycles` the cycles of an operation of such candidates in them. Tables of other candidates have neither.
     """
 
     schema_version: Annotated[int, exactly(SCHEMA)]
@@ -104,11 +107,24 @@ class Provenance:
     compute_leakage_pj: Quantities = field(default_factory=dict, hash=False)
     network_cycles: Counts = field(default_factory=dict, hash=False)
     operation_cycles: Quantities = field(default_factory=dict, hash=False)
+    signed_layers: tuple[Text, ...] | None = None
+    signed_cycles: Quantities = field(default_factory=dict, hash=False)
 
     @property
     def off_chip(self) -> frozenset[str]:
         """Names of the memories off the chip."""
         return frozenset(level.name for level in self.levels if level.off_chip)
+
+    def cycles_of_operation(self, layer: str, candidate: str) -> float:
+        """Clock cycles of an operation of the array in a layer.
+
+        Example:
+            >>> from dse.table.cost_table import CostTable
+            >>> CostTable.load("table.csv").provenance.cycles_of_operation("conv1", "T8")
+            1.0
+        """
+        found = self.operation_cycles.get(candidate, 1.0)
+        return self.signed_cycles.get(candidate, found) if layer in (self.signed_layers or ()) else found
 
     @property
     def document(self) -> dict[str, Any]:
@@ -118,7 +134,11 @@ class Provenance:
             del document["slack"]
         if self.cycle_seconds is None:
             del document["cycle_seconds"]
-        for name in ("areas_mm2", "compute_leakage_pj", "network_cycles", "operation_cycles"):
+        if self.signed_layers is None:
+            del document["signed_layers"]
+        else:
+            document["signed_layers"] = list(self.signed_layers)
+        for name in ("areas_mm2", "compute_leakage_pj", "network_cycles", "operation_cycles", "signed_cycles"):
             if not document[name]:
                 del document[name]
         return document
@@ -133,13 +153,15 @@ def provenance_of(
         instances: the accelerator for each of the candidates.
         settings: objective, engine, engine_version, remainders, slack.
     """
+    candidates = [instance.candidate for instance in instances]
+    by_sign = [candidate for candidate in candidates if candidate.by_sign]
     return Provenance(
         schema_version=SCHEMA,
         workload=workload.name,
         workload_digest=workload_digest(workload),
         arch=arch_name(accelerator),
         arch_digest=digest(accelerator.document),
-        operators_digest=operators_digest([instance.candidate for instance in instances]),
+        operators_digest=operators_digest(candidates),
         levels=_levels(instances),
         cycle_seconds=cycle_seconds(accelerator.modes[0].arch),
         pes={instance.candidate.name: instance.spec.pe_count for instance in instances},
@@ -147,7 +169,9 @@ def provenance_of(
         word_bits=_word_bits(instances),
         areas_mm2={i.candidate.name: dict(i.areas.mm2) for i in instances if i.areas.known},
         compute_leakage_pj={i.candidate.name: leak for i in instances if (leak := i.uncounted_leakage_pj)},
-        operation_cycles={i.candidate.name: i.candidate.cycles for i in instances if i.candidate.cycles != 1},
+        operation_cycles={c.name: cycles for c in candidates if (cycles := c.cycles_at(signed=False)) != 1},
+        signed_layers=signed_layers(workload) if by_sign else None,
+        signed_cycles={c.name: c.cycles_at(signed=True) for c in by_sign},
         network_cycles={i.candidate.name: n for i in instances if (n := i.spec.network_latency)},
         **settings,
     )
@@ -208,6 +232,11 @@ def check_network(provenance: Provenance, workload: Workload, where: object) -> 
     if provenance.workload_digest != workload_digest(workload):
         problem = f"is of network {provenance.workload!r}, whose layers are not those of {workload.name!r}"
         raise InputError(where, problem, hint="export and map this network")
+    if provenance.signed_layers is not None and (signed := signed_layers(workload)) != provenance.signed_layers:
+        (first, *_) = sorted({*signed} ^ {*provenance.signed_layers})
+        takes, can = ("never negative", "can be") if first in signed else ("possibly negative", "cannot be")
+        problem = f"takes inputs of layer {first!r} for {takes}, and those of the network {can}"
+        raise InputError(where, problem, hint="export and map this network")
 
 
 def check_operators(provenance: Provenance, candidates: Iterable[Candidate], where: object) -> None:
@@ -228,6 +257,17 @@ def arch_name(arch: Accelerator | SpecFile) -> str:
 def workload_digest(workload: Workload) -> str:
     """Of the names and shapes of all layers, in their order."""
     return digest([[layer.name, _shape(layer)] for layer in workload.layers])
+
+
+def signed_layers(workload: Workload) -> tuple[str, ...]:
+    """Names of the layers with products whose inputs can be negative.
+
+    Example:
+        >>> from dse.workload.layers import find_workload, read_workload
+        >>> signed_layers(read_workload(find_workload("squeezenet")))
+        ('conv1',)
+    """
+    return tuple(layer.name for layer in workload.layers if layer.signed and layer.kind != EMBEDDING)
 
 
 def _shape(layer: Layer) -> dict[str, Any]:

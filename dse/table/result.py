@@ -11,7 +11,6 @@ from dse.model.real_iterations import steps
 from dse.table.columns import LevelColumn
 
 if TYPE_CHECKING:
-    from dse.hardware.candidates import Candidate
     from dse.hardware.instance import Instance
     from dse.hardware.spec import Spec
     from dse.mapper import Found
@@ -135,7 +134,7 @@ def table_row(
         "e_tx_pj": result.energy_pj - result.compute_pj if ok else None,
         "e_tx_on_chip_pj": result.energy_pj - result.compute_pj - _off_chip_pj(instance, result) if ok else None,
         "leakage_pj": result.leakage_pj if ok else None,
-        "cycles": clock_cycles(result.cycles, candidate if n_ops else None) if ok else None,
+        "cycles": clock_cycles(result.cycles, instance.cycles if n_ops else 1.0) if ok else None,
         "utilisation": result.compute_instances / instance.spec.pe_count if ok else None,
         "engine": engine,
         "optimal": result.optimal if ok else None,
@@ -149,13 +148,17 @@ def table_row(
     return row
 
 
-def clock_cycles(steps: int, candidate: Candidate | None) -> int:
+def clock_cycles(steps: int, of_step: float) -> int:
     """Clock cycles of a layer from those of a mapping, in which every compute unit does an operation.
 
     Args:
-        candidate: what computes it; None where nothing is computed.
+        of_step: clock cycles of an operation, `Instance.cycles`; 1 where nothing is computed.
+
+    Example:
+        >>> clock_cycles(100, 90.0), clock_cycles(3, 0.5)
+        (9000, 2)
     """
-    return steps if candidate is None or candidate.cycles == 1 else math.ceil(steps * candidate.cycles)
+    return steps if of_step == 1 else math.ceil(steps * of_step)
 
 
 def _off_chip_pj(instance: Instance, result: Result) -> float:
@@ -166,7 +169,7 @@ def _off_chip_pj(instance: Instance, result: Result) -> float:
             tensors = result.levels.get(storage.name, {}).values()
             used = max((a["instances"] for a in tensors), default=1)
             # A lookup is the one result that is in clock cycles; it has no compute unit that takes several.
-            scale = 1.0 if result.mapping else 1 / instance.candidate.cycles
+            scale = 1.0 if result.mapping else 1 / instance.cycles
             leakage = instance.ert.storage(storage.name)["leak"] * scale * result.cycles * used
             total += leakage + sum(a["energy_pj"] for a in tensors)
     return total

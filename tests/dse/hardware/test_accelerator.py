@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ from dse.hardware.instance import read_arch
 from dse.hardware.macro_efficiency import tops_per_watt
 from dse.sweep.run import sweep
 from dse.sweep.variants import with_mode
+from dse.table.cost_table import CostTable
 from dse.table.fill import map_workload
-from dse.table.provenance import operators_digest
+from dse.table.provenance import check_network, operators_digest
 from dse.workload.layers import Layer, Workload
 from dse.workload.problem import conv_problem
 from search.layers.in_memory.planes import conversions
@@ -78,8 +80,58 @@ def test_conversions_of_the_hardware_are_those_of_the_arithmetic() -> None:
     in_memory = [candidate for candidate in hybrid.candidates if candidate.macro]
     assert len(in_memory) == 9
     for candidate in in_memory:
-        assert dict(candidate.own_variables)["conversions"] == conversions(candidate)
-        assert candidate.cycles == 6 * conversions(candidate)
+        for signed in (False, True):
+            of_layer, number = candidate.at(1, signed), conversions(candidate, signed)
+            assert dict(of_layer.own_variables)["conversions"] == number
+            assert dict(of_layer.compute_attributes)["conversions"] == number
+            assert of_layer.cycles == candidate.cycles_at(signed) == 6 * number
+        assert candidate.by_sign == (candidate.short == "MF")
+
+
+def test_inputs_that_can_be_negative_cost_more_in_memory_and_the_same_on_the_array(tmp_path: Path) -> None:
+    """Of two layers of one shape: neither takes the other's row from the store."""
+    (layer,) = SMALL.layers
+    both = Workload("both", (layer, replace(layer, name="unsigned", signed=False)))
+    options = {"store": tmp_path / "store", "jobs": 1, "remainders": False}
+    table = map_workload(both, arch="hybrid", **options)  # type: ignore[arg-type]
+    again = map_workload(both, arch="hybrid", **options)  # type: ignore[arg-type]
+    assert again.rows == table.rows
+    for candidate in table.candidates:
+        signed, unsigned = ({k: v for k, v in table.row(name, candidate).items() if k != "layer"}
+                            for name in table.layers)  # fmt: skip
+        if candidate not in ("MF8@cim", "MF4@cim"):  # at 2 bits, as many conversions
+            assert signed == unsigned, candidate
+            continue
+        bits = signed["bits"]
+        ratio = (3 * bits - 3) / (2 * bits - 1)
+        assert signed["cycles"] == pytest.approx(ratio * unsigned["cycles"])
+        assert signed["e_op_pj"] == pytest.approx(ratio * unsigned["e_op_pj"])
+        assert signed["adc.Outputs.energy_pj"] > unsigned["adc.Outputs.energy_pj"]
+    about = table.provenance
+    assert about is not None and about.signed_layers == ("conv",)
+    assert [about.cycles_of_operation(name, "MF8@cim") for name in table.layers] == [6 * 21, 6 * 15]
+    array = map_workload(both, **options).provenance  # type: ignore[arg-type]
+    assert array is not None and "signed_layers" not in array.document and "signed_cycles" not in array.document
+    swapped = Workload("both", (replace(layer, signed=False), replace(layer, name="unsigned")))
+    check_network(about, both, "table")
+    check_network(array, swapped, "table")
+    with pytest.raises(InputError, match="takes inputs of layer 'conv' for possibly negative, and those of the network "
+                                         "cannot be"):  # fmt: skip
+        check_network(about, swapped, "table")
+    table.save(tmp_path / "table.csv")
+    assert CostTable.load(tmp_path / "table.csv").provenance == about
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("3 * bits - 3 if signed", "bits - bits if signed", "cycles: found 0"),
+    ("3 * bits - 3 if signed", "3 * bits - 3 if sign", "conversions: unknown name sign"),
+])  # fmt: skip
+def test_an_expression_of_signs_must_give_numbers_for_both(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = (data_dir("arch_specs") / "operators_cim.yaml").read_text()
+    (tmp_path / "own.yaml").write_text(text.replace(old, new))
+    scope = {"adc_bits": 5, "macro_rows": 31, "adc_full_scale": 31, "cycles_per_conversion": 6}
+    with pytest.raises(InputError, match=message):
+        load_candidates(tmp_path / "own.yaml", scope)
 
 
 def test_a_step_of_the_array_takes_the_cycles_of_its_conversions(tmp_path: Path) -> None:
@@ -108,7 +160,10 @@ def test_published_macros_have_their_efficiency_and_no_others_are_known(tmp_path
     (mode,) = published.modes
     for rows, bits, efficiency in ((31, 5, 105), (15, 4, 84)):
         changed = with_mode(published, mode, {"variables.macro_rows": rows, "variables.adc_bits": bits})
-        assert tops_per_watt(changed.instances(conv_problem({}))[0]) == pytest.approx(efficiency)
+        unsigned = replace(conv_problem({}), signed=False)
+        assert tops_per_watt(changed.instances(unsigned)[0]) == pytest.approx(efficiency)
+        signed = tops_per_watt(changed.instances(conv_problem({}))[0])
+        assert signed == pytest.approx(efficiency * 15 / 21)  # as much energy for each conversion
     with pytest.raises(InputError, match="no row of 'compute'"):
         with_mode(published, mode, {"variables.adc_bits": 6}).instances(conv_problem({}))
 

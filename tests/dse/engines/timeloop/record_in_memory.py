@@ -7,6 +7,7 @@ optimal mapping without remainders, energies, and what the real program says of 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ CASES = {
 def case(name: str) -> tuple[Instance, Problem, Mapping]:
     """The macros with a candidate, a layer, and its optimal mapping without remainders."""
     candidate, sizes, layer = CASES[name]
-    problem = conv_problem(layer)
+    problem = replace(conv_problem(layer), signed=False)
     accelerator = read_accelerator("hybrid").only([f"{candidate}@cim"])
     (mode,) = accelerator.modes
     mode = with_mode(accelerator, mode, dict(zip(_MACRO, sizes, strict=True)))
