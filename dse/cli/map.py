@@ -186,6 +186,7 @@ def _document(table: CostTable, report: Report, store: Path, clock: float | None
         "paper_e_op_ratio": PAPER_E_OP_RATIO,
         "cycle_seconds": clock_of(table, clock).seconds,
         "few_pes": {c: [asdict(idle) for idle in idle_layers(table, c)] for c in table.candidates},
+        "signed_layers": None if table.provenance is None else table.provenance.signed_layers,
         "areas_mm2": dict(table.provenance.areas_mm2) if table.provenance else {},
         "rows": list(table.rows),
     }
@@ -208,11 +209,26 @@ def _lines(
         for n in table.layers
     ]
     lines += [text_table(["layer", "M MACs", *table.candidates], layers), ""]
-    lines += [*totals_lines(table, totals, clock), "", *counted]
+    lines += [*totals_lines(table, totals, clock), "", *counted, *_signs(table)]
     if explained := explain(totals, transmission):
         lines += [*explained, ""]
     lines += _refusals(table)
     return [*lines, origin(report), f"Store: {store}"]
+
+
+_MOST_NAMES = 5
+
+
+def _signs(table: CostTable) -> list[str]:
+    """The layers whose inputs can be negative, if a candidate costs more for them."""
+    signed = None if table.provenance is None else table.provenance.signed_layers
+    if not signed or table.provenance is None:
+        return []
+    names = ", ".join(table.provenance.signed_cycles)
+    layers = ", ".join(signed[:_MOST_NAMES]) + (", ..." if len(signed) > _MOST_NAMES else "")
+    return [
+        f"Inputs can be negative in {len(signed)} of {len(table.layers)} layers ({layers}): {names} cost more there."
+    ]
 
 
 def _refusals(table: CostTable) -> list[str]:

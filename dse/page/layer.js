@@ -32,7 +32,8 @@ function makeLayerPanel(data) {
       k = assignment[i],
       cell = layer.cells[k];
     title.replaceChildren(layer.name, " ", chip(data.candidates[k]));
-    shape?.replaceChildren(`${layer.kind ?? "–"}: ${layer.shape ?? "–"}`);
+    const inputs = { true: "; inputs can be negative", false: "; inputs are never negative" }[layer.signed] ?? "";
+    shape?.replaceChildren(`${layer.kind ?? "–"}: ${layer.shape ?? "–"}${inputs}`);
     facts.replaceChildren(...factsOf(data, layer, cell, totals(data, assignment).pj));
     nest.replaceChildren(...nestOf(data, layer, cell));
     energy.replaceChildren(...("pj" in cell ? spentOf(data, cell) : []));

@@ -29,6 +29,7 @@ def page_data(table: CostTable, transmission: Transmission = "all") -> Json:
         ``pj`` (the energy that counts), its parts ``compute_pj`` and ``tx_pj``, ``not_counted_pj`` (off chip),
         ``cycles``, ``utilisation``, ``optimal``, ``parts`` (pJ of each of the page's ``parts``), ``rest_pj`` (leakage)
         and ``nest``, the position of its loop nest in ``nests``. Without a mapping it has only ``reason``.
+        ``signed`` says whether inputs of a layer can be negative, and is None where no candidate costs more for them.
         ``weight_bits`` and
         ``off_chip_bits`` are memory of the weights and traffic of the chip; like ``kind`` and ``shape`` of a layer and
         ``pes`` of a candidate, they are None in a table of an earlier schema. ``reference`` is the index of
@@ -40,11 +41,13 @@ def page_data(table: CostTable, transmission: Transmission = "all") -> Json:
     energy = table.energy_pj(transmission)
     ok = np.isfinite(energy)
     reference = reference_candidate(table)
+    signed = None if table.provenance is None else table.provenance.signed_layers
     layers = [
         {
             "name": layer,
             "kind": table.kind(layer),
             "shape": table.row(layer, table.candidates[0]).get("shape"),
+            "signed": None if signed is None else layer in signed,
             "n_ops": int(table.n_ops[i]),
             "cells": [
                 _cell(table.row(layer, c), columns, nests, transmission)

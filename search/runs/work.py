@@ -29,6 +29,7 @@ from search.runs.stages import (
     teacher_of,
 )
 from search.sampling.sampler import InMemory, Sampler, Sampling, sampler_of, sampling_of
+from search.signs import check_signs
 from search.strategies.learner import Learner
 from search.strategies.modes import STRATEGIES
 from search.strategies.stochastic import population
@@ -185,6 +186,7 @@ def _first(run: Run, stage: Stage, assignment: dict[str, str]) -> nn.Module:
 
 def _trained_record(run: Run, seed: int, assignment: dict[str, str], network: nn.Module, data: Dataset,
                     history: list[Record]) -> Record:  # fmt: skip
+    check_signs(network, run.table)
     energy_pj = run.table.total_pj(assignment, run.config.transmission)
     measured = compute(run.config).measured
     return {
