@@ -63,6 +63,11 @@ class Accumulators:
         """What windows are taken of: padding adds nothing to a sum, under XNOR too, whose words are +1 and -1."""
         return 2 * words - 1 if self._views == ("binary",) and not self.signed else words
 
+    @property
+    def words(self) -> torch.dtype | None:
+        """Its products are of the layer's own type."""
+        return None
+
     def sums(self, inputs: Tensor) -> Tensor:
         """The final values of the accumulators, shape (positions, out).
 

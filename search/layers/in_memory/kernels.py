@@ -35,6 +35,24 @@ def _count_ones(typing_context: Any, word: Any) -> Any:
 _ones: Any = _count_ones  # numba gives it the missing argument
 
 
+@intrinsic
+def _count_narrow_ones(typing_context: Any, word: Any) -> Any:
+    """The same of a word of 32 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.uint32(types.uint32), generate
+
+
+_narrow_ones: Any = _count_narrow_ones
+
+_NARROW = 32
+"""Rows of a group whose bits are in a word of 32 bits: vectors have twice as many of them."""
+_SEVERAL = 8
+"""Outputs of a group from which on a vector has those of one input, instead of planes."""
+
+
 def packed(codes: NDArray[np.int64], planes: int, rows: int) -> NDArray[np.uint64]:
     """The bit planes of codes (..., inputs), as words (..., groups of rows, planes, words of 64 bits)."""
     flat = codes.reshape(-1, codes.shape[-1])
@@ -46,19 +64,31 @@ def packed(codes: NDArray[np.int64], planes: int, rows: int) -> NDArray[np.uint6
 
 
 def code_sums(
-    inputs: NDArray[np.int64], weights: NDArray[np.uint64], of_inputs: NDArray[np.int64],
+    inputs: NDArray[np.int64], weights: NDArray[np.int64], of_inputs: NDArray[np.int64],
     of_weights: NDArray[np.int64], codes: NDArray[np.int64], rows: int,
 ) -> NDArray[np.int64]:  # fmt: skip
     """The sums over groups of rows and planes of coefficients * code, shape (positions, groups, outputs).
 
+    A plane of inputs without a one in a group of rows, such as those of high bits, adds code 0 and is passed over.
+
     Args:
         inputs: codes of the inputs, shape (positions, groups, inputs of an output).
-        weights: `packed`, shape (groups, outputs, groups of rows, planes, words).
+        weights: codes of the weights, shape (groups, outputs, inputs of an output).
         of_inputs, of_weights: coefficients of the planes.
         codes: what the ADC gives for each sum.
     """
     result = np.zeros((*inputs.shape[:2], weights.shape[1]), np.int64)
-    _in_threads(_sums, inputs, result, weights, of_inputs, of_weights, codes, rows)
+    largest = int(np.abs(of_inputs).sum()) * int(codes.max())
+    if rows <= _NARROW and weights.shape[1] >= _SEVERAL and codes[0] == 0 and largest < 2**31:
+        groups, outputs, summed = weights.shape
+        by_output = np.zeros((groups, -(-summed // rows), of_weights.size, outputs), np.uint32)
+        _pack_narrow(weights, rows, by_output)
+        most = np.int32(codes.max())
+        clips = bool((codes == np.minimum(np.arange(len(codes)), most)).all())
+        fixed = (by_output, of_inputs.astype(np.int32), of_weights, codes.astype(np.int32), most, clips, rows)
+        _in_threads(_narrow_sums, inputs, result, *fixed)
+        return result
+    _in_threads(_sums, inputs, result, packed(weights, of_weights.size, rows), of_inputs, of_weights, codes, rows)
     return result
 
 
@@ -124,6 +154,63 @@ def _pack(codes: Any, rows: Any, out: Any) -> None:
         for p in range(out.shape[1]):
             if (code >> p) & 1:
                 out[chunk, p, word] |= one << shift
+
+
+@_jit
+def _pack_narrow(codes: Any, rows: Any, out: Any) -> None:
+    one = np.uint32(1)
+    for g in range(codes.shape[0]):
+        for o in range(codes.shape[1]):
+            for k in range(codes.shape[2]):
+                code, place = np.uint32(codes[g, o, k]), np.uint32(k % rows)
+                for p in range(out.shape[2]):
+                    out[g, k // rows, p, o] |= ((code >> np.uint32(p)) & one) << place
+
+
+@_jit
+def _narrow_sums(inputs: Any, weights: Any, of_inputs: Any, of_weights: Any, codes: Any, most: Any, clips: bool,
+                 rows: Any, result: Any) -> None:  # fmt: skip
+    """`_sums` with the outputs in the innermost loop.
+
+    Args:
+        weights: by `_pack_narrow`, shape (groups, groups of rows, planes, outputs).
+        clips: whether a code is the sum, at most `most`, so that no table is read.
+    """
+    groups, chunks, planes, outputs = weights.shape
+    bits, total, of_plane = (
+        np.zeros(of_inputs.size, np.uint32),
+        np.zeros(outputs, np.int64),
+        np.zeros(outputs, np.int32),
+    )
+    one = np.uint32(1)
+    for i in range(len(inputs)):
+        for g in range(groups):
+            seen = inputs[i, g]
+            total[:] = 0
+            for c in range(chunks):
+                bits[:] = 0
+                for k in range(c * rows, min((c + 1) * rows, seen.size)):
+                    if seen[k] != 0:
+                        code, place = np.uint32(seen[k]), np.uint32(k - c * rows)
+                        for p in range(of_inputs.size):
+                            bits[p] |= ((code >> np.uint32(p)) & one) << place
+                for q in range(planes):
+                    row = weights[g, c, q]
+                    of_plane[:] = 0
+                    for p in range(of_inputs.size):
+                        column, factor = bits[p], of_inputs[p]
+                        if column == 0:
+                            continue
+                        if clips:
+                            for o in range(outputs):
+                                of_plane[o] += factor * min(np.int32(_narrow_ones(column & row[o])), most)
+                        else:
+                            for o in range(outputs):
+                                of_plane[o] += factor * codes[np.int32(_narrow_ones(column & row[o]))]
+                    for o in range(outputs):
+                        total[o] += of_weights[q] * of_plane[o]
+            for o in range(outputs):
+                result[i, g, o] = total[o]
 
 
 @_jit

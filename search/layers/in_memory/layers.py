@@ -25,6 +25,10 @@ class Sums(Protocol):
     def weights(self) -> tuple[Tensor, ...]:
         """The integer weights of each view, shape (groups, outputs of a group, inputs of an output)."""
 
+    @property
+    def words(self) -> torch.dtype | None:
+        """The type of the words that it takes; None for that of the layer's input."""
+
     def sums(self, inputs: Tensor, /) -> Tensor:
         """The sums, shape (positions, out), of windows of shape (positions, groups, inputs of an output)."""
 
@@ -55,7 +59,7 @@ def layer_sums(
         scale: the value of one unit of the sums, shape (out,).
         output_size: what a transposed convolution is given.
     """
-    of = windows(layer, words, output_size)
+    of = windows(layer, words, output_size, array.words)
     groups, outputs, inputs = array.weights[0].shape
     of_image = max(1, of.positions // max(1, len(of.view))) * groups * max(inputs, 8 * outputs)
     images = max(1, _ELEMENTS // of_image)

@@ -28,24 +28,28 @@ class Encoding:
     coefficients: tuple[int, ...]
 
     def codes(self, words: Tensor) -> Tensor:
-        """The codes of integer words, int64, in their shape.
+        """The codes of integer words, int64, or int16 as the words, in their shape.
 
         Example:
             >>> Encoding("word", (1, 2, -4)).codes(torch.tensor([-3, 3])).tolist()
             [5, 3]
         """
-        words = words.to(torch.int64)
+        words = _integers(words)
         if self.kind == "magnitude":
             return words.abs()
         if self.kind == "word":
             return words & ((1 << len(self.coefficients)) - 1)
-        positive = (words > 0).to(torch.int64)
+        positive = (words > 0).to(words.dtype)
         return positive if self.kind == "positive" else positive + 2 * (words < 0)
 
     def values(self, words: Tensor) -> Tensor:
-        """What the planes of words stand for, int64: the words, their magnitudes or their signs."""
-        words = words.to(torch.int64)
+        """What the planes of words stand for, whole numbers: the words, their magnitudes or their signs."""
+        words = _integers(words)
         return words.abs() if self.kind == "magnitude" else words.sign() if self.kind == "sign" else words
+
+
+def _integers(words: Tensor) -> Tensor:
+    return words if words.dtype == torch.int16 else words.to(torch.int64)
 
 
 @dataclass(frozen=True)

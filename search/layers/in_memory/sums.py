@@ -12,7 +12,7 @@ from torch import Tensor
 from dse.hardware.candidates import Candidate, Macro
 from search.layers.in_memory.adc import codes, most
 from search.layers.in_memory.chips import Chip, Variation
-from search.layers.in_memory.kernels import code_sums, packed, varied_sums
+from search.layers.in_memory.kernels import code_sums, varied_sums
 from search.layers.in_memory.planes import Term, terms_of
 
 
@@ -36,6 +36,11 @@ class Array:
     def macro(self) -> Macro:
         assert self.candidate.macro is not None
         return self.candidate.macro
+
+    @property
+    def words(self) -> torch.dtype:
+        """The type of words that are unfolded: the smallest one that has all of their codes."""
+        return torch.int16 if self.candidate.act_bits < 16 else torch.int64
 
     def sums(self, words: Tensor) -> Tensor:
         """What the array adds, float64, shape (positions, out); on a CPU all counts of codes are in integers.
@@ -62,8 +67,7 @@ class Array:
             step, largest = self.macro.step, most(self.macro)
             varied = varied_sums(seen, cells, chip.offsets.numpy(), of_inputs, of_weights, rows, step, largest)
             return torch.from_numpy(varied)
-        bits = packed(weights.numpy(), len(term.weights.coefficients), rows)
-        found = code_sums(seen, bits, of_inputs, of_weights, codes(self.macro).numpy(), rows)
+        found = code_sums(seen, weights.contiguous().numpy(), of_inputs, of_weights, codes(self.macro).numpy(), rows)
         return torch.from_numpy(found).to(torch.float64)
 
     @staticmethod

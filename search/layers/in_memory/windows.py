@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -50,15 +51,19 @@ class Windows:
         return x.reshape(x.shape[:-3].numel(), self.groups, x.shape[-3:].numel() // self.groups)
 
 
-def windows(layer: Layer, x: Tensor, output_size: Sequence[int] | None = None) -> Windows:
+def windows(
+    layer: Layer, x: Tensor, output_size: Sequence[int] | None = None, dtype: torch.dtype | None = None
+) -> Windows:
     """The windows of a layer over its input, or over words of it.
 
     Args:
         x: with or without a batch, as the layer takes it.
         output_size: what a transposed convolution is given.
+        dtype: of the windows, which hold each value many times; None for that of `x`.
     """
     if isinstance(layer, nn.Linear):
         shape = (*x.shape[:-1], -1)
+        x = x if dtype is None else x.to(dtype)
         return Windows(x.reshape(-1, x.shape[-1])[..., None, None, None, None], 1, False, shape)
     of_layer: Any = layer
     axes = len(layer.kernel_size)
@@ -80,7 +85,7 @@ def windows(layer: Layer, x: Tensor, output_size: Sequence[int] | None = None) -
         x = functional.pad(x, of_layer._reversed_padding_repeated_twice, mode)
     if axes == 1:
         x, stride, dilation, kernel = x.unsqueeze(-2), (1, *stride), (1, *dilation), (1, *kernel)
-    x = x.contiguous()
+    x = (x if dtype is None else x.to(dtype)).contiguous()
     sizes = [(n - d * (k - 1) - 1) // s + 1 for n, d, k, s in zip(x.shape[2:], dilation, kernel, stride, strict=True)]
     n, c, high, low = x.stride()
     view = x.as_strided(

@@ -92,17 +92,19 @@ def words(name: str, signed: bool, shape: Any, of: Any, random: np.random.Genera
 
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(NAMES), st.booleans(), st.integers(1, 8), st.sampled_from([1, 3, 30, 62, 70, 200]),
-       st.integers(1, 200), st.sampled_from([1, 2]), st.integers(1, 140), st.integers(0, 2**31))  # fmt: skip
+       st.integers(1, 200), st.sampled_from([1, 2]), st.integers(1, 140), st.sampled_from([2, 9]),
+       st.sampled_from([torch.int64, torch.int16]), st.integers(0, 2**31))  # fmt: skip
 def test_every_sum_is_that_of_plain_loops(
-    name: str, signed: bool, adc: int, rows: int, scale: int, groups: int, inputs: int, seed: int
-) -> None:
+    name: str, signed: bool, adc: int, rows: int, scale: int, groups: int, inputs: int, outputs: int,
+    dtype: torch.dtype, seed: int,
+) -> None:  # fmt: skip
     candidate = replace(BY_NAME[name], macro=Macro(rows, adc, scale))
-    x, w = words(name, signed, (2, groups, inputs), (groups, 2, inputs), np.random.default_rng(seed))
+    x, w = words(name, signed, (2, groups, inputs), (groups, outputs, inputs), np.random.default_rng(seed))
     array = Array(candidate, signed, tuple(map(torch.from_numpy, w)))
-    found = array.sums(torch.from_numpy(x)).reshape(2, groups, 2).numpy()
+    found = array.sums(torch.from_numpy(x).to(dtype)).reshape(2, groups, outputs).numpy()
     for n in range(2):
         for g in range(groups):
-            for o in range(2):
+            for o in (0, outputs - 1):
                 expected = simulated(candidate, x[n, g], tuple(t[g, o] for t in w), signed)
                 assert found[n, g, o] == pytest.approx(float(expected), rel=1e-12, abs=1e-9)
                 if candidate.macro is not None and candidate.macro.step == 1:
@@ -123,7 +125,7 @@ def test_an_adc_with_a_code_for_each_sum_gives_the_digital_sums(name: str, signe
 def test_products_of_matrices_give_the_same_as_counts_of_ones(
     name: str, signed: bool, adc: int, rows: int, seed: int
 ) -> None:
-    x, w = words(name, signed, (3, 2, 100), (2, 4, 100), np.random.default_rng(seed))
+    x, w = words(name, signed, (3, 2, 100), (2, 9, 100), np.random.default_rng(seed))
     array = Array(replace(BY_NAME[name], macro=Macro(rows, adc, rows)), signed, tuple(map(torch.from_numpy, w)))
     assert torch.equal(replace(array, portable=True).sums(torch.from_numpy(x)), array.sums(torch.from_numpy(x)))
 
