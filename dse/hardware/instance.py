@@ -135,6 +135,8 @@ def instance_for(
 def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Spec:
     """The specification at the candidate's word widths for a layer; InputError as `SpecFile.instance`.
 
+    Bandwidths are those of a step of the array, which takes the clock cycles of the candidate's operation.
+
     Example:
         >>> from dse.hardware.candidates import load_candidates
         >>> from dse.workload.problem import conv_problem
@@ -159,6 +161,7 @@ def candidate_spec(arch: SpecFile, candidate: Candidate, problem: Problem) -> Sp
                              hint="take operators that are made for this specification (operators_cim)")  # fmt: skip
     spec = spec_for(arch, problem, candidate.variables)
     attributes = {**spec.compute.attributes, **dict(candidate.compute_attributes)}
+    spec = spec.with_step(candidate.cycles_at(problem.signed))
     return spec.with_compute(Compute(spec.compute.name, candidate.compute_class, attributes, spec.compute.energy_scale))
 
 

@@ -187,6 +187,19 @@ class Spec:
     def with_compute(self, compute: Compute) -> Spec:
         return replace(self, compute=compute)
 
+    def with_step(self, cycles: float) -> Spec:
+        """The specification whose steps take so many clock cycles: its memories move as many times more words in one.
+
+        Bandwidths are words per clock cycle before, and words per step afterwards.
+        """
+
+        def of_step(level: Storage | Fanout) -> Storage | Fanout:
+            names = ("read_bandwidth", "write_bandwidth", "shared_bandwidth")
+            limits = {} if isinstance(level, Fanout) else {n: b for n in names if (b := getattr(level, n)) is not None}
+            return replace(level, **{name: limit * cycles for name, limit in limits.items()}) if limits else level
+
+        return self if cycles == 1 else replace(self, levels=tuple(map(of_step, self.levels)))
+
     def canonical(self) -> dict[str, Any]:
         """Everything in the hardware that determines access counts and mapspace, as JSON data."""
         return {"levels": [_canonical_level(level) for level in self.levels]}

@@ -56,9 +56,9 @@ def lookup(words: int, instance: Instance) -> Result:
         accesses = {"tile": words, "instances": 1, "reads": reads, "fills": 0, "updates": updates, "energy_pj": energy}
         levels.setdefault(storage.name, {})[tensor] = accesses
     if source is target:
-        cycles = _cycles(source, words, words)
+        cycles = _cycles(source, words, words, instance.cycles)
     else:
-        cycles = max(_cycles(source, words, 0), _cycles(target, 0, words))
+        cycles = max(_cycles(source, words, 0, instance.cycles), _cycles(target, 0, words, instance.cycles))
     leaking = {s.name for s in spec.storages if s.off_chip or s.name in levels}
     of_a_cycle = 1 / instance.cycles
     leakage = sum(instance.ert.storage(name)["leak"] * of_a_cycle * cycles for name in leaking)
@@ -76,10 +76,10 @@ def _outermost(spec: Spec, tensor: str) -> Storage:
     raise InputError(spec.storages[0].name, f"no memory keeps {tensor}", hint="let the outermost one keep it")
 
 
-def _cycles(storage: Storage, reads: int, writes: int) -> int:
-    """Cycles that a memory needs by its bandwidths, in words a cycle; at least 1."""
+def _cycles(storage: Storage, reads: int, writes: int, of_step: float) -> int:
+    """Clock cycles that a memory needs by its bandwidths, which are words per step of the array; at least 1."""
     limits = (storage.read_bandwidth, storage.write_bandwidth, storage.shared_bandwidth)
     if limits == (None, None, None):
         return max(1, reads, writes)
     words = zip((reads, writes, reads + writes), limits, strict=True)
-    return max(1, *(math.ceil(moved / limit) for moved, limit in words if limit is not None))
+    return max(1, *(math.ceil(moved * of_step / limit) for moved, limit in words if limit is not None))

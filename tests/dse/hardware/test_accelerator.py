@@ -141,6 +141,26 @@ def test_a_step_of_the_array_takes_the_cycles_of_its_conversions(tmp_path: Path)
     assert row["cycles"] == round(steps * 2 * 6)
 
 
+@pytest.mark.parametrize("bandwidth", [0.05, 0.5, 64.0])
+def test_a_memory_moves_the_words_of_all_cycles_of_a_step(tmp_path: Path, bandwidth: float) -> None:
+    """Clock cycles are those of the computation or of the memory's words, whichever are more."""
+    text = (data_dir("arch_specs") / "cim_macros.yaml").read_text()
+    (tmp_path / "plain.yaml").write_text(text)
+    old = "attributes: {width: 64, depth: 8192,"
+    assert old in text
+    (tmp_path / "slow.yaml").write_text(text.replace(old, f"{old} read_bandwidth: {bandwidth},"))
+    rows = []
+    for name in ("plain", "slow"):
+        accelerator = read_accelerator(tmp_path / f"{name}.yaml", "operators_cim").only(["BC2"])
+        (row,) = map_workload(SMALL, arch=accelerator, store=tmp_path / "s", jobs=1, remainders=False).rows
+        rows.append(row)
+    plain, slow = rows
+    assert slow["glb_ifmap.Inputs.reads"] == plain["glb_ifmap.Inputs.reads"]  # one memory, the mapping of least energy
+    needed = plain["glb_ifmap.Inputs.reads"] / bandwidth
+    assert slow["cycles"] == pytest.approx(max(plain["cycles"], needed), abs=12)  # of whole steps of 2 * 6 cycles
+    assert (needed > plain["cycles"]) == (bandwidth < 1)  # both cases occur
+
+
 def test_a_sweep_changes_energy_cycles_and_arithmetic_together(tmp_path: Path) -> None:
     accelerator = read_accelerator("hybrid")
     (cim,) = [mode for mode in accelerator.modes if mode.label == "cim"]
