@@ -73,5 +73,6 @@ def test_fields_are_described_by_their_docstrings(run: Run) -> None:
     assert schema["properties"]["bits"]["description"] == "Precisions of the operators that name none of their own."
     assert component["class"]["description"] == "Accelergy class, of arch_specs/components or of the specification."
     assert (
-        component["attributes"]["description"] == "Of the class; expressions over `bits`, `psum_bits` and `reduction`."
+        component["attributes"]["description"]
+        == "Of the class; expressions over `bits`, `psum_bits`, `reduction` and `signed`."
     )
