@@ -6,10 +6,12 @@
     cut        the same, with workers that are stopped for longer than the scheduler waits, and go on then
     soak       sweeps and runs with kills and cuts, for so many minutes
     plan       what a sweep of many points needs: searches, time, store, transfer
+    namespaces a sweep and a run on machines (network namespaces, needs root) that are cut off for short and
+               long times, lose packets, or disappear; and a client that is cut off from its cluster
 
 Exit code 1 where a result differs.
 
-usage: python benchmarks/cluster.py WHAT [--workers N] [--number N] [--only sweep|run] [--minutes M]
+usage: python benchmarks/cluster.py WHAT [--workers N] [--number N] [--only sweep|run|client] [--minutes M]
        [--points N] [--pause SECONDS]
 """
 
@@ -21,45 +23,37 @@ import random
 import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cluster_damage import AXES, Rest, damaged, damaging, do_run, do_sweep, sweep_plan
+from cluster_namespaces import measure_namespaces
 from measure import print_table
 
 from dse.cluster import connection as connections
 from dse.cluster.connection import Connection
 from dse.cluster.pool import ClusterPool
 from dse.cluster.remote import packed
-from dse.sweep.axes import parse_set
-from dse.sweep.run import SweepPlan, plan_sweep, run_sweep
+from dse.sweep.run import run_sweep
 from dse.table.fill import _search_batch, missing_batches
 from dse.table.store import Store
-
-AXES = ("glb_ifmap.depth=2048,8192", "weights_spad.depth=112,224")
-RUN = ("name=cluster", "seeds=[0, 1]", "data.subset=300", "pretrain.epochs=3", "relearn.epochs=3",
-       "energy_budgets=[0.6]", "candidates=[T8, T4, BC8]", "baselines=[T8]")  # fmt: skip
-Damage = Callable[[random.Random, Connection], None]
 
 
 def main() -> None:
     options = _options()
-    same = {"overhead": _overhead, "scaling": _scaling, "kills": _kills, "cut": _cut, "soak": _soak, "plan": _plan}[
-        options.what
-    ](options)
+    same = MEASURED[options.what](options)
     sys.exit(0 if same is not False else 1)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("what", choices=["overhead", "scaling", "kills", "cut", "soak", "plan"])
+    parser.add_argument("what", choices=list(MEASURED))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--number", type=int, default=50, help="tasks of overhead / 20, kills, cuts; default: 50")
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--only", choices=["sweep", "run"], help="of kills and cut")
+    parser.add_argument("--only", choices=["sweep", "run", "client"], help="of kills, cut, namespaces")
     parser.add_argument("--points", type=int, default=10_000)
     parser.add_argument(
         "--pause",
@@ -90,7 +84,7 @@ def _overhead(options: argparse.Namespace) -> None:
 
 
 def _scaling(options: argparse.Namespace) -> None:
-    batches = missing_batches([site.plan for site in _sweep_plan(AXES[:1]).sites if site.plan], {})
+    batches = missing_batches([site.plan for site in sweep_plan(AXES[:1]).sites if site.plan], {})
     rows = []
     for workers in (1, 2, 4, 8):
         with Connection(f"local:{workers}") as connection:
@@ -106,33 +100,12 @@ def _scaling(options: argparse.Namespace) -> None:
 
 
 def _kills(options: argparse.Namespace) -> bool:
-    return _damaged(options, _kill, options.number, options.pause)
+    return damaged(options, _kill)
 
 
 def _cut(options: argparse.Namespace) -> bool:
     connections.STOPPED_S = 5.0  # Dask's own limit, ten heartbeats, is about the same
-    return _damaged(options, _stop, options.number, options.pause)
-
-
-def _damaged(options: argparse.Namespace, damage: Damage, number: int, pause: float) -> bool:
-    """Sweeps and runs, one after the other, until workers have been damaged so often in each kind."""
-    rows, same = [], True
-    for kind, work, rest in (("sweep", _do_sweep, pause), ("run", _do_run, 4 * pause)):
-        if options.only not in (None, kind):
-            continue
-        with tempfile.TemporaryDirectory(prefix="enos-benchmark-") as folder:
-            wanted = work(Path(folder) / "alone", None)
-            done = differ = rounds = 0
-            began = time.monotonic()
-            with Connection(f"local:{options.workers}") as connection:
-                while done < number:
-                    with _damaging(connection, damage, number - done, rest) as count:
-                        differ += work(Path(folder) / f"round{rounds}", connection) != wanted
-                    done, rounds = done + count(), rounds + 1
-            rows.append([kind, str(done), str(rounds), str(differ), f"{time.monotonic() - began:.0f}"])
-            same = same and not differ
-    print_table(["", "workers damaged", "times done", "results that differ", "s"], rows)
-    return same
+    return damaged(options, _stop)
 
 
 def _soak(options: argparse.Namespace) -> bool:
@@ -141,15 +114,15 @@ def _soak(options: argparse.Namespace) -> bool:
     rounds: dict[str, int] = {"sweep": 0, "run": 0}
     damaged = differ = 0
 
-    def damage(chance: random.Random, connection: Connection) -> None:
-        (_kill if chance.random() < 0.7 else _stop)(chance, connection)
+    def damage(chance: random.Random, connection: Connection, rest: Rest) -> None:
+        (_kill if chance.random() < 0.7 else _stop)(chance, connection, rest)
 
     with tempfile.TemporaryDirectory(prefix="enos-benchmark-") as folder:
-        wanted = {"sweep": _do_sweep(Path(folder) / "s", None), "run": _do_run(Path(folder) / "r", None)}
+        wanted = {"sweep": do_sweep(Path(folder) / "s", None), "run": do_run(Path(folder) / "r", None)}
         with Connection(f"local:{options.workers}") as connection:
             while time.monotonic() < end:
-                for kind, work in (("sweep", _do_sweep), ("run", _do_run)):
-                    with _damaging(connection, damage, 1_000_000, 2 * options.pause) as count:
+                for kind, work in (("sweep", do_sweep), ("run", do_run)):
+                    with damaging(connection, damage, 1_000_000, 2 * options.pause) as count:
                         differ += work(Path(folder) / f"{kind}{rounds[kind]}", connection) != wanted[kind]
                     rounds[kind] += 1
                     damaged += count()
@@ -162,7 +135,7 @@ def _plan(options: argparse.Namespace) -> None:
     """CPU seconds, which other work on the machine changes little."""
     with tempfile.TemporaryDirectory(prefix="enos-benchmark-") as folder:
         planning = time.process_time()
-        plan = _sweep_plan(AXES)
+        plan = sweep_plan(AXES)
         planning = (time.process_time() - planning) / len(plan.sites)
         batches = missing_batches([site.plan for site in plan.sites if site.plan], {})
         size = sum(len(packed(_search_batch, batch)) for batch in batches) / len(batches)
@@ -194,59 +167,15 @@ def _plan(options: argparse.Namespace) -> None:
     print_table([f"{points:,} points, SqueezeNet, T8", "", "measured"], rows)
 
 
-def _sweep_plan(axes: tuple[str, ...]) -> SweepPlan:
-    return plan_sweep("squeezenet", [parse_set(text) for text in axes], only=["T8"], remainders=False)
-
-
-def _do_sweep(folder: Path, connection: Connection | None) -> object:
-    folder.mkdir()
-    jobs = -1 if connection is None else ClusterPool(connection)
-    found = run_sweep(_sweep_plan(AXES), store=folder / "store.sqlite", jobs=jobs)
-    return found.rows, found.summary
-
-
-def _do_run(folder: Path, connection: Connection | None) -> object:
-    from search.runs.config import EXAMPLE, load_config
-    from search.runs.energies import energies
-    from search.runs.run import do_run, open_run
-
-    os.environ["ENOS_STORE"] = str(folder / "store.sqlite")  # of pretrained networks, too
-    config = load_config(EXAMPLE, RUN)
-    table = energies(config, folder.parent / "run.sqlite", jobs=-1)
-    do_run(open_run(folder, config, table), lambda stage, record: None, 1, connection=connection)
-    return (folder / "results.json").read_bytes()
-
-
-@contextmanager
-def _damaging(connection: Connection, damage: Damage, most: int, pause: float) -> Iterator[Callable[[], int]]:
-    """Damages a worker at random times, `pause` seconds apart on average, at most so often; tells how often."""
-    chance, over, done = random.Random(), threading.Event(), 0
-    _ = connection.cluster  # is open
-
-    def work() -> None:
-        nonlocal done
-        while done < most and not over.wait(chance.uniform(0.2, 2 * pause)):
-            damage(chance, connection)
-            done += 1
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield lambda: done
-    finally:
-        over.set()
-        thread.join()
-
-
-def _kill(chance: random.Random, connection: Connection) -> None:
+def _kill(chance: random.Random, connection: Connection, rest: Rest) -> None:
     _signal(_any_worker(chance, connection), signal.SIGKILL)
 
 
-def _stop(chance: random.Random, connection: Connection) -> None:
+def _stop(chance: random.Random, connection: Connection, rest: Rest) -> None:
     """Stops a worker for longer than the scheduler waits; it goes on then, whatever became of its task."""
     pid = _any_worker(chance, connection)
     _signal(pid, signal.SIGSTOP)
-    time.sleep(2.5 * connections.STOPPED_S)
+    rest(2.5 * connections.STOPPED_S)
     _signal(pid, signal.SIGCONT)
 
 
@@ -261,6 +190,12 @@ def _signal(pid: int | None, number: signal.Signals) -> None:
             os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+MEASURED: dict[str, Callable[[argparse.Namespace], bool | None]] = {
+    "overhead": _overhead, "scaling": _scaling, "kills": _kills, "cut": _cut, "soak": _soak, "plan": _plan,
+    "namespaces": measure_namespaces,
+}  # fmt: skip
 
 
 def _seconds(work: Callable[[], object]) -> float:
