@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,10 +85,10 @@ def damaging(connection: Connection, damage: Damage, most: int, pause: float) ->
             damage(chance, connection, over.wait)
             done += 1
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield lambda: done
-    finally:
-        over.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as executor:
+        damages = executor.submit(work)
+        try:
+            yield lambda: done
+        finally:
+            over.set()
+        damages.result()  # raises what it could not do

@@ -42,8 +42,8 @@ class Machine:
         """Loses so many of the packets that arrive, at random; 0 ends that."""
         rule = "table inet loss\ndelete table inet loss\n"  # the first line makes the second one valid
         if percent:
-            chain = f"type filter hook input priority 0; iif eth0 numgen random mod 100 < {percent} drop"
-            rule += f"table inet loss {{ chain input {{ {chain}; }} }}\n"
+            drop = f"iifname eth0 numgen random mod 100 < {percent} drop"
+            rule += f"table inet loss {{\nchain input {{\ntype filter hook input priority 0\n{drop}\n}}\n}}\n"
         _do("ip", "netns", "exec", self.name, "nft", "-f", "-", text=rule)
 
     def start(
