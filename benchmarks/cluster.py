@@ -18,6 +18,7 @@ usage: python benchmarks/cluster.py WHAT [--workers N] [--number N] [--only swee
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import signal
@@ -34,10 +35,11 @@ from measure import print_table
 
 from dse.cluster import connection as connections
 from dse.cluster.connection import Connection
-from dse.cluster.pool import ClusterPool
+from dse.cluster.groups import GroupSize
+from dse.cluster.pool import AHEAD, ClusterPool
 from dse.cluster.remote import packed
 from dse.sweep.run import run_sweep
-from dse.table.fill import _search_batch, missing_batches
+from dse.table.fill import Batch, _search_batch, missing_batches
 from dse.table.store import Store
 
 
@@ -66,6 +68,13 @@ def _options() -> argparse.Namespace:
 
 def nothing(number: int) -> int:
     return number
+
+
+def wait_like(task: tuple[Batch, float, object]) -> object:
+    """As large as a search, with an answer as large, and takes as long, but waits instead of searching."""
+    _, seconds, answer = task
+    time.sleep(seconds)
+    return answer
 
 
 def wait(seconds: float) -> None:
@@ -133,35 +142,46 @@ def _soak(options: argparse.Namespace) -> bool:
 
 def _plan(options: argparse.Namespace) -> None:
     """CPU seconds, which other work on the machine changes little."""
+    points = options.points
     with tempfile.TemporaryDirectory(prefix="enos-benchmark-") as folder:
         planning = time.process_time()
         plan = sweep_plan(AXES)
         planning = (time.process_time() - planning) / len(plan.sites)
         batches = missing_batches([site.plan for site in plan.sites if site.plan], {})
-        size = sum(len(packed(_search_batch, batch)) for batch in batches) / len(batches)
         store = Path(folder) / "store.sqlite"
         searching = time.process_time()
         run_sweep(plan, store=store, jobs=1)
         searching = (time.process_time() - searching) / len(batches)
         with Store(store) as opened:
             searches = len(opened)
+        like = [(batch, searching, _search_batch(batch)) for batch in batches]
+        like = like * math.ceil(400 / len(like))
+        sending = []
         with Connection(f"local:{options.workers}") as connection:
-            pool = ClusterPool(connection)
-            list(pool.answers(nothing, range(50)))
-            sending = time.process_time()
-            list(pool.answers(nothing, range(500)))
-            sending = (time.process_time() - sending) / 500
+            list(ClusterPool(connection).answers(nothing, range(50)))
+            for pool in (ClusterPool(connection, group_s=0), ClusterPool(connection)):
+                began = time.process_time()
+                list(pool.answers(wait_like, like))
+                sending.append((time.process_time() - began) / len(like))
+        alone, grouped = sending
+        full = GroupSize()
+        full.learn(1, searching)
+        group = full.of(len(batches) * points, 100 * AHEAD)
+        groups = [batches[first : first + group] for first in range(0, len(batches), group)]
+        size = sum(len(packed(_search_batch, together)) for together in groups) / len(batches)
         kept = sum(file.stat().st_size for file in Path(folder).glob("store.sqlite*")) / searches
-    points, tasks = options.points, options.points * len(batches) / len(plan.sites)
+    tasks = points * len(batches) / len(plan.sites)
     rows = [
         ["tasks, none shared between points", f"{tasks:,.0f}", f"{len(batches)} of {len(plan.sites)} points"],
         ["planning, in the client", f"{points * planning / 60:.0f} CPU min", f"{1000 * planning:.0f} CPU ms a point"],
         ["work of all workers", f"{tasks * searching / 3600:.1f} CPU h", f"{1000 * searching:.0f} CPU ms a task"],
-        ["sending and answers, in client and scheduler", f"{tasks * sending / 60:.0f} CPU min",
-         f"{1000 * sending:.2f} CPU ms a task"],
-        ["workers that this can feed", f"{searching / sending:.0f}", "work / sending"],
+        ["sending and answers, in client and scheduler", f"{tasks * grouped / 60:.0f} CPU min",
+         f"{1000 * grouped:.2f} CPU ms a task"],
+        ["workers that this can feed", f"{searching / grouped:.0f}", "work / sending"],
+        ["the same, if each task were sent alone", f"{searching / alone:.0f}", f"{1000 * alone:.2f} CPU ms a task"],
         ["transfer to workers", f"{tasks * size / 1e9:.1f} GB", f"{size / 1e3:.0f} kB a task"],
-        ["under way at once, 100 workers", f"{400 * size / 1e6:.0f} MB", "4 tasks a worker"],
+        ["under way at once, 100 workers", f"{100 * AHEAD * size * group / 1e6:.0f} MB",
+         f"{AHEAD} groups of {group} tasks a worker"],
         ["store", f"{kept * points * searches / len(plan.sites) / 1e9:.2f} GB", f"{kept / 1e3:.1f} kB a row"],
     ]  # fmt: skip
     print_table([f"{points:,} points, SqueezeNet, T8", "", "measured"], rows)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
 from dse.cluster.connection import Connection
+from dse.cluster.groups import GROUP_S, GroupSize, do_group
 from dse.cluster.tasks import Tasks
 
 AHEAD = 4
-"""Tasks that are sent for each worker: enough that none waits for the next, few enough for the scheduler's memory."""
+"""Groups of tasks that are sent for each worker: enough that none waits for the next, few enough for the scheduler's
+memory."""
 
 SLOW_S = 15.0
 SLOW_FACTOR = 3.0
-"""A task is also given to another worker when nothing has come for so many seconds, and for so many times the longest
-task; the first answer counts."""
+"""A group is also given to another worker when nothing has come for so many seconds, and for so many times the longest
+group; the first answer counts."""
 
 _COUNT_S = 2.0  # between two looks at how many workers there are
 
@@ -25,10 +28,14 @@ R = TypeVar("R")
 
 
 class ClusterPool:
-    """The workers of a cluster; see `dse.table.workers.Pool`."""
+    """The workers of a cluster; see `dse.table.workers.Pool`.
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+    Args:
+        group_s: seconds of work that are sent together where tasks are shorter; 0 sends each task alone.
+    """
+
+    def __init__(self, connection: Connection, group_s: float = GROUP_S) -> None:
+        self.connection, self._group_s = connection, group_s
 
     def alone(self, tasks: int) -> bool:
         """Whether this process does so many tasks itself."""
@@ -49,35 +56,45 @@ class ClusterPool:
         Raises:
             InputError: what a task refuses; the cluster is gone, or its workers end whenever they do a task.
         """
-        waiting = deque(enumerate(tasks))
-        left = len(tasks)
+        waiting, left = deque(tasks), len(tasks)
+        groups: dict[int, list[T]] = {}
+        numbers = itertools.count()
+        size = GroupSize(self._group_s)
         longest, latest = 0.0, time.monotonic()
         began: dict[tuple[int, bool], float] = {}
         counted, room = float("-inf"), AHEAD
         tasks_under_way: Tasks[tuple[int, bool]] = Tasks(self.connection.cluster)
         with tasks_under_way as under_way:
             common = () if shared is None else (under_way.share(shared),)
+
+            def send(name: tuple[int, bool]) -> None:
+                under_way.begin(name, do_group, (work, groups[name[0]], 2 * self._group_s), *common)
+                began[name] = time.monotonic()
+
             while left:
                 if time.monotonic() > counted + _COUNT_S:
                     counted, room = time.monotonic(), AHEAD * max(1, len(self.connection.cluster.workers))
                 while waiting and len(under_way) < room:
-                    number, task = waiting.popleft()
-                    under_way.begin((number, False), work, task, *common)
-                    began[number, False] = time.monotonic()
+                    number, together = next(numbers), size.of(len(waiting), room)
+                    groups[number] = [waiting.popleft() for _ in range(together)]
+                    send((number, False))
                 found = under_way.wait(1.0)
                 now = time.monotonic()
                 if found is None:
                     if not waiting and now > latest + max(SLOW_S, SLOW_FACTOR * longest):
                         latest = now
                         for number, _ in [name for name in began if (name[0], True) not in began]:
-                            under_way.begin((number, True), work, tasks[number], *common)
-                            began[number, True] = now
+                            send((number, True))
                     continue
-                name, answer = found
+                name, done = found
                 assert name is not None
                 longest, latest = max(longest, now - began[name]), now
-                left -= 1
+                size.learn(len(done.answers), done.seconds)
+                left -= len(done.answers)
+                waiting.extendleft(reversed(groups.pop(name[0])[len(done.answers) :]))
                 for copy in (False, True):
                     under_way.drop((name[0], copy))
                     began.pop((name[0], copy), None)
-                yield answer
+                yield from done.answers
+                if done.error is not None:
+                    raise done.error

@@ -14,6 +14,7 @@ import pytest
 
 from dse.cluster import tasks
 from dse.cluster.connection import Connection
+from dse.cluster.groups import GroupSize
 from dse.cluster.pool import ClusterPool
 from dse.cluster.remote import SupersededError, do_task, packed
 from dse.cluster.tasks import Tasks
@@ -93,6 +94,12 @@ def superseded_once(file: Path) -> str:
     return "done"
 
 
+def refuse_last(number: int) -> int:
+    if number == 59:
+        raise InputError("layer", f"found {number}", "another")
+    return number
+
+
 def length(shared: bytes, number: int) -> int:
     return len(shared) + number
 
@@ -101,6 +108,39 @@ def test_each_task_is_answered_once(pool: ClusterPool) -> None:
     assert sorted(pool.answers(double, range(40))) == [2 * n for n in range(40)]
     assert pool.alone(0) and not pool.alone(1)
     assert pool.described(5) == "2 workers of local:2"
+
+
+def test_short_tasks_are_sent_together(pool: ClusterPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, bool]] = []
+    begin = Tasks.begin
+
+    def counting(self: Tasks[tuple[int, bool]], name: tuple[int, bool], *arguments: object) -> None:
+        sent.append(name)
+        begin(self, name, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Tasks, "begin", counting)
+    learn = GroupSize.learn
+    monkeypatch.setattr(GroupSize, "learn", lambda self, tasks, seconds: learn(self, tasks, 0.001 * tasks))
+    assert sorted(pool.answers(double, range(400))) == [2 * n for n in range(400)]
+    assert len(sent) < 200
+    sent.clear()
+    assert sorted(ClusterPool(pool.connection, group_s=0).answers(double, range(40))) == [2 * n for n in range(40)]
+    assert len(sent) == 40
+
+
+def test_what_a_group_leaves_is_done_by_another(pool: ClusterPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dse.cluster.pool.GroupSize.of", lambda self, waiting, under_way: min(5, waiting))
+    short = ClusterPool(pool.connection, group_s=1e-9)  # each group ends after its first task
+    assert sorted(short.answers(double, range(12))) == [2 * n for n in range(12)]
+
+
+def test_answers_before_a_refusal_are_not_lost(pool: ClusterPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dse.cluster.pool.GroupSize.of", lambda self, waiting, under_way: waiting)
+    found = []
+    with pytest.raises(InputError, match="found 59"):
+        for answer in pool.answers(refuse_last, range(60)):
+            found.append(answer)
+    assert found == list(range(59))
 
 
 def test_workers_share_data(pool: ClusterPool) -> None:
