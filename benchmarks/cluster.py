@@ -18,7 +18,6 @@ usage: python benchmarks/cluster.py WHAT [--workers N] [--number N] [--only swee
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import random
 import signal
@@ -35,7 +34,7 @@ from measure import print_table
 
 from dse.cluster import connection as connections
 from dse.cluster.connection import Connection
-from dse.cluster.groups import GroupSize
+from dse.cluster.groups import GROUP_S, GroupSize
 from dse.cluster.pool import AHEAD, ClusterPool
 from dse.cluster.remote import packed
 from dse.sweep.run import run_sweep
@@ -64,6 +63,9 @@ def _options() -> argparse.Namespace:
         help="mean seconds between two kills of a sweep's workers; four times that for a run's, which import torch",
     )
     return parser.parse_args()
+
+
+_SHORT_S = 0.02  # that a task waits where the cost of sending is measured
 
 
 def nothing(number: int) -> int:
@@ -140,6 +142,25 @@ def _soak(options: argparse.Namespace) -> bool:
     return not differ
 
 
+def _sending(workers: int, tasks: list[tuple[Batch, float, object]], group_s: float) -> tuple[float, float]:
+    """CPU seconds a task in client and scheduler, each task sent alone, and in groups; without those of waiting."""
+    with Connection(f"local:{workers}") as connection:
+        list(ClusterPool(connection).answers(nothing, range(50)))  # workers have imported what they need
+        idle = _cpu_share(lambda: time.sleep(5))[0] / 5
+        found = []
+        for pool, times in ((ClusterPool(connection, 0), 5), (ClusterPool(connection, group_s), 25)):
+            cpu, seconds = _cpu_share(lambda p=pool, n=times: list(p.answers(wait_like, tasks * n)))
+            found.append((cpu - idle * seconds) / (len(tasks) * times))
+    return found[0], found[1]
+
+
+def _cpu_share(work: Callable[[], object]) -> tuple[float, float]:
+    """CPU seconds of this process, and seconds."""
+    began = time.process_time()
+    seconds = _seconds(work)
+    return time.process_time() - began, seconds
+
+
 def _plan(options: argparse.Namespace) -> None:
     """CPU seconds, which other work on the machine changes little."""
     points = options.points
@@ -154,16 +175,8 @@ def _plan(options: argparse.Namespace) -> None:
         searching = (time.process_time() - searching) / len(batches)
         with Store(store) as opened:
             searches = len(opened)
-        like = [(batch, searching, _search_batch(batch)) for batch in batches]
-        like = like * math.ceil(400 / len(like))
-        sending = []
-        with Connection(f"local:{options.workers}") as connection:
-            list(ClusterPool(connection).answers(nothing, range(50)))
-            for pool in (ClusterPool(connection, group_s=0), ClusterPool(connection)):
-                began = time.process_time()
-                list(pool.answers(wait_like, like))
-                sending.append((time.process_time() - began) / len(like))
-        alone, grouped = sending
+        alone, grouped = _sending(options.workers, [(batch, _SHORT_S, _search_batch(batch)) for batch in batches],
+                                  GROUP_S * _SHORT_S / searching)  # fmt: skip
         full = GroupSize()
         full.learn(1, searching)
         group = full.of(len(batches) * points, 100 * AHEAD)
