@@ -85,7 +85,7 @@ def wait(seconds: float) -> None:
 
 def _overhead(options: argparse.Namespace) -> None:
     with Connection(f"local:{options.workers}") as connection:
-        pool, number = ClusterPool(connection), 20 * options.number
+        pool, number = ClusterPool(connection, group_s=0), 20 * options.number
         list(pool.answers(nothing, range(50)))  # workers have imported what they need
         spent = time.process_time()
         seconds = _seconds(lambda: list(pool.answers(nothing, range(number))))
@@ -99,7 +99,7 @@ def _scaling(options: argparse.Namespace) -> None:
     rows = []
     for workers in (1, 2, 4, 8):
         with Connection(f"local:{workers}") as connection:
-            pool = ClusterPool(connection)
+            pool = ClusterPool(connection, group_s=0)
             list(pool.answers(_search_batch, batches[:workers]))  # workers have loaded the mapper
             waiting = 50 * workers / _seconds(lambda p=pool, w=workers: list(p.answers(wait, [0.1] * 50 * w)))
             row = [str(workers), f"{waiting:.1f}", f"{100 * waiting / (10 * workers):.0f} %"]

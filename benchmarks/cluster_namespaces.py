@@ -53,14 +53,15 @@ def measure_namespaces(options: argparse.Namespace) -> bool:
 
 
 class _Machines:
-    """A scheduler on this machine, and workers on machines of their own, which are started again when they end."""
+    """A scheduler and workers on machines of their own; workers are started again when they end."""
 
     def __init__(self, network: Network, folder: Path, stack: ExitStack) -> None:
         self._network, self._folder, self._stack = network, folder, stack
         self._workers: list[Machine] = []
-        self.address, self.events = f"tcp://{network.address}:{PORT}", Counter[str]()
-        self._keep(start([*_DASK, "scheduler", "--host", network.address, "--port", str(PORT), "--no-dashboard"],
-                         self._log("scheduler"), _ENVIRONMENT))  # fmt: skip
+        scheduler = self.machine()
+        self.address, self.events = f"tcp://{scheduler.address}:{PORT}", Counter[str]()
+        self._keep(scheduler.start([*_DASK, "scheduler", "--host", scheduler.address, "--port", str(PORT),
+                                    "--no-dashboard"], self._log("scheduler"), _ENVIRONMENT))  # fmt: skip
 
     def machine(self) -> Machine:
         return self._network.machine()
