@@ -121,7 +121,7 @@ def _cut_client(options: argparse.Namespace, machines: _Machines) -> bool:
     machine = machines.machine()
     with tempfile.TemporaryDirectory(prefix="enos-benchmark-") as text:
         folder = Path(text)
-        _sweep(folder / "alone").wait()
+        _ended(_sweep(folder / "alone"))
         wanted = _summary(folder / "alone")
         for number in range(options.number):
             seconds, own = (SHORT_S, LONG_S)[number % 2], folder / str(number)
@@ -137,7 +137,7 @@ def _cut_client(options: argparse.Namespace, machines: _Machines) -> bool:
             finally:
                 end(client)
             said = (own / "log").read_text().strip().splitlines()[-1:]
-            again = _sweep(own, machine, machines.address).wait() if code else 0
+            again = _ended(_sweep(own, machine, machines.address)) if code else 0
             equal = not again and _rows(own / "store.sqlite") >= kept and _summary(own) == wanted
             same = same and equal and (code == 0 or (code == 2 and said[0].startswith("error: --cluster")))
             rows.append([f"{seconds:g}", str(code), said[0] if code else "", str(again), "yes" if equal else "NO"])
@@ -152,6 +152,14 @@ def _sweep(folder: Path, machine: Machine | None = None, address: str | None = N
                *(["--jobs", "1"] if address is None else ["--cluster", address])]  # fmt: skip
     with (folder / "log").open("a") as log:
         return start(command, log, _ENVIRONMENT) if machine is None else machine.start(command, log, _ENVIRONMENT)
+
+
+def _ended(process: subprocess.Popen[str]) -> int:
+    """The exit code of a command, which is killed when this process is interrupted meanwhile."""
+    try:
+        return process.wait()
+    finally:
+        end(process)
 
 
 def _summary(folder: Path) -> str:
