@@ -57,7 +57,7 @@ def do_group(*arguments: Any) -> Done:
         except InputError as e:
             error = e
             break
-        if time.monotonic() > began + seconds:
+        if time.monotonic() >= began + seconds:
             break
     return Done(answers, time.monotonic() - began, error)
 
