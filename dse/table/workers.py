@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from dse.core.errors import InputError
 from dse.core.processes import log_level, start_worker, starting_workers
@@ -101,7 +103,7 @@ def in_workers(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> Gene
         return_as="generator_unordered",
         batch_size=1,
         idle_worker_timeout=_IDLE_SECONDS,
-        initializer=start_worker,
+        initializer=_start_worker,
         initargs=(os.getpid(), log_level()),
     )
     answers = None
@@ -119,3 +121,15 @@ def in_workers(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> Gene
             warnings.simplefilter("ignore")  # joblib warns of work that is cancelled, which is what is wanted
             if answers is not None:
                 answers.close()
+
+
+def _start_worker(parent: int, level: int) -> None:
+    """At the beginning of a worker of joblib.
+
+    Where psutil is installed, joblib ends a worker that has grown by 300 MB since its first task, and starts another.
+    Workers with a network or compiled programs do, and would load them anew for each task.
+    """
+    start_worker(parent, level)
+    executor: Any = importlib.import_module("joblib.externals.loky.process_executor")
+    if hasattr(executor, "_MAX_MEMORY_LEAK_SIZE"):  # not a documented setting: there is none
+        executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize

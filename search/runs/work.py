@@ -34,6 +34,7 @@ from search.strategies.learner import Learner
 from search.strategies.modes import STRATEGIES
 from search.strategies.stochastic import population
 from search.supernet import SearchableNetwork, plain_weights, uniform
+from search.training.allocator import keep_freed_memory
 from search.training.checkpoint import Record
 from search.training.chips import layers_in_memory, over_chips
 from search.training.epochs import batches
@@ -61,6 +62,7 @@ def do_stage(run: Run, stage: Stage, on_entry: Callable[[Record], None]) -> None
     """
     if run.config.threads is not None:
         torch.set_num_threads(run.config.threads)
+    keep_freed_memory()
     twins = run.twins(stage, run.finished())
     if twins:
         record = run.record(twins[0])

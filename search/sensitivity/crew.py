@@ -19,6 +19,7 @@ import torch
 from dse.cluster.remote import cloudpickle
 from dse.core.files import write_atomically
 from dse.table.workers import in_workers, worker_count
+from search.training.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from dse.cluster.pool import ClusterPool
@@ -120,6 +121,7 @@ def _state(stamp: str, read: Callable[[], bytes]) -> Any:
     """What the tasks of a stamp share; it is unpacked once."""
     global _loaded
     torch.set_num_threads(1)
+    keep_freed_memory()
     if _loaded is None or _loaded[0] != stamp:
         _loaded = None  # its memory is free before the next one takes some
         _loaded = stamp, cloudpickle().loads(read())

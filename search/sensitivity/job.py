@@ -33,6 +33,7 @@ from search.sensitivity.measure import Subject, measured_choices, mixed_layers, 
 from search.sensitivity.sensitivities import FloatArray, Sensitivities
 from search.sensitivity.study import Settings, Study, digest
 from search.supernet import SearchableNetwork
+from search.training.allocator import keep_freed_memory
 from search.training.checkpoint import Checkpoint, Record
 from search.training.epochs import batches
 from search.training.settings import Training
@@ -119,6 +120,7 @@ class Job:
     on_progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None
 
     def __post_init__(self) -> None:
+        keep_freed_memory()
         with system_errors(self.folder, "cannot be made"):
             (self.folder / "assignments").mkdir(parents=True, exist_ok=True)
         count = self.settings.images or default_images(self.model, self.table)
