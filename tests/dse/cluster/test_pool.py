@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,7 +179,8 @@ def test_a_task_of_a_worker_that_is_cut_off_is_done_by_another(
     monkeypatch.setattr("dse.cluster.pool.SLOW_S", 0.2)
     answers = list(pool.answers(stop_once, [(tmp_path / "stopped", n) for n in range(8)]))
     assert sorted(answers) == [2 * n for n in range(8)]
-    os.kill(int((tmp_path / "stopped.pid").read_text()), signal.SIGCONT)  # it is back: its answer is not wanted
+    with suppress(ProcessLookupError):  # on a busy machine its nanny has already given it up
+        os.kill(int((tmp_path / "stopped.pid").read_text()), signal.SIGCONT)  # it is back: its answer is not wanted
     assert sorted(pool.answers(double, range(4))) == [0, 2, 4, 6]
 
 
