@@ -14,11 +14,13 @@ _ALWAYS = frozenset((
     "Sqrt",
 ))  # fmt: skip
 _FIRST = frozenset((
-    "AveragePool", "DepthToSpace", "DequantizeLinear", "Dropout", "Expand", "Flatten", "Gather", "GlobalAveragePool",
+    "AveragePool", "DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "GlobalAveragePool",
     "GlobalMaxPool", "Identity", "MaxPool", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Reshape", "Slice",
-    "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "QuantizeLinear",
+    "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 ))  # fmt: skip
-"""Numbers beside the first input are positions, sizes or a scale of words; the sign of a word is that of its value."""
+"""Numbers beside the first input are positions or sizes."""
+_WORDS = frozenset(("QuantizeLinear", "DequantizeLinear"))
+"""A word has the sign of its value where zero has the word 0; scales are positive."""
 _ALL = frozenset(("Add", "Concat", "Div", "Max", "Mean", "Min", "Mul", "Sum"))
 _BRANCHES = frozenset(("If", "Loop", "Scan"))
 
@@ -67,6 +69,9 @@ def _proved(step: Step, found: set[int]) -> bool:
         return first
     if step.operator in _ALL:
         return all(is_never_negative(value, found) for value in inputs)
+    if step.operator in _WORDS:
+        zero = step.inputs[2] if len(step.inputs) > 2 else None
+        return first and (zero is None or (zero.array is not None and not zero.data and not zero.array.any()))
     if step.operator == "Clip":
         return _clipped(step, first, found)
     if step.operator == "Pad":

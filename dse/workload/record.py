@@ -192,6 +192,7 @@ def _recorder(module: Any, where: str) -> Any:
             self.sizes: dict[str, int] = {}
             self._origins: MutableMapping[Any, _Origin] = cast(Any, WeakIdKeyDictionary)()
             self._written: MutableMapping[Any, _Origin] = cast(Any, WeakIdKeyDictionary)()
+            self._reads_data = False
             self._held: list[Any] = []  # or a scripted module's parameters would be other objects at each access
             self._saved: dict[int, tuple[Any, Any]] = {}
             for named in (module.named_parameters, module.named_buffers):
@@ -290,10 +291,12 @@ def _recorder(module: Any, where: str) -> Any:
                     pointwise=torch.Tag.pointwise in func.tags,
                 )
             )
-            sure = proved(func, args, kwargs, [operand.never_negative for operand in operands])
+            sure = proved(func, args, kwargs, [o.never_negative for o in operands], not self._reads_data)
+            if self.calls[-1].operation == "_local_scalar_dense" and operands[0].data and read[0].dtype != torch.bool:
+                self._reads_data = True  # from here on a number may be one of the input's
             made = _union(origins, len(self.calls) - 1)
             for t in results:
-                self._origins[t] = made._replace(never_negative=sure and keeps_signs(t, read))
+                self._origins[t] = made._replace(never_negative=sure and keeps_signs(t))
             if func._schema.is_mutable:
                 self._overwrite(results, made, _overwritten(func, args, kwargs))
             return out
@@ -307,9 +310,7 @@ def _recorder(module: Any, where: str) -> Any:
                     proved = proved and before.never_negative
                 self._written[storage] = made._replace(never_negative=proved)
             for t in written:
-                if not any(
-                    t is result for result in results
-                ):  # it has values that are no result, of which nothing is known
+                if not any(t is result for result in results):  # nothing is known of what it has now
                     self._origins[t] = self._origin(t)._replace(never_negative=False)
                     storage = _storage(t)
                     self._written[storage] = self._written.get(storage, _Origin())._replace(never_negative=False)

@@ -448,3 +448,22 @@ def test_signs_of_inputs_are_those_of_torch(tmp_path: Path, new: bool) -> None:
     found = import_onnx(write_torch(module, example, tmp_path / "net.onnx", new))
     assert [layer.signed for layer in found.layers] == [True, False, True, False, False]
     assert [layer.signed for layer in of_torch(module, example).layers] == [layer.signed for layer in found.layers]
+
+
+@pytest.mark.parametrize("zero", [None, 0, 128])
+def test_words_have_the_sign_of_their_values_where_zero_is_zero(tmp_path: Path, zero: int | None) -> None:
+    arrays = {
+        "words": np.full((3, 8), 7, np.uint8),
+        "scale": np.array(0.1, np.float32),
+        "fc.weight": np.ones((8, 4), np.float32),
+    }
+    if zero is not None:
+        arrays["zero"] = np.array(zero, np.uint8)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["words", "scale", *(["zero"] if zero is not None else [])], ["offset"]),
+        helper.make_node("Relu", ["x"], ["positive"]),
+        helper.make_node("Add", ["positive", "offset"], ["y"]),
+        helper.make_node("MatMul", ["y", "fc.weight"], ["z"]),
+    ]
+    (layer,) = read(tmp_path, model(nodes, {"x": [3, 8]}, arrays)).layers
+    assert layer.signed == (zero == 128)  # 7 - 128 steps

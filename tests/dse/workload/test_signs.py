@@ -37,7 +37,7 @@ def signed(between: Callable[[Tensor], Tensor]) -> bool:
     torch.manual_seed(0)
     module = Between(between)
     example = torch.randn(2, 4, 8, 8) * 4
-    (layer,) = export_network(Network("net", module, (), lambda _: ((example,), {}))).layers
+    *_, layer = export_network(Network("net", module, (), lambda _: ((example,), {}))).layers
     assert layer.signed or float(module.seen.min()) >= 0
     return layer.signed
 
@@ -93,6 +93,9 @@ NEVER = {
     "in whole": _in_whole,
     "shuffle": lambda x: x.relu().reshape(2, 2, 2, 8, 8).transpose(1, 2).flatten(1, 2),
     "half": lambda x: x.relu().half().float(),
+    "branch by the data": lambda x: x.relu() * 2 if (x > 0).any() else x.abs(),
+    "mean of a window": lambda x: F.avg_pool2d(x.relu(), 2),
+    "product of matrices": lambda x: x.abs() @ x.abs(),
     "chunk": lambda x: x.relu().chunk(2, 1)[1],
     "channels last": lambda x: x.relu().to(memory_format=torch.channels_last),
 }
@@ -116,6 +119,11 @@ MAY_BE = {
     "times -1": lambda x: x.relu() * -1,
     "as other bits": lambda x: (x.relu().view(torch.int32) - 2**31).view(torch.float32),
     "masked": lambda x: x.relu().masked_fill(x > 1, -1.0),
+    "divisor": lambda x: F.avg_pool2d(x.relu(), 2, divisor_override=-1),
+    "sum with product": lambda x: torch.baddbmm(x[0].abs(), x[0].abs(), x[0].abs(), alpha=-1)[None],
+    "times a number of the data": lambda x: x.relu() * x.mean().abs().item(),
+    "limited by a number of the data": lambda x: x.clamp(min=x.mean().abs().item()),
+    "overflow of sums": lambda x: (torch.ones_like(x, dtype=torch.int8) * 100 + (x > 0)).add(100).float(),
     "overflow": lambda x: (x.relu() * 100).to(torch.int8).float(),
 }
 
