@@ -126,8 +126,9 @@ def in_workers(work: Callable[[T], R], tasks: Sequence[T], workers: int) -> Gene
 def _start_worker(parent: int, level: int) -> None:
     """At the beginning of a worker of joblib.
 
-    Where psutil is installed, joblib ends a worker that has grown by 300 MB since its first task, and starts another.
-    Workers with a network or compiled programs do, and would load them anew for each task.
+    Where psutil is installed, joblib ends a worker whose memory has grown by 300 MB since its first task, and starts
+    another. A worker that holds a network or compiled programs grows by more, and its successor had to load them
+    again, often after each task.
     """
     start_worker(parent, level)
     executor: Any = importlib.import_module("joblib.externals.loky.process_executor")

@@ -11,19 +11,20 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 """Parameters of glibc's `mallopt`, of malloc.h."""
 
 _PAD = 2**26
+"""Bytes that the heap grows by in addition, each time that it grows."""
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
     """Lets this process use the memory of freed tensors again, instead of giving it back to the system each time.
 
-    glibc takes each block of 32 MB and more from the system and gives it back when it is freed. The system clears every
-    page before it is used again, which takes longer than what is computed: of measuring SqueezeNet on 250 images it was
-    60 % of the time. Afterwards the process keeps what it has had at most. Nothing is done where another allocator is
-    in use, or where the environment has settings of its own for glibc's (``MALLOC_MMAP_MAX_``, ``GLIBC_TUNABLES``).
+    glibc takes each block of 32 MB and more from the system and gives it back when it is freed. The system clears
+    every page before it is used again, which may take longer than what is computed (`benchmarks/freed_memory.py`).
+    From now on the process keeps the most memory that it has needed. Nothing is done without glibc, or where the
+    environment has settings of its own for its allocator (``MALLOC_MMAP_MAX_``, ``GLIBC_TUNABLES``).
 
     Returns:
-        Whether anything was set.
+        Whether glibc has taken the settings. They have no effect where another allocator was loaded before it.
 
     Source: mallopt(3) of the Linux manual.
 

@@ -1,4 +1,4 @@
-"""Memory of freed tensors is used again: the system clears no pages anew."""
+"""Memory of freed tensors is used for new ones, without page faults."""
 
 from __future__ import annotations
 
