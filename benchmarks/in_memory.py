@@ -26,7 +26,8 @@ from measure import print_table
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dse.hardware.candidates import Candidate, Macro, load_candidates
+from dse.hardware.candidate import Candidate, Macro
+from dse.hardware.candidates import load_candidates
 from search.data.datasets import DATASETS
 from search.layers.mixed_layer import MixedLayer
 from search.networks.squeezenet import SqueezeNet

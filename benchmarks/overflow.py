@@ -18,7 +18,8 @@ import torch
 from measure import print_table
 from torch import nn
 
-from dse.hardware.candidates import Candidate, load_candidates
+from dse.hardware.candidate import Candidate
+from dse.hardware.candidates import load_candidates
 from search.layers.mac_cores import IntegerLayer, core_sums, integer_layer
 from search.layers.mixed_layer import MixedLayer
 

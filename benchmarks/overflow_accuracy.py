@@ -19,7 +19,8 @@ from measure import print_table
 from torch import nn
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import Candidate, load_candidates
+from dse.hardware.candidate import Candidate
+from dse.hardware.candidates import load_candidates
 from search.layers.choice import Choice
 from search.runs.inputs import dataset
 from search.runs.run import read_run

@@ -26,7 +26,8 @@ from measure import against, print_table
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dse.hardware.candidates import Candidate, load_candidates
+from dse.hardware.candidate import Candidate
+from dse.hardware.candidates import load_candidates
 from search.layers.mixed_layer import LayerOptions, MixedLayer
 from search.layers.naive import naive_
 from search.networks.squeezenet import SqueezeNet

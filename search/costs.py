@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from dse.table.cost_table import CostTable, FloatArray, Transmission
 
 Quantity = Literal["energy", "latency"]

@@ -11,7 +11,8 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from dse.core.errors import InputError, unknown
-from dse.hardware.candidates import Candidate, load_candidates
+from dse.hardware.candidate import Candidate
+from dse.hardware.candidates import load_candidates
 from dse.table.cost_table import CostTable, FloatArray
 from dse.table.shapes import shape_text
 from search.costs import UNSEARCHED_KINDS, module_name, reference_candidate, unsearched_rows

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from dse.core.errors import InputError, unknown
 from dse.core.schema import CONFIG, Text, whole
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 
 Kind = Literal["operators", "precisions", "modes", "both", "all"]
 KINDS = get_args(Kind)

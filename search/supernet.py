@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dse.core.errors import InputError, unknown
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from dse.table.cost_table import CostTable, FloatArray, Transmission
 from dse.workload.networks import reason
 from search.costs import Quantity, excluded_layers, excluded_rows, module_name, reference_candidate, shares

@@ -11,7 +11,7 @@ import click
 from dse.core.text import text_table
 
 if TYPE_CHECKING:
-    from dse.hardware.candidates import Candidate
+    from dse.hardware.candidate import Candidate
     from dse.rtl.equivalence import Proof
     from dse.rtl.measure import Core, Row
     from dse.rtl.session import Session

@@ -21,7 +21,8 @@ from dse.core.errors import InputError, unknown
 from dse.core.expressions import evaluate
 from dse.core.schema import CONFIG, UNIQUE, Expression, Name, Text, validated
 from dse.core.shipped import data_dir
-from dse.hardware.candidates import Candidate, find_operators, load_candidates
+from dse.hardware.candidate import Candidate
+from dse.hardware.candidates import find_operators, load_candidates
 from dse.hardware.instance import Estimate, Instance, find_arch, instance_for, library_for, read_arch
 from dse.hardware.spec_reader import SpecFile
 from dse.workload.problem import Problem

@@ -12,7 +12,8 @@ from dse.core.errors import InputError, unknown
 from dse.core.fields import shown
 from dse.core.shipped import data_dir
 from dse.hardware.attributes import BLOCK, DEPTH, MEMORY, WIDTH
-from dse.hardware.candidates import WORDS, Candidate, shipped_operators
+from dse.hardware.candidate import WORDS, Candidate
+from dse.hardware.candidates import shipped_operators
 from dse.hardware.energy.area import Areas, areas_of
 from dse.hardware.energy.components import ComponentLibrary
 from dse.hardware.energy.ert import Ert

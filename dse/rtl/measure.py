@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from dse.rtl.energy import Energy, Slot, energy
 from dse.rtl.library import Library
 from dse.rtl.operands import OPERATIONS, PRECISIONS, Accumulator, Integers, lanes, pack, weight_codes

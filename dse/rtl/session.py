@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dse.core.files import write_atomically
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from dse.rtl.equivalence import Proof, elaborate, prove
 from dse.rtl.library import Library, read_library
 from dse.rtl.machine import netlist_machine

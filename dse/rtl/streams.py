@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from dse.rtl.operands import Integers
 
 UNIFORM_SUM = 144

@@ -10,7 +10,7 @@ from typing import Any
 from dse.core.errors import InputError
 from dse.engines import Engine, load_engine
 from dse.hardware.accelerator import AcceleratorLike, CandidatesLike, read_accelerator
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from dse.hardware.instance import Instance, candidate_spec, check_given, library_for, with_energies
 from dse.sweep.axes import Axis, Point, format_number, parse_zip, points_of
 from dse.sweep.sweep_file import axes_of

@@ -8,7 +8,7 @@ from typing import Any
 from dse.core.documents import TAG
 from dse.core.errors import InputError, unknown
 from dse.hardware.accelerator import Accelerator, Mode
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from dse.hardware.nodes import named_nodes, node_name
 from dse.hardware.spec_reader import SpecFile
 from dse.sweep.axes import Axis, Value

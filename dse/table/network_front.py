@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dse.core.errors import InputError
 from dse.hardware.accelerator import AcceleratorLike, CandidatesLike, read_accelerator
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from dse.table.columns import Row
 from dse.table.fill import Progress, Report, stored
 from dse.table.plan import Job, Lookup, WorkloadLike, make_plan

@@ -10,7 +10,7 @@ from pathlib import Path
 from dse.core.errors import InputError
 from dse.engines import Engine, load_engine
 from dse.hardware.accelerator import AcceleratorLike, CandidatesLike, read_accelerator
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from dse.hardware.instance import Instance, check_given, library_for
 from dse.mapper import check_objective
 from dse.mapper.slack import check_slack

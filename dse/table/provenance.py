@@ -17,7 +17,7 @@ from dse.core.errors import InputError
 from dse.core.expressions import evaluate
 from dse.core.schema import CONFIG, Flag, Text, checked, exactly, number, whole
 from dse.hardware.accelerator import Accelerator
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from dse.hardware.instance import Instance
 from dse.hardware.spec_reader import SpecFile
 from dse.mapper.slack import read_slack

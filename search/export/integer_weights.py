@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import Macro
+from dse.hardware.candidate import Macro
 from search.layers.mixed_layer import MixedLayer, PlainLayer
 from search.layers.mixed_product import MixedProduct, Operand
 from search.layers.operators import Inputs, View, operator

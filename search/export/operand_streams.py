@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from dse.rtl.streams import Stream
 from search.data.datasets import digits
 from search.layers.mac_cores import integer_layer

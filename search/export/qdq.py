@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from dse.core.errors import InputError
 from dse.core.files import system_errors
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from dse.workload.networks import reason
 from search.export.flat_network import FlatNetwork, Inputs, call_of, shape_of
 from search.export.integer_weights import InputWords, Term, as_words, operand_words

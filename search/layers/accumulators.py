@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from dse.rtl.operands import OPERATIONS
 from search.layers.operators import View, operator
 

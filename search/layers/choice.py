@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from dse.table.cost_table import FloatArray
 
 

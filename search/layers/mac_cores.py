@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import Candidate, Overflow
+from dse.hardware.candidate import Candidate, Overflow
 from search.layers.accumulators import MULTIPLIER_BITS, operations_at_once
 from search.layers.mixed_layer import MixedLayer
 from search.layers.naive import input_words

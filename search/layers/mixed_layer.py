@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dse.core.errors import unknown
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from search.layers.accumulators import Accumulators, check_accumulators
 from search.layers.choice import Choice
 from search.layers.equivalents import TransposedLinear

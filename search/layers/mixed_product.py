@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from search.layers.accumulators import wrapped
 from search.layers.choice import Choice
 from search.layers.fused import reduced_type

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from search.layers.operators import Inputs, Surrogates, View, operator
 from search.layers.operators.binary_connect import BinaryConnect
 from search.layers.operators.multiplication_free import MultiplicationFree

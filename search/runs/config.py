@@ -17,7 +17,8 @@ from dse.core.documents import parse_yaml, read_text
 from dse.core.errors import InputError, unknown
 from dse.core.schema import CONFIG, UNIQUE, Flag, Text, checked, number, one_of, validated, whole
 from dse.hardware.accelerator import Accelerator, read_accelerator
-from dse.hardware.candidates import SHIPPED, Candidate, find_operators, is_resolved, load_candidates
+from dse.hardware.candidate import Candidate
+from dse.hardware.candidates import SHIPPED, find_operators, is_resolved, load_candidates
 from search.data.catalogue import NAMES
 from search.spaces import AnySpace, Space
 from search.strategies.settings import AnySearch, Bilevel

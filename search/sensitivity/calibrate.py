@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from search.layers.choice import Choice
 from search.layers.in_memory.adc import rounds
 from search.layers.mixed_layer import MixedLayer
-from search.sensitivity.measure import Batch, Subject
+from search.sensitivity.measure import Batch
+from search.sensitivity.subject import Subject
 
 BATCH = 64
 """Images in a step."""

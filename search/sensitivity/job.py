@@ -29,9 +29,10 @@ from search.data.sets import Dataset
 from search.knapsack import Front, check_budget, front
 from search.layers.mixed_layer import MixedLayer
 from search.sensitivity.correct import Measured, Measurements, correct, uniform_choices
-from search.sensitivity.measure import Subject, measured_choices, mixed_layers, rows_of, task_of
+from search.sensitivity.measure import task_of
 from search.sensitivity.sensitivities import FloatArray, Sensitivities
 from search.sensitivity.study import Settings, Study, digest
+from search.sensitivity.subject import Subject, measured_choices, mixed_layers, rows_of
 from search.supernet import SearchableNetwork
 from search.training.allocator import keep_freed_memory
 from search.training.checkpoint import Checkpoint, Record

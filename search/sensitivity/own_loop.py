@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,8 +12,9 @@ from dse.core.errors import InputError, unknown
 from search.costs import Quantity
 from search.data.sets import Split
 from search.knapsack import Front, check_budget, front
-from search.sensitivity.measure import LossOf, Subject, Task, constant_cost, held_out, measure, measured_choices, right
+from search.sensitivity.measure import LossOf, Task, held_out, measure, right
 from search.sensitivity.sensitivities import FloatArray, Sensitivities
+from search.sensitivity.subject import Subject, choice_costs, measured_choices
 from search.supernet import SearchableNetwork
 
 
@@ -134,16 +134,13 @@ def assignment_front(model: SearchableNetwork, found: Sensitivities, quantity: Q
         Traceback (most recent call last):
         dse.core.errors.InputError: energy budget: 0.01 is below the cheapest assignment (allowed: at least 0...)
     """
-    layers, costs = measured_choices(model), {}
-    if odd := sorted(set(layers) ^ set(found.layers)):
-        raise InputError("sensitivities", f"do not fit the network in {', '.join(odd)}", list(layers))
-    of_module = {id(layer): values for layer, values in model.choices(quantity)}
-    for name, layer in layers.items():
-        own = dict(zip((c.name for c in layer.candidates), of_module[id(layer)], strict=True))
-        for candidate in own:
-            if candidate not in found.candidates:
-                raise unknown("sensitivities", "candidate", candidate, found.candidates)
-        costs[name] = np.array([own.get(candidate, np.inf) for candidate in found.candidates])
-    costs[found.layers[0]] += constant_cost(model, found.reference, quantity)
-    solved = front(found.increases(), [costs[name] for name in found.layers])
+    choices = measured_choices(model)
+    if odd := sorted(set(choices) ^ set(found.layers)):
+        raise InputError("sensitivities", f"do not fit the network in {', '.join(odd)}", list(choices))
+    for choice in choices.values():
+        for candidate in choice.candidates:
+            if candidate.name not in found.candidates:
+                raise unknown("sensitivities", "candidate", candidate.name, found.candidates)
+    costs = choice_costs(model, found.layers, found.candidates, found.reference, quantity)
+    solved = front(found.increases(), costs)
     return AssignmentFront(quantity, solved.costs, solved.values, solved, found)

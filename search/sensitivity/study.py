@@ -33,20 +33,9 @@ from search.layers.mixed_product import MixedProduct
 from search.sensitivity.calibrate import Fitting, fit_layer, wanted
 from search.sensitivity.correct import Choice, Measurements
 from search.sensitivity.crew import Crew
-from search.sensitivity.measure import (
-    BATCH,
-    Batch,
-    Bench,
-    Calibrated,
-    Subject,
-    Task,
-    Trials,
-    held_out,
-    helpful,
-    measure,
-    try_whole,
-)
+from search.sensitivity.measure import BATCH, Batch, Bench, Task, Trials, held_out, helpful, measure, try_whole
 from search.sensitivity.sensitivities import FloatArray, Sensitivities
+from search.sensitivity.subject import Calibrated, Subject
 from search.supernet import SearchableNetwork
 
 if TYPE_CHECKING:

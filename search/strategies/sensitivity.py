@@ -11,9 +11,10 @@ from search.costs import Quantity
 from search.objective import EnergyBudget, LatencyBudget, Regulariser, WeightedEnergy
 from search.sensitivity.correct import Choice, correct
 from search.sensitivity.crew import default_processes
-from search.sensitivity.measure import constant_cost, fix_others, measured_choices, mixed_layers, task_of
+from search.sensitivity.measure import task_of
 from search.sensitivity.sensitivities import FloatArray, Sensitivities
 from search.sensitivity.study import Settings, Study
+from search.sensitivity.subject import choice_costs, fix_others, measured_choices, mixed_layers
 from search.strategies.learner import Learner
 from search.strategies.settings import Sensitivity
 from search.supernet import SearchableNetwork
@@ -93,13 +94,4 @@ def _weights(regulariser: Regulariser) -> dict[Quantity, float]:
 
 def _costs(model: SearchableNetwork, found: Sensitivities, quantity: Quantity) -> list[FloatArray]:
     """The costs of each layer's candidates, in the order of the sensitivities."""
-    by_layer = dict(zip((id(layer) for layer, _ in model.choices(quantity)), model.choices(quantity), strict=True))
-    layers, result = measured_choices(model), []
-    for name in found.layers:
-        mixed, costs = by_layer[id(layers[name])]
-        row = np.full(len(found.candidates), np.inf)
-        for candidate, cost in zip(mixed.candidates, costs, strict=True):
-            row[found.candidates.index(candidate.name)] = cost
-        result.append(row)
-    result[0] += constant_cost(model, found.reference, quantity)
-    return result
+    return choice_costs(model, found.layers, found.candidates, found.reference, quantity)

@@ -20,7 +20,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from dse.core.errors import InputError
 from dse.core.shipped import data_dir
-from dse.hardware.candidates import Candidate, load_candidates
+from dse.hardware.candidate import Candidate
+from dse.hardware.candidates import load_candidates
 from search.layers.mixed_layer import LayerOptions, MixedLayer
 from search.layers.quantisers import QuantiserName
 

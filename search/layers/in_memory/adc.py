@@ -7,7 +7,7 @@ import functools
 import torch
 from torch import Tensor
 
-from dse.hardware.candidates import Candidate, Macro
+from dse.hardware.candidate import Candidate, Macro
 
 
 def most(macro: Macro) -> int:

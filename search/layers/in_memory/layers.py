@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from search.layers.fused import Layer
 from search.layers.in_memory.planes import terms_of
 from search.layers.in_memory.windows import in_shape, windows

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import Candidate
+from dse.hardware.candidate import Candidate
 from search.layers.quantize import levels
 
 Kind = Literal["word", "magnitude", "sign", "positive"]

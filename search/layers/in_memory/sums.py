@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dse.hardware.candidates import Candidate, Macro
+from dse.hardware.candidate import Candidate, Macro
 from search.layers.in_memory.adc import codes, most
 from search.layers.in_memory.chips import Chip, Variation
 from search.layers.in_memory.kernels import code_sums, varied_sums

@@ -13,7 +13,8 @@ import yaml
 from dse.core.errors import InputError
 from dse.core.shipped import data_dir
 from dse.hardware.accelerator import read_accelerator, with_tables
-from dse.hardware.candidates import Macro, load_candidates
+from dse.hardware.candidate import Macro
+from dse.hardware.candidates import load_candidates
 from dse.hardware.instance import read_arch
 from dse.hardware.macro_efficiency import tops_per_watt
 from dse.sweep.run import sweep

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from dse.core.shipped import data_dir
-from dse.hardware.candidates import Candidate, Overflow, load_candidates
+from dse.hardware.candidate import Candidate, Overflow
+from dse.hardware.candidates import load_candidates
 from dse.rtl.operands import OPERATIONS, PRECISIONS, Accumulator, lanes, pack, weight_codes
 from search.layers.mac_cores import CORES, IntegerLayer, Integers, accumulate, core_sums
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import Macro, load_candidates
+from dse.hardware.candidate import Macro
+from dse.hardware.candidates import load_candidates
 from search.export.integer_weights import as_words, integer_weights
 from search.layers.mixed_layer import LayerOptions, MixedLayer, PlainLayer
 

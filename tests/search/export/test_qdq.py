@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import Macro
+from dse.hardware.candidate import Macro
 from dse.workload.export import export_network
 from dse.workload.networks import Network
 from search.export.qdq import ASSIGNMENT_KEY, MACROS_KEY, quantised_layers, write_onnx

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from dse.hardware.candidates import Candidate, load_candidates
+from dse.hardware.candidate import Candidate
+from dse.hardware.candidates import load_candidates
 from search.layers.mac_cores import IntegerLayer, Integers, core_sums
 from search.layers.operators.deep_shift import largest_shift
 from search.layers.quantize import levels

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dse.core.errors import InputError
-from dse.hardware.candidates import Candidate, Overflow, load_candidates
+from dse.hardware.candidate import Candidate, Overflow
+from dse.hardware.candidates import load_candidates
 from search.layers.accumulators import Accumulators, wrapped
 from search.layers.mac_cores import core_sums, integer_layer
 from search.layers.mixed_layer import LayerOptions, MixedLayer

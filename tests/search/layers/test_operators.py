@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from dse.core.errors import InputError
 from dse.core.shipped import data_dir
-from dse.hardware.candidates import Candidate, load_candidates
+from dse.hardware.candidate import Candidate
+from dse.hardware.candidates import load_candidates
 from search.layers.mixed_layer import LayerOptions, MixedLayer
 from search.layers.naive import input_words, naive_output
 from search.layers.operators import Inputs, Surrogates, Weights, magnitude, operator, sign

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.hardware.candidates import Candidate, load_candidates
+from dse.hardware.candidate import Candidate
+from dse.hardware.candidates import load_candidates
 from search.layers.input_views import Views, side_by_side
 from search.layers.mixed_layer import LayerOptions, MixedLayer
 from search.layers.operators import View

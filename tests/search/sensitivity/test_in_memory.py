@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dse.hardware.candidates import Macro, load_candidates
+from dse.hardware.candidate import Macro
+from dse.hardware.candidates import load_candidates
 from dse.workload.networks import Network
 from search.layers.mixed_layer import MixedLayer
 from search.sensitivity.calibrate import calibrate, wanted
-from search.sensitivity.measure import Subject, measure, mixed_layers
+from search.sensitivity.measure import measure
+from search.sensitivity.subject import Subject, mixed_layers
 from search.supernet import SearchableNetwork, searchable
 from tests.search.conftest import synthetic_table
 from tests.search.sensitivity.test_measure import Branches, some

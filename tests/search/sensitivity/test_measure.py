@@ -16,8 +16,9 @@ from dse.core.errors import InputError
 from dse.workload.networks import Network
 from search.data.datasets import digits
 from search.sensitivity.calibrate import calibrate, normalised_behind, relative_error, wanted
-from search.sensitivity.measure import Subject, Trials, helpful, joint, measure, mixed_layers
+from search.sensitivity.measure import Trials, helpful, joint, measure
 from search.sensitivity.sensitivities import Sensitivities
+from search.sensitivity.subject import Subject, mixed_layers
 from search.supernet import SearchableNetwork, searchable
 from tests.search.conftest import synthetic_table
 

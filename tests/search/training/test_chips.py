@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from dse.hardware.candidates import Macro, load_candidates
+from dse.hardware.candidate import Macro
+from dse.hardware.candidates import load_candidates
 from search.layers.in_memory.chips import Chip
 from search.layers.mixed_layer import MixedLayer
 from search.training.chips import calibrated, over_chips, placed_on

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dse.hardware.candidates import Macro, load_candidates
+from dse.hardware.candidate import Macro
+from dse.hardware.candidates import load_candidates
 from search.data.datasets import Augmentation, Dataset
 from search.layers.in_memory.chips import Chip
 from search.layers.mixed_layer import LayerOptions, MixedLayer

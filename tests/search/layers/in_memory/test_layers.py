@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from dse.core.errors import InputError
 from dse.core.shipped import data_dir
-from dse.hardware.candidates import Candidate, Macro, load_candidates
+from dse.hardware.candidate import Candidate, Macro
+from dse.hardware.candidates import load_candidates
 from search.data.datasets import digits
 from search.layers.in_memory.adc import rounds
 from search.layers.in_memory.chips import Chip

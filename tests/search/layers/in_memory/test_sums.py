@@ -15,7 +15,8 @@ from torch import nn
 
 from dse.core.errors import InputError
 from dse.core.shipped import data_dir
-from dse.hardware.candidates import Candidate, Macro, load_candidates
+from dse.hardware.candidate import Candidate, Macro
+from dse.hardware.candidates import load_candidates
 from search.layers.fused import outputs_first
 from search.layers.in_memory.chips import Chip
 from search.layers.in_memory.planes import conversions
