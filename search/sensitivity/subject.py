@@ -13,6 +13,7 @@ from search.costs import Quantity
 from search.layers.choice import Choice
 from search.layers.mixed_layer import MixedLayer
 from search.layers.mixed_product import MixedProduct, Operand
+from search.sensitivity.faster_ops import FasterOps
 from search.sensitivity.sensitivities import FloatArray
 from search.supernet import SearchableNetwork
 
@@ -65,7 +66,8 @@ class Subject:
                 scale.momentum = 1.0
             self.assign({})
             fix_others(self.model, self.reference)
-            yield
+            with FasterOps():
+                yield
         finally:
             for norm, momentum in momenta:
                 norm.momentum = momentum

@@ -1,0 +1,122 @@
+"""Two operations of torch that take half of a measurement on a CPU, computed faster where no gradient is wanted.
+
+Torch sums a batch's mean and variance one number at a time, and finds the place of each maximum of a pooling window.
+Sums of whole rows, and maxima of whole shifted images, give the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+_LONG_ROW = 16
+"""Numbers of an image's channel from which on its sums are faster than torch's loop."""
+
+_FAR_FROM_ZERO = 100.0
+"""Squared mean over variance up to which E[x^2] - E[x]^2 in single precision has five digits of the variance."""
+
+
+class FasterOps(TorchFunctionMode):
+    """Inside, batch normalisation by the batch's own statistics and maximum pooling are computed faster on a CPU.
+
+    Maxima are those of torch; normalised values differ by rounding. Where gradients are recorded, and for what is not
+    32-bit floats in the usual order of memory, torch computes as ever.
+
+    Example:
+        >>> x = torch.rand(8, 4, 6, 6)
+        >>> norm = torch.nn.BatchNorm2d(4)
+        >>> expected = norm(x)
+        >>> with torch.no_grad(), FasterOps():
+        ...     found = norm(x)
+        >>> bool((found - expected).abs().max() < 1e-5)
+        True
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], _types: Iterable[type], args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # fmt: skip
+        kwargs = kwargs or {}
+        own = _OWN.get(func)
+        if own is not None and not torch.is_grad_enabled():
+            found = own(*args, **kwargs)
+            if found is not None:
+                return found
+        return func(*args, **kwargs)
+
+
+def _usual(x: Tensor) -> bool:
+    plain = type(x) is Tensor and x.device.type == "cpu" and x.dtype is torch.float32
+    return plain and x.is_contiguous() and x.numel() > 0
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor | None:
+    """As `functional.batch_norm`; None where that is to be asked."""
+    if not training or not _usual(input) or input.dim() < 3:
+        return None
+    images, channels = input.shape[:2]
+    rows = input.view(images * channels, -1)
+    count = images * rows.shape[1]
+    if rows.shape[1] < _LONG_ROW or count < 2:
+        return None
+    mean = rows.sum(1).view(images, channels).sum(0, dtype=torch.float64) / count
+    squares = torch.linalg.vector_norm(rows, dim=1).double().square().view(images, channels).sum(0)
+    variance = squares / count - mean.square()
+    if not bool((mean.square() <= _FAR_FROM_ZERO * variance).all()):  # also where a value is not a number
+        return None
+    for kept, value in ((running_mean, mean), (running_var, variance * (count / (count - 1)))):
+        if kept is not None:
+            kept.lerp_(value.to(kept.dtype), momentum)
+    return functional.batch_norm(input, mean.float(), variance.float(), weight, bias, False, 0.0, eps)
+
+
+def _max_pool(
+    input: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor | None:
+    """As `functional.max_pool2d`; None where that is to be asked."""
+    kernel = _pair(kernel_size)
+    steps = _pair(kernel_size if stride is None or stride == [] else stride)
+    others = (*_pair(padding), *(d - 1 for d in _pair(dilation)), int(ceil_mode), int(return_indices))
+    if any(others) or not _usual(input) or any(n < k for n, k in zip(input.shape[-2:], kernel, strict=True)):
+        return None
+    for dim, size, step in zip((-2, -1), kernel, steps, strict=True):
+        last = (input.shape[dim] - size) // step * step + 1
+        shifted = [input.narrow(dim, i, last) for i in range(size)]
+        first, *rest = [s[..., ::step] if dim == -1 else s[..., ::step, :] for s in shifted]
+        input = first
+        for other in rest:
+            input = torch.maximum(input, other)
+    return input.contiguous()
+
+
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    if isinstance(value, int):
+        return value, value
+    return int(value[0]), int(value[-1])
+
+
+_OWN: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
+    functional.batch_norm: _batch_norm,
+    functional.max_pool2d: _max_pool,
+    torch.max_pool2d: _max_pool,
+}
