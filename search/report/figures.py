@@ -178,7 +178,7 @@ def draw_trade_off(info: TradeOff) -> Figure:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(6.4, 4.2))
         axes = figure.subplots()
-        if info.line:
+        if len(info.line) > 1:
             axes.plot(
                 *zip(*info.line, strict=True), color=INK, linewidth=1, linestyle="--", label="uni-operator (mean)"
             )
