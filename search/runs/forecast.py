@@ -41,7 +41,7 @@ def plan(run: Run) -> list[Planned]:
     found = []
     for stage in run.stages:
         searching = stage.kind == "search"
-        settings = {"search": run.config.search, "pretrain": run.config.pretrain}.get(stage.kind) or run.config.relearn
+        settings = {"search": run.config.search, "pretrain": run.config.pretrain}.get(stage.kind) or run.training(stage)
         steps = batches_per_epoch(train, settings.batch_size, settings.epoch_images)
         images = epoch_passes(train, settings.batch_size, settings.epoch_images)
         found.append(Planned(stage, run.epochs(stage), len(records[stage]), steps, images, run.image_passes(stage),

@@ -54,11 +54,21 @@ def search_passes(settings: Search, epochs: int, data: Dataset) -> int:
     return steps * (epochs * train + max(0, both) * extra)
 
 
-def epochs_of_equal_passes(total: int, had: int, an_epoch: int) -> int:
-    """The least number of epochs, at least 1, with which a network that `had` some passes reaches `total`.
+def equal_training(passes: int, an_epoch: int, batch_size: int) -> tuple[int, int]:
+    """The length of a training with as many image passes as another, rounded up to whole batches in each epoch.
+
+    Args:
+        passes: that are wanted; none or less is one epoch.
+        an_epoch: image passes of the other's epochs, whole batches: no epoch is longer.
+
+    Returns:
+        The number of epochs, and the image passes of each.
 
     Example:
-        >>> epochs_of_equal_passes(total=1000, had=300, an_epoch=200)
-        4
+        >>> equal_training(passes=700, an_epoch=200, batch_size=10)
+        (4, 180)
     """
-    return max(1, math.ceil((total - had) / an_epoch))
+    epochs = max(1, math.ceil(passes / an_epoch))
+    if passes < 1 or an_epoch < batch_size:
+        return epochs, an_epoch
+    return epochs, min(an_epoch, math.ceil(passes / epochs / batch_size) * batch_size)

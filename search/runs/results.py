@@ -222,7 +222,7 @@ def means(networks: Sequence[Point], measure: Measure = ACCURACY) -> list[Point]
 
 
 ROUNDED = 0.05
-"""Share by which image passes may differ because trainings are whole epochs; results do not speak of it."""
+"""Share by which image passes may differ because epochs are whole batches; results do not speak of it."""
 
 
 def unequal_passes(points: Sequence[Point], networks: Sequence[Point]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,13 +14,14 @@ from torch import nn
 from dse.table.cost_table import CostTable
 from search.runs.config import PAPER_BASELINES, RunConfig
 from search.runs.inputs import compute, dataset, layer_options, network_of
-from search.runs.passes import Parts, epoch_passes, epochs_of_equal_passes, search_passes
+from search.runs.passes import Parts, epoch_passes, equal_training, search_passes
 from search.runs.records import read_record
 from search.sampling.macro import Macro, SamplerName
 from search.strategies.sequential import sequential_epochs
 from search.strategies.settings import Search, Sensitivity, Sequential, SingleLevel, Stochastic, Variational
 from search.supernet import SearchableNetwork, searchable, uniform
 from search.training.checkpoint import Checkpoint, Record
+from search.training.settings import Training
 from search.training.weights import load_weights, read_weights
 
 
@@ -119,13 +121,27 @@ class Run:
         if stage.kind == "pretrain":
             assert c.pretrain is not None
             return c.pretrain.epochs
+        return self._length(stage)[0]
+
+    def _length(self, stage: Stage) -> tuple[int, int]:
+        """Epochs of the training of a fixed network, found or uniform, and image passes of each.
+
+        A baseline of equal passes has the least number of epochs, of equal length, no longer than those of relearning.
+        """
+        relearn, longest = self.config.relearn, self.passes_each["relearn"]
         if stage.kind == "relearn":
-            return c.relearn.epochs
+            return relearn.epochs, longest
         if self._baseline_epochs is not None:
-            return self._baseline_epochs
-        found = Stage("relearn", stage.seed)
-        total = sum(self.image_passes(found).values())
-        return epochs_of_equal_passes(total, self._pretrained_passes(stage), self.passes_each["relearn"])
+            return self._baseline_epochs, longest
+        total = sum(self.image_passes(Stage("relearn", stage.seed)).values())
+        return equal_training(total - self._pretrained_passes(stage), longest, relearn.batch_size)
+
+    def training(self, stage: Stage) -> Training:
+        """How a fixed network, found or uniform, is trained."""
+        epochs, passes = self._length(stage)
+        if passes == self.passes_each["relearn"]:
+            return replace(self.config.relearn, epochs=epochs)
+        return replace(self.config.relearn, epochs=epochs, epoch_images=passes)
 
     def image_passes(self, stage: Stage) -> Parts:
         """The image passes that the network of a stage has had behind it, by where they came from."""
@@ -134,7 +150,7 @@ class Run:
         return {
             "pretrain": self._pretrained_passes(stage),
             "search": self.passes_each["search"] if searched else 0,
-            "relearn": self.epochs(stage) * self.passes_each["relearn"] if trained else 0,
+            "relearn": math.prod(self._length(stage)) if trained else 0,
         }
 
     def _pretrained_passes(self, stage: Stage) -> int:

@@ -164,11 +164,10 @@ def _pretrain(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Rec
 def _train(run: Run, stage: Stage, on_epoch: Callable[[Record], None]) -> Record:
     """Relearning or a baseline."""
     config, data, assignment = run.config, dataset(run.config, stage.seed), run.assignment(stage)
-    training = replace(config.relearn, epochs=run.epochs(stage))
     teacher = teacher_of(run, stage.seed)
     network = _first(run, stage, assignment)
     how = replace(compute(config), distil=config.distill)
-    history = learn(network, data, training, stage.seed, run.checkpoint(stage), on_epoch, how, teacher)
+    history = learn(network, data, run.training(stage), stage.seed, run.checkpoint(stage), on_epoch, how, teacher)
     return _trained_record(run, stage.seed, assignment, network, data, history)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from search.data.datasets import digits
 from search.data.sets import Split
 from search.objective import WeightedEnergy
-from search.runs.passes import epoch_passes, search_passes
+from search.runs.passes import epoch_passes, equal_training, search_passes
 from search.strategies.learner import Learner
 from search.strategies.modes import STRATEGIES
 from search.strategies.sequential import sequential_epochs
@@ -78,3 +79,19 @@ def test_short_epochs_have_other_images_each() -> None:
     assert len(first) == len(second) == 50
     assert len(set(first.tolist())) == 50
     assert set(first.tolist()) != set(second.tolist())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_equal_training_is_equal_to_a_batch_an_epoch(seed: int) -> None:
+    rng = random.Random(seed)
+    batch = rng.randint(2, 64)
+    an_epoch, passes = batch * rng.randint(1, 50), rng.randint(1, 20_000)
+    epochs, each = equal_training(passes, an_epoch, batch)
+    assert each <= an_epoch and each % batch == 0
+    assert passes <= epochs * each < passes + epochs * batch
+    assert (epochs - 1) * an_epoch < passes
+
+
+def test_equal_training_of_fewer_images_than_a_batch_is_whole_epochs() -> None:
+    assert equal_training(100, 40, 64) == (3, 40)
+    assert equal_training(0, 128, 64) == (1, 128)

@@ -248,6 +248,19 @@ def test_networks_of_equal_passes_are_compared(folder: Path, table: CostTable) -
     assert read_results(folder / "run" / "results.json") == {"populations": [], **results}
 
 
+def test_epochs_of_baselines_are_shortened_to_equal_passes(folder: Path, table: CostTable) -> None:
+    mode = ("search=null", "search.mode=sensitivity", "search.images=64", "search.calibration_steps=2")
+    config = changed(folder, *mode)
+    results, worked = start(config, table, folder / "run")
+    *baselines, searched = results["networks"]
+    assert searched["image_passes_of"]["search"] == 2 * 64  # no whole number of epochs
+    epochs = worked.count("seed0-baseline-BC8")
+    assert epochs == config.relearn.epochs + 1
+    for point in baselines:
+        more = point["image_passes"] - searched["image_passes"]
+        assert 0 <= more < epochs * config.relearn.batch_size
+
+
 @pytest.mark.parametrize(
     ("changes", "relearned", "baseline", "epochs"),
     [  # parts in epochs: pretraining, search, training
