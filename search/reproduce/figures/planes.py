@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from search.report.figures import colour
+from search.report.figures import colour, corners
 from search.reproduce.artefact import Artefact, Claim, markdown_table
 from search.reproduce.panels import (
     SUMMARY_HEAD,
@@ -52,8 +52,10 @@ def _draw_plane(ax: Axes, panel: PanelData, by_setting: bool) -> None:
         ax.annotate(f"all {name}", (middle[0], max(_coordinates(own)[1])), (0, 7), textcoords="offset points",
                     ha="center", fontsize=8)  # fmt: skip
     steps = staircase(means(panel.baselines))
-    if len(steps) > 1:
-        ax.step([p[0] for p in steps], [100 * p[1] for p in steps], where="post", color="#555555", lw=1, zorder=0)
+    if steps:
+        end = max(p["energy"] for p in panel.baselines)
+        energies, values = zip(*corners(steps, end), strict=True)
+        ax.plot(energies, [100 * v for v in values], color="#555555", lw=1, zorder=0)
     line = mean_line(panel.baselines)
     if len(line) > 1:
         ax.plot([p[0] for p in line], [100 * p[1] for p in line], "--", color="#888888", lw=1, zorder=0)
