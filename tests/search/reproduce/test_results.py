@@ -17,7 +17,7 @@ def test_the_claims_are_those_of_the_figures() -> None:
     lines = [line for line in page.splitlines() if line.startswith("| [fig")]
     written = [
         f"| [{figure}]({folder}/{figure}/README.md) | {' | '.join(claim_row(Claim(**claim)))} |"
-        for folder in ("paper", "paper/more", "pretrained")
+        for folder in ("paper", "paper/more", "pretrained", "pretrained_more")
         for figure in FIGURES
         if (file := RESULTS / folder / figure / "data.json").is_file()
         for claim in json.loads(file.read_text(encoding="utf-8"))["claims"]
