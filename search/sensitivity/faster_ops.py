@@ -99,6 +99,8 @@ def _max_pool(
     others = (*_pair(padding), *(d - 1 for d in _pair(dilation)), int(ceil_mode), int(return_indices))
     if any(others) or not _usual(input) or any(n < k for n, k in zip(input.shape[-2:], kernel, strict=True)):
         return None
+    if max(kernel) == 1:  # would be the input itself, which a network may change in place behind the pooling
+        return None
     for dim, size, step in zip((-2, -1), kernel, steps, strict=True):
         last = (input.shape[dim] - size) // step * step + 1
         shifted = [input.narrow(dim, i, last) for i in range(size)]

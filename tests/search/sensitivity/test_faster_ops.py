@@ -91,6 +91,19 @@ def test_maxima_are_those_of_torch(seed: int) -> None:
     assert torch.equal(found, expected)
 
 
+@pytest.mark.parametrize("kernel", [1, 2, (1, 2), (2, 1)])
+@pytest.mark.parametrize("size", [(4, 4), (1, 4), (4, 1), (2, 2)])
+def test_what_is_given_is_not_the_input(kernel: int | tuple[int, int], size: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, *size)
+    high, wide = (kernel, kernel) if isinstance(kernel, int) else kernel
+    if high > size[0] or wide > size[1]:
+        return
+    before = x.clone()
+    with torch.no_grad(), FasterOps():
+        functional.max_pool2d(x, kernel, 1).zero_()
+    assert torch.equal(x, before)
+
+
 def test_errors_and_indices_are_those_of_torch() -> None:
     x = torch.randn(1, 2, 4, 4)
     with torch.no_grad(), FasterOps():
