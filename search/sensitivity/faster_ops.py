@@ -6,26 +6,27 @@ Sums of whole rows, and maxima of whole shifted images, give the same values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+
+from search.layers.function_mode import FunctionMode
 
 _LONG_ROW = 16
-"""Numbers of an image's channel from which on its sums are faster than torch's loop."""
+"""With fewer pixels in a channel of an image, torch's loop over them is faster."""
 
 _FAR_FROM_ZERO = 100.0
 """Squared mean over variance up to which E[x^2] - E[x]^2 in single precision has five digits of the variance."""
 
 
-class FasterOps(TorchFunctionMode):
+class FasterOps(FunctionMode):
     """Inside, batch normalisation by the batch's own statistics and maximum pooling are computed faster on a CPU.
 
     Maxima are those of torch; normalised values differ by rounding. Where gradients are recorded, and for what is not
-    32-bit floats in the usual order of memory, torch computes as ever.
+    32-bit floats in the usual order of memory, or wrong, torch computes or refuses as ever.
 
     Example:
         >>> x = torch.rand(8, 4, 6, 6)
@@ -37,11 +38,7 @@ class FasterOps(TorchFunctionMode):
         True
     """
 
-    def __torch_function__(
-        self, func: Callable[..., Any], _types: Iterable[type], args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # fmt: skip
-        kwargs = kwargs or {}
+    def called(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         own = _OWN.get(func)
         if own is not None and not torch.is_grad_enabled():
             found = own(*args, **kwargs)
@@ -66,9 +63,11 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Tensor | None:
     """As `functional.batch_norm`; None where that is to be asked."""
-    if not training or not _usual(input) or input.dim() < 3:
+    if not training or not _usual(input) or input.dim() < 3 or not isinstance(momentum, float) or eps <= 0:
         return None
     images, channels = input.shape[:2]
+    if any(kept is not None and kept.shape != (channels,) for kept in (running_mean, running_var)):
+        return None
     rows = input.view(images * channels, -1)
     count = images * rows.shape[1]
     if rows.shape[1] < _LONG_ROW or count < 2:
@@ -86,18 +85,20 @@ def _batch_norm(
 
 def _max_pool(
     input: Tensor,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor | None:
     """As `functional.max_pool2d`; None where that is to be asked."""
-    kernel = _pair(kernel_size)
-    steps = _pair(kernel_size if stride is None or stride == [] else stride)
-    others = (*_pair(padding), *(d - 1 for d in _pair(dilation)), int(ceil_mode), int(return_indices))
-    if any(others) or not _usual(input) or any(n < k for n, k in zip(input.shape[-2:], kernel, strict=True)):
+    kernel, steps = _pair(kernel_size), _pair(kernel_size if stride is None or stride == [] else stride)
+    if kernel is None or steps is None or _pair(padding) != (0, 0) or _pair(dilation) != (1, 1):
+        return None
+    if ceil_mode or return_indices or not _usual(input) or input.dim() not in (3, 4) or min(*kernel, *steps) < 1:
+        return None
+    if any(n < k for n, k in zip(input.shape[-2:], kernel, strict=True)):
         return None
     if max(kernel) == 1:  # would be the input itself, which a network may change in place behind the pooling
         return None
@@ -111,10 +112,12 @@ def _max_pool(
     return input.contiguous()
 
 
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    if isinstance(value, int):
-        return value, value
-    return int(value[0]), int(value[-1])
+def _pair(value: Any) -> tuple[int, int] | None:
+    """Height and width; None where they are not given as whole numbers of Python."""
+    both = (value, value) if isinstance(value, int) else value
+    if not isinstance(both, tuple | list) or len(both) != 2 or not all(isinstance(n, int) for n in both):
+        return None
+    return both[0], both[1]
 
 
 _OWN: dict[Callable[..., Any], Callable[..., Tensor | None]] = {

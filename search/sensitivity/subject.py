@@ -82,7 +82,11 @@ class Subject:
             self.model.load_state_dict(state)
 
     def set(self, name: str, candidate: str, *, calibrated: bool = True) -> None:
-        """Gives a layer a candidate, with the weights that were calibrated for it if there are such and they count."""
+        """Gives a layer a candidate, with the weights that were calibrated for it, or its own.
+
+        Args:
+            calibrated: whether calibrated weights may be taken.
+        """
         layer = self.layers[name]
         layer.fixed = [c.name for c in layer.candidates].index(candidate)
         if isinstance(layer, MixedProduct):

@@ -104,8 +104,8 @@ class ConversionErrors(nn.Module):
 def spread_out(number: int, positions: int, turn: int, device: torch.device) -> Tensor:
     """Positions that are spread evenly over all, others in each turn.
 
-    They are the fractional parts of multiples of the golden ratio: a sequence of low discrepancy, so every row and
-    every column of an image has about as many of them.
+    They are the fractional parts of multiples of the golden ratio, a sequence of low discrepancy: all rows of an image
+    have nearly equal numbers of them, and so have all columns.
 
     Example:
         >>> spread_out(4, 1000, 0, torch.device("cpu")).tolist()

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
+from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from search.sensitivity import faster_ops
@@ -91,28 +94,67 @@ def test_maxima_are_those_of_torch(seed: int) -> None:
     assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("kernel", [1, 2, (1, 2), (2, 1)])
-@pytest.mark.parametrize("size", [(4, 4), (1, 4), (4, 1), (2, 2)])
+@pytest.mark.parametrize(
+    ("kernel", "size"),
+    [(1, (4, 4)), (1, (1, 4)), (1, (4, 1)), (2, (4, 4)), (2, (2, 2)), ((1, 2), (1, 4)), ((2, 1), (4, 1))],
+)
 def test_what_is_given_is_not_the_input(kernel: int | tuple[int, int], size: tuple[int, int]) -> None:
     x = torch.randn(2, 3, *size)
-    high, wide = (kernel, kernel) if isinstance(kernel, int) else kernel
-    if high > size[0] or wide > size[1]:
-        return
     before = x.clone()
     with torch.no_grad(), FasterOps():
         functional.max_pool2d(x, kernel, 1).zero_()
     assert torch.equal(x, before)
 
 
-def test_errors_and_indices_are_those_of_torch() -> None:
-    x = torch.randn(1, 2, 4, 4)
+def outcome(call: Callable[[Tensor], Tensor], x: Tensor, *, fast: bool) -> Tensor | str:
+    try:
+        with torch.no_grad(), FasterOps() if fast else nullcontext():
+            return call(x)
+    except Exception as e:  # what torch says of wrong arguments: errors of many kinds
+        return f"{type(e).__name__}: {e}"
+
+
+ODD: dict[str, Callable[[Tensor], Tensor]] = {
+    "numbers of NumPy": lambda x: functional.max_pool2d(x, np.int64(2)),  # type: ignore[call-overload]
+    "a tuple of one": lambda x: functional.max_pool2d(x, (2,)),  # type: ignore[arg-type]
+    "a tuple of three": lambda x: functional.max_pool2d(x, (2, 2, 2)),  # type: ignore[arg-type]
+    "no steps": lambda x: torch.max_pool2d(x, 2, ()),
+    "a float": lambda x: functional.max_pool2d(x, 2.0),  # type: ignore[call-overload]
+    "a kernel of nothing": lambda x: functional.max_pool2d(x, 0),
+    "steps of nothing": lambda x: functional.max_pool2d(x, 2, 0),
+    "steps back": lambda x: functional.max_pool2d(x, 2, -1),
+    "too large": lambda x: functional.max_pool2d(x, 7),
+    "negative padding": lambda x: functional.max_pool2d(x, 2, padding=-1),
+    "no dilation": lambda x: functional.max_pool2d(x, 2, dilation=0),
+    "two dimensions": lambda x: functional.max_pool2d(x[0, 0], 2),
+    "five dimensions": lambda x: functional.max_pool2d(x[None], 2),
+    "one value a channel": lambda x: functional.batch_norm(x[:1, :, :1, :1], None, None, training=True),
+    "eps of zero": lambda x: functional.batch_norm(x, None, None, training=True, eps=0.0),
+    "no momentum": lambda x: functional.batch_norm(x, None, None, training=True, momentum=None),  # type: ignore[arg-type]
+    "others' statistics": lambda x: functional.batch_norm(x, torch.zeros(3), torch.ones(3), training=True),
+    "others' weights": lambda x: functional.batch_norm(x, None, None, torch.ones(3), training=True),
+    "infinite": lambda x: functional.batch_norm(x.index_fill(3, torch.tensor(1), torch.inf), None, None, training=True),
+    "very large": lambda x: functional.batch_norm(x * 1e20, None, None, training=True),
+    "very small": lambda x: functional.batch_norm(x * 1e-25, None, None, training=True),
+    "constant": lambda x: functional.batch_norm(torch.full_like(x, 3.0), None, None, training=True),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_arguments_give_what_torch_gives(name: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 2, 6, 6)
+    expected, found = (outcome(ODD[name], x, fast=fast) for fast in (False, True))
+    if isinstance(expected, str):
+        assert found == expected
+    else:
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+def test_indices_are_those_of_torch() -> None:
     with torch.no_grad(), FasterOps():
-        _, places = functional.max_pool2d(x, 2, return_indices=True)
-        assert places.dtype == torch.int64
-        with pytest.raises(RuntimeError, match="Output size is too small"):
-            functional.max_pool2d(x, 5)
-        with pytest.raises(ValueError, match="more than 1 value per channel"):
-            nn.BatchNorm2d(2)(torch.randn(1, 2, 1, 1))
+        _, places = functional.max_pool2d(torch.randn(1, 2, 4, 4), 2, return_indices=True)
+    assert places.dtype == torch.int64
 
 
 def test_gradients_are_recorded_as_ever() -> None:
